@@ -1,0 +1,142 @@
+"""The group of commands, and how errors and interruptions end: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+import click
+
+import physid
+from physid.errors import PhysidError
+
+COMMANDS = ("list", "simulate", "fit", "forecast", "report", "gradcheck", "doctor")
+
+EPILOG = """\b
+Examples:
+  physid fit threebody --knowledge full
+  physid fit threebody --model drag.py:DragGravity --out runs/drag
+  physid report runs/drag
+
+\b
+Exit codes:
+  0 done, converged     3 not converged       6 a check failed
+  1 defect of physid    4 diverged            124 time limit
+  2 bad input           5 something missing   130, 143 interrupted
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in `physid.cli.<name>` and are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of a first session, not of the alphabet."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command `cmd_name`, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"physid.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As in click, but an unknown command is told its nearest neighbour."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0].lower(), COMMANDS, n=1, cutoff=0.5)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"unknown command '{args[0]}'.{hint} Allowed: {', '.join(COMMANDS)}.", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(physid.__version__, message="physid %(version)s")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; or PHYSID_DEBUG=1.")
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """Identify the unknowns of a differential equation from measured trajectories.
+
+    Physics that is known enters as it is; what is unknown is fitted to the data, with standard errors, and the
+    identified model forecasts.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, handled as Ctrl-C is, so that a fit leaves a usable run; the exit code tells them apart."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line on `argv` (default: the process's arguments) and return the exit code."""
+    terminated = False
+
+    def on_sigterm(number: int, frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = True
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 143 if terminated and code == 130 else code
+
+
+def _run(argv: list[str]) -> int:
+    """The exit code of one command; every error becomes one line on stderr."""
+    debug = "--debug" in argv or os.environ.get("PHYSID_DEBUG", "") not in ("", "0")
+    argv = [word for word in argv if word != "--debug"]  # so that it may stand after the command too
+    try:
+        result = group.main(args=argv, prog_name="physid", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except (click.Abort, KeyboardInterrupt):
+        return _end("interrupted.", 130)
+    except BrokenPipeError:  # `physid list | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "physid"
+        return _end(f"error: {error.format_message()} See {path} --help.", 2, debug)
+    except PhysidError as error:
+        return _end(f"error: {error}", error.exit_code, debug)
+    except OSError as error:
+        if error.filename is None:
+            return _defect(error, debug)
+        return _end(f"error: {error.filename}: {error.strerror}. Give a path that can be used.", 2, debug)
+    except Exception as error:
+        return _defect(error, debug)
+
+
+def _end(message: str, code: int, debug: bool = False) -> int:
+    """Print `message` as one line (after the traceback, if asked for) and return `code`."""
+    if debug:
+        traceback.print_exc()
+    click.echo(f"physid: {' '.join(message.split())}", err=True)
+    return code
+
+
+def _defect(error: Exception, debug: bool) -> int:
+    """Say that this is a defect of ours, and where its traceback is."""
+    what = f"defect: {type(error).__name__}: {error}. This is a defect of physid, not of your input"
+    if debug:
+        return _end(what + ".", 1, debug)
+    with tempfile.NamedTemporaryFile("w", prefix="physid-traceback-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    return _end(f"{what}; the traceback is in {file.name}, and --debug shows it.", 1)

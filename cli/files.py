@@ -1,0 +1,63 @@
+"""Output files: checked before the work, written beside their place and moved there, so that none is ever partial."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from physid.errors import InputError
+
+
+def check_file(path: Path, suffixes: tuple[str, ...]) -> Path:
+    """`path`, if a file with one of the `suffixes` can be written there; InputError before any work otherwise."""
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"--out {path} does not end in {' or '.join(suffixes)}. Name the file so.")
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder. Name a file in it.")
+    check_writable(path)
+    return path
+
+
+def check_run_folder(path: Path) -> Path:
+    """`path`, if a run directory can be made there: new or empty, in a folder that can be written."""
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"--out {path} exists and is not empty. Choose another folder or remove it.")
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path} is a file. Choose the name of a new folder.")
+    check_writable(path)
+    return path
+
+
+def check_writable(path: Path) -> None:
+    """Nothing, if something can be made at `path`; InputError otherwise."""
+    folder = path.absolute().parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"--out {path}: {folder} is not a folder. Choose another place.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--out {path}: the folder {folder} cannot be written. Choose another place.")
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then move it to `path` in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

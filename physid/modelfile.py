@@ -1,0 +1,117 @@
+"""Models and experiments in a file of the user's own: `FILE.py:NAME`, without registration."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from physid.errors import InputError, unknown_name
+from physid.experiment import Experiment
+from physid.spec import Model
+
+
+def is_file_name(text: str) -> bool:
+    """Whether `text` names something in a Python file (`FILE.py` or `FILE.py:NAME`) rather than in the catalogue."""
+    return text.endswith(".py") or ".py:" in text
+
+
+def split_file_name(text: str) -> tuple[Path, str]:
+    """The file and the name of `FILE.py:NAME`; the name is empty when only the file is given."""
+    file, found, name = text.rpartition(".py:")
+    return (Path(file + ".py"), name) if found else (Path(text), "")
+
+
+def load_model_file(path: str | Path, name: str) -> type[Model]:
+    """The Model subclass `name` defined in the Python file `path`.
+
+    Errors: InputError when the file is missing or does not import, or has no such class, or the name is no Model.
+    """
+    module = import_file(Path(path))
+    models = {key: value for key, value in vars(module).items() if _is_own_model(value, module)}
+    found = _member(module, Path(path), name, "model", models)
+    if not (isinstance(found, type) and issubclass(found, Model)):
+        raise InputError(f"{path}:{name} is {_kind(found)}, not a subclass of physid.Model. Derive it from one.")
+    return found
+
+
+def load_experiment_file(path: str | Path, name: str, **options: Any) -> Experiment:
+    """The Experiment `name` of the Python file `path`: an instance, or a function that returns one, given `options`.
+
+    Errors: InputError as for `load_model_file`, and when the function refuses the options or returns something else.
+    """
+    module = import_file(Path(path))
+    own = {key: value for key, value in vars(module).items() if _is_own_experiment(value, module)}
+    found = _member(module, Path(path), name, "experiment", own)
+    if callable(found) and not isinstance(found, type):
+        try:
+            found = found(**options)
+        except TypeError as error:
+            raise InputError(f"{path}:{name} does not take what it was given: {error}.") from error
+    elif options:
+        raise InputError(f"{path}:{name} is not a function, so it takes no options; it was given {', '.join(options)}.")
+    if not isinstance(found, Experiment):
+        raise InputError(f"{path}:{name} gives {_kind(found)}, not a physid.Experiment. Return one.")
+    return found
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module made by running the Python file `path` once; a second call returns the same module."""
+    if not path.is_file():
+        raise InputError(f"the file {path} does not exist. Give the path of a Python file, as in drag.py:DragGravity.")
+    path = path.resolve()
+    digest = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]
+    name = f"physid_user_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path.name} is not a Python file: its name must end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before running it, as pickling and dataclasses look it up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(_why_not_imported(path, error)) from error
+    return module
+
+
+def _why_not_imported(path: Path, error: Exception) -> str:
+    """One sentence on why running `path` raised `error`, with the line of the file where it happened."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path.name} does not import: line {error.lineno}: {error.msg}. Correct that line."
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{path.name} does not import: {where}{type(error).__name__}: {error}. Correct that line."
+
+
+def _member(module: ModuleType, path: Path, name: str, kind: str, own: dict[str, Any]) -> Any:
+    """The attribute `name` of `module`; without a name, the only one of its `own`."""
+    if name and hasattr(module, name):
+        return getattr(module, name)
+    if name and own:
+        raise unknown_name(f"{kind} of {path.name}", name, own)
+    if len(own) == 1:
+        return next(iter(own.values()))
+    if own:
+        raise InputError(f"{path.name} defines {', '.join(sorted(own))}: say which, as in {path.name}:{min(own)}.")
+    raise InputError(f"{path.name} defines no {kind}{f' {name}' if name else ''}. Define one there.")
+
+
+def _is_own_model(value: Any, module: ModuleType) -> bool:
+    return isinstance(value, type) and issubclass(value, Model) and value.__module__ == module.__name__
+
+
+def _is_own_experiment(value: Any, module: ModuleType) -> bool:
+    function = callable(value) and not isinstance(value, type) and getattr(value, "__module__", "") == module.__name__
+    returns = getattr(value, "__annotations__", {}).get("return") if function else None
+    return isinstance(value, Experiment) or returns in (Experiment, "Experiment", "physid.Experiment")
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"

@@ -1,0 +1,231 @@
+"""The house itself: packages and links, who imports whom, what is loaded when, what is explained."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import physid
+from physid.cli.app import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("models", "datasets", "cli")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+# What a room, and physid itself, must never import.
+FORBIDDEN = {
+    "physid": ("physid.models", "physid.datasets", "physid.cli"),
+    "models": ("physid.datasets", "physid.cli"),
+    "datasets": ("physid.models", "physid.cli"),
+    "cli": (),
+}
+
+# The named exceptions: (importing module, imported package).
+EXCEPTIONS = {
+    ("physid.__main__", "physid.cli"),  # it only starts the command line
+    ("physid", "physid.datasets"),  # physid.load, resolved at its first use
+}
+
+# Inside physid: a module may import what stands before it, or beside it in the same group.
+ORDER: list[tuple[str, ...]] = [
+    ("physid.errors",),
+    ("physid.ode",),
+    ("physid.unknown", "physid.experiment"),
+    ("physid.spec", "physid.modelfile"),
+    ("physid.fitting",),
+    ("physid.report", "physid.forecast"),
+    ("physid",),
+]
+
+
+def sources(folder: Path) -> Iterator[Path]:
+    """The Python files under `folder`, not through the links and not in caches."""
+    for path in sorted(folder.rglob("*.py")):
+        inside = path.relative_to(folder).parts
+        if "__pycache__" not in inside and not (folder.name == "physid" and inside[0] in ROOMS):
+            yield path
+
+
+def module_name(path: Path, root: Path) -> str:
+    """The import name of the file `path` of the tree at `root`."""
+    parts = path.relative_to(root).with_suffix("").parts
+    parts = parts if parts[0] == "physid" else ("physid", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module of physid that the file imports, wherever in the file, with the line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name.split(".")[0] == "physid")
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            raise AssertionError(f"{path}:{node.lineno}: a relative import; name the module in full")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "physid":
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            rooms = [name for name in submodules if name.split(".")[1] in ROOMS]
+            yield from ((name, node.lineno) for name in (rooms or [node.module or ""]))
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def rank(module: str) -> int:
+    """The place of `module` in ORDER, by its longest matching entry."""
+    matches = [(len(entry), i) for i, group in enumerate(ORDER) for entry in group if within(module, entry)]
+    length, place = max(matches)
+    if length == len("physid") and module not in ("physid", "physid.__main__"):
+        raise AssertionError(f"{module} has no place in ORDER of tests/test_house.py: give it one")
+    return place
+
+
+def violations(root: Path) -> list[str]:
+    """Every import in the tree at `root` that goes against the direction of knowledge."""
+    found = []
+    for folder in ("physid", *ROOMS):
+        for path in sources(root / folder):
+            importer = module_name(path, root)
+            for target, line in imported(path):
+                if any(importer == allowed[0] and within(target, allowed[1]) for allowed in EXCEPTIONS):
+                    continue
+                banned = any(within(target, package) for package in FORBIDDEN[folder])
+                if banned or (folder == "physid" and importer != "physid" and rank(target) > rank(importer)):
+                    found.append(f"{importer} (line {line}) imports {target}")
+    return found
+
+
+def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def test_package_list_is_the_tree() -> None:
+    folders = {path.parent for folder in ("physid", *ROOMS) for path in sources(ROOT / folder)}
+    assert {module_name(folder / "__init__.py", ROOT) for folder in folders} == set(
+        PROJECT["tool"]["setuptools"]["packages"]
+    )
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_linked_and_mapped(room: str) -> None:
+    link = ROOT / "physid" / room
+    assert link.is_symlink()
+    assert os.readlink(link) == f"../{room}"
+    assert PROJECT["tool"]["setuptools"]["package-dir"][f"physid.{room}"] == room
+
+
+def test_imports_follow_the_direction_of_knowledge() -> None:
+    assert violations(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("physid/spec.py", "from physid.models import build"),
+        ("physid/spec.py", "from physid import models"),
+        ("physid/unknown.py", "import physid.fitting"),
+        ("models/classics.py", "def late() -> None:\n    from physid.datasets import load"),
+        ("datasets/classics.py", "import physid.models.gravity"),
+        ("datasets/classics.py", "import physid.cli"),
+    ],
+)
+def test_a_planted_violation_is_found(tmp_path: Path, file: str, line: str) -> None:
+    for folder in ("physid", *ROOMS):
+        shutil.copytree(ROOT / folder, tmp_path / folder, symlinks=True)
+    with (tmp_path / file).open("a") as source:
+        source.write(f"\n{line}\n")
+    (found,) = violations(tmp_path)
+    assert module_name(tmp_path / file, tmp_path) in found
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_loads_nothing_heavy(command: str) -> None:
+    heavy = "torch", "numpy", "pandas", "scipy", "pyvista", "matplotlib"
+    arguments = [command, "--help"] if command else ["--help"]
+    code = f"import sys, physid.cli; physid.cli.main({arguments!r}); print([m for m in {heavy!r} if m in sys.modules])"
+    done = run("-c", code)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+def test_import_of_physid_loads_no_other_package() -> None:
+    done = run(
+        "-c", "import sys, physid; dir(physid); print([m for m in ('torch', 'numpy', 'click') if m in sys.modules])"
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_every_public_name_is_there_and_explained() -> None:
+    for name in set(physid.__all__) - {"__version__"}:
+        value = getattr(physid, name)
+        assert name in dir(physid)
+        assert inspect.getdoc(value), f"physid.{name} has no docstring"
+    with pytest.raises(AttributeError, match="no attribute 'sovle'"):
+        physid.sovle  # noqa: B018
+
+
+def test_every_module_and_public_class_or_function_is_explained() -> None:
+    for folder in ("physid", *ROOMS):
+        for path in sources(ROOT / folder):
+            tree = ast.parse(path.read_text())
+            assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                    assert ast.get_docstring(node), f"{path.relative_to(ROOT)}: {node.name} has no docstring"
+
+
+def test_files_stay_small() -> None:
+    folders = "physid", *ROOMS, "tests", "benchmarks"
+    lengths = {path: len(path.read_text().splitlines()) for folder in folders for path in sources(ROOT / folder)}
+    assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > 350} == {}
+
+
+def test_version_from_a_bare_checkout() -> None:
+    done = run("-m", "physid", "--version")
+    assert (done.returncode, done.stdout) == (0, f"physid {physid.__version__}\n")
+
+
+def test_changelog_names_the_version() -> None:
+    assert f"## [{physid.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_constraints_pin_every_dependency_within_its_bounds() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    for text in [*PROJECT["project"]["dependencies"], *(line for extra in extras for line in extra)]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins[requirement.name]), text
+    assert re.fullmatch(r"\d+\.\d+\.\d+", pins["torch"])  # a local version would not be found on another machine
+
+
+@pytest.mark.slow
+def test_the_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    built = run("-m", "pip", "wheel", "--no-deps", "-w", str(tmp_path), str(ROOT))
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = run("-m", "pip", "install", "--no-deps", "--target", str(site), str(wheel), cwd=empty)
+    assert installed.returncode == 0, installed.stderr
+    where = run("-c", "import physid; print(physid.__file__)", cwd=empty, PYTHONPATH=str(site))
+    assert where.stdout.strip() == str(site / "physid" / "__init__.py")
+    assert (site / "physid" / "py.typed").is_file()
+    for arguments in (["--version"], ["list"], ["fit", "exponential", "--json"]):
+        done = run("-m", "physid", *arguments, cwd=empty, PYTHONPATH=str(site))
+        assert done.returncode == 0, done.stderr
+    assert run("-m", "physid", "--version", cwd=empty, PYTHONPATH=str(site)).stdout == f"physid {physid.__version__}\n"
