@@ -1,0 +1,168 @@
+"""The continuous adjoint: a second ODE, solved backwards from one asked time to the one before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from physid.ode.conclude import conclude
+from physid.ode.control import Control, rms
+from physid.ode.gradients import fold_times, wants_gradient
+from physid.ode.march import March, Outcome
+from physid.ode.problem import Limits, Problem, Tolerance, pose
+from physid.ode.solution import Solution, SolveError
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """da/dt = -a^T df/dy and dL/dp = -int a^T df/dp dt, solved backwards together with y; memory independent of steps.
+
+    Its gradient is that of the continuous problem, so that it differs from the discrete map's by the tolerance, and
+    fails where the reverse solve is unstable. None means: as in the forward solve. `seminorm=True` leaves the
+    parameters' share out of the error norm (Kidger, Chen and Lyons, 2021).
+
+    Source: Pontryagin et al. (1962); Chen et al. (2018), Neural ordinary differential equations, Algorithm 1.
+    """
+
+    name: str = "adjoint"
+    solver: str | None = None
+    rtol: float | None = None
+    atol: float | None = None
+    control: Control | str | None = None
+    limits: Limits = field(default_factory=Limits)
+    seminorm: bool = False
+
+    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
+        """March without a graph; the backward pass solves the adjoint ODE."""
+        if not wants_gradient(problem):
+            outcome = March(problem).run()
+            return outcome.values, outcome
+        holder: dict[str, Outcome] = {}
+        values = _Continuous.apply(self, problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        return values, holder["outcome"]
+
+
+class _Continuous(torch.autograd.Function):
+    """States [T, L * N] with the adjoint ODE as their derivative."""
+
+    @staticmethod
+    def forward(
+        method: Adjoint, problem: Problem, holder: dict[str, Any], y0: Tensor, t: Tensor, *captured: Tensor
+    ) -> Tensor:
+        holder["outcome"] = March(problem).run()
+        values: Tensor = holder["outcome"].values
+        return values
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        method, problem, holder, y0, t, *captured = inputs
+        ctx.save_for_backward(output, t, *captured)
+        ctx.method, ctx.problem, ctx.statistics = method, problem, holder["outcome"].statistics
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        values, t, *captured = ctx.saved_tensors
+        needs = ctx.needs_input_grad[3:]
+        wanted = [tensor for tensor, need in zip(captured, needs[2:], strict=True) if need]
+        problem: Problem = ctx.problem
+        count = problem.field.count
+        with problem.field.unseen():
+            reverse = Reverse(ctx.method, problem, wanted, needs[1])
+            a, grads, times = reverse.run(values, torch.where(torch.isfinite(values), g, 0.0))
+        ctx.statistics.backward_evaluations += problem.field.count - count
+        ctx.statistics.backward_vjps += problem.field.count - count
+        problem.field.count = count
+        found = iter(grads)
+        params = [next(found) if need else None for need in needs[2:]]
+        return (None, None, None, a if needs[0] else None, fold_times(times, t), *params)
+
+
+class Reverse:
+    """The backward solve over all intervals between asked times; the lanes of a batch share its steps."""
+
+    def __init__(self, method: Adjoint, problem: Problem, params: list[Tensor], need_times: bool) -> None:
+        self.method, self.p, self.params = method, problem, params
+        self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
+
+    def run(self, values: Tensor, g: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Cotangents of y0, of the parameters and of the times [T, L], for g [T, L * N] at the states `values`."""
+        a = torch.zeros_like(g[0])
+        shares = [torch.zeros_like(p) for p in self.params]
+        for j in range(len(values) - 1, 0, -1):
+            if self.time_grad is not None:
+                self.time_grad[j] += self._rate(j, values[j], g[j])
+            a = a + g[j]
+            if bool((self.p.grid[j] != self.p.grid[j - 1]).any()):
+                a, shares = self._interval(j, torch.nan_to_num(values[j]), a, shares)
+        if self.time_grad is not None:
+            self.time_grad[0] -= self._rate(0, values[0], a)
+        return a + g[0], shares, self.time_grad
+
+    def _rate(self, j: int, y: Tensor, cotangent: Tensor) -> Tensor:
+        """<cotangent, f(t_j, y)> per lane."""
+        with torch.no_grad():
+            slope = self.p.field(self._time(self.p.grid[j]), y)
+        return (cotangent.conj() * slope).real.view(self.p.layout.lanes, -1).sum(1).cpu().double()
+
+    def _time(self, t: Tensor) -> Tensor:
+        moment = self.p.times(torch.zeros(1, dtype=torch.float64), t, torch.zeros_like(t))[0]
+        return moment
+
+    def _interval(self, j: int, y: Tensor, a: Tensor, shares: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Solve from t_j back to t_{j-1}; time runs over [0, 1] when the lanes have times of their own."""
+        begin, end = self.p.grid[j], self.p.grid[j - 1]
+        lanes, span = self.p.layout.lanes, end - begin
+        per_lane = span.to(y.device, self.p.layout.real)[:, None]
+
+        def augmented(s: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            t = begin + float(s) * span if self.p.layout.batched else s.cpu().double().reshape(1)
+            with torch.enable_grad():
+                u = state[0].detach().requires_grad_()
+                k = self.p.field(self._time(t), u)
+                cotangent = -state[1]
+                if self.p.layout.batched:
+                    cotangent = (cotangent.view(lanes, -1) * per_lane).reshape(-1)
+                inputs = [u, *self.params]
+                found = torch.autograd.grad(k, inputs, cotangent, allow_unused=True) if k.requires_grad else [None] * len(inputs)
+            slope = (k.detach().view(lanes, -1) * per_lane).reshape(-1) if self.p.layout.batched else k.detach()
+            return (slope, *(torch.zeros_like(x) if v is None else v for x, v in zip(inputs, found, strict=True)))
+
+        times = torch.tensor([0.0, 1.0]) if self.p.layout.batched else torch.stack([begin[0], end[0]])
+        solution = self._solve(augmented, (y.detach(), a, *shares), times)
+        parts = solution.y
+        return parts[1][-1], [part[-1] for part in parts[2:]]
+
+    def _solve(self, f: Any, y: tuple[Tensor, ...], t: Tensor) -> Solution:
+        m, p = self.method, self.p
+        with torch.no_grad():
+            problem = pose(
+                f,
+                y,
+                t,
+                solver=m.solver or p.tableau,
+                rtol=_scalar(p.rtol) if m.rtol is None else m.rtol,
+                atol=_scalar(p.atol) if m.atol is None else m.atol,
+                control=m.control or (p.control if m.solver is None else None),
+                limits=m.limits,
+                norm=_seminorm if m.seminorm else None,
+                params=[],
+            )
+            outcome = March(problem).run()
+            try:
+                return conclude(problem, outcome.values, outcome, m.name, True)
+            except SolveError as error:
+                raise SolveError(f"the reverse solve of the adjoint method failed: {error}", error.solution) from error
+
+
+def _scalar(tolerance: Tolerance) -> float:
+    return float(torch.as_tensor(tolerance).min())
+
+
+def _seminorm(state: Any) -> Tensor:
+    """rms of the state and of its adjoint; the parameters do not count."""
+    return torch.maximum(rms(state[0]), rms(state[1]))

@@ -1,0 +1,41 @@
+"""From the march's outcome to the Solution that a user reads."""
+
+from __future__ import annotations
+
+import time
+
+from torch import Tensor
+
+from physid.ode.march import Outcome
+from physid.ode.problem import Problem
+from physid.ode.solution import Solution, SolveError
+
+
+def conclude(problem: Problem, values: Tensor, outcome: Outcome, gradient: str, throw: bool) -> Solution:
+    """Dress an outcome as the user's Solution, or raise its failure."""
+    layout, statistics = problem.layout, outcome.statistics
+    statistics.seconds = time.perf_counter() - problem.started
+    failed = [lane for lane, status in enumerate(outcome.statuses) if not status.ok]
+    status = outcome.statuses[failed[0]] if failed else outcome.statuses[0]
+    message = outcome.messages[failed[0]] if failed else f"{status.value}."
+    if failed and layout.batched:
+        message = f"{len(failed)} of {layout.lanes} samples failed, first sample {failed[0]}: {message}"
+    elif not failed and statistics.stiff:
+        message += " The steps are limited by stability: f looks stiff; an implicit solver (SciPy's Radau) may be faster."
+    grids = outcome.grids(layout.lanes)
+    solution = Solution(
+        t=problem.t,
+        y=layout.unpack(values, (problem.grid.shape[0],)),
+        status=status,
+        message=message,
+        statistics=statistics,
+        solver=problem.tableau.name,
+        gradient=gradient,
+        engine="eager",
+        grid=grids if layout.batched else grids[0],
+        statuses=outcome.statuses if layout.batched else [],
+        event_time=outcome.event_time,
+    )
+    if failed and throw:
+        raise SolveError(message, solution)
+    return solution

@@ -1,0 +1,229 @@
+"""The right-hand side as the engine sees it: flat states, counted and checked evaluations, no hidden side effects."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves
+
+from physid.errors import InputError
+
+State = Tensor | tuple[Tensor, ...]
+RightHandSide = Callable[..., Any]
+
+
+class Layout:
+    """How a state, a tensor or a tuple of tensors, lies in rows [L, N]: one lane for all, or one per sample."""
+
+    def __init__(self, y0: State, batched: bool) -> None:
+        self.is_tuple = not isinstance(y0, Tensor)
+        parts = tuple(y0)
+        parts = parts if self.is_tuple else (y0,)  # type: ignore[assignment]
+        self._check(parts, batched)
+        self.batched = batched
+        self.shapes = [part.shape for part in parts]
+        self.lanes = parts[0].shape[0] if batched else 1
+        self.sizes = [part.numel() // max(self.lanes, 1) for part in parts]
+        self.width = sum(self.sizes)
+        self.dtype, self.device = parts[0].dtype, parts[0].device
+        self.real = parts[0].real.dtype if parts[0].is_complex() else parts[0].dtype
+        self.whole = not self.is_tuple and (y0.ndim == 1 if isinstance(y0, Tensor) else False) and not batched
+
+    @staticmethod
+    def _check(parts: tuple[Tensor, ...], batched: bool) -> None:
+        if not parts or not all(isinstance(part, Tensor) for part in parts):
+            raise InputError(f"y0 is {type(parts).__name__}: a tensor or a tuple of tensors is allowed.")
+        for part in parts:
+            if not (part.is_floating_point() or part.is_complex()):
+                raise InputError(f"y0 has dtype {part.dtype}: a floating or complex dtype is allowed; use y0.double().")
+            if part.dtype != parts[0].dtype or part.device != parts[0].device:
+                raise InputError("the parts of y0 differ in dtype or device: give all of them the same.")
+            if batched and (part.ndim < 1 or part.shape[0] != parts[0].shape[0]):
+                raise InputError(f"batched=True with a part of y0 of shape {tuple(part.shape)}: [samples, ...] is allowed.")
+        if sum(part.numel() for part in parts) == 0:
+            raise InputError("y0 has no elements: give at least one state.")
+
+    def pack(self, y: State) -> Tensor:
+        """The flat state [L * N]."""
+        if not self.is_tuple:
+            return y.reshape(-1)  # type: ignore[union-attr]
+        return torch.cat([part.reshape(self.lanes, -1) for part in y], dim=1).reshape(-1)
+
+    def unpack(self, flat: Tensor, lead: tuple[int, ...] = ()) -> State:
+        """The state(s) of flat rows [*lead, L * N], as the user shaped them."""
+        if not self.is_tuple:
+            return flat.view((*lead, *self.shapes[0]))
+        rows = flat.view(*lead, self.lanes, self.width).split(self.sizes, dim=-1)
+        return tuple(row.reshape((*lead, *shape)) for row, shape in zip(rows, self.shapes, strict=True))
+
+
+class Recorder(TorchFunctionMode):
+    """Collects the tensors that require gradients and enter f from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[int, Tensor] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if (resolve_name(func) or "").endswith("requires_grad.__get__"):
+            return func(*args, **kwargs)
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, Tensor) and leaf.requires_grad:
+                self.found[id(leaf)] = leaf
+        return func(*args, **kwargs)
+
+
+class Field:
+    """f(t, y) on flat states; counts evaluations, checks shapes, keeps buffers and random state in order.
+
+    Forward statistics (batch norm) move in `live` evaluations only; a stochastic f (dropout) sees the same random
+    state at every evaluation of a solve, so that it is a function of (t, y).
+    """
+
+    def __init__(self, f: RightHandSide, layout: Layout, params: Sequence[Tensor] | None) -> None:
+        if not callable(f):
+            raise InputError(f"f is {type(f).__name__}: a function f(t, y) or a module is allowed.")
+        self.f, self.layout, self.count = f, layout, 0
+        self.modules = _modules(f)
+        self.buffers = _moving_buffers(self.modules)
+        self.named = None if params is None else list(params)
+        self.random: dict[str, Tensor] | None = None
+        if layout.batched and self.buffers:
+            raise InputError(
+                "batched=True with batch norm in training mode: it mixes the samples, so they cannot have steps of their"
+                " own. Call .eval() on the module or solve with batched=False."
+            )
+
+    def probe(self, t: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The first evaluation [L * N], with its shape explained if wrong, and the tensors that f depends on."""
+        before = self._random_state()
+        recorder = Recorder()
+        with torch.no_grad(), recorder:
+            value = self._raw(t, y.detach())
+        after = self._random_state()
+        if any(not torch.equal(before[key], after[key]) for key in before):
+            self.random = before
+        found = self.named if self.named is not None else _unique([*self._held(), *recorder.found.values()])
+        return value, [tensor for tensor in found if tensor.requires_grad]
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """dy/dt as a flat tensor [L * N]."""
+        if self.random is None:
+            return self._raw(t, y)
+        kept = self._random_state()
+        self._set_random(self.random)
+        try:
+            return self._raw(t, y)
+        finally:
+            self._set_random(kept)
+
+    def _raw(self, t: Tensor, y: Tensor) -> Tensor:
+        self.count += 1
+        layout = self.layout
+        if layout.is_tuple:
+            return self._pack_checked(self.f(t, layout.unpack(y)))
+        k = self.f(t, y if layout.whole else y.view(layout.shapes[0]))
+        if not isinstance(k, Tensor) or k.shape != layout.shapes[0] or k.dtype != layout.dtype:
+            raise self._complaint(k, layout.shapes[0])
+        return k if layout.whole else k.reshape(-1)
+
+    def _pack_checked(self, parts: Any) -> Tensor:
+        if not isinstance(parts, tuple | list) or len(parts) != len(self.layout.shapes):
+            raise InputError(
+                f"f returned {_describe(parts)} for a state of {len(self.layout.shapes)} tensors: return a tuple of as many."
+            )
+        for part, shape in zip(parts, self.layout.shapes, strict=True):
+            if not isinstance(part, Tensor) or part.shape != shape or part.dtype != self.layout.dtype:
+                raise self._complaint(part, shape)
+        return self.layout.pack(tuple(parts))
+
+    def _complaint(self, k: Any, shape: torch.Size) -> InputError:
+        return InputError(
+            f"f returned {_describe(k)}; the state has shape {tuple(shape)} and dtype {self.layout.dtype}: "
+            "return dy/dt with exactly these."
+        )
+
+    def _held(self) -> Iterator[Tensor]:
+        for module in self.modules:
+            yield from module.parameters()
+        for value in _closure(self.f):
+            if isinstance(value, Tensor) and value.requires_grad:
+                yield value
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """Evaluations in here leave no trace: forward statistics are put back."""
+        kept = self.snapshot()
+        try:
+            yield
+        finally:
+            self.restore(kept)
+
+    def snapshot(self) -> list[Tensor]:
+        """Copies of the forward statistics; empty for most fields."""
+        return [buffer.clone() for buffer in self.buffers]
+
+    def restore(self, kept: list[Tensor]) -> None:
+        """Put the forward statistics back."""
+        for buffer, value in zip(self.buffers, kept, strict=True):
+            buffer.copy_(value)
+
+    def _random_state(self) -> dict[str, Tensor]:
+        state = {"cpu": torch.get_rng_state()}
+        if self.layout.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.layout.device)
+        return state
+
+    def _set_random(self, state: dict[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"])
+        if "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], self.layout.device)
+
+
+def _closure(f: Any) -> list[Any]:
+    """What a function, method or partial holds on to."""
+    held: list[Any] = [f, getattr(f, "__self__", None), getattr(f, "func", None), *getattr(f, "args", ())]
+    target = inspect.unwrap(f) if inspect.isfunction(f) else getattr(f, "__func__", f)
+    for cell in getattr(target, "__closure__", None) or ():
+        try:
+            held.append(cell.cell_contents)
+        except ValueError:  # a cell that is not filled yet
+            continue
+    held.extend((getattr(target, "__defaults__", None) or ()))
+    attributes = getattr(f, "__dict__", {})
+    held.extend(attributes.values() if not isinstance(f, nn.Module) else ())
+    return held
+
+
+def _modules(f: Any) -> list[nn.Module]:
+    found = [value for value in _closure(f) if isinstance(value, nn.Module)]
+    return list({id(module): module for module in found}.values())
+
+
+def _moving_buffers(modules: list[nn.Module]) -> list[Tensor]:
+    norms = [
+        part
+        for module in modules
+        for part in module.modules()
+        if part.training and getattr(part, "track_running_stats", False)
+    ]
+    return _unique([buffer for part in norms for buffer in part.buffers(recurse=False)])
+
+
+def _unique(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return list({id(tensor): tensor for tensor in tensors}.values())
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)} and dtype {value.dtype}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,212 @@
+"""The derivative of the discrete flow, and the gradient method `forward` that is built on it.
+
+The accepted grid is known after the march, so that the stages of all steps are differentiated at once; only the
+product of the steps' transition matrices runs in order.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from physid.errors import InputError
+from physid.ode.gradients import wants_gradient
+from physid.ode.march import March, Outcome
+from physid.ode.problem import Problem
+from physid.ode.replay import Replay
+from physid.ode.tape import Tape
+
+CHUNK_BYTES = 256 * 2**20  # of stage sensitivities held at a time
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Sensitivities carried along the march: for Gauss-Newton and few unknowns; the cost grows with the state's size.
+
+    Its gradient equals ACA's to round-off. Source: Hairer, Norsett and Wanner (1993), I.14.
+    """
+
+    name: str = "forward"
+
+    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
+        """Solve and keep the derivatives for the backward pass."""
+        if not wants_gradient(problem):
+            outcome = March(problem).run()
+            return outcome.values, outcome
+        if problem.t.requires_grad or problem.y0.is_complex():
+            raise InputError("gradient 'forward' reaches real y0 and parameters, not t: use gradient='aca'.")
+        holder: dict[str, Outcome] = {}
+        values = _Carried.apply(problem, holder, problem.y0, *problem.captured)  # type: ignore[no-untyped-call]
+        return values, holder["outcome"]
+
+
+class _Carried(torch.autograd.Function):
+    """States [T, L * N] with their sensitivities at hand."""
+
+    @staticmethod
+    def forward(problem: Problem, holder: dict[str, Any], y0: Tensor, *captured: Tensor) -> Tensor:
+        holder["outcome"], *holder["by"] = differentiate(problem, list(captured))
+        values: Tensor = holder["outcome"].values
+        return values
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[3:], *inputs[1].pop("by"))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        *captured, by_state, by_params = ctx.saved_tensors
+        rows = g.view(by_state.shape[:3])
+        rows = torch.where(torch.isfinite(by_state).all(-1), rows, 0.0)
+        ybar = torch.einsum("tln,tlnm->lm", rows, torch.nan_to_num(by_state)).reshape(-1)
+        pbar = torch.einsum("tln,tlnq->q", rows, torch.nan_to_num(by_params))
+        pieces = pbar.split([p.numel() for p in captured]) if captured else ()
+        return (None, None, ybar, *(piece.view_as(p) for piece, p in zip(pieces, captured, strict=True)))
+
+
+def differentiate(problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
+    """March, then the derivatives of the states by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
+    layout = problem.layout
+    if problem.field.random is not None:
+        raise InputError("f draws random numbers (dropout?): forward sensitivities need a deterministic f; call .eval().")
+    tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device)
+    outcome = March(problem, tape=tape).run()
+    flow = Flow(problem, tape, params)
+    evaluations = problem.field.count
+    with problem.field.unseen():
+        by_all = flow.run()
+    problem.field.count = evaluations
+    outcome.statistics.backward_evaluations += flow.evaluations
+    reached = torch.isfinite(outcome.values.detach()).view(*by_all.shape[:3], 1)
+    by_all = torch.where(reached, by_all, torch.nan)
+    return outcome, by_all[..., : layout.width], by_all[..., layout.width :]
+
+
+class Flow:
+    """The derivative of the discrete flow, M = N + Q columns: by the initial state and by the parameters."""
+
+    def __init__(self, problem: Problem, tape: Tape, params: list[Tensor]) -> None:
+        self.p, self.params = problem, params
+        self.replay = Replay(problem, tape)
+        self.lanes, self.n = problem.layout.lanes, problem.layout.width
+        self.columns = self.n + sum(p.numel() for p in params)
+        self.evaluations = 0
+
+    def run(self) -> Tensor:
+        """Derivatives at the asked times [T, L, N, M]."""
+        layout = self.p.layout
+        start = torch.eye(self.n, self.columns, dtype=layout.dtype, device=layout.device).expand(self.lanes, -1, -1)
+        out = start.new_full((self.p.grid.shape[0], self.lanes, self.n, self.columns), torch.nan)
+        out[0] = start
+        stages = len(self.p.coefficients.a)
+        per_wave = stages * self.lanes * self.n * self.columns * start.element_size()
+        size = max(1, CHUNK_BYTES // max(per_wave, 1))
+        for low in range(0, len(self.replay), size):
+            waves = range(low, min(low + size, len(self.replay)))
+            start = self._chunk(waves, start, out)
+        return out
+
+    def _chunk(self, waves: range, start: Tensor, out: Tensor) -> Tensor:
+        """Carry the derivative `start` [L, N, M] through some waves and fill in the outputs inside."""
+        replay, c = self.replay, self.p.coefficients
+        base = len(self.p.tableau.b)
+        width = len(c.a) if any(replay.dense[w] for w in waves) else base
+        stages = self._stage_sensitivities(waves, width)
+        eye = torch.eye(self.n, self.columns, dtype=stages.dtype, device=stages.device)
+        steps = eye + torch.einsum("s,swlnm->wlnm", c.b, stages[:base])
+        starts = []
+        for step in steps:
+            starts.append(start)
+            start = self._through(step, start)
+        piece = slice(replay.cuts[waves.start], replay.cuts[waves.stop])
+        if piece.stop > piece.start:
+            device = stages.device
+            wave = torch.repeat_interleave(torch.arange(len(waves)), torch.tensor(replay.cuts).diff()[waves.start : waves.stop])
+            wave, lane, place = wave.to(device), replay.lane[piece].to(device), replay.place[piece].to(device)
+            inner = eye + torch.einsum("ks,sknm->knm", replay.weights[piece, :width], stages[:, wave, lane])
+            out[place, lane] = self._through(inner, torch.stack(starts)[wave, lane])
+        return start
+
+    def _through(self, step: Tensor, start: Tensor) -> Tensor:
+        """Chain a step's derivative [.., N, M] after `start` [.., N, M]."""
+        chained = step[..., : self.n] @ start
+        chained[..., self.n :] += step[..., self.n :]
+        return chained
+
+    def _stage_sensitivities(self, waves: range, width: int) -> Tensor:
+        """d(h k_i) by the step's start and the parameters [S, W, L, N, M]."""
+        by_state, by_params, h = self._stage_jacobians(waves, width)
+        c, w = self.p.coefficients, len(waves)
+        eye = torch.eye(self.n, self.columns, dtype=by_state.dtype, device=by_state.device)
+        result = by_state.new_zeros(width, w, self.lanes, self.n, self.columns)
+        for i in range(width):
+            inner = eye + torch.einsum("s,swlnm->wlnm", c.a[i][:i], result[:i]) if i else eye
+            total = by_state[i] @ inner
+            total[..., self.n :] += by_params[i]
+            result[i] = total * h[..., None, None]
+        return result
+
+    def _stage_jacobians(self, waves: range, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """df/dy [S, W, L, N, N] and df/dp [S, W, L, N, Q] at every stage, and h [W, L]."""
+        replay, p, c = self.replay, self.p, self.p.coefficients
+        y = torch.stack([replay.state(w) for w in waves])
+        t, h = replay.t[waves.start : waves.stop], replay.h[waves.start : waves.stop]
+        column = h.to(y.device, y.dtype)
+        scale = column.repeat_interleave(self.n, dim=1)
+        times = torch.stack([torch.stack(p.times(c.c[:width], a, b, *p.edges(a, a + b))) for a, b in zip(t, h, strict=True)], 1)
+        f = torch.vmap(p.field)
+        points, slopes = [y], [scale * f(times[0], y)]
+        with torch.no_grad():
+            for i in range(1, width):
+                points.append(y + torch.einsum("s,swx->wx", c.a[i], torch.stack(slopes)))
+                slopes.append(scale * f(times[i], points[i]))
+        self.evaluations += width * len(waves)
+        by_state, by_params = self._jacobians(f, times.flatten(0, 1), torch.stack(points).flatten(0, 1))
+        shape = (width, len(waves), self.lanes, self.n)
+        return by_state.reshape(*shape, self.n), by_params.reshape(*shape, -1), column
+
+    def _jacobians(self, f: Callable[..., Tensor], times: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """df/dy [P, L, N, N] and df/dp [P, L, N, Q] at P points, lanes being independent of each other."""
+        count, n, lanes = len(points), self.n, self.lanes
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            k = f(times, points)
+            if not k.requires_grad:
+                return points.new_zeros(count, lanes, n, n), points.new_zeros(count, lanes, n, self.columns - n)
+            seeds = torch.eye(n, dtype=k.dtype, device=k.device)[:, None, None].expand(n, count, lanes, n)
+            rows = _batched_vjp(k, [points], seeds.reshape(n, count, -1))[0]
+            by_state = rows.view(n, count, lanes, n).permute(1, 2, 0, 3)
+            if not self.params:
+                return by_state, points.new_zeros(count, lanes, n, 0)
+            weight = torch.zeros_like(k, requires_grad=True)
+            found = torch.autograd.grad(k, self.params, weight, create_graph=True, allow_unused=True)
+            flat = [torch.zeros_like(q) if g is None else g for g, q in zip(found, self.params, strict=True)]
+            joined = torch.cat([g.reshape(-1) for g in flat])
+            if not joined.requires_grad:
+                return by_state, points.new_zeros(count, lanes, n, len(joined))
+            basis = torch.eye(len(joined), dtype=k.dtype, device=k.device)
+            columns = _batched_vjp(joined, [weight], basis)[0]
+        return by_state, columns.view(-1, count, lanes, n).permute(1, 2, 3, 0)
+
+
+def _batched_vjp(value: Tensor, inputs: list[Tensor], seeds: Tensor) -> list[Tensor]:
+    """Vector-Jacobian products for seeds [K, *value], all at once where torch can, else one by one."""
+    keep: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
+            found = torch.autograd.grad(value, inputs, seeds, is_grads_batched=True, **keep)
+    except RuntimeError:
+        each = [torch.autograd.grad(value, inputs, seed, **keep) for seed in seeds]
+        found = tuple(
+            None if parts[0] is None else torch.stack([part for part in parts if part is not None])
+            for parts in zip(*each, strict=True)
+        )
+    return [torch.zeros(len(seeds), *x.shape, dtype=x.dtype, device=x.device) if g is None else g for g, x in zip(found, inputs, strict=True)]

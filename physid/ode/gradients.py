@@ -1,0 +1,161 @@
+"""How gradients pass through a solve: four frozen values with one method, `solve(problem) -> (states, outcome)`.
+
+The march is handed in as a value, so that integration and differentiation do not know each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from physid.ode.march import March, Outcome
+from physid.ode.problem import Problem
+from physid.ode.pullback import Pullback
+from physid.ode.replay import differentiable
+from physid.ode.tape import Tape
+
+
+class Gradient(Protocol):
+    """A gradient method: turns a problem into states [T, L * N] that autograd can follow."""
+
+    @property
+    def name(self) -> str:
+        """The name in messages and reports."""
+
+    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
+        """Solve, and arrange for the backward pass."""
+
+
+def wants_gradient(problem: Problem) -> bool:
+    """Whether anything that the solve depends on asks for a gradient."""
+    tracked = problem.y0.requires_grad or problem.t.requires_grad or bool(problem.captured)
+    return torch.is_grad_enabled() and tracked
+
+
+@dataclass(frozen=True)
+class Naive:
+    """Backpropagation through everything, rejected trials and the search for the step size included.
+
+    Memory and depth grow with every attempt. Source: Zhuang et al. (2020), section 3.2.
+    """
+
+    name: str = "naive"
+
+    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
+        """March inside of autograd's graph."""
+        outcome = March(problem, traced=wants_gradient(problem)).run()
+        return outcome.values, outcome
+
+
+@dataclass(frozen=True)
+class ACA:
+    """The adaptive checkpoint adjoint: exact gradient of the discrete map over the accepted steps, in constant depth.
+
+    The forward pass keeps (t, h, y) of accepted steps only; the backward pass replays them one at a time. Second
+    derivatives replay the whole trajectory as one graph. Source: Zhuang et al. (2020), Algorithm 2.
+    """
+
+    name: str = "aca"
+
+    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
+        """March without a graph and leave checkpoints for the backward pass."""
+        if not wants_gradient(problem):
+            outcome = March(problem).run()
+            return outcome.values, outcome
+        holder: dict[str, Outcome] = {}
+        values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        outcome = holder["outcome"]
+        return values, outcome
+
+
+class _Checkpointed(torch.autograd.Function):
+    """States [T, L * N] as a function of y0, t and the captured tensors."""
+
+    @staticmethod
+    def forward(problem: Problem, holder: dict[str, Any], y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
+        layout = problem.layout
+        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device)
+        outcome = March(problem, tape=tape).run()
+        holder["outcome"], holder["tape"] = outcome, tape
+        return outcome.values
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        problem, holder, y0, t, *captured = inputs
+        ctx.save_for_backward(y0, t, *captured)
+        ctx.save_for_forward(y0, t, *captured)
+        ctx.problem, ctx.tape, ctx.statistics = problem, holder.pop("tape"), holder["outcome"].statistics
+        ctx.count = len(captured)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        y0, t, *captured = ctx.saved_tensors
+        needs = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled():
+            return (None, None, *_twice(ctx, y0, t, captured, g, needs))
+        problem: Problem = ctx.problem
+        wanted = [tensor for tensor, need in zip(captured, needs[2:], strict=True) if need]
+        evaluations = problem.field.count
+        with problem.field.unseen():
+            pull = Pullback(problem, ctx.tape, wanted, needs[1], ctx.statistics)
+            ybar, found, tbar = pull.run(g)
+        problem.field.count = evaluations
+        grads = iter(found)
+        params = [next(grads) if need else None for need in needs[2:]]
+        return (None, None, ybar if needs[0] else None, fold_times(tbar, t), *params)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        y0, t, *captured = ctx.saved_tensors
+        return _forward_mode(ctx, (y0, t, *captured), tangents[2:])
+
+    @staticmethod
+    def vmap(info: Any, dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
+        """One solve per sample, each with its own steps."""
+        problem, holder, *tensors = args
+        rows = []
+        for sample in range(info.batch_size):
+            picked = [x if d is None else x.select(d, sample) for x, d in zip(tensors, dims[2:], strict=True)]
+            rows.append(_Checkpointed.apply(problem, holder, *picked))  # type: ignore[no-untyped-call]
+        return torch.stack(rows), 0
+
+
+def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:
+    """Cotangents [T, L] as those of t [T] or [T, L]."""
+    if tbar is None:
+        return None
+    return tbar if t.ndim == 2 else tbar.sum(1)
+
+
+def _twice(
+    ctx: Any, y0: Tensor, t: Tensor, captured: list[Tensor], g: Tensor, needs: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """The backward pass under create_graph: a differentiable replay from y0, since checkpoints are no constants."""
+    problem: Problem = ctx.problem
+    inputs = [y0, t, *captured]
+    wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
+    with torch.enable_grad(), problem.field.unseen():
+        values = differentiable(problem, ctx.tape, y0, t)
+        reached = torch.nan_to_num(values)
+        found = torch.autograd.grad(reached, wanted, g, create_graph=True, allow_unused=True)
+    pending = iter(found)
+    return [next(pending) if need else None for need in needs]
+
+
+def _forward_mode(ctx: Any, inputs: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]) -> Tensor:
+    """J v over the accepted grid, as the derivative of w -> w^T J with respect to w."""
+    problem: Problem = ctx.problem
+    with torch.enable_grad(), problem.field.unseen():
+        y0, t = inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()
+        values = differentiable(problem, ctx.tape, y0, t)
+        seed = torch.zeros_like(values, requires_grad=True)
+        wanted = [y0, t, *inputs[2:]]
+        pairs = [(x, v) for x, v in zip(wanted, tangents, strict=True) if v is not None]
+        products = torch.autograd.grad(values, [x for x, _ in pairs], seed, create_graph=True, allow_unused=True)
+        total = sum((p * v).sum() for p, (_, v) in zip(products, pairs, strict=True) if p is not None)
+        if not isinstance(total, Tensor):
+            return torch.zeros_like(values)
+        return torch.autograd.grad(total, seed)[0]

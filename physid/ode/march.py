@@ -1,0 +1,334 @@
+"""The forward loop: attempts, accepts and rejects steps, and reads the asked states off each accepted one.
+
+One loop serves a step shared by all lanes and steps of their own; with `traced=True` everything, the search for the
+step size included, stays in autograd's graph.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from physid.ode.control import Fixed
+from physid.ode.outputs import Outputs
+from physid.ode.problem import Problem
+from physid.ode.solution import Statistics, Status
+from physid.ode.stages import InPlace, Stages, Traced, evaluate
+from physid.ode.start import initial_step
+from physid.ode.tape import Tape
+
+STIFF = 3.25  # |h lambda| on the border of stability of the 5th-order method (Hairer and Wanner, 1996, IV.2)
+
+
+@dataclass
+class Step:
+    """An accepted step, as an event sees it: from t to t + h, states at both ends, dense output in between."""
+
+    t: Tensor
+    h: Tensor
+    y: Tensor
+    y1: Tensor
+    dense: Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Outcome:
+    """What the loop leaves: states [T, L * N], one status per lane, sentences, statistics, the last state reached."""
+
+    values: Tensor
+    statuses: list[Status]
+    messages: dict[int, str]
+    statistics: Statistics
+    times: list[Tensor]
+    taken: list[Tensor]
+    event_time: Tensor | None = None
+    tape: Tape | None = None
+    final: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def grids(self, lanes: int) -> list[Tensor]:
+        """The accepted times of every lane."""
+        times, taken = torch.stack(self.times), torch.stack(self.taken)
+        return [times[:, lane][taken[:, lane]] for lane in range(lanes)]
+
+
+class March:
+    """One solve in progress; all per-lane quantities are [L] on the host."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        traced: bool = False,
+        tape: Tape | None = None,
+        watch: Callable[[Step], Tensor | None] | None = None,
+    ) -> None:
+        p = self.problem = problem
+        self.traced, self.tape, self.watch = traced, tape, watch
+        lanes = p.layout.lanes
+        self.stages: Stages = (Traced if traced else InPlace)(p.coefficients, p.layout)
+        self.base = range(1, len(p.tableau.b))
+        self.c = p.coefficients.c[: len(p.tableau.b)]
+        self.stage_times = p.times
+        self.y = p.y0 if traced else p.y0.detach()
+        self.fresh: Tensor | None = None if traced else p.derivative
+        moving = p.t.reshape(len(p.t), -1).expand(-1, lanes) if traced else p.grid
+        self.t, self.end = moving[0], moving[-1]
+        self.fixed = isinstance(p.control, Fixed)
+        self.pointer = torch.zeros(lanes, dtype=torch.long)
+        self.outputs = Outputs(p, self.y, moving)
+        self.active = torch.ones(lanes, dtype=torch.bool)
+        self.statuses = [Status.SUCCESS] * lanes
+        self.messages: dict[int, str] = {}
+        self.accepted = torch.zeros(lanes, dtype=torch.long)
+        self.rejected = torch.zeros(lanes, dtype=torch.long)
+        one = torch.ones(lanes, dtype=torch.float64)
+        self.ratios = (one, one, one)
+        self.after_rejection = torch.zeros(lanes, dtype=torch.bool)
+        self.times, self.taken = [self.t.detach()], [torch.ones(lanes, dtype=torch.bool)]
+        self.event_time: Tensor | None = None
+        self.stiff = False
+
+    def run(self) -> Outcome:
+        """March until every lane has reached its end, failed, or met its event."""
+        with torch.enable_grad() if self.traced else torch.no_grad():
+            self._begin()
+            while bool(self.active.any()) and not self._out_of_budget():
+                self._attempt()
+            values = self.outputs.collect()
+        p = self.problem
+        statistics = Statistics(
+            evaluations=p.field.count,
+            accepted=int(self.accepted.sum()),
+            rejected=int(self.rejected.sum()),
+            checkpoint_bytes=self.tape.bytes if self.tape else 0,
+            seconds=time.perf_counter() - p.started,
+            stiff=self.stiff,
+        )
+        return Outcome(
+            values, self.statuses, self.messages, statistics, self.times, self.taken, self.event_time, self.tape, self.y
+        )
+
+    def _begin(self) -> None:
+        p = self.problem
+        lanes = p.layout.lanes
+        if not bool(torch.isfinite(p.derivative.abs().sum())):
+            finite = torch.isfinite(p.derivative.view(lanes, -1)).all(1).cpu()
+            self._fail(~finite, Status.NOT_A_NUMBER, p.derivative, self.t)
+        if self.fixed:
+            self.h = torch.full((lanes,), p.direction * math.inf, dtype=torch.float64)
+        elif p.limits.first_step is not None:
+            self.h = torch.full((lanes,), p.direction * p.limits.first_step, dtype=torch.float64)
+        else:
+            with torch.no_grad(), p.field.unseen():
+                self.h = initial_step(p)
+        span = (self.end - self.t).detach().abs()
+        self.pointer = torch.where(span == 0, len(p.stops) - 1, self.pointer)
+        self.resolution = 16 * torch.finfo(torch.float64).eps * torch.maximum(self.t.abs(), self.end.abs()).detach()
+
+    def _out_of_budget(self) -> bool:
+        limits = self.problem.limits
+        spent = self.active & (self.accepted + self.rejected >= limits.max_steps)
+        if bool(spent.any()):
+            self.stiff = self.stiff or self._looks_stiff()
+            self._fail(spent, Status.MAX_STEPS, None, self.t)
+        if limits.seconds is not None and time.perf_counter() - self.problem.started > limits.seconds:
+            self.stiff = self.stiff or self._looks_stiff()
+            self._fail(self.active.clone(), Status.TIME_LIMIT, None, self.t)
+        return not bool(self.active.any())
+
+    def _clip(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the attempt ends, its signed length, and whether it was cut at a stop."""
+        p = self.problem
+        stop = p.stops.gather(0, self.pointer[None])[0]
+        if self.traced:
+            stop = torch.where(stop == self.end, self.end, stop)
+            if p.moving_stops:
+                stop = self.outputs.tied(stop)
+        length = self.h.abs().clamp(min=p.limits.min_step, max=p.limits.max_step) * p.direction
+        cut = (p.direction * (self.t + 1.01 * length - stop) >= 0).detach()
+        end = torch.where(cut, stop, self.t + length.nan_to_num(posinf=0.0, neginf=0.0))
+        end = torch.where(self.active, end, self.t)
+        return end, end - self.t, cut
+
+    def _attempt(self) -> None:
+        p = self.problem
+        end, h, cut = self._clip()
+        scaled = self._on_device(h)
+        edges = p.edges(self.t, end)
+        times = self.stage_times(self.c, self.t, h, *edges)
+        if self.fresh is None:
+            self.fresh = p.field(times[0], self.y)
+        kept = p.field.snapshot()
+        self.stages.put(0, self.fresh, scaled)
+        y1, k = evaluate(self.stages, p.field, times, self.y, scaled, self.base)
+        if not p.tableau.fsal:
+            y1 = self.y + self.stages.weigh(p.coefficients.b)
+        ratio = self._ratio(y1)
+        small = h.detach().abs() <= p.limits.min_step
+        finite = torch.isfinite(ratio.detach())
+        good = self.active & finite & ((ratio.detach() <= 1) | small)
+        bad = self.active & ~good
+        if bool(good.any()):
+            self._accept(good, end, h, scaled, edges, y1, k)
+        else:
+            p.field.restore(kept)
+        if bool(bad.any()):
+            self._reject(bad, finite, h, y1, k)
+        self._propose(ratio, finite, good, h, cut)
+
+    def _on_device(self, h: Tensor) -> float | Tensor:
+        layout = self.problem.layout
+        if not layout.batched and not self.traced:
+            return float(h)
+        return h.to(layout.device, layout.real)[:, None]
+
+    def _ratio(self, y1: Tensor) -> Tensor:
+        """The error over the tolerance [L], not-a-number where y1 is; the one host synchronisation of an attempt."""
+        p, c = self.problem, self.problem.coefficients
+        if self.fixed:
+            return p.size(torch.where(torch.isfinite(y1.detach()), 0.0, torch.nan)).to("cpu", torch.float64)
+        scale = torch.maximum(self.y.abs(), y1.abs()) * p.rtol + p.atol
+        if c.error is None:
+            return torch.zeros(p.layout.lanes, dtype=torch.float64)
+        ratio = p.size(self.stages.weigh(c.error) / scale)
+        if c.error3 is not None:
+            other = p.size(self.stages.weigh(c.error3) / scale)
+            ratio = ratio**2 / (ratio**2 + 0.01 * other**2).sqrt()
+        return ratio.to("cpu", torch.float64)
+
+    def _accept(
+        self,
+        good: Tensor,
+        end: Tensor,
+        h: Tensor,
+        scaled: float | Tensor,
+        edges: tuple[Tensor, ...],
+        y1: Tensor,
+        k: Tensor,
+    ) -> None:
+        p = self.problem
+        if self.watch is not None:
+            self.event_time = self._watched(h, y1, scaled)
+            if self.event_time is not None:
+                self.active[:] = False
+                self.statuses = [Status.EVENT]
+                return
+        with p.field.unseen():
+            meta = self.outputs.read(good, self.t, end, h, scaled, self.y, self.stages, edges)
+        if self.tape is not None:
+            rows = self.y.view(p.layout.lanes, -1)
+            self.tape.append(*((meta, rows) if bool(good.all()) else (meta, rows[good.to(rows.device)])))
+        stop = p.stops.gather(0, self.pointer[None])[0]
+        landed = good & (end.detach() == stop)
+        self._advance_stops(landed, stop)
+        if bool(good.all()):
+            self.y, self.t = y1, end
+            self.fresh = k if p.tableau.fsal and not edges else None
+        else:
+            self._advance_some(good, end, y1, k)
+        self.accepted += good
+        self.times.append(self.t.detach())
+        self.taken.append(good)
+        self.active = self.active & ~(good & (end.detach() == self.end.detach()))
+        if len(self.times) % 1000 == 0:
+            self.stiff = self.stiff or self._looks_stiff()
+
+    def _advance_some(self, good: Tensor, end: Tensor, y1: Tensor, k: Tensor) -> None:
+        """Move the lanes that were accepted and leave the others where they are."""
+        layout = self.problem.layout
+        mask = good.to(layout.device)[:, None]
+
+        def pick(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(mask, new.view(layout.lanes, -1), old.view(layout.lanes, -1)).reshape(-1)
+
+        before = self.fresh
+        self.y, self.t = pick(y1, self.y), torch.where(good, end, self.t)
+        reuse = self.problem.tableau.fsal and before is not None and not len(self.problem.jumps)
+        self.fresh = pick(k, before) if reuse and before is not None else None
+
+    def _advance_stops(self, landed: Tensor, stop: Tensor) -> None:
+        stops = self.problem.stops
+        last = len(stops) - 1
+        if last == 0 or not bool(landed.any()):
+            return
+        self.pointer = torch.where(landed, (self.pointer + 1).clamp(max=last), self.pointer)
+        while bool((again := landed & (stops.gather(0, self.pointer[None])[0] == stop) & (self.pointer < last)).any()):
+            self.pointer = self.pointer + again.long()
+
+    def _reject(self, bad: Tensor, finite: Tensor, h: Tensor, y1: Tensor, k: Tensor) -> None:
+        self.rejected += bad
+        stuck = bad & ((h.detach().abs() <= self.resolution) | self.fixed)
+        if not bool(stuck.any()):
+            return
+        layout = self.problem.layout
+        rows = self.y.detach().view(layout.lanes, -1).abs().amax(1).cpu()
+        first = self.problem.y0.detach().view(layout.lanes, -1).abs().amax(1).cpu()
+        infinite = torch.isinf(y1.detach().abs()).view(layout.lanes, -1).any(1).cpu()
+        huge = (rows > 1e8 * (1 + first)) | (infinite & self.fixed)
+        self._fail(stuck & huge, Status.BLOW_UP, None, self.t)
+        self._fail(stuck & ~huge & ~finite, Status.NOT_A_NUMBER, torch.where(torch.isfinite(k), y1, k), self.t)
+        self._fail(stuck & ~huge & finite, Status.STEP_TOO_SMALL, None, self.t)
+
+    def _propose(self, ratio: Tensor, finite: Tensor, good: Tensor, h: Tensor, cut: Tensor) -> None:
+        """The next step from the error of this one; a step that a stop had cut remembers what it wanted to be."""
+        p = self.problem
+        if isinstance(p.control, Fixed):
+            return
+        safe = torch.where(finite, ratio, 1e4)
+        factor = p.control.factor(p.tableau.exponent, (safe, *self.ratios[:2]))
+        factor = torch.where(finite, factor, 0.1)
+        factor = torch.where(~good | self.after_rejection, factor.clamp(max=1.0), factor)
+        proposal = factor * h
+        keep = good & cut & (proposal.detach().abs() < self.h.detach().abs())
+        proposal = torch.where(keep, self.h, proposal)
+        self.h = torch.where(self.active, proposal, self.h)
+        self.ratios = tuple(  # type: ignore[assignment]
+            torch.where(good, new, old) for new, old in zip((safe, *self.ratios[:2]), self.ratios, strict=True)
+        )
+        self.after_rejection = ~good
+
+    def _watched(self, h: Tensor, y1: Tensor, scaled: float | Tensor) -> Tensor | None:
+        if self.watch is None:
+            return None
+        dense = self.outputs.interpolant(self.t, h, scaled, self.y, self.stages)
+        return self.watch(Step(self.t, h, self.y, y1, dense))
+
+    def _looks_stiff(self) -> bool:
+        """Whether h times the dominant eigenvalue, seen in the last two stages, lies on the border of stability."""
+        p = self.problem
+        if not p.tableau.fsal or len(p.tableau.b) < 6 or self.fresh is None or not isinstance(self.stages, InPlace):
+            return False
+        last = len(p.tableau.b) - 1
+        states = self.stages.combine(self.y, last) - self.stages.combine(self.y, last - 1)
+        slopes = self.stages.hk[last] - self.stages.hk[last - 1]
+        rows = (p.layout.lanes, -1)
+        ratio = slopes.view(rows).norm(dim=1) / states.view(rows).norm(dim=1).clamp(min=1e-300)
+        return bool((ratio > STIFF).any())
+
+    def _fail(self, lanes: Tensor, status: Status, culprit: Tensor | None, t: Tensor) -> None:
+        """End these lanes with a status and the sentence that a user reads."""
+        for lane in torch.nonzero(lanes & self.active).flatten().tolist():
+            self.statuses[lane] = status
+            self.messages[lane] = self._sentence(lane, status, culprit, float(t[lane]))
+            self.active[lane] = False
+
+    def _sentence(self, lane: int, status: Status, culprit: Tensor | None, t: float) -> str:
+        limits = self.problem.limits
+        if status is Status.NOT_A_NUMBER and culprit is not None:
+            row = culprit.detach().view(self.problem.layout.lanes, -1)[lane]
+            where = torch.nonzero(~torch.isfinite(row)).flatten().tolist()
+            named = ", ".join(map(str, where[:4])) + (", ..." if len(where) > 4 else "")
+            return f"f returned not-a-number in component {named} near t = {t:.9g}: look at f there, or at y0 and the parameters."
+        if status is Status.BLOW_UP:
+            return f"the solution grows without bound near t = {t:.9g}: end earlier, or look at the sign of f."
+        if status is Status.STEP_TOO_SMALL:
+            return f"the step fell below the resolution of time near t = {t:.9g}: loosen rtol and atol, or look for a jump in f (jump_t)."
+        remedy = " f looks stiff: rescale it, loosen the tolerances or use an implicit solver (SciPy's Radau)." if self.stiff else ""
+        if status is Status.MAX_STEPS:
+            return f"{limits.max_steps} steps reached only t = {t:.9g}: raise max_steps or loosen the tolerances.{remedy}"
+        return f"{limits.seconds} s of wall clock reached only t = {t:.9g}: raise the time limit or loosen the tolerances.{remedy}"

@@ -1,0 +1,246 @@
+"""An initial value problem after every argument has been checked: what march, gradients and events work on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from physid.errors import InputError
+from physid.ode import control as controls
+from physid.ode import tableaus
+from physid.ode.control import Control, Fixed, rms
+from physid.ode.field import Field, Layout, RightHandSide, State
+from physid.ode.stages import Coefficients, StageTimes, inward
+
+Norm = Callable[[State], Tensor]
+Tolerance = float | Tensor | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on the steps and on the work; times in the unit of t, `seconds` of wall clock."""
+
+    first_step: float | None = None
+    min_step: float = 0.0
+    max_step: float = math.inf
+    max_steps: int = 100_000
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        bad = [
+            f"{name}={value}"
+            for name, value, fine in (
+                ("first_step", self.first_step, self.first_step is None or 0 < self.first_step < math.inf),
+                ("min_step", self.min_step, self.min_step >= 0),
+                ("max_step", self.max_step, self.max_step > 0),
+                ("max_steps", self.max_steps, self.max_steps > 0),
+                ("time_limit", self.seconds, self.seconds is None or self.seconds > 0),
+            )
+            if not fine
+        ]
+        if bad or self.min_step > self.max_step:
+            raise InputError(f"step limits {', '.join(bad) or 'min_step > max_step'}: they must be positive and in order.")
+
+
+@dataclass
+class Problem:
+    """dy/dt = f(t, y), y(t[0]) = y0 on flat states [L * N], with the times of lane l in grid[:, l]."""
+
+    field: Field
+    layout: Layout
+    y0: Tensor
+    t: Tensor
+    grid: Tensor
+    direction: int
+    coefficients: Coefficients
+    control: Control
+    rtol: float | Tensor
+    atol: float | Tensor
+    norm: Norm | None
+    limits: Limits
+    stops: Tensor
+    jumps: Tensor
+    captured: list[Tensor]
+    derivative: Tensor
+    moving_stops: bool
+    started: float
+
+    @property
+    def tableau(self) -> tableaus.Tableau:
+        """The method."""
+        return self.coefficients.tableau
+
+    @property
+    def times(self) -> StageTimes:
+        """Stage times within the interval."""
+        return StageTimes(self.layout, self.grid[0], self.grid[-1])
+
+    def edges(self, t: Tensor, end: Tensor) -> tuple[Tensor, ...]:
+        """Bounds for stage times that stay clear of a jump at either end of the steps [t, end]; none without jumps."""
+        if not len(self.jumps):
+            return ()
+        low, high = torch.minimum(t, end).detach(), torch.maximum(t, end).detach()
+        real = self.layout.real
+        up, down = torch.tensor(math.inf, dtype=real), torch.tensor(-math.inf, dtype=real)
+        inner_low = torch.where(torch.isin(low, self.jumps), torch.nextafter(inward(low, real, up=True), up), down)
+        inner_high = torch.where(torch.isin(high, self.jumps), torch.nextafter(inward(high, real, up=False), down), up)
+        return inner_low, inner_high
+
+    def size(self, error: Tensor) -> Tensor:
+        """The norm of a scaled error [L * N] per lane: rms, the largest over the parts of a tuple state, or the user's."""
+        if self.norm is not None:
+            return self.norm(self.layout.unpack(error)).reshape(1)
+        rows = error.view(self.layout.lanes, self.layout.width)
+        if not self.layout.is_tuple:
+            return rms(rows)
+        return torch.stack([rms(part) for part in rows.split(self.layout.sizes, dim=-1)]).amax(0)
+
+
+def pose(
+    f: RightHandSide,
+    y0: State,
+    t: Tensor | Sequence[float],
+    *,
+    solver: str | tableaus.Tableau,
+    rtol: Tolerance,
+    atol: Tolerance,
+    control: Control | str | None = None,
+    params: Sequence[Tensor] | None = None,
+    batched: bool = False,
+    exact: bool = False,
+    limits: Limits | None = None,
+    norm: Norm | None = None,
+    stops: Tensor | None = None,
+    jumps: Tensor | None = None,
+    perturb: bool = False,
+) -> Problem:
+    """Check the arguments of a solve and evaluate f once; InputError says what cannot work."""
+    started = time.perf_counter()
+    layout = Layout(y0, batched)
+    times = read_times(t, layout)
+    tableau = tableaus.lookup(solver) if isinstance(solver, str) else solver
+    chosen = resolve_control(tableau, controls.lookup(control))
+    if norm is not None and batched:
+        raise InputError("norm with batched=True: every sample is measured by its own rms; leave norm out.")
+    grid = times.detach().reshape(times.shape[0], -1).expand(-1, layout.lanes)
+    direction = -1 if bool((grid[-1] < grid[0]).any()) else 1
+    landing = [grid[1:]] if exact or (isinstance(chosen, Fixed) and chosen.step is None and stops is None) else []
+    if isinstance(chosen, Fixed) and chosen.step is not None:
+        landing.append(fixed_grid(grid, chosen.step, direction))
+    moving = bool(landing) and isinstance(chosen, Fixed) and chosen.step is None
+    for extra in (stops, jumps):
+        if extra is not None and extra.numel():
+            landing.append(extra.detach().to("cpu", torch.float64).reshape(-1, 1).expand(-1, layout.lanes))
+    all_stops = _ordered([*landing, grid[-1:]], grid, direction)
+    jumpy = all_stops if perturb else (torch.empty(0) if jumps is None else jumps.detach().cpu().double().reshape(-1))
+    field = Field(f, layout, params)
+    start = StageTimes(layout, grid[0], grid[-1])(torch.zeros(1, dtype=torch.float64), grid[0], torch.zeros(1))[0]
+    flat = layout.pack(y0)
+    derivative, captured = field.probe(start, flat)
+    return Problem(
+        field=field,
+        layout=layout,
+        y0=flat,
+        t=times,
+        grid=grid,
+        direction=direction,
+        coefficients=Coefficients.of(tableau, layout),
+        control=chosen,
+        rtol=_tolerance("rtol", rtol, layout),
+        atol=_tolerance("atol", atol, layout),
+        norm=norm,
+        limits=limits or Limits(),
+        stops=all_stops,
+        jumps=jumpy.reshape(-1).sort().values,
+        captured=captured,
+        derivative=derivative,
+        moving_stops=moving,
+        started=started,
+    )
+
+
+def read_times(t: Tensor | Sequence[float], layout: Layout) -> Tensor:
+    """t as float64 on the host [T] or [T, L], strictly checked; keeps its graph."""
+    times = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+    if times.is_complex() or times.dtype == torch.bool:
+        raise InputError(f"t has dtype {times.dtype}: real numbers are allowed.")
+    times = times.to("cpu", torch.float64)
+    allowed = "[T] or [T, samples]" if layout.batched else "[T]"
+    if times.ndim != 1 and not (layout.batched and times.ndim == 2 and times.shape[1] == layout.lanes):
+        raise InputError(f"t has shape {tuple(times.shape)}: {allowed} is allowed.")
+    if times.shape[0] == 0:
+        raise InputError("t is empty: give the start time and the times at which states are wanted.")
+    values = times.detach()
+    if not bool(torch.isfinite(values).all()):
+        raise InputError("t holds a value that is not finite: every time must be a finite number.")
+    steps = values.diff(dim=0)
+    if bool((steps < 0).any()) and bool((steps > 0).any()):
+        row = int(((steps < 0) if values.reshape(len(values), -1)[-1, 0] > values.reshape(len(values), -1)[0, 0] else (steps > 0)).reshape(len(steps), -1).any(1).nonzero()[0]) + 1
+        raise InputError(
+            f"t is not ordered: entry {row} turns back. Times must rise or fall throughout (equal ones are fine); sort them."
+        )
+    return times
+
+
+def resolve_control(tableau: tableaus.Tableau, control: Control | None) -> Control:
+    """The controller that was asked for, or the method's natural one."""
+    if control is None:
+        return controls.CONTROLS["i"] if tableau.adaptive else Fixed()
+    if not tableau.adaptive and not isinstance(control, Fixed):
+        raise InputError(
+            f"solver '{tableau.name}' has no error estimate, so controller '{control.name}' cannot choose its steps: "
+            "use control='fixed' or an adaptive solver such as 'dopri5'."
+        )
+    return control
+
+
+def fixed_grid(grid: Tensor, step: float, direction: int) -> Tensor:
+    """t0 + i h for every lane, up to the end [P, L]."""
+    count = math.ceil(float((grid[-1] - grid[0]).abs().max()) / step - 1e-9)
+    return grid[:1] + direction * step * torch.arange(1, max(count, 1), dtype=torch.float64)[:, None]
+
+
+def with_interpolation(tableau: tableaus.Tableau, kind: str) -> tableaus.Tableau:
+    """The same method with another dense output: 'linear', or 'cubic' (Hermite, with the slope at the end)."""
+    b = tableau.b
+    if kind == "linear":
+        dense = tuple((weight,) for weight in b)
+        return replace(tableau, dense=dense, dense_order=1, extra_c=(), extra_a=())
+    size = len(b)
+    rows = [[0.0, 3 * weight, -2 * weight] for weight in b]
+    rows[0] = [rows[0][0] + 1.0, rows[0][1] - 2.0, rows[0][2] + 1.0]
+    end = (0.0, -1.0, 1.0)
+    if tableau.fsal:
+        rows[-1] = [x + y for x, y in zip(rows[-1], end, strict=True)]
+        return replace(tableau, dense=tuple(map(tuple, rows)), dense_order=3, extra_c=(), extra_a=())
+    dense = (*map(tuple, rows), end)
+    return replace(tableau, dense=dense, dense_order=3, extra_c=(1.0,), extra_a=(tuple(b[:size]),))
+
+
+def _tolerance(name: str, value: Tolerance, layout: Layout) -> float | Tensor:
+    if isinstance(value, int | float):
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"{name}={value}: a tolerance must be a finite number that is not negative.")
+        return float(value)
+    tensor = torch.as_tensor(value, dtype=layout.real, device=layout.device)
+    if not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
+        raise InputError(f"{name} holds a negative or not finite value: every tolerance must be finite and not negative.")
+    if layout.is_tuple and tensor.numel() == len(layout.shapes) and tensor.ndim == 1:
+        return torch.cat([part.expand(size) for part, size in zip(tensor, layout.sizes, strict=True)]).repeat(layout.lanes)
+    shape = layout.shapes[0]
+    if layout.is_tuple or torch.broadcast_shapes(tensor.shape, shape) != shape:
+        raise InputError(f"{name} of shape {tuple(tensor.shape)} does not fit the state of shape {tuple(shape)}.")
+    return tensor.expand(shape).reshape(-1)
+
+
+def _ordered(parts: list[Tensor], grid: Tensor, direction: int) -> Tensor:
+    """Landing times strictly inside (t0, t1], in order along the march, padded with the end [P, L]."""
+    joined = torch.cat(parts) * direction
+    low, high = grid[0] * direction, grid[-1] * direction
+    joined = torch.where((joined > low) & (joined <= high), joined, high)
+    return joined.sort(dim=0).values * direction

@@ -1,0 +1,146 @@
+"""What the backward pass needs of a tape: the accepted steps in waves, one step of every lane at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from physid.ode.outputs import theta_of
+from physid.ode.problem import Problem
+from physid.ode.stages import Traced, evaluate
+from physid.ode.tape import COUNT, END_OUTPUT, FIRST, START, STEP, Tape
+
+
+@dataclass(frozen=True)
+class Wave:
+    """The w-th step of every lane: start and length [L], the lanes that have one, and the outputs inside.
+
+    `lane`, `place`, `theta` [m] say whose outputs, which of them, and where in the step; `begin`, `end` [L] are the
+    indices of the asked times with which the step's ends move (-1: they stay).
+    """
+
+    t: Tensor
+    h: Tensor
+    inside: Tensor
+    lane: Tensor
+    place: Tensor
+    theta: Tensor
+    weights: Tensor
+    begin: Tensor
+    end: Tensor
+    dense: bool
+    closes: bool
+    scaled: float | Tensor
+
+
+class Replay:
+    """Reads a tape wave by wave, in either direction; the small numbers of all waves are prepared at once."""
+
+    def __init__(self, problem: Problem, tape: Tape) -> None:
+        self.problem, self.tape = problem, tape
+        layout = problem.layout
+        self.rows, self.counts = tape.waves()
+        self.single = layout.lanes == 1
+        self.lane_index = torch.arange(layout.lanes)
+        meta = tape.meta.whole()[self.rows]
+        wave = torch.arange(len(self.rows))[:, None]
+        self.inside = wave < self.counts
+        self.closes = (wave == self.counts - 1).any(1).tolist()
+        self.t, self.h = meta[..., START], torch.where(self.inside, meta[..., STEP], 0.0)
+        ends = torch.where(self.inside, meta[..., END_OUTPUT], -1.0).long()
+        begins = torch.cat([torch.zeros_like(ends[:1]), ends[:-1]])
+        self.begins, self.ends = torch.where(self.inside, begins, -1), ends
+        self._outputs(meta)
+        self.steps: list[float] = self.h[:, 0].tolist() if self.single and not layout.batched else []
+        self.columns = self.h.to(layout.device, layout.real)[..., None]
+
+    def _outputs(self, meta: Tensor) -> None:
+        """Lane, place, theta and weights of every output, ordered by wave, and where each wave begins."""
+        p = self.problem
+        count = torch.where(self.inside, meta[..., COUNT], 0.0).long().flatten()
+        owner = torch.repeat_interleave(torch.arange(len(count)), count)
+        self.lane = owner % p.layout.lanes
+        offset = torch.arange(len(owner)) - (count.cumsum(0) - count)[owner]
+        self.place = meta[..., FIRST].long().flatten()[owner] + offset
+        self.theta = theta_of(p.grid[self.place, self.lane], self.t.flatten()[owner], self.h.flatten()[owner])
+        per_wave = count.view(-1, p.layout.lanes).sum(1)
+        self.cuts = [0, *per_wave.cumsum(0).tolist()]
+        interior = (self.theta > 0) & (self.theta < 1)
+        inner = torch.zeros(len(self.rows), dtype=torch.bool)
+        inner[(owner // p.layout.lanes)[interior]] = True
+        self.dense = (inner & bool(p.tableau.extra_c)).tolist()
+        self.weights = p.coefficients.basis(self.theta, len(p.coefficients.a)).to(p.layout.device, p.layout.dtype)
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def state(self, w: int) -> Tensor:
+        """The states at the start of wave w [L * N]."""
+        if self.single:
+            return self.tape.states.row(w)
+        return self.tape.states.whole()[self.rows[w].to(self.problem.layout.device)].reshape(-1)
+
+    def wave(self, w: int) -> Wave:
+        """Wave w without its states."""
+        piece = slice(self.cuts[w], self.cuts[w + 1])
+        return Wave(
+            t=self.t[w],
+            h=self.h[w],
+            inside=self.inside[w],
+            lane=self.lane[piece],
+            place=self.place[piece],
+            theta=self.theta[piece],
+            weights=self.weights[piece],
+            begin=self.begins[w],
+            end=self.ends[w],
+            dense=self.dense[w],
+            closes=self.closes[w],
+            scaled=self.steps[w] if self.steps else self.columns[w],
+        )
+
+
+def differentiable(problem: Problem, tape: Tape, y0: Tensor, t: Tensor) -> Tensor:
+    """The discrete map on the accepted grid as one graph: states [T, L * N] from y0 [L * N] and t.
+
+    Interior grid times are constants; the first and the last step move with t[0] and t[-1], and outputs through the
+    dense output. Memory grows with the number of steps: this is for second derivatives and forward mode.
+    """
+    replay, layout, c = Replay(problem, tape), problem.layout, problem.coefficients
+    moving = t.reshape(t.shape[0], -1).expand(-1, layout.lanes)
+    stages = Traced(c, layout)
+    base, rows = len(problem.tableau.b), layout.lanes
+    y, fresh = y0, None
+    pieces = [y0.view(rows, -1)]
+    lanes, places = [replay.lane_index, replay.lane], [torch.zeros(rows, dtype=torch.long), replay.place]
+    for w in range(len(replay)):
+        wave = replay.wave(w)
+        start = _moved(moving, wave.begin, wave.t, replay.lane_index)
+        h = torch.where(wave.inside, _moved(moving, wave.end, wave.t + wave.h, replay.lane_index) - start, 0.0)
+        edges = problem.edges(wave.t, wave.t + wave.h)
+        times = problem.times(c.c, start, h, *edges)
+        column = h.to(layout.device, layout.real)[:, None]
+        stages.put(0, problem.field(times[0], y) if fresh is None else fresh, column)
+        y1, k = evaluate(stages, problem.field, times, y, column, range(1, base))
+        if not problem.tableau.fsal:
+            y1 = y + stages.weigh(c.b)
+        width = len(c.a) if wave.dense else base
+        if wave.dense:
+            evaluate(stages, problem.field, times, y, column, range(base, width))
+        if len(wave.place):
+            theta = theta_of(moving[wave.place, wave.lane], start[wave.lane], h[wave.lane])
+            weights = c.basis(theta, width).to(layout.device, layout.dtype)
+            lane = wave.lane.to(layout.device)
+            hk = stages.matrix(width).view(width, rows, -1)[:, lane]
+            pieces.append(y.view(rows, -1)[lane] + torch.einsum("ms,smn->mn", weights, hk))
+        fresh = k if problem.tableau.fsal and not edges else None
+        y = y1
+    values = torch.cat(pieces)
+    blank = values.new_full((problem.grid.shape[0], rows, layout.width), torch.nan)
+    index = (torch.cat(places).to(layout.device), torch.cat(lanes).to(layout.device))
+    return blank.index_put(index, values).reshape(problem.grid.shape[0], -1)
+
+
+def _moved(moving: Tensor, index: Tensor, still: Tensor, lanes: Tensor) -> Tensor:
+    return torch.where(index >= 0, moving[index.clamp(min=0), lanes], still)

@@ -1,0 +1,85 @@
+"""What a solve returns: the states, how it ended, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from torch import Tensor
+
+from physid.errors import PhysidError
+
+
+class Status(Enum):
+    """How a solve ended; the value is the sentence."""
+
+    SUCCESS = "the end time was reached"
+    EVENT = "an event ended the solve"
+    NOT_A_NUMBER = "f returned not-a-number"
+    BLOW_UP = "the solution left the finite numbers"
+    STEP_TOO_SMALL = "the step fell below the resolution of time"
+    MAX_STEPS = "the limit of steps was reached"
+    TIME_LIMIT = "the time limit was reached"
+
+    @property
+    def ok(self) -> bool:
+        """Whether every asked state was reached."""
+        return self in (Status.SUCCESS, Status.EVENT)
+
+
+@dataclass
+class Statistics:
+    """What a solve cost; `backward` evaluations are added when a gradient is taken."""
+
+    evaluations: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    backward_evaluations: int = 0
+    backward_vjps: int = 0
+    checkpoint_bytes: int = 0
+    seconds: float = 0.0
+    stiff: bool = False
+
+
+@dataclass
+class Solution:
+    """States at the asked times, and everything that a reader needs to trust them.
+
+    `t` [T] or [T, L]; `y` [T, *state] (tuple states: a tuple of such), not-a-number where a time was not reached;
+    with `batched=True` the second axis of `y` is the sample and `statuses` holds one status per sample.
+    `grid` [steps + 1] are the accepted times (a list with one tensor per sample when batched).
+    """
+
+    t: Tensor
+    y: Tensor | tuple[Tensor, ...]
+    status: Status
+    message: str
+    statistics: Statistics
+    solver: str
+    gradient: str
+    engine: str
+    grid: Tensor | list[Tensor]
+    statuses: list[Status] = field(default_factory=list)
+    event_time: Tensor | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether every sample reached its end."""
+        return self.status.ok
+
+    @property
+    def steps(self) -> Tensor | list[Tensor]:
+        """The accepted step sizes [steps], signed; a list with one tensor per sample when batched."""
+        if isinstance(self.grid, list):
+            return [grid.diff() for grid in self.grid]
+        return self.grid.diff()
+
+
+class SolveError(PhysidError):
+    """A solve that failed; `solution` holds the part that was reached."""
+
+    exit_code = 4
+
+    def __init__(self, message: str, solution: Solution) -> None:
+        super().__init__(message)
+        self.solution = solution

@@ -1,0 +1,115 @@
+"""`solve`: one call from f, y0 and times to a Solution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from physid.errors import unknown_name
+from physid.ode import methods
+from physid.ode.conclude import conclude
+from physid.ode.control import Control
+from physid.ode.field import RightHandSide, State
+from physid.ode.gradients import Gradient
+from physid.ode.problem import Limits, Problem, Tolerance, pose
+from physid.ode.solution import Solution
+from physid.ode.tableaus import Tableau
+
+ENGINES = ("auto", "eager")
+
+
+@dataclass(frozen=True)
+class Integrator:
+    """How to integrate: solver, tolerances, controller, gradient method, limits; swappable after training.
+
+    `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components. `exact=True` steps onto every asked time
+    instead of reading them off the dense output. `time_limit` in seconds of wall clock.
+    """
+
+    solver: str | Tableau = "dopri5"
+    rtol: Tolerance = 1e-7
+    atol: Tolerance = 1e-9
+    control: Control | str | None = None
+    gradient: Gradient | str = "aca"
+    engine: str = "auto"
+    exact: bool = False
+    first_step: float | None = None
+    max_step: float = float("inf")
+    max_steps: int = 100_000
+    time_limit: float | None = None
+
+    def pose(
+        self, f: RightHandSide, y0: State, t: Tensor | Sequence[float], params: Sequence[Tensor] | None, batched: bool
+    ) -> Problem:
+        """The checked problem."""
+        if self.engine not in ENGINES:
+            raise unknown_name("engine", self.engine, ENGINES)
+        limits = Limits(self.first_step, 0.0, self.max_step, self.max_steps, self.time_limit)
+        return pose(
+            f,
+            y0,
+            t,
+            solver=self.solver,
+            rtol=self.rtol,
+            atol=self.atol,
+            control=self.control,
+            params=params,
+            batched=batched,
+            exact=self.exact,
+            limits=limits,
+        )
+
+    def solve(
+        self,
+        f: RightHandSide,
+        y0: State,
+        t: Tensor | Sequence[float],
+        *,
+        params: Sequence[Tensor] | None = None,
+        batched: bool = False,
+        throw: bool = True,
+    ) -> Solution:
+        """Solve dy/dt = f(t, y), y(t[0]) = y0; see `solve`."""
+        method = methods.lookup(self.gradient)
+        problem = self.pose(f, y0, t, params, batched)
+        values, outcome = method.solve(problem)
+        return conclude(problem, values, outcome, method.name, throw)
+
+
+def solve(
+    f: RightHandSide,
+    y0: State,
+    t: Tensor | Sequence[float],
+    *,
+    solver: str | Tableau = "dopri5",
+    rtol: Tolerance = 1e-7,
+    atol: Tolerance = 1e-9,
+    control: Control | str | None = None,
+    gradient: Gradient | str = "aca",
+    engine: str = "auto",
+    params: Sequence[Tensor] | None = None,
+    batched: bool = False,
+    exact: bool = False,
+    first_step: float | None = None,
+    max_step: float = float("inf"),
+    max_steps: int = 100_000,
+    time_limit: float | None = None,
+    throw: bool = True,
+) -> Solution:
+    """Solve dy/dt = f(t, y), y(t[0]) = y0, for the states at the times t [T].
+
+    f takes (t, y) and returns dy/dt with the shape and dtype of y; y0 is a tensor of any shape or a tuple of tensors.
+    The states come as `Solution.y` [T, *state] and carry gradients with respect to y0, t, and every tensor that f
+    depends on: those are found in f's module, its closure and its first evaluation, or named by `params`.
+    `batched=True`: y0 [B, *state], every sample has its own steps, f gets t [B], and t may be [T] or [T, B].
+
+    solver: a name (see `physid list`) or a Tableau. control: "i", "pi", "pid", "fixed" or a value.
+    gradient: "aca", "naive", "adjoint", "forward" or a value. Errors: InputError for arguments that cannot work;
+    SolveError, with the part that was reached, when the solve fails (`throw=False` returns it with its status).
+    """
+    integrator = Integrator(
+        solver, rtol, atol, control, gradient, engine, exact, first_step, max_step, max_steps, time_limit
+    )
+    return integrator.solve(f, y0, t, params=params, batched=batched, throw=throw)

@@ -1,0 +1,88 @@
+"""Checkpoints of the accepted steps: what the adaptive checkpoint adjoint keeps of a forward solve."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+START, STEP, LANE, FIRST, COUNT, END_OUTPUT = range(6)
+
+
+class Rows:
+    """Rows of equal width in blocks that grow by an eighth of what is there, so that little is kept in vain."""
+
+    def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.width, self.dtype, self.device = width, dtype, device
+        self.blocks: list[Tensor] = []
+        self.starts: list[int] = []
+        self.length = self.room = 0
+
+    def append(self, rows: Tensor) -> None:
+        """Copy rows [m, width] to the end."""
+        while rows.shape[0]:
+            if not self.room:
+                self.room = max(16, self.length // 8, rows.shape[0])
+                self.blocks.append(torch.empty(self.room, self.width, dtype=self.dtype, device=self.device))
+                self.starts.append(self.length)
+            block, take = self.blocks[-1], min(self.room, rows.shape[0])
+            begin = block.shape[0] - self.room
+            block[begin : begin + take] = rows[:take]
+            rows = rows[take:]
+            self.room -= take
+            self.length += take
+
+    def row(self, index: int) -> Tensor:
+        """Row `index` [width], a view; cheap when called in descending or ascending order."""
+        block = len(self.starts) - 1
+        while self.starts[block] > index:
+            block -= 1
+        return self.blocks[block][index - self.starts[block]]
+
+    def whole(self) -> Tensor:
+        """All rows [length, width] in one block."""
+        if len(self.blocks) != 1 or self.room:
+            filled = torch.cat([*self.blocks, torch.empty(0, self.width, dtype=self.dtype, device=self.device)])
+            self.blocks, self.starts, self.room = [filled[: self.length].contiguous()], [0], 0
+        return self.blocks[0]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held."""
+        return sum(block.numel() * block.element_size() for block in self.blocks)
+
+
+class Tape:
+    """Accepted steps in the order in which they were taken: start, step, lane, outputs inside, state at the start.
+
+    Only the states are as wide as the problem; the rest is six numbers per step.
+    """
+
+    def __init__(self, lanes: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.lanes, self.width = lanes, width
+        self.states = Rows(width, dtype, device)
+        self.meta = Rows(6, torch.float64, torch.device("cpu"))
+
+    def append(self, meta: Tensor, states: Tensor) -> None:
+        """Add accepted steps: meta [m, 6], states [m, N] at the start of each."""
+        self.meta.append(meta)
+        self.states.append(states)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held."""
+        return self.states.bytes + self.meta.bytes
+
+    def waves(self) -> tuple[Tensor, Tensor]:
+        """Row of the w-th step of every lane [W, L], and the number of steps of every lane [L].
+
+        A lane that has fewer steps points to its first row (or, without any, to row 0), where f is known to be finite.
+        """
+        lanes = self.meta.whole()[:, LANE].long()
+        counts = torch.bincount(lanes, minlength=self.lanes)
+        order = torch.argsort(lanes, stable=True)
+        begins = counts.cumsum(0) - counts
+        longest = int(counts.max()) if len(counts) else 0
+        wave = torch.arange(longest)[:, None]
+        inside = wave < counts
+        position = torch.where(inside, begins + wave, begins).clamp(max=max(len(order) - 1, 0))
+        return order[position], counts
