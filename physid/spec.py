@@ -1,0 +1,179 @@
+"""Models: what is known of a system, written as a right-hand side, and what is not, declared as unknowns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from physid.errors import InputError, unknown_name
+from physid.unknown import Unknown
+
+# The layout of what `state_dict` writes; a reader refuses a newer one.
+STATE_VERSION = 1
+
+
+class RawParameters(nn.Module):
+    """The raw parameters of a model, one for each unknown, under the unknowns' names."""
+
+
+class Model(nn.Module):
+    """A differential equation dy/dt = field(t, y) with unknowns: `Pendulum(length=0.7)`.
+
+    The keywords are initial values by the unknowns' names; what is not given starts from its guess.
+    The state y is [..., *state_shape], observations are observe(y) [..., *observation]; all in natural units, float64.
+
+    Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
+    """
+
+    unknowns: ClassVar[Mapping[str, Unknown]] = {}
+    state_names: ClassVar[tuple[str, ...]] = ()
+    raw: RawParameters
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Collect the unknowns of the class and its bases; a plain attribute of the same name removes one."""
+        super().__init_subclass__(**keywords)
+        found: dict[str, Unknown] = {}
+        for base in reversed(cls.__mro__):
+            for name, value in vars(base).items():
+                if isinstance(value, Unknown):
+                    found[name] = value
+                else:
+                    found.pop(name, None)
+        cls.unknowns = found
+
+    def __init__(self, **values: object) -> None:
+        super().__init__()
+        for name in values:
+            if name not in self.unknowns:
+                raise unknown_name(f"keyword of {type(self).__name__}", name, keyword_names(type(self)))
+        self.raw = RawParameters()
+        for name, unknown in self.unknowns.items():
+            value = unknown.check(values.get(name, unknown.guess))
+            if not unknown.resizable:
+                value = unknown.fit_shape(value, unknown.guess.shape)
+            parameter = nn.Parameter(unknown.domain.to_raw(value), requires_grad=not unknown.fixed)
+            self.raw.register_parameter(name, parameter)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; an unknown is set through its descriptor, also from an nn.Parameter."""
+        if name in self.unknowns:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """The shape of one state."""
+        return (len(self.state_names),)
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        """dy/dt [..., *state_shape] at the time `t` and the states `y` [..., *state_shape]."""
+        raise InputError(f"{type(self).__name__} says nothing of dy/dt. Define field(self, t, y) in it.")
+
+    def observe(self, y: Tensor) -> Tensor:
+        """What is measured of the states `y`: by default all of it."""
+        return y
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        """dy/dt, so that a model is itself a right-hand side."""
+        return self.field(t, y)
+
+    def values(self) -> dict[str, Tensor]:
+        """The natural values of all unknowns, detached."""
+        return {name: getattr(self, name).detach().clone() for name in self.unknowns}
+
+    def free(self) -> dict[str, nn.Parameter]:
+        """The raw parameters of the unknowns that are to be identified."""
+        raws = {name: unknown.raw_of(self) for name, unknown in self.unknowns.items()}
+        return {name: raw for name, raw in raws.items() if raw.requires_grad}
+
+    def fix(self, name: str, value: object = None) -> None:
+        """Hold the unknown `name` at `value`, or at where it is."""
+        raw = self._unknown(name).raw_of(self)
+        if value is not None:
+            setattr(self, name, value)
+        raw.requires_grad_(False)
+
+    def release(self, name: str) -> None:
+        """Let the unknown `name` be identified."""
+        self._unknown(name).raw_of(self).requires_grad_(True)
+
+    def _unknown(self, name: str) -> Unknown:
+        if name not in self.unknowns:
+            raise unknown_name(f"unknown of {type(self).__name__}", name, self.unknowns)
+        return self.unknowns[name]
+
+    def extra_repr(self) -> str:
+        """The unknowns with their values."""
+        return ", ".join(f"{name}={value.tolist()}" for name, value in self.values().items())
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "version"] = torch.tensor(STATE_VERSION)
+        for name, value in self.values().items():
+            destination[f"{prefix}natural.{name}"] = value
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        version = int(state_dict.pop(prefix + "version", STATE_VERSION))
+        if version > STATE_VERSION:
+            raise InputError(
+                f"the saved {type(self).__name__} has version {version}: up to {STATE_VERSION} is allowed. "
+                "Update physid."
+            )
+        for name, unknown in self.unknowns.items():
+            value = state_dict.pop(f"{prefix}natural.{name}", None)
+            if value is not None:  # the natural value is what was meant, should the domain have changed since
+                state_dict[f"{prefix}raw.{name}"] = unknown.domain.to_raw(unknown.check(value))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+class SecondOrder(Model):
+    """Motion of bodies: r' = velocity(t, r, v), v' = acceleration(t, r, v), with r and v [..., bodies, dim].
+
+    The state is [..., 2, bodies, dim]: positions, then velocities. What is observed are the positions.
+    """
+
+    bodies: int = 1
+    dimension: int = 3
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """(2, bodies, dimension)."""
+        return (2, self.bodies, self.dimension)
+
+    def velocity(self, t: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        """The rate of change of the positions [..., bodies, dim]: `v`, unless the units say otherwise."""
+        return v
+
+    def acceleration(self, t: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        """The rate of change of the velocities [..., bodies, dim]."""
+        raise InputError(f"{type(self).__name__} says nothing of dv/dt. Define acceleration(self, t, r, v) in it.")
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        """dy/dt [..., 2, bodies, dim]."""
+        r, v = y.unbind(-3)
+        return torch.stack((self.velocity(t, r, v), self.acceleration(t, r, v)), -3)
+
+    def observe(self, y: Tensor) -> Tensor:
+        """The positions [..., bodies, dim]."""
+        return y.select(-3, 0)
+
+
+def keyword_names(model: type[Model]) -> list[str]:
+    """The keywords with which `model` can be made: its unknowns, and the named arguments of its constructors.
+
+    A constructor that takes **values hands them on to the next class, so the search goes on there.
+    """
+    names = list(model.unknowns)
+    for base in model.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        names += [one.name for one in parameters if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)]
+        if base is Model or not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    return list(dict.fromkeys(names))

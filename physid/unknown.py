@@ -1,0 +1,172 @@
+"""Unknowns: what a model does not know, declared with a guess, a domain, a unit and, if there is one, a prior."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor, nn
+
+from physid.errors import InputError
+
+if TYPE_CHECKING:
+    from physid.spec import Model
+
+
+@dataclass(frozen=True)
+class Domain:
+    """The open interval (low, high) in which an unknown lives, and the bijection from the real line onto it.
+
+    The value is raw on the whole line, low + exp(raw) on a half line, low + (high - low) / (1 + exp(-raw)) between two
+    bounds. Fits run in the raw space, so that no step of an optimiser can leave the domain.
+    """
+
+    name: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def to_value(self, raw: Tensor) -> Tensor:
+        """The natural value of `raw`, of the same shape, differentiable."""
+        if self.high < math.inf:
+            return self.low + (self.high - self.low) * torch.sigmoid(raw)
+        if self.low > -math.inf:
+            return raw.exp() if self.low == 0.0 else self.low + raw.exp()
+        return raw
+
+    def to_raw(self, value: Tensor) -> Tensor:
+        """The raw number whose value is `value`, of the same shape; it is not finite on the bounds and beyond."""
+        if self.high < math.inf:
+            return torch.log(value - self.low) - torch.log(self.high - value)
+        if self.low > -math.inf:
+            return torch.log(value - self.low)
+        return value
+
+    def contains(self, value: Tensor | float) -> bool:
+        """Whether every element of `value` is finite and strictly inside the bounds."""
+        value = torch.as_tensor(value)
+        inside = torch.isfinite(value) & (value > self.low) & (value < self.high)
+        return bool(inside.all())
+
+    def at_bound(self, value: Tensor, tolerance: float = 1e-6) -> Tensor:
+        """Which elements of `value` lie within `tolerance` times the range of a bound (of one unit on a half line)."""
+        near = tolerance * (self.high - self.low if math.isfinite(self.high - self.low) else 1.0)
+        return (value - self.low <= near) | (self.high - value <= near)
+
+    def __str__(self) -> str:
+        """The domain as it is spoken of in messages."""
+        return "the real line" if self.name == "real" else f"({self.low:g}, {self.high:g})"
+
+
+real = Domain("real")
+positive = Domain("positive", 0.0)
+
+
+def between(low: float, high: float) -> Domain:
+    """The domain of the values strictly between two finite bounds."""
+    low, high = float(low), float(high)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"between({low:g}, {high:g}) is no domain: two finite bounds are allowed, the lower first.")
+    return Domain("between", low, high)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A normal prior on the natural value of an unknown: what is believed of it before the data are seen."""
+
+    mean: float
+    sd: float
+
+    def __post_init__(self) -> None:
+        """Refuse a width that is not positive and finite."""
+        if not (math.isfinite(self.mean) and math.isfinite(self.sd) and self.sd > 0):
+            raise InputError(f"Normal({self.mean}, {self.sd}) is no prior: give a finite mean and a positive sd.")
+
+    def residual(self, value: Tensor) -> Tensor:
+        """(value - mean) / sd, of the shape of `value`: half its square is the prior's part of the objective."""
+        return (value - self.mean) / self.sd
+
+
+class Unknown:
+    """An unknown of a model, as a descriptor: `mass = Unknown([1, 1, 1], positive, unit="Msun")`.
+
+    On an instance, `model.mass` is the natural value [*shape], differentiable in the raw parameter `raw.mass`, and
+    `model.mass = [...]` sets it. With `resizable` a model may be made with any number of elements.
+
+    Errors: InputError for a guess that is no number or outside the domain.
+    """
+
+    def __init__(
+        self,
+        guess: object,
+        domain: Domain = real,
+        unit: str = "",
+        prior: Normal | None = None,
+        fixed: bool = False,
+        resizable: bool = False,
+    ) -> None:
+        self.domain, self.unit, self.prior, self.fixed, self.resizable = domain, unit, prior, fixed, resizable
+        self.name = ""
+        self.guess = self.check(guess)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Remember the name under which the model declares the unknown."""
+        if hasattr(nn.Module, name) or name in ("raw", "unknowns", "state_names", "state_shape"):
+            raise InputError(f"an unknown cannot be called '{name}': models already have that. Choose another name.")
+        self.name = name
+
+    def check(self, value: object) -> Tensor:
+        """`value` as a float64 tensor inside the domain; InputError otherwise."""
+        called = f"unknown '{self.name}'" if self.name else "an unknown"
+        try:
+            tensor = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{called} was given {value!r}: a number or a list of numbers is allowed.") from error
+        if not self.domain.contains(tensor):
+            raise InputError(
+                f"{called} was given {tensor.tolist()}, outside its domain: finite values in {self.domain} are "
+                "allowed. Give such a value, or declare another domain."
+            )
+        return tensor
+
+    def fit_shape(self, value: Tensor, shape: torch.Size) -> Tensor:
+        """`value` in the given shape; a single number is repeated."""
+        if value.shape == shape:
+            return value
+        if value.ndim == 0:
+            return value.expand(shape).clone()
+        raise InputError(
+            f"unknown '{self.name}' was given shape {list(value.shape)}: shape {list(shape)} or a single number "
+            "is allowed."
+        )
+
+    @overload
+    def __get__(self, model: None, owner: type) -> Unknown: ...
+
+    @overload
+    def __get__(self, model: Model, owner: type) -> Tensor: ...
+
+    def __get__(self, model: Model | None, owner: type) -> Unknown | Tensor:
+        """The unknown itself on the class; its natural value on an instance."""
+        if model is None:
+            return self
+        return self.domain.to_value(self.raw_of(model))
+
+    def __set__(self, model: Model, value: object) -> None:
+        """Set the natural value; InputError outside the domain or of another shape."""
+        raw = self.raw_of(model)
+        with torch.no_grad():
+            raw.copy_(self.domain.to_raw(self.fit_shape(self.check(value), raw.shape)))
+
+    def raw_of(self, model: Model) -> nn.Parameter:
+        """The raw parameter in `model`, read at every call, so that `torch.func.functional_call` can replace it."""
+        try:
+            found: Any = model.__dict__["_modules"]["raw"]._parameters[self.name]
+        except KeyError:
+            # an AttributeError here would be taken for a missing attribute
+            raise RuntimeError(
+                f"unknown '{self.name}' of {type(model).__name__} was used before Model.__init__ ran: "
+                "call super().__init__ first."
+            ) from None
+        return found  # type: ignore[no-any-return]
