@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from pathlib import Path
@@ -49,9 +50,10 @@ def load_experiment_file(path: str | Path, name: str, **options: Any) -> Experim
     found = _member(module, Path(path), name, "experiment", own)
     if callable(found) and not isinstance(found, type):
         try:
-            found = found(**options)
+            inspect.signature(found).bind(**options)
         except TypeError as error:
-            raise InputError(f"{path}:{name} does not take what it was given: {error}.") from error
+            raise InputError(f"{path}:{name} cannot be called with the options given: {error}.") from error
+        found = found(**options)
     elif options:
         raise InputError(f"{path}:{name} is not a function, so it takes no options; it was given {', '.join(options)}.")
     if not isinstance(found, Experiment):

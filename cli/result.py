@@ -1,0 +1,29 @@
+"""The last line of `physid fit --json` and `physid report --json`: what a fit found, as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from physid.fitting import Fit
+
+ESTIMATE = ("value", "stderr", "low", "high", "unit", "start", "truth")
+SETTINGS = ("experiment", "knowledge", "model", "gradient", "solver")
+
+
+def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
+    """The fields of the event "done": names as in the run's settings, vectors as `mass[0]`."""
+    settings = {name: fit.settings.get(name) for name in SETTINGS}
+    unknowns = {estimate.name: {key: getattr(estimate, key) for key in ESTIMATE} for estimate in fit.estimates}
+    return {
+        "status": fit.status,
+        "message": fit.message,
+        "run": run,
+        **settings,
+        "engine": fit.engine,
+        "optimizer": fit.settings.get("optimizer"),
+        "unknowns": unknowns,
+        "scores": fit.scores,
+        "evaluations": fit.evaluations,
+        "seconds": fit.seconds,
+    }

@@ -1,0 +1,83 @@
+"""`physid simulate`: an experiment's trajectory as a table."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from physid.cli.console import Console
+from physid.cli.files import check_file, write_atomically
+from physid.cli.options import experiment_argument, experiment_options, json_option
+
+if TYPE_CHECKING:
+    from physid.experiment import Experiment, Trajectory
+
+PARTS = ("train", "test")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  physid simulate threebody > threebody.csv
+  physid simulate threebody --noise 0.01 --out noisy.npz
+  physid simulate solarsystem --window 2000-2010 --part test --out later.csv"""
+)
+@experiment_argument
+@experiment_options
+@click.option("--part", type=click.Choice(PARTS), default="train", show_default=True, help="What to write.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, metavar="FILE", help="A .csv or .npz file.")
+@json_option
+def command(experiment: str, part: str, out: Path | None, json: bool, **options: Any) -> int:
+    """Write the trajectory of EXPERIMENT as CSV on stdout, or to --out as CSV or NPZ.
+
+    A column is the time or one observed channel, with its unit in brackets; an empty cell was not measured.
+    The NPZ file holds times [T], observations [T, ...], mask [T, ...] and the names of the channels.
+    """
+    if json and out is None:
+        raise click.UsageError("--json needs --out FILE, as the table itself would go to stdout.")
+    if out is not None:
+        check_file(out, (".csv", ".npz"))
+    from physid.cli.choose import load_experiment
+
+    console = Console(json=json)
+    data = load_experiment(experiment, options)
+    trajectory = data.train if part == "train" else data.test
+    if trajectory is None:
+        raise click.UsageError(f"experiment {experiment} has no {part} part; --part train is there.")
+    if out is None:
+        text = io.BytesIO()
+        _csv(data, trajectory)(text)
+        click.echo(text.getvalue().decode(), nl=False)
+        return 0
+    write_atomically(out, (_csv if out.suffix.lower() == ".csv" else _npz)(data, trajectory))
+    rows = len(trajectory.times)
+    console.say(f"{out}: {rows} rows, {len(data.channels)} channels, {data.source}")
+    console.event(
+        "done", status="ok", message=f"wrote {rows} rows", experiment=data.name, part=part, out=out, rows=rows
+    )
+    return 0
+
+
+def _csv(data: Experiment, trajectory: Trajectory) -> Callable[[IO[bytes]], object]:
+    """What writes `trajectory` as CSV: seventeen digits, so that reading it back gives the same numbers."""
+    import numpy as np
+    import pandas as pd
+
+    unit = f" [{data.unit}]" if data.unit else ""
+    time = f"t [{data.time_unit}]" if data.time_unit else "t"
+    times = trajectory.times.numpy()
+    values = np.where(trajectory.mask, trajectory.observations, np.nan).reshape(len(times), -1)
+    frame = pd.DataFrame(values, columns=[f"{name}{unit}" for name in data.channels])
+    frame.insert(0, time, times)
+    return lambda file: frame.to_csv(file, index=False, float_format="%.17g")
+
+
+def _npz(data: Experiment, trajectory: Trajectory) -> Callable[[IO[bytes]], object]:
+    import numpy as np
+
+    arrays = {name: np.asarray(getattr(trajectory, name)) for name in ("times", "observations", "mask")}
+    return lambda file: np.savez_compressed(file, channels=np.array(data.channels), **arrays)

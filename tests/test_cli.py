@@ -1,0 +1,215 @@
+"""The command line as a whole: how commands are found, and how errors and interruptions end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from unittest import mock
+
+import click
+import pytest
+
+from physid import errors
+from physid.cli import app
+from physid.cli.app import COMMANDS, main
+from physid.cli.console import Console, jsonable, plain_table, text_of
+from physid.cli.files import check_file, check_run_folder, write_atomically
+
+Captured = pytest.CaptureFixture[str]
+
+
+def planted(action: object) -> mock._patch[object]:
+    """The command `doctor` replaced by one that runs `action`."""
+
+    def get(group: object, ctx: click.Context, name: str) -> click.Command:
+        return click.Command(name, callback=action)  # type: ignore[arg-type]
+
+    return mock.patch.object(app.LazyGroup, "get_command", get)
+
+
+def one_error_line(captured: Captured) -> str:
+    """The only line of stderr, with nothing on stdout."""
+    out, err = captured.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    return str(line)
+
+
+def test_help_names_every_command_and_exit_code(capsys: Captured) -> None:
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {name} " in text for name in COMMANDS)
+    assert all(f" {code} " in text for code in (0, 1, 2, 3, 4, 5, 6, 124, 130))
+    assert main([]) == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_examples(command: str, capsys: Captured) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"physid {command}" in text.split("Examples:")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["fti"], "Did you mean 'fit'?"),
+        (["zzz"], "unknown command 'zzz'. Allowed: list, simulate"),
+        (["--vresion"], "Did you mean '--version'?"),
+        (["doctor", "--jsn"], "Did you mean '--json'?"),
+        (["doctor", "more"], "unexpected extra argument"),
+        (["fit"], "Missing argument 'EXPERIMENT'"),
+        (["fit", "threebody", "--rtol", "small"], "'small' is not a valid float"),
+        (["list", "solver"], "'solver' is not one of"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], part: str, capsys: Captured) -> None:
+    assert main(arguments) == 2
+    line = one_error_line(capsys)
+    assert line.startswith("physid: error: ")
+    assert part in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InputError,
+        errors.NotConverged,
+        errors.Diverged,
+        errors.MissingError,
+        errors.CheckFailed,
+        errors.TimeLimit,
+    ],
+)
+def test_our_errors_are_one_line_and_their_exit_code(error: type[errors.PhysidError], capsys: Captured) -> None:
+    with planted(mock.Mock(side_effect=error("found this\nallowed that."))):
+        assert main(["doctor"]) == error.exit_code
+    assert one_error_line(capsys) == "physid: error: found this allowed that."
+
+
+def test_an_operating_system_error_names_its_path(capsys: Captured) -> None:
+    with planted(lambda: Path("/proc/version/x").write_text("")):
+        assert main(["doctor"]) == 2
+    assert "/proc/version/x: Not a directory." in one_error_line(capsys)
+
+
+def test_a_defect_says_so_and_keeps_its_traceback(capsys: Captured) -> None:
+    with planted(lambda: 1 / 0):
+        assert main(["doctor"]) == 1
+    line = one_error_line(capsys)
+    assert "ZeroDivisionError: division by zero. This is a defect of physid" in line
+    file = Path(line.split("traceback is in ")[1].split(",")[0])
+    assert "1 / 0" in file.read_text()
+    file.unlink()
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "doctor"], ["doctor", "--debug"]])
+def test_debug_shows_the_traceback(arguments: list[str], capsys: Captured) -> None:
+    with planted(lambda: 1 / 0):
+        assert main(arguments) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_by_the_environment(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHYSID_DEBUG", "1")
+    assert main(["fti"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruptions_end_with_their_exit_code(number: signal.Signals, code: int, capsys: Captured) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with planted(lambda: os.kill(os.getpid(), number)):
+        assert main(["doctor"]) == code
+    assert capsys.readouterr().err.strip() == "physid: interrupted."
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_command_that_handles_the_interruption_keeps_its_exit_code() -> None:
+    def handled() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            return 130  # as a fit that saved its run
+        return 0
+
+    with planted(handled):
+        assert main(["doctor"]) == 143
+
+
+def test_json_says_only_what_json_can(capsys: Captured) -> None:
+    import numpy as np
+    import torch
+
+    Console(json=True).event(
+        "done", a=float("nan"), b=np.array([1.0, np.inf]), c=torch.tensor(2), d=Path("x"), e={1: None}
+    )
+    assert capsys.readouterr().out == (
+        '{"event": "done", "a": null, "b": [1.0, null], "c": 2, "d": "x", "e": {"1": null}}\n'
+    )
+    assert jsonable({"flag": True, "pair": (1, 2.5)}) == {"flag": True, "pair": [1, 2.5]}
+
+
+def test_with_json_nothing_else_is_printed(capsys: Captured) -> None:
+    console = Console(json=True)
+    console.say("a")
+    console.note("b")
+    console.table("t", ["x"], [[1]])
+    with console.progress("fit") as progress:
+        progress({"iteration": 1})
+    assert capsys.readouterr().out == '{"event": "progress", "iteration": 1}\n'
+
+
+def test_tables_are_plain_where_there_is_no_terminal(capsys: Captured) -> None:
+    Console().table("title", ["name", "value"], [["a", 1.23456789], ["long", None]])
+    assert capsys.readouterr().out == "title\nname  value\na     1.23457\nlong\n"
+    assert plain_table("", ["x"], []) == "x"
+    assert [text_of(value) for value in (True, [1, 2.0], None)] == ["yes", "1, 2", ""]
+
+
+def test_tables_are_drawn_on_a_terminal(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    Console().table("title", ["name"], [["[bold]"]])
+    out = capsys.readouterr().out
+    assert "┏" in out
+    assert "[bold]" in out  # a cell is text, not markup
+
+
+def test_output_is_checked_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    (tmp_path / "empty").mkdir()
+    assert check_run_folder(tmp_path / "empty") == tmp_path / "empty"
+    assert check_run_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    for path, part in [("full", "not empty"), ("file.txt", "is a file"), ("file.txt/x", "is not a folder")]:
+        with pytest.raises(errors.InputError, match=part):
+            check_run_folder(tmp_path / path)
+    assert check_file(tmp_path / "x.CSV", (".csv",)) == tmp_path / "x.CSV"
+    for path, part in [("x.txt", "does not end in .csv or .npz"), ("d.csv", "is a folder")]:
+        (tmp_path / "d.csv").mkdir(exist_ok=True)
+        with pytest.raises(errors.InputError, match=part):
+            check_file(tmp_path / path, (".csv", ".npz"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(errors.InputError, match="cannot be written"):
+        check_run_folder(tmp_path / "run")
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    write_atomically(target, lambda file: file.write(b"old"))
+
+    def fail(file: object) -> None:
+        raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        write_atomically(target, fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert target.read_bytes() == b"old"
