@@ -116,4 +116,4 @@ def _is_own_experiment(value: Any, module: ModuleType) -> bool:
 
 
 def _kind(value: Any) -> str:
-    return f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
+    return f"the class {value.__name__}" if isinstance(value, type) else f"something of type {type(value).__name__}"
