@@ -1,0 +1,105 @@
+"""Models by name, and for each experiment the ladder of knowledge: how much of its physics a model is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from physid.errors import InputError, unknown_name
+from physid.experiment import Experiment
+from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
+from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
+from physid.spec import Model, keyword_names
+
+__all__ = [
+    "LADDER",
+    "MODELS",
+    "Exponential",
+    "LotkaVolterra",
+    "NewtonGravity",
+    "Pendulum",
+    "PlanetaryGravity",
+    "PointMasses",
+    "VanDerPol",
+    "build",
+    "make",
+]
+
+MODELS: Mapping[str, type[Model]] = {
+    "exponential": Exponential,
+    "gravity": NewtonGravity,
+    "lotka-volterra": LotkaVolterra,
+    "pendulum": Pendulum,
+    "planetary": PlanetaryGravity,
+    "vanderpol": VanDerPol,
+}
+
+
+def make(cls: type[Model], experiment: Experiment) -> Model:
+    """A `cls` with those starting values and constants of the experiment that it takes as keywords.
+
+    So a subclass of the usual model of an experiment is made like that model, and a stranger from its own guesses.
+    """
+    offered = {**experiment.constants, **experiment.start}
+    taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
+    return cls(**taken)
+
+
+# (experiment, knowledge) -> what makes the model for it
+LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
+    ("exponential", "full"): partial(make, Exponential),
+    ("lotka-volterra", "full"): partial(make, LotkaVolterra),
+    ("pendulum", "full"): partial(make, Pendulum),
+    ("solarsystem", "full"): partial(make, PlanetaryGravity),
+    ("threebody", "full"): partial(make, NewtonGravity),
+    ("vanderpol", "full"): partial(make, VanDerPol),
+}
+
+
+def build(
+    experiment: Experiment, knowledge: str | None = None, model: str | type[Model] | Model | None = None
+) -> Model:
+    """The model of an experiment: a rung of its ladder ("full" unless told), a name, a class, or an instance as it is.
+
+    Errors: InputError for an unknown name, for both `knowledge` and `model`, and when the model's state has another
+    shape than the experiment's.
+    """
+    if model is None:
+        return _checked(_rung(experiment, knowledge or "full")(experiment), experiment)
+    if knowledge is not None:
+        raise InputError(f"knowledge {knowledge!r} and a model were both given: a model says what is known. Give one.")
+    if isinstance(model, str):
+        if model not in MODELS:
+            raise unknown_name("model", model, MODELS)
+        model = MODELS[model]
+    if isinstance(model, type) and issubclass(model, Model):
+        model = make(model, experiment)
+    if not isinstance(model, Model):
+        raise InputError(
+            f"the model is of type {type(model).__name__}: a name, a Model or a subclass of it is allowed."
+        )
+    return _checked(model, experiment)
+
+
+def _rung(experiment: Experiment, knowledge: str) -> Callable[[Experiment], Model]:
+    """What makes the model of an experiment at a level of knowledge."""
+    levels = [level for name, level in LADDER if name == experiment.name]
+    if not levels:
+        raise InputError(
+            f"no model belongs to the experiment '{experiment.name}': name one of {', '.join(MODELS)}, "
+            "or give a class of your own."
+        )
+    if knowledge not in levels:
+        raise unknown_name(f"knowledge for {experiment.name}", knowledge, levels)
+    return LADDER[experiment.name, knowledge]
+
+
+def _checked(model: Model, experiment: Experiment) -> Model:
+    """The model, if its states have the shape of the experiment's."""
+    found, needed = tuple(model.state_shape), tuple(experiment.initial.shape)
+    if found != needed:
+        raise InputError(
+            f"{type(model).__name__} has states of shape {list(found)}, but experiment {experiment.name} has "
+            f"{list(needed)}. Choose a model of that shape (set state_names or state_shape in a model of your own)."
+        )
+    return model
