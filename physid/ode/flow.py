@@ -6,8 +6,6 @@ product of the steps' transition matrices runs in order.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from physid.errors import InputError
 from physid.ode.gradients import wants_gradient
+from physid.ode.linearise import Stages
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
 from physid.ode.replay import Replay
@@ -142,7 +141,9 @@ class Flow:
 
     def _stage_sensitivities(self, waves: range, width: int) -> Tensor:
         """d(h k_i) by the step's start and the parameters [S, W, L, N, M]."""
-        by_state, by_params, h = self._stage_jacobians(waves, width)
+        stages = Stages.of(self.p, self.replay, waves, width)
+        by_state, by_params, h = stages.by_state(), stages.by_params(self.params), stages.h
+        self.evaluations += width * len(waves)
         c, w = self.p.coefficients, len(waves)
         eye = torch.eye(self.n, self.columns, dtype=by_state.dtype, device=by_state.device)
         result = by_state.new_zeros(width, w, self.lanes, self.n, self.columns)
@@ -152,61 +153,3 @@ class Flow:
             total[..., self.n :] += by_params[i]
             result[i] = total * h[..., None, None]
         return result
-
-    def _stage_jacobians(self, waves: range, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """df/dy [S, W, L, N, N] and df/dp [S, W, L, N, Q] at every stage, and h [W, L]."""
-        replay, p, c = self.replay, self.p, self.p.coefficients
-        y = torch.stack([replay.state(w) for w in waves])
-        t, h = replay.t[waves.start : waves.stop], replay.h[waves.start : waves.stop]
-        column = h.to(y.device, y.dtype)
-        scale = column.repeat_interleave(self.n, dim=1)
-        times = torch.stack([torch.stack(p.times(c.c[:width], a, b, *p.edges(a, a + b))) for a, b in zip(t, h, strict=True)], 1)
-        f = torch.vmap(p.field)
-        points, slopes = [y], [scale * f(times[0], y)]
-        with torch.no_grad():
-            for i in range(1, width):
-                points.append(y + torch.einsum("s,swx->wx", c.a[i], torch.stack(slopes)))
-                slopes.append(scale * f(times[i], points[i]))
-        self.evaluations += width * len(waves)
-        by_state, by_params = self._jacobians(f, times.flatten(0, 1), torch.stack(points).flatten(0, 1))
-        shape = (width, len(waves), self.lanes, self.n)
-        return by_state.reshape(*shape, self.n), by_params.reshape(*shape, -1), column
-
-    def _jacobians(self, f: Callable[..., Tensor], times: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """df/dy [P, L, N, N] and df/dp [P, L, N, Q] at P points, lanes being independent of each other."""
-        count, n, lanes = len(points), self.n, self.lanes
-        points = points.detach().requires_grad_()
-        with torch.enable_grad():
-            k = f(times, points)
-            if not k.requires_grad:
-                return points.new_zeros(count, lanes, n, n), points.new_zeros(count, lanes, n, self.columns - n)
-            seeds = torch.eye(n, dtype=k.dtype, device=k.device)[:, None, None].expand(n, count, lanes, n)
-            rows = _batched_vjp(k, [points], seeds.reshape(n, count, -1))[0]
-            by_state = rows.view(n, count, lanes, n).permute(1, 2, 0, 3)
-            if not self.params:
-                return by_state, points.new_zeros(count, lanes, n, 0)
-            weight = torch.zeros_like(k, requires_grad=True)
-            found = torch.autograd.grad(k, self.params, weight, create_graph=True, allow_unused=True)
-            flat = [torch.zeros_like(q) if g is None else g for g, q in zip(found, self.params, strict=True)]
-            joined = torch.cat([g.reshape(-1) for g in flat])
-            if not joined.requires_grad:
-                return by_state, points.new_zeros(count, lanes, n, len(joined))
-            basis = torch.eye(len(joined), dtype=k.dtype, device=k.device)
-            columns = _batched_vjp(joined, [weight], basis)[0]
-        return by_state, columns.view(-1, count, lanes, n).permute(1, 2, 3, 0)
-
-
-def _batched_vjp(value: Tensor, inputs: list[Tensor], seeds: Tensor) -> list[Tensor]:
-    """Vector-Jacobian products for seeds [K, *value], all at once where torch can, else one by one."""
-    keep: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
-            found = torch.autograd.grad(value, inputs, seeds, is_grads_batched=True, **keep)
-    except RuntimeError:
-        each = [torch.autograd.grad(value, inputs, seed, **keep) for seed in seeds]
-        found = tuple(
-            None if parts[0] is None else torch.stack([part for part in parts if part is not None])
-            for parts in zip(*each, strict=True)
-        )
-    return [torch.zeros(len(seeds), *x.shape, dtype=x.dtype, device=x.device) if g is None else g for g, x in zip(found, inputs, strict=True)]

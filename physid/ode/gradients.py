@@ -11,10 +11,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from physid.ode import wide
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
 from physid.ode.pullback import Pullback
 from physid.ode.replay import differentiable
+from physid.ode.solution import Statistics
 from physid.ode.tape import Tape
 
 
@@ -100,8 +102,7 @@ class _Checkpointed(torch.autograd.Function):
         wanted = [tensor for tensor, need in zip(captured, needs[2:], strict=True) if need]
         evaluations = problem.field.count
         with problem.field.unseen():
-            pull = Pullback(problem, ctx.tape, wanted, needs[1], ctx.statistics)
-            ybar, found, tbar = pull.run(g)
+            ybar, found, tbar = _pull(problem, ctx.tape, wanted, needs[1], ctx.statistics, g)
         problem.field.count = evaluations
         grads = iter(found)
         params = [next(grads) if need else None for need in needs[2:]]
@@ -121,6 +122,19 @@ class _Checkpointed(torch.autograd.Function):
             picked = [x if d is None else x.select(d, sample) for x, d in zip(tensors, dims[2:], strict=True)]
             rows.append(_Checkpointed.apply(problem, holder, *picked))  # type: ignore[no-untyped-call]
         return torch.stack(rows), 0
+
+
+def _pull(
+    problem: Problem, tape: Tape, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
+) -> tuple[Tensor, list[Tensor | None], Tensor | None]:
+    """Small states many steps at once where f allows it, else one accepted step at a time."""
+    if wide.applies(problem):
+        counts = (stats.backward_evaluations, stats.backward_vjps)
+        try:
+            return wide.WidePullback(problem, tape, wanted, need_times, stats).run(g)
+        except wide.NotWide:
+            stats.backward_evaluations, stats.backward_vjps = counts
+    return Pullback(problem, tape, wanted, need_times, stats).run(g)
 
 
 def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:
