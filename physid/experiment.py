@@ -16,12 +16,15 @@ from physid.errors import InputError
 
 METRICS = ("mean", "sum")
 
+# The default of a field that is filled in when it was left out.
+FILLED: Any = None
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """Observations [T, *observation] at the times [T]; `mask` is False, and a cell not-a-number, where none was made.
 
-    Anything that makes a float64 tensor is accepted.
+    What is given may be anything that makes a tensor: lists, arrays. It is kept in float64 on the CPU.
 
     Errors: InputError for times that are not finite and increasing, for shapes that do not match, an infinite
     observation, or when nothing at all was measured.
@@ -29,7 +32,7 @@ class Trajectory:
 
     times: Tensor
     observations: Tensor
-    mask: Tensor = None  # type: ignore[assignment]  # filled in below
+    mask: Tensor = FILLED
 
     def __post_init__(self) -> None:
         """Make tensors of what was given, and check them."""
@@ -92,9 +95,9 @@ class Experiment:
     train: Trajectory
     initial: Tensor
     test: Trajectory | None = None
-    initial_time: float | None = None
-    initial_free: Tensor = None  # type: ignore[assignment]  # filled in below, as are the scale and the hash
-    initial_scale: Tensor = None  # type: ignore[assignment]
+    initial_time: float = FILLED
+    initial_free: Tensor = FILLED
+    initial_scale: Tensor = FILLED
     channels: tuple[str, ...] = ()
     unit: str = ""
     time_unit: str = ""
@@ -141,7 +144,7 @@ class Experiment:
 
     def _check_times(self) -> None:
         for part in filter(None, (self.train, self.test)):
-            if float(part.times[0]) < float(self.initial_time or 0.0):
+            if float(part.times[0]) < self.initial_time:
                 raise InputError(
                     f"the first time {float(part.times[0])!r} is before the initial time {self.initial_time!r}: "
                     "observations at or after it are allowed."

@@ -1,0 +1,24 @@
+"""Data sets by name: `load("threebody", noise=0.01)` gives an Experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from physid.datasets import classics, threebody
+from physid.datasets.catalog import Entry, Option
+from physid.errors import unknown_name
+from physid.experiment import Experiment
+
+__all__ = ["CATALOG", "Entry", "Option", "load"]
+
+CATALOG: Mapping[str, Entry] = {
+    entry.name: entry for entry in sorted((threebody.ENTRY, *classics.ENTRIES), key=lambda entry: entry.name)
+}
+
+
+def load(name: str, **options: Any) -> Experiment:
+    """The experiment `name` of the catalogue with these options; InputError for a name that is not there."""
+    if name not in CATALOG:
+        raise unknown_name("experiment", name, CATALOG)
+    return CATALOG[name].load(**options)
