@@ -6,25 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from physid import models
-from physid.datasets import CATALOG
-from physid.errors import InputError, unknown_name
+from physid.datasets import CATALOG, load
+from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.modelfile import is_file_name, load_experiment_file, load_model_file, split_file_name
 from physid.spec import Model
 
 
-def load_experiment(name: str, options: Mapping[str, Any]) -> Experiment:
-    """The experiment `name` with the `options` that were given; a file's experiment is a function or an instance."""
+def load_experiment(name: str, options: Mapping[str, Any], **shared: Any) -> Experiment:
+    """The experiment `name` with the `options` that were given for it.
+
+    `shared` are options of the command that some data sets know too (seed, protocol): one that knows them gets them.
+    `name` is one of the catalogue, or FILE.py:NAME of an Experiment or of a function that returns one.
+    """
     given = given_options(options)
     if is_file_name(name):
         return load_experiment_file(*split_file_name(name), **given)
-    if name not in CATALOG:
-        raise unknown_name("experiment", name, CATALOG)
-    entry = CATALOG[name]
-    for option in given:
-        if option not in entry.options:
-            raise unknown_name(f"option of {name}", option, entry.options)
-    return entry.load(**given)
+    known = CATALOG[name].options if name in CATALOG else {}
+    return load(name, **{key: value for key, value in shared.items() if key in known}, **given)
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from physid.cli.options import (
     json_option,
     quiet_option,
     rtol_option,
+    seed_option,
     solver_option,
 )
 from physid.cli.sections import SectionCommand, option
@@ -50,6 +51,7 @@ interrupted fit leaves a run directory that can be used.
 @option("--knowledge", section=DATA, metavar="LEVEL", help="How much physics is known. [default: full]")
 @option("--model", section=DATA, metavar="NAME", help="A model of the catalogue, or FILE.py:CLASS of yours.")
 @experiment_options
+@seed_option
 @option("--optimizer", section=METHOD, metavar="NAME", help="lm, adam or lbfgs. [default: lm; adam as in the paper]")
 @option("--strategy", section=METHOD, metavar="NAME", default="auto", show_default=True, help="auto, full, segments.")
 @option(
@@ -61,7 +63,6 @@ interrupted fit leaves a run directory that can be used.
     help="default, paper-text or paper-code: the settings of the paper, as its text or its code has them.",
 )
 @option("--epochs", section=METHOD, type=click.IntRange(1), metavar="N", help="Epochs of adam, iterations of lbfgs.")
-@option("--seed", section=METHOD, type=int, default=0, show_default=True, metavar="N", help="Seed of random starts.")
 @option("--time-limit", section=METHOD, type=float, metavar="S", help="Stop after S seconds (exit code 124).")
 @solver_option
 @gradient_option

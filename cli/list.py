@@ -9,7 +9,9 @@ import click
 from physid.cli.console import Console, Row
 from physid.cli.options import json_option
 
-KINDS = ("experiments", "models", "solvers", "gradients")
+KINDS = ("experiments", "options", "models", "solvers", "gradients")
+
+DEFAULT = ("experiments", "models", "solvers", "gradients")
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,26 @@ class Listing:
     epilog="""\b
 Examples:
   physid list
+  physid list options
   physid list solvers
   physid list --json | tail -n 1"""
 )
 @click.argument("kind", metavar="[KIND]", type=click.Choice(KINDS), required=False)
 @json_option
 def command(kind: str | None, json: bool) -> int:
-    """List experiments (with their options), models, solvers and gradient methods; or only one KIND of them.
+    """List experiments, models, solvers and gradient methods; or only one KIND of them.
 
-    KIND is experiments, models, solvers or gradients.
+    KIND is experiments, options (of the experiments, with their meaning), models, solvers or gradients.
     """
     console = Console(json=json)
-    readers = {"experiments": experiments, "models": models, "solvers": solvers, "gradients": gradients}
-    listings = {name: readers[name]() for name in ([kind] if kind else KINDS)}
+    readers = {
+        "experiments": experiments,
+        "options": options,
+        "models": models,
+        "solvers": solvers,
+        "gradients": gradients,
+    }
+    listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
     for name, listing in listings.items():
         console.table(name, listing.columns, listing.rows)
         console.say()
@@ -62,6 +71,18 @@ def experiments() -> Listing:
     return Listing(("name", "summary", "knowledge", "options"), rows)
 
 
+def options() -> Listing:
+    """The options of the data sets: experiment, name, default, what it means."""
+    from physid.datasets import CATALOG
+
+    rows: list[Row] = [
+        (entry.name, name, option.default, option.help)
+        for entry in CATALOG.values()
+        for name, option in entry.options.items()
+    ]
+    return Listing(("experiment", "option", "default", "meaning"), rows)
+
+
 def models() -> Listing:
     """The models: name, the first sentence of its docstring, its unknowns."""
     from physid.models import MODELS
@@ -72,10 +93,10 @@ def models() -> Listing:
 
 def solvers() -> Listing:
     """The solvers: name, other names, order, evaluations per step, source."""
-    from physid.ode.tableaus import ALIASES, TABLEAUS
+    from physid.ode.tableaus import ALIASES, METHODS
 
     rows: list[Row] = []
-    for name, tableau in TABLEAUS.items():
+    for name, tableau in METHODS.items():
         others = [alias for alias, target in ALIASES.items() if target == name]
         kind = "adaptive" if tableau.adaptive else "fixed"
         rows.append((name, others, tableau.order, len(tableau.b), kind, tableau.source))

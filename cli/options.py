@@ -35,15 +35,22 @@ gradient_option = option("--gradient", section=SOLVER, metavar="NAME", help="aca
 rtol_option = option("--rtol", section=SOLVER, type=float, metavar="X", help="Relative tolerance of a step.")
 atol_option = option("--atol", section=SOLVER, type=float, metavar="X", help="Absolute tolerance of a step.")
 
+seed_option = option(
+    "--seed", section=DATA, type=int, default=0, show_default=True, metavar="N", help="Seed of noise and random starts."
+)
+
 # What a data set may be asked for by an option of its own; anything else goes through --set. `physid list` says which
 # data set takes what; one that does not take an option refuses it.
 EXPERIMENT_OPTIONS: dict[str, str] = {
+    "noise": "Standard deviation of the noise to add.",
+    "horizon": "End of the time that is fitted.",
+    "points": "Number of times that are fitted.",
+    "initial": "known or free: whether the initial state is fitted too.",
+    "start": "Values the unknowns start from, as in 1,1,1.",
+    "random_masses": "Seed of a random system in place of the paper's.",
     "bodies": "Bodies to keep, as in sun,jupiter,saturn.",
     "window": "Years to fit, as in 1970-2000.",
-    "horizon": "Length of the time to fit.",
-    "noise": "Standard deviation of noise to add.",
-    "random_masses": "Draw unequal masses with this seed.",
-    "tables": "Folder of measured tables.",
+    "tables": "Folder of the measured tables.",
 }
 
 

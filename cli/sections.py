@@ -9,11 +9,13 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+OTHER = "Options"
+
 
 class SectionOption(click.Option):
     """An option that knows under which heading of the help it stands."""
 
-    def __init__(self, *arguments: Any, section: str = "Options", **settings: Any) -> None:
+    def __init__(self, *arguments: Any, section: str = OTHER, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.section = section
 
@@ -24,15 +26,16 @@ class SectionCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one definition list per section."""
         sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+        options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+        for one in sorted(options, key=lambda one: not isinstance(one, SectionOption)):  # --help comes last
+            record = one.get_help_record(ctx)
             if record is not None:
-                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+                sections.setdefault(getattr(one, "section", OTHER), []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
 
 
-def option(*names: str, section: str = "Options", **settings: Any) -> Callable[[F], F]:
+def option(*names: str, section: str = OTHER, **settings: Any) -> Callable[[F], F]:
     """`click.option` with a section."""
     return click.option(*names, cls=SectionOption, section=section, **settings)

@@ -11,7 +11,8 @@ import click
 
 from physid.cli.console import Console
 from physid.cli.files import check_file, write_atomically
-from physid.cli.options import experiment_argument, experiment_options, json_option
+from physid.cli.options import DATA, OUTPUT, experiment_argument, experiment_options, json_option, seed_option
+from physid.cli.sections import SectionCommand, option
 
 if TYPE_CHECKING:
     from physid.experiment import Experiment, Trajectory
@@ -20,18 +21,22 @@ PARTS = ("train", "test")
 
 
 @click.command(
+    cls=SectionCommand,
     epilog="""\b
 Examples:
   physid simulate threebody > threebody.csv
   physid simulate threebody --noise 0.01 --out noisy.npz
-  physid simulate solarsystem --window 2000-2010 --part test --out later.csv"""
+  physid simulate solarsystem --window 2000-2010 --part test --out later.csv""",
 )
 @experiment_argument
 @experiment_options
-@click.option("--part", type=click.Choice(PARTS), default="train", show_default=True, help="What to write.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, metavar="FILE", help="A .csv or .npz file.")
+@seed_option
+@option("--part", section=DATA, type=click.Choice(PARTS), default="train", show_default=True, help="What to write.")
+@option(
+    "--out", section=OUTPUT, type=click.Path(path_type=Path), default=None, metavar="FILE", help="A .csv or .npz file."
+)
 @json_option
-def command(experiment: str, part: str, out: Path | None, json: bool, **options: Any) -> int:
+def command(experiment: str, seed: int, part: str, out: Path | None, json: bool, **options: Any) -> int:
     """Write the trajectory of EXPERIMENT as CSV on stdout, or to --out as CSV or NPZ.
 
     A column is the time or one observed channel, with its unit in brackets; an empty cell was not measured.
@@ -44,7 +49,7 @@ def command(experiment: str, part: str, out: Path | None, json: bool, **options:
     from physid.cli.choose import load_experiment
 
     console = Console(json=json)
-    data = load_experiment(experiment, options)
+    data = load_experiment(experiment, options, seed=seed)
     trajectory = data.train if part == "train" else data.test
     if trajectory is None:
         raise click.UsageError(f"experiment {experiment} has no {part} part; --part train is there.")
