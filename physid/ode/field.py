@@ -105,10 +105,10 @@ class Field:
 
     def probe(self, t: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The first evaluation [L * N], with its shape explained if wrong, and the tensors that f depends on."""
-        before = self._random_state()
+        before, start = self._random_state(), y.detach()
         recorder = Recorder()
         with torch.no_grad(), recorder:
-            value = self._raw(t, y.detach())
+            value = self._raw(t, start)
         after = self._random_state()
         if any(not torch.equal(before[key], after[key]) for key in before):
             self.random = before
