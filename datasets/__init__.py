@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from physid.datasets import classics, threebody
+from physid.datasets import classics, solarsystem, threebody
 from physid.datasets.catalog import Entry, Option
+from physid.datasets.fetch import cache_folder
 from physid.errors import unknown_name
 from physid.experiment import Experiment
 
-__all__ = ["CATALOG", "Entry", "Option", "load"]
+__all__ = ["CATALOG", "Entry", "Option", "cache_folder", "load"]
 
-CATALOG: Mapping[str, Entry] = {
-    entry.name: entry for entry in sorted((threebody.ENTRY, *classics.ENTRIES), key=lambda entry: entry.name)
-}
+CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in (threebody.ENTRY, solarsystem.ENTRY, *classics.ENTRIES)}
 
 
 def load(name: str, **options: Any) -> Experiment:
