@@ -121,12 +121,12 @@ def _compiler() -> Check:
 
 
 def _cache() -> Check:
-    from physid.datasets import cache_folder
+    from physid.datasets.fetch import cache_folder
 
     folder = cache_folder()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):
-        return Check("cache", "absent", f"{folder} cannot be written", "set XDG_CACHE_HOME to a folder of yours")
+        return Check("cache", "absent", f"{folder} cannot be written", "set PHYSID_CACHE to a folder of yours")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     return Check("cache", "ok", f"{folder} ({size / 1e6:.1f} MB)")
 

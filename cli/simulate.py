@@ -84,5 +84,6 @@ def _csv(data: Experiment, trajectory: Trajectory) -> Callable[[IO[bytes]], obje
 def _npz(data: Experiment, trajectory: Trajectory) -> Callable[[IO[bytes]], object]:
     import numpy as np
 
-    arrays = {name: np.asarray(getattr(trajectory, name)) for name in ("times", "observations", "mask")}
-    return lambda file: np.savez_compressed(file, channels=np.array(data.channels), **arrays)
+    times, observations, mask = (x.numpy() for x in (trajectory.times, trajectory.observations, trajectory.mask))
+    channels = np.array(data.channels)
+    return lambda file: np.savez_compressed(file, times=times, observations=observations, mask=mask, channels=channels)
