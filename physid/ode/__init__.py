@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from physid.ode.adjoint import Adjoint
 from physid.ode.control import CONTROLS, PID, Control, Fixed
+from physid.ode.dense import DenseSolution, odeint_dense
 from physid.ode.flow import Forward
 from physid.ode.gradients import ACA, Gradient, Naive
 from physid.ode.methods import GRADIENTS
+from physid.ode.odeint import odeint, odeint_adjoint, odeint_event
 from physid.ode.sensitivities import Sensitivity, sensitivities
 from physid.ode.solution import Solution, SolveError, Statistics, Status
 from physid.ode.solve import Integrator, solve
@@ -20,6 +22,7 @@ __all__ = [
     "PID",
     "Adjoint",
     "Control",
+    "DenseSolution",
     "Fixed",
     "Forward",
     "Gradient",
@@ -31,6 +34,10 @@ __all__ = [
     "Statistics",
     "Status",
     "Tableau",
+    "odeint",
+    "odeint_adjoint",
+    "odeint_dense",
+    "odeint_event",
     "sensitivities",
     "solve",
 ]

@@ -11,10 +11,11 @@ from torch.autograd.function import once_differentiable
 
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, rms
-from physid.ode.gradients import fold_times, wants_gradient
+from physid.ode.gradients import Holder, fold_times, wants_gradient
 from physid.ode.march import March, Outcome
-from physid.ode.problem import Limits, Problem, Tolerance, pose
+from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose
 from physid.ode.solution import Solution, SolveError
+from physid.ode.tableaus import Tableau
 
 
 @dataclass(frozen=True)
@@ -23,27 +24,28 @@ class Adjoint:
 
     Its gradient is that of the continuous problem, so that it differs from the discrete map's by the tolerance, and
     fails where the reverse solve is unstable. None means: as in the forward solve. `seminorm=True` leaves the
-    parameters' share out of the error norm (Kidger, Chen and Lyons, 2021).
+    parameters' share out of the error norm (Kidger, Chen and Lyons, 2021); `norm` measures (t, *y, *a, *params) instead.
 
     Source: Pontryagin et al. (1962); Chen et al. (2018), Neural ordinary differential equations, Algorithm 1.
     """
 
     name: str = "adjoint"
-    solver: str | None = None
+    solver: str | Tableau | None = None
     rtol: float | None = None
     atol: float | None = None
     control: Control | str | None = None
     limits: Limits = field(default_factory=Limits)
     seminorm: bool = False
+    norm: Norm | None = None
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph; the backward pass solves the adjoint ODE."""
         if not wants_gradient(problem):
             outcome = March(problem).run()
             return outcome.values, outcome
-        holder: dict[str, Outcome] = {}
+        holder = Holder()
         values = _Continuous.apply(self, problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
-        return values, holder["outcome"]
+        return values, holder.the_outcome
 
 
 class _Continuous(torch.autograd.Function):
@@ -51,17 +53,16 @@ class _Continuous(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        method: Adjoint, problem: Problem, holder: dict[str, Any], y0: Tensor, t: Tensor, *captured: Tensor
+        method: Adjoint, problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor
     ) -> Tensor:
-        holder["outcome"] = March(problem).run()
-        values: Tensor = holder["outcome"].values
-        return values
+        holder.outcome = March(problem).run()
+        return holder.outcome.values
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         method, problem, holder, y0, t, *captured = inputs
         ctx.save_for_backward(output, t, *captured)
-        ctx.method, ctx.problem, ctx.statistics = method, problem, holder["outcome"].statistics
+        ctx.method, ctx.problem, ctx.statistics = method, problem, holder.the_outcome.statistics
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -149,7 +150,7 @@ class Reverse:
                 atol=_scalar(p.atol) if m.atol is None else m.atol,
                 control=m.control or (p.control if m.solver is None else None),
                 limits=m.limits,
-                norm=_seminorm if m.seminorm else None,
+                norm=_seminorm if m.seminorm else (None if m.norm is None else self._measure),
                 params=[],
             )
             outcome = March(problem).run()
@@ -157,6 +158,13 @@ class Reverse:
                 return conclude(problem, outcome.values, outcome, m.name, True)
             except SolveError as error:
                 raise SolveError(f"the reverse solve of the adjoint method failed: {error}", error.solution) from error
+
+
+    def _measure(self, state: Any) -> Tensor:
+        """The user's norm of (t, *y, *a, *params), each in its own shape."""
+        y, a = (self.p.layout.unpack(part) for part in state[:2])
+        parts = (*(y if isinstance(y, tuple) else (y,)), *(a if isinstance(a, tuple) else (a,)))
+        return self.method.norm((state[0].new_zeros(()), *parts, *state[2:]))  # type: ignore[misc]
 
 
 def _scalar(tolerance: Tolerance) -> float:

@@ -97,6 +97,7 @@ class Field:
         self.buffers = _moving_buffers(self.modules)
         self.named = None if params is None else list(params)
         self.random: dict[str, Tensor] | None = None
+        self.plain = False  # under torch.func, tensors that f captured bring tangents that the march has no use for
         if layout.batched and self.buffers:
             raise InputError(
                 "batched=True with batch norm in training mode: it mixes the samples, so they cannot have steps of their"
@@ -134,6 +135,8 @@ class Field:
         k = self.f(t, y if layout.whole else y.view(layout.shapes[0]))
         if not isinstance(k, Tensor) or k.shape != layout.shapes[0] or k.dtype != layout.dtype:
             raise self._complaint(k, layout.shapes[0])
+        if self.plain:
+            k = k.detach()
         return k if layout.whole else k.reshape(-1)
 
     def _pack_checked(self, parts: Any) -> Tensor:

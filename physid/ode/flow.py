@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from physid.errors import InputError
-from physid.ode.gradients import wants_gradient
+from physid.ode.gradients import Holder, wants_gradient
 from physid.ode.linearise import Stages
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
@@ -40,23 +40,23 @@ class Forward:
             return outcome.values, outcome
         if problem.t.requires_grad or problem.y0.is_complex():
             raise InputError("gradient 'forward' reaches real y0 and parameters, not t: use gradient='aca'.")
-        holder: dict[str, Outcome] = {}
+        holder = Holder()
         values = _Carried.apply(problem, holder, problem.y0, *problem.captured)  # type: ignore[no-untyped-call]
-        return values, holder["outcome"]
+        return values, holder.the_outcome
 
 
 class _Carried(torch.autograd.Function):
     """States [T, L * N] with their sensitivities at hand."""
 
     @staticmethod
-    def forward(problem: Problem, holder: dict[str, Any], y0: Tensor, *captured: Tensor) -> Tensor:
-        holder["outcome"], *holder["by"] = differentiate(problem, list(captured))
-        values: Tensor = holder["outcome"].values
-        return values
+    def forward(problem: Problem, holder: Holder, y0: Tensor, *captured: Tensor) -> Tensor:
+        holder.outcome, *derivatives = differentiate(problem, list(captured))
+        holder.derivatives = tuple(derivatives)
+        return holder.outcome.values
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[3:], *inputs[1].pop("by"))
+        ctx.save_for_backward(*inputs[3:], *inputs[1].derivatives)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]

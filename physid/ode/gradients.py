@@ -5,12 +5,13 @@ The march is handed in as a value, so that integration and differentiation do no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from physid.errors import InputError
 from physid.ode import wide
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
@@ -67,21 +68,57 @@ class ACA:
         if not wants_gradient(problem):
             outcome = March(problem).run()
             return outcome.values, outcome
-        holder: dict[str, Outcome] = {}
+        holder = Holder()
+        if torch._C._are_functorch_transforms_active():
+            return _transformed(problem, holder)
         values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
-        outcome = holder["outcome"]
-        return values, outcome
+        return values, holder.the_outcome
+
+
+def _transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
+    """A solve under torch.func: it differentiates what it sees, so it is shown the discrete map itself.
+
+    Under vmap every sample has an accepted grid of its own, and the samples are solved one by one.
+    """
+    still = replace(problem, captured=[], derivative=problem.derivative.detach())
+    problem.field.plain = True
+    _Checkpointed.apply(still, holder, problem.y0.detach(), problem.t.detach())  # type: ignore[no-untyped-call]
+    problem.field.plain = False
+    if holder.tape is None:
+        values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        return values, holder.the_outcome
+    with problem.field.unseen():
+        return differentiable(problem, holder.tape, problem.y0, problem.t), holder.the_outcome
+
+
+class Holder:
+    """Carries what autograd cannot from a Function's forward to its caller; no pytree, so that it is never copied."""
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        self.tape: Tape | None = None
+        self.derivatives: tuple[Tensor, ...] = ()
+
+    @property
+    def the_outcome(self) -> Outcome:
+        """The outcome of the march, which must have run."""
+        if self.outcome is None:
+            raise RuntimeError("the march has not run")
+        return self.outcome
 
 
 class _Checkpointed(torch.autograd.Function):
     """States [T, L * N] as a function of y0, t and the captured tensors."""
 
     @staticmethod
-    def forward(problem: Problem, holder: dict[str, Any], y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
+    def forward(problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
         layout = problem.layout
         tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device)
+        if y0 is not problem.y0:  # a torch.func transform has taken its wrapper off
+            begin = problem.times(torch.zeros(1, dtype=torch.float64), problem.grid[0], torch.zeros(1))[0]
+            problem = replace(problem, y0=y0, derivative=problem.field(begin, y0).detach())
         outcome = March(problem, tape=tape).run()
-        holder["outcome"], holder["tape"] = outcome, tape
+        holder.outcome, holder.tape = outcome, tape
         return outcome.values
 
     @staticmethod
@@ -89,11 +126,13 @@ class _Checkpointed(torch.autograd.Function):
         problem, holder, y0, t, *captured = inputs
         ctx.save_for_backward(y0, t, *captured)
         ctx.save_for_forward(y0, t, *captured)
-        ctx.problem, ctx.tape, ctx.statistics = problem, holder.pop("tape"), holder["outcome"].statistics
+        ctx.problem, ctx.tape, ctx.statistics = problem, holder.tape, holder.the_outcome.statistics
         ctx.count = len(captured)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        if torch._C._are_functorch_transforms_active():
+            raise InputError("torch.func.vmap over a gradient through a solve: solve the samples with batched=True.")
         y0, t, *captured = ctx.saved_tensors
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
@@ -121,6 +160,7 @@ class _Checkpointed(torch.autograd.Function):
         for sample in range(info.batch_size):
             picked = [x if d is None else x.select(d, sample) for x, d in zip(tensors, dims[2:], strict=True)]
             rows.append(_Checkpointed.apply(problem, holder, *picked))  # type: ignore[no-untyped-call]
+        holder.tape = None
         return torch.stack(rows), 0
 
 

@@ -128,7 +128,6 @@ class March:
                 self.h = initial_step(p)
         span = (self.end - self.t).detach().abs()
         self.pointer = torch.where(span == 0, len(p.stops) - 1, self.pointer)
-        self.resolution = 16 * torch.finfo(torch.float64).eps * torch.maximum(self.t.abs(), self.end.abs()).detach()
 
     def _out_of_budget(self) -> bool:
         limits = self.problem.limits
@@ -161,6 +160,7 @@ class March:
         scaled = self._on_device(h)
         edges = p.edges(self.t, end)
         times = self.stage_times(self.c, self.t, h, *edges)
+        self._call("callback_step", h)
         if self.fresh is None:
             self.fresh = p.field(times[0], self.y)
         kept = p.field.snapshot()
@@ -174,12 +174,21 @@ class March:
         good = self.active & finite & ((ratio.detach() <= 1) | small)
         bad = self.active & ~good
         if bool(good.any()):
+            self._call("callback_accept_step", h)
             self._accept(good, end, h, scaled, edges, y1, k)
         else:
             p.field.restore(kept)
         if bool(bad.any()):
+            self._call("callback_reject_step", h)
             self._reject(bad, finite, h, y1, k)
         self._propose(ratio, finite, good, h, cut)
+
+    def _call(self, name: str, h: Tensor) -> None:
+        """Tell f of a step, where it has a method of that name (as torchdiffeq does): (t, y, |h|)."""
+        callback = self.problem.callbacks.get(name)
+        if callback is not None:
+            y = self.problem.layout.unpack(self.y)
+            callback(self.t[0] if len(self.t) == 1 else self.t, y, h.abs()[0] if len(h) == 1 else h.abs())
 
     def _on_device(self, h: Tensor) -> float | Tensor:
         layout = self.problem.layout
@@ -262,7 +271,8 @@ class March:
 
     def _reject(self, bad: Tensor, finite: Tensor, h: Tensor, y1: Tensor, k: Tensor) -> None:
         self.rejected += bad
-        stuck = bad & ((h.detach().abs() <= self.resolution) | self.fixed)
+        resolution = 16 * torch.finfo(torch.float64).eps * torch.maximum(self.t.abs(), (self.t + h).abs()).detach()
+        stuck = bad & ((h.detach().abs() <= resolution.clamp(min=1e-300)) | self.fixed)
         if not bool(stuck.any()):
             return
         layout = self.problem.layout

@@ -19,6 +19,7 @@ from physid.ode.stages import Coefficients, StageTimes, inward
 
 Norm = Callable[[State], Tensor]
 Tolerance = float | Tensor | Sequence[float]
+CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Problem:
     derivative: Tensor
     moving_stops: bool
     started: float
+    callbacks: dict[str, Callable[..., object]]
 
     @property
     def tableau(self) -> tableaus.Tableau:
@@ -137,7 +139,7 @@ def pose(
         if extra is not None and extra.numel():
             landing.append(extra.detach().to("cpu", torch.float64).reshape(-1, 1).expand(-1, layout.lanes))
     all_stops = _ordered([*landing, grid[-1:]], grid, direction)
-    jumpy = all_stops if perturb else (torch.empty(0) if jumps is None else jumps.detach().cpu().double().reshape(-1))
+    jumpy = torch.cat([grid[:1], all_stops]) if perturb else (torch.empty(0) if jumps is None else jumps.detach().cpu().double().reshape(-1))
     field = Field(f, layout, params)
     start = StageTimes(layout, grid[0], grid[-1])(torch.zeros(1, dtype=torch.float64), grid[0], torch.zeros(1))[0]
     flat = layout.pack(y0)
@@ -161,26 +163,33 @@ def pose(
         derivative=derivative,
         moving_stops=moving,
         started=started,
+        callbacks={name: getattr(f, name) for name in CALLBACKS if callable(getattr(f, name, None))},
     )
 
 
-def read_times(t: Tensor | Sequence[float], layout: Layout) -> Tensor:
-    """t as float64 on the host [T] or [T, L], strictly checked; keeps its graph."""
-    times = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Tensor:
+    """t as float64 on the host, [T] or per lane [T, L], strictly checked; keeps its graph."""
+    try:
+        times = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"t is a {type(t).__name__} that holds no numbers: a tensor or a sequence is allowed.") from error
     if times.is_complex() or times.dtype == torch.bool:
         raise InputError(f"t has dtype {times.dtype}: real numbers are allowed.")
     times = times.to("cpu", torch.float64)
-    allowed = "[T] or [T, samples]" if layout.batched else "[T]"
-    if times.ndim != 1 and not (layout.batched and times.ndim == 2 and times.shape[1] == layout.lanes):
+    batched = layout is not None and layout.batched
+    allowed = "[T] or [T, samples]" if batched else "[T]"
+    if times.ndim != 1 and not (layout and batched and times.ndim == 2 and times.shape[1] == layout.lanes):
         raise InputError(f"t has shape {tuple(times.shape)}: {allowed} is allowed.")
     if times.shape[0] == 0:
         raise InputError("t is empty: give the start time and the times at which states are wanted.")
     values = times.detach()
     if not bool(torch.isfinite(values).all()):
         raise InputError("t holds a value that is not finite: every time must be a finite number.")
-    steps = values.diff(dim=0)
-    if bool((steps < 0).any()) and bool((steps > 0).any()):
-        row = int(((steps < 0) if values.reshape(len(values), -1)[-1, 0] > values.reshape(len(values), -1)[0, 0] else (steps > 0)).reshape(len(steps), -1).any(1).nonzero()[0]) + 1
+    steps = values.reshape(len(values), -1).diff(dim=0)
+    rising = bool((values[-1] > values[0]).any())
+    wrong = (steps < 0) if rising else (steps > 0)
+    if bool(wrong.any()):
+        row = int(wrong.any(1).nonzero()[0]) + 1
         raise InputError(
             f"t is not ordered: entry {row} turns back. Times must rise or fall throughout (equal ones are fine); sort them."
         )

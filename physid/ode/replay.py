@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -101,23 +102,31 @@ class Replay:
         )
 
 
-def differentiable(problem: Problem, tape: Tape, y0: Tensor, t: Tensor) -> Tensor:
-    """The discrete map on the accepted grid as one graph: states [T, L * N] from y0 [L * N] and t.
+@dataclass(frozen=True)
+class Piece:
+    """One step as a piece of a graph: its wave, start and length [L], first state and stages hk [S, L * N]."""
 
-    Interior grid times are constants; the first and the last step move with t[0] and t[-1], and outputs through the
-    dense output. Memory grows with the number of steps: this is for second derivatives and forward mode.
+    wave: Wave
+    start: Tensor
+    h: Tensor
+    y: Tensor
+    hk: Tensor
+
+
+def pieces(problem: Problem, tape: Tape, y0: Tensor, t: Tensor, *, dense: bool = False) -> Iterator[Piece]:
+    """The accepted steps as one graph from y0 [L * N] and t; `dense` evaluates the dense stages of every step.
+
+    Interior grid times are constants; the first and the last step move with t[0] and t[-1].
     """
     replay, layout, c = Replay(problem, tape), problem.layout, problem.coefficients
     moving = t.reshape(t.shape[0], -1).expand(-1, layout.lanes)
-    stages = Traced(c, layout)
-    base, rows = len(problem.tableau.b), layout.lanes
+    stages, base = Traced(c, layout), len(problem.tableau.b)
     y, fresh = y0, None
-    pieces = [y0.view(rows, -1)]
-    lanes, places = [replay.lane_index, replay.lane], [torch.zeros(rows, dtype=torch.long), replay.place]
     for w in range(len(replay)):
         wave = replay.wave(w)
         start = _moved(moving, wave.begin, wave.t, replay.lane_index)
-        h = torch.where(wave.inside, _moved(moving, wave.end, wave.t + wave.h, replay.lane_index) - start, 0.0)
+        end = _moved(moving, wave.end, wave.t + wave.h, replay.lane_index)
+        h = torch.where(wave.inside, end - start, 0.0)
         edges = problem.edges(wave.t, wave.t + wave.h)
         times = problem.times(c.c, start, h, *edges)
         column = h.to(layout.device, layout.real)[:, None]
@@ -125,21 +134,38 @@ def differentiable(problem: Problem, tape: Tape, y0: Tensor, t: Tensor) -> Tenso
         y1, k = evaluate(stages, problem.field, times, y, column, range(1, base))
         if not problem.tableau.fsal:
             y1 = y + stages.weigh(c.b)
-        width = len(c.a) if wave.dense else base
-        if wave.dense:
-            evaluate(stages, problem.field, times, y, column, range(base, width))
-        if len(wave.place):
-            theta = theta_of(moving[wave.place, wave.lane], start[wave.lane], h[wave.lane])
-            weights = c.basis(theta, width).to(layout.device, layout.dtype)
-            lane = wave.lane.to(layout.device)
-            hk = stages.matrix(width).view(width, rows, -1)[:, lane]
-            pieces.append(y.view(rows, -1)[lane] + torch.einsum("ms,smn->mn", weights, hk))
+        width = len(c.a) if wave.dense or dense else base
+        evaluate(stages, problem.field, times, y, column, range(base, width))
+        yield Piece(wave, start, h, y, stages.matrix(width))
         fresh = k if problem.tableau.fsal and not edges else None
         y = y1
-    values = torch.cat(pieces)
-    blank = values.new_full((problem.grid.shape[0], rows, layout.width), torch.nan)
+
+
+def differentiable(problem: Problem, tape: Tape, y0: Tensor, t: Tensor) -> Tensor:
+    """The discrete map on the accepted grid as one graph: states [T, L * N] from y0 [L * N] and t.
+
+    Output times move through the dense output. Memory grows with the number of steps: this is for second derivatives
+    and forward mode.
+    """
+    layout, rows = problem.layout, problem.layout.lanes
+    moving = t.reshape(t.shape[0], -1).expand(-1, rows)
+    values, lanes = [y0.view(rows, -1)], [torch.arange(rows)]
+    places = [torch.zeros(rows, dtype=torch.long)]
+    for piece in pieces(problem, tape, y0, t):
+        wave = piece.wave
+        if not len(wave.place):
+            continue
+        theta = theta_of(moving[wave.place, wave.lane], piece.start[wave.lane], piece.h[wave.lane])
+        weights = problem.coefficients.basis(theta, len(piece.hk)).to(layout.device, layout.dtype)
+        lane = wave.lane.to(layout.device)
+        hk = piece.hk.view(len(piece.hk), rows, -1)[:, lane]
+        values.append(piece.y.view(rows, -1)[lane] + torch.einsum("ms,smn->mn", weights, hk))
+        lanes.append(wave.lane)
+        places.append(wave.place)
+    joined = torch.cat(values)
+    blank = joined.new_full((problem.grid.shape[0], rows, layout.width), torch.nan)
     index = (torch.cat(places).to(layout.device), torch.cat(lanes).to(layout.device))
-    return blank.index_put(index, values).reshape(problem.grid.shape[0], -1)
+    return blank.index_put(index, joined).reshape(problem.grid.shape[0], -1)
 
 
 def _moved(moving: Tensor, index: Tensor, still: Tensor, lanes: Tensor) -> Tensor:

@@ -11,9 +11,10 @@ from physid.errors import unknown_name
 from physid.ode import methods
 from physid.ode.conclude import conclude
 from physid.ode.control import Control
+from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Problem, Tolerance, pose
+from physid.ode.problem import Limits, Problem, Tolerance, pose, read_times
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
 
@@ -69,13 +70,23 @@ class Integrator:
         *,
         params: Sequence[Tensor] | None = None,
         batched: bool = False,
+        event_fn: EventFunction | None = None,
         throw: bool = True,
     ) -> Solution:
         """Solve dy/dt = f(t, y), y(t[0]) = y0; see `solve`."""
         method = methods.lookup(self.gradient)
-        problem = self.pose(f, y0, t, params, batched)
-        values, outcome = method.solve(problem)
-        return conclude(problem, values, outcome, method.name, throw)
+
+        def posed(times: Tensor | Sequence[float]) -> Problem:
+            return self.pose(f, y0, times, params, batched)
+
+        def solved(times: Tensor | Sequence[float]) -> Solution:
+            problem = posed(times)
+            values, outcome = method.solve(problem)
+            return conclude(problem, values, outcome, method.name, throw)
+
+        if event_fn is None:
+            return solved(t)
+        return solve_event(posed, solved, f, event_fn, read_times(t), throw)
 
 
 def solve(
@@ -96,6 +107,7 @@ def solve(
     max_step: float = float("inf"),
     max_steps: int = 100_000,
     time_limit: float | None = None,
+    event_fn: EventFunction | None = None,
     throw: bool = True,
 ) -> Solution:
     """Solve dy/dt = f(t, y), y(t[0]) = y0, for the states at the times t [T].
@@ -104,6 +116,8 @@ def solve(
     The states come as `Solution.y` [T, *state] and carry gradients with respect to y0, t, and every tensor that f
     depends on: those are found in f's module, its closure and its first evaluation, or named by `params`.
     `batched=True`: y0 [B, *state], every sample has its own steps, f gets t [B], and t may be [T] or [T, B].
+    `event_fn(t, y)`: the solve ends where a component of it changes sign; the Solution then holds the asked times before
+    the event and the event's time, both with gradients.
 
     solver: a name (see `physid list`) or a Tableau. control: "i", "pi", "pid", "fixed" or a value.
     gradient: "aca", "naive", "adjoint", "forward" or a value. Errors: InputError for arguments that cannot work;
@@ -112,4 +126,4 @@ def solve(
     integrator = Integrator(
         solver, rtol, atol, control, gradient, engine, exact, first_step, max_step, max_steps, time_limit
     )
-    return integrator.solve(f, y0, t, params=params, batched=batched, throw=throw)
+    return integrator.solve(f, y0, t, params=params, batched=batched, event_fn=event_fn, throw=throw)

@@ -26,6 +26,7 @@ class Coefficients:
     error: Tensor | None
     error3: Tensor | None
     dense: Tensor
+    ends: Tensor
     c: Tensor
 
     @staticmethod
@@ -42,13 +43,17 @@ class Coefficients:
             None if tableau.error is None else tensor(tableau.error),
             None if tableau.error3 is None else tensor(tableau.error3),
             torch.tensor(tableau.dense, dtype=torch.float64),
+            torch.tensor((*tableau.b, *(0.0 for _ in tableau.extra_c)), dtype=torch.float64),
             torch.tensor((*tableau.c, *tableau.extra_c), dtype=torch.float64),
         )
 
     def basis(self, theta: Tensor, width: int) -> Tensor:
         """b_i(theta) [m, width] for theta [m]; at theta = 1 the dense stages beyond `width` weigh nothing."""
         powers = theta[:, None] ** torch.arange(1, self.dense.shape[1] + 1)
-        return (powers @ self.dense.T)[:, :width]
+        weights = (powers @ self.dense.T)[:, :width]
+        # the polynomials meet b to 6e-14 only, so the end of the step is put in as it is; its slope stays theirs
+        at_end = (theta == 1)[:, None]
+        return torch.where(at_end, self.ends[:width] + (weights - weights.detach()), weights)
 
     def slope(self, theta: Tensor, width: int) -> Tensor:
         """b_i'(theta) [m, width]: the derivative of the dense output's weights."""

@@ -1,0 +1,276 @@
+"""What users of torchdiffeq know, under the same names: `odeint`, `odeint_adjoint`, `odeint_event`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physid.errors import InputError, unknown_name
+from physid.ode import methods, tableaus
+from physid.ode.adjoint import Adjoint
+from physid.ode.conclude import conclude
+from physid.ode.control import CONTROLS, Control, Fixed
+from physid.ode.events import EventFunction, solve_event
+from physid.ode.field import RightHandSide, State
+from physid.ode.gradients import Gradient
+from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose, read_times, with_interpolation
+from physid.ode.solution import Solution
+from physid.ode.tableaus import Tableau
+
+Options = Mapping[str, Any]
+ADAPTIVE = ("first_step", "min_step", "max_step", "max_num_steps", "safety", "ifactor", "dfactor", "step_t", "jump_t", "norm", "dtype")
+FIXED = ("step_size", "grid_constructor", "interp", "perturb", "norm")
+LACKING = {"explicit_adams": "rk4", "implicit_adams": "rk4", "fixed_adams": "rk4", "scipy_solver": "dopri8"}
+FOREVER = 1e18  # how far an event is waited for
+
+
+@dataclass(frozen=True)
+class Setup:
+    """torchdiffeq's method and options in the engine's terms."""
+
+    tableau: Tableau
+    control: Control
+    limits: Limits
+    norm: Norm | None = None
+    stops: Tensor | None = None
+    jumps: Tensor | None = None
+    perturb: bool = False
+    grid_constructor: Callable[..., Tensor] | None = None
+
+    def pose(
+        self, f: RightHandSide, y0: State, t: Tensor, rtol: Tolerance, atol: Tolerance, params: Sequence[Tensor] | None
+    ) -> Problem:
+        """The checked problem."""
+        stops = self.stops
+        if self.grid_constructor is not None:
+            stops = _constructed(self.grid_constructor, f, y0, t)
+        return pose(
+            f,
+            y0,
+            t,
+            solver=self.tableau,
+            rtol=rtol,
+            atol=atol,
+            control=self.control,
+            params=params,
+            limits=self.limits,
+            norm=self.norm,
+            stops=stops,
+            jumps=self.jumps,
+            perturb=self.perturb,
+        )
+
+
+def odeint(
+    func: RightHandSide,
+    y0: State,
+    t: Tensor | Sequence[float],
+    *,
+    rtol: Tolerance = 1e-7,
+    atol: Tolerance = 1e-9,
+    method: str | None = None,
+    options: Options | None = None,
+    event_fn: EventFunction | None = None,
+    gradient: Gradient | str = "aca",
+    params: Sequence[Tensor] | None = None,
+) -> Any:
+    """States [T, *state] of dy/dt = func(t, y), y(t[0]) = y0 at the times t [T]; tuples in, tuples out.
+
+    Takes what torchdiffeq.odeint takes; method "rk4" is the 3/8 rule, as there ("rk4_classic" is Kutta's). Gradients
+    reach y0, t and whatever func depends on, by the adaptive checkpoint adjoint unless `gradient` says otherwise.
+    With `event_fn`: (event time [], states [2, *state] at t[0] and at the event), t[1] only giving the direction.
+    f is never evaluated outside of [t[0], t[-1]], and fixed steps read outputs off the step as `interp` says.
+    Errors: InputError (a ValueError) for what cannot work, SolveError when the solve fails.
+    """
+    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, methods.lookup(gradient), params)
+    return solution.y if event_fn is None else _event_pair(solution)
+
+
+def odeint_adjoint(
+    func: RightHandSide,
+    y0: State,
+    t: Tensor | Sequence[float],
+    *,
+    rtol: Tolerance = 1e-7,
+    atol: Tolerance = 1e-9,
+    method: str | None = None,
+    options: Options | None = None,
+    event_fn: EventFunction | None = None,
+    adjoint_rtol: float | None = None,
+    adjoint_atol: float | None = None,
+    adjoint_method: str | None = None,
+    adjoint_options: Options | None = None,
+    adjoint_params: Sequence[Tensor] | None = None,
+) -> Any:
+    """`odeint` with the gradient of the continuous adjoint; takes what torchdiffeq.odeint_adjoint takes.
+
+    Parameters are found without `adjoint_params`, in plain functions too. `adjoint_options` may hold the options of an
+    adaptive solve and norm="seminorm" or a function of (t, *y, *adjoint, *params). No second derivatives.
+    """
+    chosen = _adjoint(method, options, adjoint_method, adjoint_options, adjoint_rtol, adjoint_atol)
+    params = None if adjoint_params is None else list(adjoint_params)
+    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, chosen, params)
+    return solution.y if event_fn is None else _event_pair(solution)
+
+
+def odeint_event(
+    func: RightHandSide,
+    y0: State,
+    t0: Tensor | float,
+    *,
+    event_fn: EventFunction,
+    reverse_time: bool = False,
+    odeint_interface: Callable[..., Any] = odeint,
+    **kwargs: Any,
+) -> tuple[Tensor, Any]:
+    """Time [] of the first event after t0 and the states [2, *state] at t0 and there, both with gradients.
+
+    `odeint_interface`: odeint or odeint_adjoint; other keywords go to it. Errors: SolveError where no event comes.
+    """
+    start = torch.as_tensor(t0).reshape(())
+    start = start if start.is_floating_point() else start.double()
+    end = start.detach() + (-1.0 if reverse_time else 1.0)
+    time, states = odeint_interface(func, y0, torch.stack([start, end]), event_fn=event_fn, **kwargs)
+    return time.to(start.dtype), states
+
+
+def _integrate(
+    func: RightHandSide,
+    y0: State,
+    t: Tensor | Sequence[float],
+    rtol: Tolerance,
+    atol: Tolerance,
+    method: str | None,
+    options: Options | None,
+    event_fn: EventFunction | None,
+    gradient: Gradient,
+    params: Sequence[Tensor] | None,
+) -> Solution:
+    setup = read_options(method, options)
+    times = read_times(t)
+
+    def posed(when: Tensor) -> Problem:
+        return setup.pose(func, y0, when, rtol, atol, params)
+
+    def solved(when: Tensor) -> Solution:
+        problem = posed(when)
+        values, outcome = gradient.solve(problem)
+        return conclude(problem, values, outcome, gradient.name, throw=True)
+
+    if event_fn is None:
+        return solved(times)
+    if len(times) != 2:
+        raise InputError(f"t has {len(times)} times with event_fn: give [start, any time in the direction of search].")
+    start, towards = times.detach().tolist()
+    direction = 1.0 if towards >= start else -1.0
+    if isinstance(setup.control, Fixed) and setup.control.step is None:
+        raise InputError("event_fn with a fixed-step method needs options={'step_size': h}.")
+    far = times.detach()[0] + direction * (FOREVER if not isinstance(setup.control, Fixed) else 20_000 * float(setup.control.step or 1))
+    solution = solve_event(posed, solved, func, event_fn, torch.stack([times[0], far]), throw=True)
+    if solution.event_time is None:
+        raise InputError(f"no event up to t = {float(far):.3g}: look at the sign of event_fn and at reverse_time.")
+    return solution
+
+
+def _event_pair(solution: Solution) -> tuple[Tensor, State]:
+    time = solution.event_time if solution.event_time is not None else solution.t[-1]
+    return time, solution.y
+
+
+def read_options(method: str | None, options: Options | None) -> Setup:
+    """Check method and options; an unknown one is an error with the nearest known name."""
+    name = method or "dopri5"
+    if name in LACKING:
+        raise InputError(f"method '{name}' is not here; the nearest is '{LACKING[name]}'. Allowed: {', '.join(sorted(tableaus.METHODS))}.")
+    tableau = tableaus.lookup({"rk4": "rk4_38", "rk4_classic": "rk4"}.get(name, name))
+    given = dict(options or {})
+    allowed = ADAPTIVE if tableau.adaptive else FIXED
+    for key in given:
+        if key not in allowed:
+            raise unknown_name(f"option of method '{name}'", key, allowed)
+    return _adaptive(tableau, given) if tableau.adaptive else _fixed(tableau, given)
+
+
+def _adaptive(tableau: Tableau, given: dict[str, Any]) -> Setup:
+    if given.get("dtype", torch.float64) != torch.float64:
+        raise InputError(f"option dtype={given['dtype']}: time is kept in float64; leave it out.")
+    control = replace(
+        CONTROLS["i"],
+        safety=float(given.get("safety", 0.9)),
+        shrink=float(given.get("dfactor", 0.2)),
+        grow=float(given.get("ifactor", 10.0)),
+    )
+    first = given.get("first_step")
+    limits = Limits(
+        None if first is None else abs(float(first)),
+        float(given.get("min_step", 0.0)),
+        float(given.get("max_step", float("inf"))),
+        int(given.get("max_num_steps", 2**31 - 1)),
+    )
+    stops, jumps = (_times(given.get(key), key) for key in ("step_t", "jump_t"))
+    return Setup(tableau, control, limits, given.get("norm"), stops, jumps)
+
+
+def _fixed(tableau: Tableau, given: dict[str, Any]) -> Setup:
+    if given.get("step_size") is not None and given.get("grid_constructor") is not None:
+        raise InputError("options step_size and grid_constructor exclude each other: give one of them.")
+    interp = given.get("interp", "linear")
+    if interp not in ("linear", "cubic"):
+        raise unknown_name("interp", interp, ("linear", "cubic"))
+    step = given.get("step_size")
+    return Setup(
+        with_interpolation(tableau, interp),
+        Fixed(None if step is None else float(step)),
+        Limits(max_steps=2**31 - 1),
+        perturb=bool(given.get("perturb", False)),
+        grid_constructor=given.get("grid_constructor"),
+    )
+
+
+def _times(value: Any, name: str) -> Tensor | None:
+    if value is None:
+        return None
+    times = torch.as_tensor(value).detach().to("cpu", torch.float64).reshape(-1)
+    if not bool(torch.isfinite(times).all()):
+        raise InputError(f"option {name} holds a time that is not finite.")
+    return times
+
+
+def _constructed(constructor: Callable[..., Tensor], f: RightHandSide, y0: State, t: Tensor) -> Tensor:
+    grid = torch.as_tensor(constructor(f, y0, t)).detach().cpu().double().reshape(-1)
+    if len(grid) < 2 or float(grid[0]) != float(t[0]) or float(grid[-1]) != float(t[-1]):
+        raise InputError(f"grid_constructor returned a grid that does not run from t[0] = {float(t[0])} to t[-1] = {float(t[-1])}.")
+    return grid
+
+
+def _adjoint(
+    method: str | None,
+    options: Options | None,
+    adjoint_method: str | None,
+    adjoint_options: Options | None,
+    rtol: float | None,
+    atol: float | None,
+) -> Adjoint:
+    """The reverse solve's settings; without `adjoint_options` those of the forward solve, norm left out."""
+    if adjoint_method not in (None, method) and options and adjoint_options is None:
+        raise InputError("adjoint_method differs from method while options are given: give adjoint_options too.")
+    inherited = {key: value for key, value in (options or {}).items() if key != "norm"}
+    given = dict(inherited if adjoint_options is None else adjoint_options)
+    norm = given.pop("norm", None)
+    if isinstance(norm, str) and norm != "seminorm":
+        raise unknown_name("adjoint norm", norm, ("seminorm",))
+    setup = read_options(adjoint_method or method, given)
+    return Adjoint(
+        solver=setup.tableau,
+        rtol=rtol,
+        atol=atol,
+        control=setup.control,
+        limits=setup.limits,
+        seminorm=norm == "seminorm",
+        norm=None if isinstance(norm, str) else norm,
+    )
+
