@@ -94,7 +94,7 @@ def load(*, window: tuple[float, float] | None, bodies: tuple[str, ...], tables:
 
     The state is barycentric [2, bodies, 3], the Sun first. What is seen does not tell where the Sun starts, nor how
     fast, so its initial state is fixed as the tables have it; that of the planets is free from there. GM in au^3/day^2
-    starts from a rounded value for the Sun and from nothing for the planets. The ten years after the window are the test.
+    starts from a rounded value for the Sun, from zero for the planets. The ten years after the window are the test.
 
     Errors: InputError for a table that cannot be used or a window it does not cover; MissingError without tables.
 
@@ -134,7 +134,7 @@ def joint(tables: dict[str, Table], epochs: Array) -> Array:
 
 
 def sizes(state: Array) -> Array:
-    """Typical sizes [2, bodies, 3]: a planet's distance from the Sun and its speed about it; for the Sun, their means."""
+    """Typical sizes [2, bodies, 3]: a planet's distance and speed from the Sun, and for the Sun their means."""
     size = np.linalg.norm(state - state[:, :1], axis=-1, keepdims=True)
     size[:, 0] = size[:, 1:].mean(axis=1)
     return np.asarray(np.broadcast_to(size, state.shape), dtype=np.float64)
