@@ -111,7 +111,12 @@ def folder(value: Any) -> Path:
 def numbers_list(value: Any) -> list[float]:
     """Reads numbers, separated by commas when they are text."""
     try:
-        found = [float(x) for x in (value.split(",") if isinstance(value, str) else list(value))]
+        found = [
+            float(x)
+            for x in (
+                value.split(",") if isinstance(value, str) else (list(value) if hasattr(value, "__iter__") else [value])
+            )
+        ]
     except (TypeError, ValueError):
         raise Refused("a list of numbers, as in 1,1,0.9,") from None
     if not found or not all(map(math.isfinite, found)):

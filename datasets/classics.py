@@ -61,7 +61,7 @@ def entry(system: System) -> Entry:
         "horizon": Option(
             "End of the time that is fitted; the test is twice as long.", number(0.0, above=True), system.horizon
         ),
-        "points": Option("Number of times that are fitted; the test has twice as many.", whole(2), 101),
+        "points": Option("Number of times that are fitted; the test has twice as many.", whole(2), 100),
     }
     loader: Callable[..., Any] = partial(load, system)
     return Entry(system.name, system.summary, options, loader)

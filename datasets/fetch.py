@@ -79,6 +79,8 @@ def _copy(url: str, write: Callable[[bytes], object]) -> str:
                 digest.update(block)
                 write(block)
     except (OSError, HTTPException, ValueError) as error:  # URLError, timeouts and refusals are OSErrors
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        reason = error.reason if type(error) is urllib.error.URLError else error
         raise MissingError(f"{url.partition('?')[0]} cannot be read: {reason}.") from error
     return digest.hexdigest()

@@ -47,7 +47,7 @@ def simulate(f: RightHandSide, initial: Array, times: Array, simulator: str = "d
 def grids(horizon: float, points: int) -> tuple[Array, Array]:
     """Times to fit, `points` equally spaced on [0, horizon], and to test: twice as many on [0, 2 horizon].
 
-    The times of the test lie half a step off the ends, so that none of them is fitted.
+    The times of the test lie half a step off the ends, so that none of them is fitted if `points` is even.
     """
     train = np.linspace(0.0, horizon, points, dtype=np.float64)
     test = (np.arange(2 * points, dtype=np.float64) + 0.5) * (horizon / points)

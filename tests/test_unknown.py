@@ -95,7 +95,7 @@ def test_value_is_set_in_natural_units(value: Any) -> None:
 
 def test_value_is_differentiable() -> None:
     model = Decay(rate=2.0)
-    (gradient,) = torch.autograd.grad(model.rate, model.raw.rate)
+    (gradient,) = torch.autograd.grad(model.rate, model.free()["rate"])
     assert float(gradient) == pytest.approx(2.0)  # d exp(raw) / d raw
 
 
