@@ -6,6 +6,7 @@ from physid.ode.adjoint import Adjoint
 from physid.ode.control import CONTROLS, PID, Control, Fixed
 from physid.ode.dense import DenseSolution, odeint_dense
 from physid.ode.flow import Forward
+from physid.ode.gradcheck import GradientAudit, gradcheck, toy
 from physid.ode.gradients import ACA, Gradient, Naive
 from physid.ode.methods import GRADIENTS
 from physid.ode.odeint import odeint, odeint_adjoint, odeint_event
@@ -26,6 +27,7 @@ __all__ = [
     "Fixed",
     "Forward",
     "Gradient",
+    "GradientAudit",
     "Integrator",
     "Naive",
     "Sensitivity",
@@ -34,10 +36,12 @@ __all__ = [
     "Statistics",
     "Status",
     "Tableau",
+    "gradcheck",
     "odeint",
     "odeint_adjoint",
     "odeint_dense",
     "odeint_event",
     "sensitivities",
     "solve",
+    "toy",
 ]
