@@ -11,7 +11,6 @@ import click
 from physid.cli.console import Console
 from physid.cli.files import check_run_folder
 from physid.cli.options import (
-    DATA,
     METHOD,
     OUTPUT,
     atol_option,
@@ -19,6 +18,8 @@ from physid.cli.options import (
     experiment_options,
     gradient_option,
     json_option,
+    knowledge_option,
+    model_option,
     quiet_option,
     rtol_option,
     seed_option,
@@ -48,8 +49,8 @@ interrupted fit leaves a run directory that can be used.
 
 @click.command(cls=SectionCommand, epilog=EPILOG)
 @experiment_argument
-@option("--knowledge", section=DATA, metavar="LEVEL", help="How much physics is known. [default: full]")
-@option("--model", section=DATA, metavar="NAME", help="A model of the catalogue, or FILE.py:CLASS of yours.")
+@knowledge_option
+@model_option
 @experiment_options
 @seed_option
 @option("--optimizer", section=METHOD, metavar="NAME", help="lm, adam or lbfgs. [default: lm; adam as in the paper]")

@@ -17,6 +17,13 @@ DATA, METHOD, SOLVER, OUTPUT = "Data", "Method", "Solver", "Output"
 run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 experiment_argument = click.argument("experiment", metavar="EXPERIMENT")
 
+knowledge_option = option(
+    "--knowledge", section=DATA, metavar="LEVEL", help="How much physics is known. [default: full]"
+)
+model_option = option(
+    "--model", section=DATA, metavar="NAME", help="A model of the catalogue, or FILE.py:CLASS of yours."
+)
+
 json_option = option(
     "--json", section=OUTPUT, is_flag=True, help="Print JSON lines and nothing else; the last has event 'done'."
 )
