@@ -80,7 +80,7 @@ class March:
         self.t, self.end = moving[0], moving[-1]
         self.fixed = isinstance(p.control, Fixed)
         self.pointer = torch.zeros(lanes, dtype=torch.long)
-        self.outputs = Outputs(p, self.y, moving)
+        self.outputs = Outputs(p, self.y, moving, tape)
         self.active = torch.ones(lanes, dtype=torch.bool)
         self.statuses = [Status.SUCCESS] * lanes
         self.messages: dict[int, str] = {}
@@ -228,10 +228,10 @@ class March:
                 self.statuses = [Status.EVENT]
                 return
         with p.field.unseen():
-            meta = self.outputs.read(good, self.t, end, h, scaled, self.y, self.stages, edges)
+            self.outputs.take(good, self.t, end, h, scaled, self.y, self.stages, edges)
         if self.tape is not None:
             rows = self.y.view(p.layout.lanes, -1)
-            self.tape.append(*((meta, rows) if bool(good.all()) else (meta, rows[good.to(rows.device)])))
+            self.tape.states.append(rows if bool(good.all()) else rows[good.to(rows.device)])
         stop = p.stops.gather(0, self.pointer[None])[0]
         landed = good & (end.detach() == stop)
         self._advance_stops(landed, stop)

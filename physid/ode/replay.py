@@ -136,7 +136,7 @@ def pieces(problem: Problem, tape: Tape, y0: Tensor, t: Tensor, *, dense: bool =
             y1 = y + stages.weigh(c.b)
         width = len(c.a) if wave.dense or dense else base
         evaluate(stages, problem.field, times, y, column, range(base, width))
-        yield Piece(wave, start, h, y, stages.matrix(width))
+        yield Piece(wave, start, h, y, stages.kept(width))
         fresh = k if problem.tableau.fsal and not edges else None
         y = y1
 

@@ -116,9 +116,9 @@ class InPlace:
         """sum_j weights_j hk_j over the first len(weights) stages."""
         return self._until[len(weights)] @ weights
 
-    def matrix(self, count: int) -> Tensor:
-        """The first `count` stages [count, L * N]; valid until the next step."""
-        return self.hk[:count]
+    def kept(self, count: int) -> Tensor:
+        """The first `count` stages [count, L * N], safe from the next step."""
+        return self.hk[:count].clone()
 
 
 class Traced:
@@ -143,7 +143,7 @@ class Traced:
         """sum_j weights_j hk_j over the first len(weights) stages."""
         return torch.stack(self._rows[: len(weights)], dim=1) @ weights
 
-    def matrix(self, count: int) -> Tensor:
+    def kept(self, count: int) -> Tensor:
         """The first `count` stages [count, L * N]."""
         return torch.stack(self._rows[:count])
 

@@ -62,11 +62,6 @@ class Tape:
         self.states = Rows(width, dtype, device)
         self.meta = Rows(6, torch.float64, torch.device("cpu"))
 
-    def append(self, meta: Tensor, states: Tensor) -> None:
-        """Add accepted steps: meta [m, 6], states [m, N] at the start of each."""
-        self.meta.append(meta)
-        self.states.append(states)
-
     @property
     def bytes(self) -> int:
         """Bytes held."""
