@@ -78,13 +78,13 @@ def whole(low: int) -> Reader:
 
     def read(value: Any) -> int:
         try:
-            found = int(value) if isinstance(value, str) else value
-            good = not isinstance(found, bool) and int(found) == found and found >= low
+            found = int(value)
+            good = not isinstance(value, bool) and (isinstance(value, str) or found == value) and found >= low
         except (TypeError, ValueError, OverflowError):
-            good = False
+            found, good = low, False
         if not good:
             raise Refused(f"a whole number from {low} up")
-        return int(found)
+        return found
 
     return read
 

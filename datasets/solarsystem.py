@@ -46,10 +46,9 @@ def read_window(value: Any) -> tuple[float, float]:
     years: Sequence[Any] = value if not isinstance(value, str) else re.split(r"[-:, ]+", value.strip())
     try:
         first, last = (float(year) for year in years)
-        good = first < last
     except (TypeError, ValueError):
-        good = False
-    if not good:
+        first = last = 0.0
+    if not first < last:
         raise Refused("a pair of years, the earlier first, as in 1970-2000,")
     return first, last
 

@@ -40,7 +40,7 @@ class Model(nn.Module):
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():
                 if isinstance(value, Unknown):
-                    found[name] = value
+                    found[name] = checked_name(name, value)
                 else:
                     found.pop(name, None)
         cls.unknowns = found
@@ -161,6 +161,13 @@ class SecondOrder(Model):
     def observe(self, y: Tensor) -> Tensor:
         """The positions [..., bodies, dim]."""
         return y.select(-3, 0)
+
+
+def checked_name(name: str, unknown: Unknown) -> Unknown:
+    """The unknown, if no attribute that every model has is called like it; InputError otherwise."""
+    if hasattr(Model(), name):
+        raise InputError(f"an unknown cannot be called '{name}': models already have that. Choose another name.")
+    return unknown
 
 
 def keyword_names(model: type[Model]) -> list[str]:

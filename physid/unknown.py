@@ -112,8 +112,6 @@ class Unknown:
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Remember the name under which the model declares the unknown."""
-        if hasattr(nn.Module(), name) or name in ("raw", "unknowns", "state_names", "state_shape"):
-            raise InputError(f"an unknown cannot be called '{name}': models already have that. Choose another name.")
         self.name = name
 
     def check(self, value: object) -> Tensor:
