@@ -18,7 +18,8 @@ class PID:
     """The digital controller h_{n+1} = h_n safety r_n^{-b1/q} r_{n-1}^{-b2/q} r_{n-2}^{-b3/q}.
 
     r is the norm of the error over the tolerance, q = min(order, embedded order) + 1, and
-    b1 = p + i + d, b2 = -(p + 2 d), b3 = d.  (p, i, d) = (0, 1, 0) is the elementary controller of the paper.
+    b1 = p + i + d, b2 = -(p + 2 d), b3 = d.  (p, i, d) = (0, 1, 0) is the elementary controller of the paper, with
+    safety .9 and the clamp [.2, 10] there.
     The factor is clamped to [shrink, grow], and to at most 1 right after a rejection.
 
     Source: Soederlind (2003), Digital filters in adaptive time-stepping; Hairer, Norsett and Wanner (1993), II.4.
@@ -50,8 +51,10 @@ class PID:
         return factor.clamp(self.shrink, self.grow)
 
 
+# Safety .8: measured on three bodies and van der Pol, fewer attempts than .9 at no larger error, since rejections vanish.
 CONTROLS: dict[str, PID] = {
-    "i": PID(),
+    "i": PID(safety=0.8),
+    "paper": PID("paper", safety=0.9),
     "pi": PID("pi", p=0.4, i=0.3),
     "pid": PID("pid", p=0.2, i=0.3, d=0.05),
 }
