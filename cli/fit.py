@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from physid.cli.console import Console
+from physid.cli.console import Console, Row
 from physid.cli.files import check_run_folder
 from physid.cli.options import (
+    EXPERIMENT_OPTIONS,
     METHOD,
     OUTPUT,
     atol_option,
@@ -100,21 +102,25 @@ def command(
         raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
     run = check_run_folder(out or default_folder(experiment))
     from physid.cli.choose import build_model, load_experiment
-    from physid.cli.method import Method
+    from physid.cli.method import fit_arguments, place
     from physid.cli.result import done_fields
     from physid.fitting import fit
 
     console = Console(json=json, quiet=quiet)
-    method = Method.of(options)
-    data = load_experiment(experiment, options)
+    arguments = fit_arguments(options)
+    data = load_experiment(experiment, data_options(options), seed=options["seed"], protocol=options["protocol"])
     system = build_model(data, knowledge, model)
+    place(system, options["device"], options["dtype"])
     if dry_run:
-        tell_plan(console, data, system, method, run)
+        tell_plan(console, data, system, arguments, run)
         return 0
+    labels = {"knowledge": None if model else knowledge or "full"}
     with console.progress(f"fit {data.name}") as progress:
-        result = fit(system, data, out=run, progress=progress, **method.arguments())
+        result = fit(system, data, out=run, progress=progress, labels=labels, **arguments)
     console.say(str(result.report()))
     console.note(f"run directory: {run}")
+    if result.paper is not None:
+        console.event("paper", **result.paper)
     console.event("done", **done_fields(result, run))
     return result.exit_code
 
@@ -123,3 +129,43 @@ def default_folder(experiment: str) -> Path:
     """runs/EXPERIMENT-TIME, with the time in UTC to the second."""
     name = Path(experiment.split(":")[0]).stem
     return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the command's options that are the data set's."""
+    return {name: options[name] for name in ("settings", *EXPERIMENT_OPTIONS)}
+
+
+def tell_plan(console: Console, data: Experiment, system: Model, arguments: Mapping[str, Any], run: Path) -> None:
+    """What would be fitted, and how."""
+    from physid.cli.method import plan
+
+    settings = plan(arguments).settings()
+    train = data.train
+    rows: list[Row] = [
+        ("experiment", f"{data.name}, {data.source}"),
+        ("data", f"{len(train)} times on [{float(train.times[0]):g}, {float(train.times[-1]):g}] {data.time_unit}"),
+        ("observed", f"{', '.join(data.channels)} {data.unit}".strip()),
+        ("model", type(system).__name__),
+        ("free initial values", int(data.initial_free.sum())),
+        *((name, value) for name, value in settings.items() if value is not None),
+        ("run directory", run),
+    ]
+    unknowns: list[Row] = [
+        (name, value.tolist(), str(unknown.domain), unknown.unit, name not in system.free())
+        for name, unknown in system.unknowns.items()
+        for value in [system.values()[name]]
+    ]
+    console.table("plan", ("what", "value"), rows)
+    console.say()
+    console.table("unknowns", ("name", "start", "domain", "unit", "fixed"), unknowns)
+    starts = {str(row[0]): row[1] for row in unknowns}
+    console.event(
+        "done",
+        status="dry run",
+        message="nothing was fitted",
+        experiment=data.name,
+        run=run,
+        unknowns=starts,
+        **settings,
+    )

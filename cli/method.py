@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from physid.errors import InputError, MissingError, unknown_name
+from physid.fitting.plan import Plan, default_integrator, resolve
+from physid.ode import Integrator, tableaus
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+def fit_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of `physid.fit`; InputError for unknown names and for options that contradict each other."""
+    names = ("optimizer", "strategy", "protocol", "gradient", "epochs", "seed", "time_limit")
+    arguments = {name: options[name] for name in names}
+    arguments["integrator"] = _integrator(options)
+    plan(arguments)
+    return arguments
+
+
+def plan(arguments: Mapping[str, Any]) -> Plan:
+    """What a fit with these arguments would do."""
+    return resolve(**{"lr": None, **arguments})
+
+
+def _integrator(options: Mapping[str, Any]) -> Integrator | None:
+    """The optimizer's or protocol's integrator with what was asked for changed; None if nothing was."""
+    changes = {name: options[name] for name in ("solver", "rtol", "atol") if options[name] is not None}
+    if not changes:
+        return None
+    if "solver" in changes:
+        tableaus.lookup(changes["solver"])
+    return replace(default_integrator(options["optimizer"], options["protocol"]), **changes)
 
 
 def place(model: nn.Module, device: str, dtype: str) -> None:

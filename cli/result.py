@@ -12,9 +12,10 @@ SETTINGS = ("experiment", "knowledge", "model", "gradient", "solver")
 
 
 def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
-    """The fields of the event "done": names as in the run's settings, vectors as `mass[0]`."""
+    """The fields of the event "done": vectors as `mass[0]`; `recovered` only where a protocol of the paper was followed."""
     settings = {name: fit.settings.get(name) for name in SETTINGS}
     unknowns = {estimate.name: {key: getattr(estimate, key) for key in ESTIMATE} for estimate in fit.estimates}
+    paper = {} if fit.paper is None else {"recovered": fit.paper["recovered"]}
     return {
         "status": fit.status,
         "message": fit.message,
@@ -26,4 +27,5 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
         "scores": fit.scores,
         "evaluations": fit.evaluations,
         "seconds": fit.seconds,
+        **paper,
     }
