@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +49,12 @@ class Domain:
         inside = torch.isfinite(value) & (value > self.low) & (value < self.high)
         return bool(inside.all())
 
-    def at_bound(self, value: Tensor, tolerance: float = 1e-6) -> Tensor:
-        """Which elements of `value` lie within `tolerance` times the range of a bound (of one unit on a half line)."""
-        near = tolerance * (self.high - self.low if math.isfinite(self.high - self.low) else 1.0)
+    def at_bound(self, value: Tensor, size: Tensor | float = 1.0, tolerance: float = 1e-6) -> Tensor:
+        """Which elements of `value` lie within `tolerance` times the range of a bound.
+
+        A half line has no range: there the typical `size` of the value counts, such as where a fit started.
+        """
+        near = tolerance * (self.high - self.low if math.isfinite(self.high - self.low) else size)
         return (value - self.low <= near) | (self.high - value <= near)
 
     def __str__(self) -> str:
@@ -160,11 +163,11 @@ class Unknown:
     def raw_of(self, model: Model) -> nn.Parameter:
         """The raw parameter in `model`, read at every call, so that `torch.func.functional_call` can replace it."""
         try:
-            found: Any = model.__dict__["_modules"]["raw"]._parameters[self.name]
+            found: nn.Parameter = model.__dict__["_modules"]["raw"]._parameters[self.name]
         except KeyError:
             # an AttributeError here would be taken for a missing attribute
             raise RuntimeError(
                 f"unknown '{self.name}' of {type(model).__name__} was used before Model.__init__ ran: "
                 "call super().__init__ first."
             ) from None
-        return found  # type: ignore[no-any-return]
+        return found

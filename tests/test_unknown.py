@@ -56,6 +56,8 @@ def test_at_bound_is_within_a_millionth_of_the_range() -> None:
     values = torch.tensor([1e-7, 9e-6, 5.0, 10.0 - 9e-6, 10.0 - 2e-5], dtype=torch.float64)
     assert between(0.0, 10.0).at_bound(values).tolist() == [True, True, False, True, False]
     assert positive.at_bound(torch.tensor([5e-7, 1.0])).tolist() == [True, False]
+    assert not bool(positive.at_bound(torch.tensor(3e-9), size=3e-4))
+    assert bool(positive.at_bound(torch.tensor(3e-11), size=3e-4))
     assert not bool(real.at_bound(torch.tensor(0.0)))
 
 
