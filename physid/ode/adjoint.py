@@ -24,7 +24,7 @@ class Adjoint:
 
     Its gradient is that of the continuous problem, so that it differs from the discrete map's by the tolerance, and
     fails where the reverse solve is unstable. None means: as in the forward solve. `seminorm=True` leaves the
-    parameters' share out of the error norm (Kidger, Chen and Lyons, 2021); `norm` measures (t, *y, *a, *params) instead.
+    parameters' share out of the error norm (Kidger, Chen and Lyons, 2021); `norm` measures (t, *y, *a, *params).
 
     Source: Pontryagin et al. (1962); Chen et al. (2018), Neural ordinary differential equations, Algorithm 1.
     """
@@ -52,20 +52,18 @@ class _Continuous(torch.autograd.Function):
     """States [T, L * N] with the adjoint ODE as their derivative."""
 
     @staticmethod
-    def forward(
-        method: Adjoint, problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor
-    ) -> Tensor:
+    def forward(method: Adjoint, problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
         holder.outcome = March(problem).run()
         return holder.outcome.values
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        method, problem, holder, y0, t, *captured = inputs
+        method, problem, holder, _, t, *captured = inputs
         ctx.save_for_backward(output, t, *captured)
         ctx.method, ctx.problem, ctx.statistics = method, problem, holder.the_outcome.statistics
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         values, t, *captured = ctx.saved_tensors
         needs = ctx.needs_input_grad[3:]
@@ -129,7 +127,11 @@ class Reverse:
                 if self.p.layout.batched:
                     cotangent = (cotangent.view(lanes, -1) * per_lane).reshape(-1)
                 inputs = [u, *self.params]
-                found = torch.autograd.grad(k, inputs, cotangent, allow_unused=True) if k.requires_grad else [None] * len(inputs)
+                found = (
+                    torch.autograd.grad(k, inputs, cotangent, allow_unused=True)
+                    if k.requires_grad
+                    else [None] * len(inputs)
+                )
             slope = (k.detach().view(lanes, -1) * per_lane).reshape(-1) if self.p.layout.batched else k.detach()
             return (slope, *(torch.zeros_like(x) if v is None else v for x, v in zip(inputs, found, strict=True)))
 
@@ -158,7 +160,6 @@ class Reverse:
                 return conclude(problem, outcome.values, outcome, m.name, True)
             except SolveError as error:
                 raise SolveError(f"the reverse solve of the adjoint method failed: {error}", error.solution) from error
-
 
     def _measure(self, state: Any) -> Tensor:
         """The user's norm of (t, *y, *a, *params), each in its own shape."""

@@ -21,7 +21,9 @@ def conclude(problem: Problem, values: Tensor, outcome: Outcome, gradient: str, 
     if failed and layout.batched:
         message = f"{len(failed)} of {layout.lanes} samples failed, first sample {failed[0]}: {message}"
     elif not failed and statistics.stiff:
-        message += " The steps are limited by stability: f looks stiff; an implicit solver (SciPy's Radau) may be faster."
+        message += (
+            " The steps are limited by stability: f looks stiff; an implicit solver (SciPy's Radau) may be faster."
+        )
     grids = outcome.grids(layout.lanes)
     solution = Solution(
         t=problem.t,

@@ -51,7 +51,7 @@ class PID:
         return factor.clamp(self.shrink, self.grow)
 
 
-# Safety .8: measured on three bodies and van der Pol, fewer attempts than .9 at no larger error, since rejections vanish.
+# Safety .8: on three bodies and van der Pol fewer attempts than .9 at no larger error, since rejections vanish.
 CONTROLS: dict[str, PID] = {
     "i": PID(safety=0.8),
     "paper": PID("paper", safety=0.9),

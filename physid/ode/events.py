@@ -39,7 +39,9 @@ class Watch:
         states = step.dense(PROBES)
         for theta, state in zip(PROBES.tolist(), states, strict=True):
             if self._gap(step, theta, state) <= 0:
-                root = brentq(lambda x: self._gap(step, x, step.dense(torch.tensor([x]).double())[0]), before, theta, xtol=1e-15)
+                root = brentq(
+                    lambda x: self._gap(step, x, step.dense(torch.tensor([x]).double())[0]), before, theta, xtol=1e-15
+                )
                 return step.t + float(root) * step.h
             before = theta
         return None
@@ -52,7 +54,9 @@ class Watch:
         layout = self.problem.layout
         value = self.event_fn(t.to(layout.device, layout.real), layout.unpack(flat))
         if not isinstance(value, Tensor) or value.is_complex() or value.numel() == 0:
-            raise InputError(f"event_fn returned {type(value).__name__}: a real tensor with at least one element is allowed.")
+            raise InputError(
+                f"event_fn returned {type(value).__name__}: a real tensor with at least one element is allowed."
+            )
         if not bool(torch.isfinite(value).all()):
             raise InputError(f"event_fn returned a value that is not finite at t = {float(t):.9g}.")
         return value.detach().reshape(-1).cpu().double()
@@ -134,12 +138,13 @@ def solve_event(
     solution = solve(torch.cat([kept, found.reshape(1)]))
     if not solution.ok:
         return solution
-    last = tuple(part[-1] for part in solution.y) if isinstance(solution.y, tuple) else solution.y[-1]
-    time, state = attach(f, event_fn, found, last)
-    if isinstance(solution.y, tuple) and isinstance(state, tuple):
-        y: Any = tuple(torch.cat([part[:-1], end[None]]) for part, end in zip(solution.y, state, strict=True))
-    else:
-        y = torch.cat([solution.y[:-1], state[None]])  # type: ignore[index, list-item]
+    many = not isinstance(solution.y, Tensor)
+    parts = tuple(solution.y) if many else (solution.y,)
+    last = tuple(part[-1] for part in parts)
+    time, state = attach(f, event_fn, found, last if many else last[0])
+    ends = (state,) if isinstance(state, Tensor) else state
+    joined = tuple(torch.cat([part[:-1], end[None]]) for part, end in zip(parts, ends, strict=True))
+    y: State = joined if many else joined[0]
     times = torch.cat([kept, time.cpu().double().reshape(1)])
     message = f"{Status.EVENT.value} at t = {float(found):.9g}."
     return replace(solution, t=times, y=y, status=Status.EVENT, message=message, event_time=time)

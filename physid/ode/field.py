@@ -23,8 +23,7 @@ class Layout:
 
     def __init__(self, y0: State, batched: bool) -> None:
         self.is_tuple = not isinstance(y0, Tensor)
-        parts = tuple(y0)
-        parts = parts if self.is_tuple else (y0,)  # type: ignore[assignment]
+        parts = (y0,) if isinstance(y0, Tensor) else tuple(y0)
         self._check(parts, batched)
         self.batched = batched
         self.shapes = [part.shape for part in parts]
@@ -45,7 +44,9 @@ class Layout:
             if part.dtype != parts[0].dtype or part.device != parts[0].device:
                 raise InputError("the parts of y0 differ in dtype or device: give all of them the same.")
             if batched and (part.ndim < 1 or part.shape[0] != parts[0].shape[0]):
-                raise InputError(f"batched=True with a part of y0 of shape {tuple(part.shape)}: [samples, ...] is allowed.")
+                raise InputError(
+                    f"batched=True with a part of y0 of shape {tuple(part.shape)}: [samples, ...] is allowed."
+                )
         if sum(part.numel() for part in parts) == 0:
             raise InputError("y0 has no elements: give at least one state.")
 
@@ -100,8 +101,8 @@ class Field:
         self.plain = False  # under torch.func, tensors that f captured bring tangents that the march has no use for
         if layout.batched and self.buffers:
             raise InputError(
-                "batched=True with batch norm in training mode: it mixes the samples, so they cannot have steps of their"
-                " own. Call .eval() on the module or solve with batched=False."
+                "batched=True with batch norm in training mode: it mixes the samples, so they cannot have steps "
+                "of their own. Call .eval() on the module or solve with batched=False."
             )
 
     def probe(self, t: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -142,7 +143,7 @@ class Field:
     def _pack_checked(self, parts: Any) -> Tensor:
         if not isinstance(parts, tuple | list) or len(parts) != len(self.layout.shapes):
             raise InputError(
-                f"f returned {_describe(parts)} for a state of {len(self.layout.shapes)} tensors: return a tuple of as many."
+                f"f returned {_describe(parts)}; the state is a tuple of {len(self.layout.shapes)}: return as many."
             )
         for part, shape in zip(parts, self.layout.shapes, strict=True):
             if not isinstance(part, Tensor) or part.shape != shape or part.dtype != self.layout.dtype:
@@ -201,7 +202,7 @@ def _closure(f: Any) -> list[Any]:
             held.append(cell.cell_contents)
         except ValueError:  # a cell that is not filled yet
             continue
-    held.extend((getattr(target, "__defaults__", None) or ()))
+    held.extend(getattr(target, "__defaults__", None) or ())
     attributes = getattr(f, "__dict__", {})
     held.extend(attributes.values() if not isinstance(f, nn.Module) else ())
     return held

@@ -59,7 +59,7 @@ class _Carried(torch.autograd.Function):
         ctx.save_for_backward(*inputs[3:], *inputs[1].derivatives)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         *captured, by_state, by_params = ctx.saved_tensors
         rows = g.view(by_state.shape[:3])
@@ -74,7 +74,9 @@ def differentiate(problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tens
     """March, then the derivatives of the states by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
     layout = problem.layout
     if problem.field.random is not None:
-        raise InputError("f draws random numbers (dropout?): forward sensitivities need a deterministic f; call .eval().")
+        raise InputError(
+            "f draws random numbers (dropout?): forward sensitivities need a deterministic f; call .eval()."
+        )
     tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device)
     outcome = March(problem, tape=tape).run()
     flow = Flow(problem, tape, params)
@@ -127,7 +129,9 @@ class Flow:
         piece = slice(replay.cuts[waves.start], replay.cuts[waves.stop])
         if piece.stop > piece.start:
             device = stages.device
-            wave = torch.repeat_interleave(torch.arange(len(waves)), torch.tensor(replay.cuts).diff()[waves.start : waves.stop])
+            wave = torch.repeat_interleave(
+                torch.arange(len(waves)), torch.tensor(replay.cuts).diff()[waves.start : waves.stop]
+            )
             wave, lane, place = wave.to(device), replay.lane[piece].to(device), replay.place[piece].to(device)
             inner = eye + torch.einsum("ks,sknm->knm", replay.weights[piece, :width], stages[:, wave, lane])
             out[place, lane] = self._through(inner, torch.stack(starts)[wave, lane])

@@ -31,7 +31,6 @@ class Row:
     evaluations: int
     seconds: float
     bytes: int
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class GradientAudit:
     def __str__(self) -> str:
         head = f"{'method':<18}{'difference':>12}{'evaluations':>13}{'seconds':>10}{'bytes':>12}"
         lines = [
-            f"{row.method:<18}{row.difference:>12.1e}{row.evaluations:>13d}{row.seconds:>10.3f}{row.bytes:>12d}  {row.note}".rstrip()
+            f"{row.method:<18}{row.difference:>12.1e}{row.evaluations:>13d}{row.seconds:>10.3f}{row.bytes:>12d}"
             for row in self.rows
         ]
         return "\n".join([head, *lines, self.verdict])
@@ -80,7 +79,7 @@ def gradcheck(
     """Gradients of loss(states [T, *state]) by y0 (if it requires gradients) and the parameters, by every method.
 
     Differences are relative to the largest component of the reference: ACA at 1e-4 times the tolerances. Finite
-    differences are central ones at the reference's tolerances. The default loss is the sum of squares of the last state.
+    differences are central, at the reference's tolerances. The default loss is the sum of squares of the last state.
     Errors: InputError where nothing requires a gradient; SolveError.
     """
     integrator = integrator or Integrator()
@@ -95,7 +94,14 @@ def gradcheck(
     scale = max(float(reference[0].abs().max()), 1e-300)
     rows = [_row("aca, tighter", reference, reference[0], scale)]
     for method in METHODS:
-        rows.append(_row(method, _by_method(f, start, t, measure, targets, replace(integrator, gradient=method)), reference[0], scale))
+        rows.append(
+            _row(
+                method,
+                _by_method(f, start, t, measure, targets, replace(integrator, gradient=method)),
+                reference[0],
+                scale,
+            )
+        )
     rows.append(_row("finite differences", _by_differences(f, start, t, measure, targets, tight), reference[0], scale))
     labels = tuple(names) if names is not None else _labels(targets, y0.requires_grad)
     verdict, ok = _judge(rows, labels, reference[0], scale, integrator)
@@ -192,7 +198,10 @@ def _judge(
             False,
         )
     if spread > 1e-8:
-        return f"Wrong: aca and forward differ by {spread:.1e} on the same steps: f does not act alike under vmap.", False
+        return (
+            f"Wrong: aca and forward differ by {spread:.1e} on the same steps: f does not act alike under vmap.",
+            False,
+        )
     worst = int((aca - reference).abs().argmax())
     own = abs(float(aca[worst] - reference[worst])) / max(abs(float(reference[worst])), 1e-300)
     if by["aca"].difference > 1e-3:
@@ -234,7 +243,7 @@ def toy(
             for method in methods:
                 z = torch.tensor([z0], dtype=torch.float64, requires_grad=True)
                 solution = replace(chosen, gradient=method).solve(_growth(k), z, [0.0, horizon])
-                (slope,) = torch.autograd.grad(solution.y[-1].square().sum(), z)  # type: ignore[union-attr]
+                (slope,) = torch.autograd.grad(solution.y[-1].square().sum(), z)
                 errors[method] = float(((slope - truth) / truth).abs())
             table.append(ToyRow(k, horizon, errors))
     return table

@@ -15,7 +15,7 @@ from physid.ode.replay import Replay
 
 @dataclass
 class Stages:
-    """Stage derivatives k [S * W, L * N] of W waves, with the graph to the stage states `points` and times `moments`."""
+    """Stage derivatives k [S * W, L * N] of W waves, with the graph to the states `points` and times `moments`."""
 
     width: int
     waves: int
@@ -35,7 +35,9 @@ class Stages:
         t, h = replay.t[waves.start : waves.stop], replay.h[waves.start : waves.stop]
         column = h.to(y.device, problem.layout.real)
         scale = column.repeat_interleave(n, dim=1)
-        edges = [problem.edges(a, a + b) for a, b in zip(t, h, strict=True)] if len(problem.jumps) else [()] * len(waves)
+        edges = (
+            [problem.edges(a, a + b) for a, b in zip(t, h, strict=True)] if len(problem.jumps) else [()] * len(waves)
+        )
         rows = [torch.stack(problem.times(c.c[:width], a, b, *e)) for a, b, e in zip(t, h, edges, strict=True)]
         times = torch.stack(rows, 1)
         f = torch.vmap(problem.field)

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from physid.ode.control import Fixed
+from physid.ode.failure import looks_stiff, sentence
 from physid.ode.outputs import Outputs
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
 from physid.ode.stages import InPlace, Stages, Traced, evaluate
 from physid.ode.start import initial_step
 from physid.ode.tape import Tape
-
-STIFF = 3.25  # |h lambda| on the border of stability of the 5th-order method (Hairer and Wanner, 1996, IV.2)
 
 
 @dataclass
@@ -133,10 +132,10 @@ class March:
         limits = self.problem.limits
         spent = self.active & (self.accepted + self.rejected >= limits.max_steps)
         if bool(spent.any()):
-            self.stiff = self.stiff or self._looks_stiff()
+            self.stiff = self.stiff or looks_stiff(self.problem, self.stages)
             self._fail(spent, Status.MAX_STEPS, None, self.t)
         if limits.seconds is not None and time.perf_counter() - self.problem.started > limits.seconds:
-            self.stiff = self.stiff or self._looks_stiff()
+            self.stiff = self.stiff or looks_stiff(self.problem, self.stages)
             self._fail(self.active.clone(), Status.TIME_LIMIT, None, self.t)
         return not bool(self.active.any())
 
@@ -245,7 +244,7 @@ class March:
         self.taken.append(good)
         self.active = self.active & ~(good & (end.detach() == self.end.detach()))
         if len(self.times) % 1000 == 0:
-            self.stiff = self.stiff or self._looks_stiff()
+            self.stiff = self.stiff or looks_stiff(self.problem, self.stages)
 
     def _advance_some(self, good: Tensor, end: Tensor, y1: Tensor, k: Tensor) -> None:
         """Move the lanes that were accepted and leave the others where they are."""
@@ -308,37 +307,9 @@ class March:
         dense = self.outputs.interpolant(self.t, h, scaled, self.y, self.stages)
         return self.watch(Step(self.t, h, self.y, y1, dense))
 
-    def _looks_stiff(self) -> bool:
-        """Whether h times the dominant eigenvalue, seen in the last two stages, lies on the border of stability."""
-        p = self.problem
-        if not p.tableau.fsal or len(p.tableau.b) < 6 or self.fresh is None or not isinstance(self.stages, InPlace):
-            return False
-        last = len(p.tableau.b) - 1
-        states = self.stages.combine(self.y, last) - self.stages.combine(self.y, last - 1)
-        slopes = self.stages.hk[last] - self.stages.hk[last - 1]
-        rows = (p.layout.lanes, -1)
-        ratio = slopes.view(rows).norm(dim=1) / states.view(rows).norm(dim=1).clamp(min=1e-300)
-        return bool((ratio > STIFF).any())
-
     def _fail(self, lanes: Tensor, status: Status, culprit: Tensor | None, t: Tensor) -> None:
         """End these lanes with a status and the sentence that a user reads."""
         for lane in torch.nonzero(lanes & self.active).flatten().tolist():
             self.statuses[lane] = status
-            self.messages[lane] = self._sentence(lane, status, culprit, float(t[lane]))
+            self.messages[lane] = sentence(self.problem, lane, status, culprit, float(t[lane]), self.stiff)
             self.active[lane] = False
-
-    def _sentence(self, lane: int, status: Status, culprit: Tensor | None, t: float) -> str:
-        limits = self.problem.limits
-        if status is Status.NOT_A_NUMBER and culprit is not None:
-            row = culprit.detach().view(self.problem.layout.lanes, -1)[lane]
-            where = torch.nonzero(~torch.isfinite(row)).flatten().tolist()
-            named = ", ".join(map(str, where[:4])) + (", ..." if len(where) > 4 else "")
-            return f"f returned not-a-number in component {named} near t = {t:.9g}: look at f there, or at y0 and the parameters."
-        if status is Status.BLOW_UP:
-            return f"the solution grows without bound near t = {t:.9g}: end earlier, or look at the sign of f."
-        if status is Status.STEP_TOO_SMALL:
-            return f"the step fell below the resolution of time near t = {t:.9g}: loosen rtol and atol, or look for a jump in f (jump_t)."
-        remedy = " f looks stiff: rescale it, loosen the tolerances or use an implicit solver (SciPy's Radau)." if self.stiff else ""
-        if status is Status.MAX_STEPS:
-            return f"{limits.max_steps} steps reached only t = {t:.9g}: raise max_steps or loosen the tolerances.{remedy}"
-        return f"{limits.seconds} s of wall clock reached only t = {t:.9g}: raise the time limit or loosen the tolerances.{remedy}"

@@ -22,7 +22,19 @@ from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
 
 Options = Mapping[str, Any]
-ADAPTIVE = ("first_step", "min_step", "max_step", "max_num_steps", "safety", "ifactor", "dfactor", "step_t", "jump_t", "norm", "dtype")
+ADAPTIVE = (
+    "first_step",
+    "min_step",
+    "max_step",
+    "max_num_steps",
+    "safety",
+    "ifactor",
+    "dfactor",
+    "step_t",
+    "jump_t",
+    "norm",
+    "dtype",
+)
 FIXED = ("step_size", "grid_constructor", "interp", "perturb", "norm")
 LACKING = {"explicit_adams": "rk4", "implicit_adams": "rk4", "fixed_adams": "rk4", "scipy_solver": "dopri8"}
 FOREVER = 1e18  # how far an event is waited for
@@ -169,7 +181,9 @@ def _integrate(
     direction = 1.0 if towards >= start else -1.0
     if isinstance(setup.control, Fixed) and setup.control.step is None:
         raise InputError("event_fn with a fixed-step method needs options={'step_size': h}.")
-    far = times.detach()[0] + direction * (FOREVER if not isinstance(setup.control, Fixed) else 20_000 * float(setup.control.step or 1))
+    far = times.detach()[0] + direction * (
+        FOREVER if not isinstance(setup.control, Fixed) else 20_000 * float(setup.control.step or 1)
+    )
     solution = solve_event(posed, solved, func, event_fn, torch.stack([times[0], far]), throw=True)
     if solution.event_time is None:
         raise InputError(f"no event up to t = {float(far):.3g}: look at the sign of event_fn and at reverse_time.")
@@ -185,7 +199,10 @@ def read_options(method: str | None, options: Options | None) -> Setup:
     """Check method and options; an unknown one is an error with the nearest known name."""
     name = method or "dopri5"
     if name in LACKING:
-        raise InputError(f"method '{name}' is not here; the nearest is '{LACKING[name]}'. Allowed: {', '.join(sorted(tableaus.METHODS))}.")
+        raise InputError(
+            f"method '{name}' is not here; the nearest is '{LACKING[name]}'. "
+            f"Allowed: {', '.join(sorted(tableaus.METHODS))}."
+        )
     tableau = tableaus.lookup({"rk4": "rk4_38", "rk4_classic": "rk4"}.get(name, name))
     given = dict(options or {})
     allowed = ADAPTIVE if tableau.adaptive else FIXED
@@ -243,7 +260,9 @@ def _times(value: Any, name: str) -> Tensor | None:
 def _constructed(constructor: Callable[..., Tensor], f: RightHandSide, y0: State, t: Tensor) -> Tensor:
     grid = torch.as_tensor(constructor(f, y0, t)).detach().cpu().double().reshape(-1)
     if len(grid) < 2 or float(grid[0]) != float(t[0]) or float(grid[-1]) != float(t[-1]):
-        raise InputError(f"grid_constructor returned a grid that does not run from t[0] = {float(t[0])} to t[-1] = {float(t[-1])}.")
+        raise InputError(
+            f"grid_constructor returned a grid that does not run from t[0] = {float(t[0])} to t[-1] = {float(t[-1])}."
+        )
     return grid
 
 
@@ -273,4 +292,3 @@ def _adjoint(
         seminorm=norm == "seminorm",
         norm=None if isinstance(norm, str) else norm,
     )
-

@@ -45,7 +45,9 @@ class Limits:
             if not fine
         ]
         if bad or self.min_step > self.max_step:
-            raise InputError(f"step limits {', '.join(bad) or 'min_step > max_step'}: they must be positive and in order.")
+            raise InputError(
+                f"step limits {', '.join(bad) or 'min_step > max_step'}: they must be positive and in order."
+            )
 
 
 @dataclass
@@ -94,7 +96,7 @@ class Problem:
         return inner_low, inner_high
 
     def size(self, error: Tensor) -> Tensor:
-        """The norm of a scaled error [L * N] per lane: rms, the largest over the parts of a tuple state, or the user's."""
+        """The norm of a scaled error [L * N] per lane: rms, the largest over a tuple's parts, or the user's."""
         if self.norm is not None:
             return self.norm(self.layout.unpack(error)).reshape(1)
         rows = error.view(self.layout.lanes, self.layout.width)
@@ -139,7 +141,11 @@ def pose(
         if extra is not None and extra.numel():
             landing.append(extra.detach().to("cpu", torch.float64).reshape(-1, 1).expand(-1, layout.lanes))
     all_stops = _ordered([*landing, grid[-1:]], grid, direction)
-    jumpy = torch.cat([grid[:1], all_stops]) if perturb else (torch.empty(0) if jumps is None else jumps.detach().cpu().double().reshape(-1))
+    jumpy = (
+        torch.cat([grid[:1], all_stops])
+        if perturb
+        else (torch.empty(0) if jumps is None else jumps.detach().cpu().double().reshape(-1))
+    )
     field = Field(f, layout, params)
     start = StageTimes(layout, grid[0], grid[-1])(torch.zeros(1, dtype=torch.float64), grid[0], torch.zeros(1))[0]
     flat = layout.pack(y0)
@@ -172,7 +178,9 @@ def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Ten
     try:
         times = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"t is a {type(t).__name__} that holds no numbers: a tensor or a sequence is allowed.") from error
+        raise InputError(
+            f"t is a {type(t).__name__} that holds no numbers: a tensor or a sequence is allowed."
+        ) from error
     if times.is_complex() or times.dtype == torch.bool:
         raise InputError(f"t has dtype {times.dtype}: real numbers are allowed.")
     times = times.to("cpu", torch.float64)
@@ -191,7 +199,7 @@ def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Ten
     if bool(wrong.any()):
         row = int(wrong.any(1).nonzero()[0]) + 1
         raise InputError(
-            f"t is not ordered: entry {row} turns back. Times must rise or fall throughout (equal ones are fine); sort them."
+            f"t is not ordered: entry {row} turns back. Times must rise or fall (equal ones are fine): sort them."
         )
     return times
 
@@ -220,15 +228,14 @@ def with_interpolation(tableau: tableaus.Tableau, kind: str) -> tableaus.Tableau
     if kind == "linear":
         dense = tuple((weight,) for weight in b)
         return replace(tableau, dense=dense, dense_order=1, extra_c=(), extra_a=())
-    size = len(b)
     rows = [[0.0, 3 * weight, -2 * weight] for weight in b]
     rows[0] = [rows[0][0] + 1.0, rows[0][1] - 2.0, rows[0][2] + 1.0]
     end = (0.0, -1.0, 1.0)
     if tableau.fsal:
         rows[-1] = [x + y for x, y in zip(rows[-1], end, strict=True)]
-        return replace(tableau, dense=tuple(map(tuple, rows)), dense_order=3, extra_c=(), extra_a=())
-    dense = (*map(tuple, rows), end)
-    return replace(tableau, dense=dense, dense_order=3, extra_c=(1.0,), extra_a=(tuple(b[:size]),))
+        return replace(tableau, dense=tuple(tuple(row) for row in rows), dense_order=3, extra_c=(), extra_a=())
+    hermite = (*(tuple(row) for row in rows), end)
+    return replace(tableau, dense=hermite, dense_order=3, extra_c=(1.0,), extra_a=(b,))
 
 
 def _tolerance(name: str, value: Tolerance, layout: Layout) -> float | Tensor:
@@ -238,9 +245,13 @@ def _tolerance(name: str, value: Tolerance, layout: Layout) -> float | Tensor:
         return float(value)
     tensor = torch.as_tensor(value, dtype=layout.real, device=layout.device)
     if not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
-        raise InputError(f"{name} holds a negative or not finite value: every tolerance must be finite and not negative.")
+        raise InputError(
+            f"{name} holds a negative or not finite value: every tolerance must be finite and not negative."
+        )
     if layout.is_tuple and tensor.numel() == len(layout.shapes) and tensor.ndim == 1:
-        return torch.cat([part.expand(size) for part, size in zip(tensor, layout.sizes, strict=True)]).repeat(layout.lanes)
+        return torch.cat([part.expand(size) for part, size in zip(tensor, layout.sizes, strict=True)]).repeat(
+            layout.lanes
+        )
     shape = layout.shapes[0]
     if layout.is_tuple or torch.broadcast_shapes(tensor.shape, shape) != shape:
         raise InputError(f"{name} of shape {tuple(tensor.shape)} does not fit the state of shape {tuple(shape)}.")

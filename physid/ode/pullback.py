@@ -1,8 +1,12 @@
 """Algorithm 2 of the paper: replay one accepted step at a time and pull the cotangent back through its stages.
 
-The vector-Jacobian product of the discrete map, written out. With hk_i = h f(t + c_i h, u_i), u_i = y + sum_j a_ij hk_j,
-y1 = y + sum_i b_i hk_i and outputs y + sum_i B_i(theta) hk_i, cotangents run
-    hk_i' = b_i y1' + sum_m B_i(theta_m) g_m + sum_{j > i} a_ji u_j',   u_i' = (h df/du)^T hk_i',   y' = y1' + sum_m g_m + sum_i u_i'.
+The vector-Jacobian product of the discrete map, written out. With hk_i = h f(t + c_i h, u_i),
+u_i = y + sum_j a_ij hk_j, y1 = y + sum_i b_i hk_i and outputs y + sum_i B_i(theta) hk_i, cotangents run
+
+    hk_i' = b_i y1' + sum_m B_i(theta_m) g_m + sum_{j > i} a_ji u_j'
+    u_i'  = (h df/du)^T hk_i'
+    y'    = y1' + sum_m g_m + sum_i u_i'
+
 The last stage of a first-same-as-last method is the first of the next step; its share is added there, so that each step
 costs as many evaluations as the forward pass.
 
@@ -34,7 +38,9 @@ class Seeds:
 class Pullback:
     """Cotangents of y0, the captured tensors and the times, for the cotangent of the states at the asked times."""
 
-    def __init__(self, problem: Problem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics) -> None:
+    def __init__(
+        self, problem: Problem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
+    ) -> None:
         self.p, self.captured, self.stats = problem, captured, stats
         self.replay = Replay(problem, tape)
         self.stages = InPlace(problem.coefficients, problem.layout)

@@ -51,7 +51,9 @@ def sensitivities(
         raise InputError("sensitivities take one real state tensor: join the parts of a tuple, split complex states.")
     frozen = [p if p.requires_grad else p.detach().requires_grad_() for p in params]
     if any(a is not b for a, b in zip(frozen, params, strict=True)):
-        raise InputError("a tensor in params does not require gradients: call .requires_grad_() on it before f uses it.")
+        raise InputError(
+            "a tensor in params does not require gradients: call .requires_grad_() on it before f uses it."
+        )
     problem = integrator.pose(f, y0.detach(), t, params, batched)
     outcome, by_state, by_params = differentiate(problem, list(params))
     solution = conclude(problem, outcome.values, outcome, "forward", throw)

@@ -34,7 +34,9 @@ def applies(problem: Problem) -> bool:
 class WidePullback:
     """Cotangents of y0, the captured tensors and the times, for the cotangent of the states at the asked times."""
 
-    def __init__(self, problem: Problem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics) -> None:
+    def __init__(
+        self, problem: Problem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
+    ) -> None:
         self.p, self.captured, self.stats = problem, captured, stats
         self.replay = Replay(problem, tape)
         self.lanes, self.n = problem.layout.lanes, problem.layout.width
