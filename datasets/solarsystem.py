@@ -54,7 +54,9 @@ def read_window(value: Any) -> tuple[float, float]:
 
 
 OPTIONS = {
-    "window": Option("Years that are fitted, as in 1970-2000; the ten years after them are the test.", read_window),
+    "window": Option(
+        "Years that are fitted, as in 1970-2000; the ten years after them are the test.", read_window, (1970.0, 2000.0)
+    ),
     "bodies": Option("Bodies to keep, the Sun among them, as in sun,jupiter,saturn.", read_bodies, tuple(TARGETS)),
     "tables": Option("Folder of Horizons vector tables Sun.txt, Jupiter.txt, ...", folder),
 }
@@ -88,7 +90,7 @@ def window_epochs(tables: dict[str, Table], window: tuple[float, float], needed:
     return epochs
 
 
-def load(*, window: tuple[float, float] | None, bodies: tuple[str, ...], tables: Path | None) -> Experiment:
+def load(*, window: tuple[float, float], bodies: tuple[str, ...], tables: Path | None) -> Experiment:
     """Positions relative to the Sun [T, planets, 3] in au at the epochs common to all tables, in days since J2000.
 
     The state is barycentric [2, bodies, 3], the Sun first. What is seen does not tell where the Sun starts, nor how
@@ -99,7 +101,6 @@ def load(*, window: tuple[float, float] | None, bodies: tuple[str, ...], tables:
 
     Source: JPL Horizons vector tables; GM from Park et al. (2021), DE440.
     """
-    window = window or (1970.0, 2000.0)
     found = find_tables(bodies, tables)
     epochs = window_epochs(found, window, needed=8)
     later = common_epochs(found, np.nextafter(epochs[-1], np.inf), julian(window[1] + TEST_YEARS))
