@@ -27,9 +27,11 @@ class Gradient(Protocol):
     @property
     def name(self) -> str:
         """The name in messages and reports."""
+        ...
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """Solve, and arrange for the backward pass."""
+        ...
 
 
 def wants_gradient(problem: Problem) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+SMALLEST = 1024  # bytes of a block
+
 START, STEP, LANE, FIRST, COUNT, END_OUTPUT = range(6)
 
 
@@ -13,6 +15,7 @@ class Rows:
 
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
         self.width, self.dtype, self.device = width, dtype, device
+        self.row_bytes = width * dtype.itemsize
         self.blocks: list[Tensor] = []
         self.starts: list[int] = []
         self.length = self.room = 0
@@ -21,7 +24,7 @@ class Rows:
         """Copy rows [m, width] to the end."""
         while rows.shape[0]:
             if not self.room:
-                self.room = max(16, self.length // 8, rows.shape[0])
+                self.room = max(SMALLEST // self.row_bytes, self.length // 8, rows.shape[0])
                 self.blocks.append(torch.empty(self.room, self.width, dtype=self.dtype, device=self.device))
                 self.starts.append(self.length)
             block, take = self.blocks[-1], min(self.room, rows.shape[0])
