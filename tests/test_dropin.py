@@ -235,8 +235,8 @@ def test_complex_states(method: str) -> None:
     class Spin(nn.Module):
         def forward(self, t: Tensor, y: Tensor) -> Tensor:
             assert not t.is_complex()
-            slope: Tensor = (1j + torch.sin(t)) * y
-            return slope
+            turn: Tensor = 1j + torch.sin(t)
+            return turn.mul(y)
 
     y0 = torch.tensor([1.0 + 0.5j, -0.2j], dtype=torch.complex128)
     with warnings.catch_warnings():
@@ -278,8 +278,8 @@ def test_plain_functions_and_closures_carry_gradients() -> None:
     ids=["plain", "seminorm", "norm", "other-method", "fixed"],
 )
 def test_adjoint(keywords: dict[str, Any], reverse: bool) -> None:
-    keywords = {"method": "dopri5", "rtol": TOL, "atol": TOL} | keywords
-    compare(Oscillator(), start(), times(reverse), TOL, "odeint_adjoint", **keywords)
+    merged: dict[str, Any] = {"method": "dopri5", "rtol": TOL, "atol": TOL} | keywords
+    compare(Oscillator(), start(), times(reverse), TOL, "odeint_adjoint", **merged)
 
 
 def test_adjoint_of_tuple_states() -> None:
