@@ -232,7 +232,7 @@ def toy(
 ) -> list[ToyRow]:
     """dz/dt = k z, L = z(T)^2: relative error of dL/dz0 against 2 z0 exp(2 k T), for every k and T.
 
-    Source: Zhuang et al. (2020), section 4.2 and Fig. 6 (dopri5 at 1e-5 with the paper's controller; k, z0, T unstated there).
+    Source: Zhuang et al. (2020), section 4.2 and Fig. 6: dopri5 at 1e-5 with their controller; k, z0, T are unstated.
     """
     chosen = integrator or Integrator("dopri5", 1e-5, 1e-5, control="paper")
     table = []
