@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+import click
 
 from physid.errors import InputError
 
@@ -40,6 +43,16 @@ def check_writable(path: Path) -> None:
         raise InputError(f"--out {path}: {folder} is not a folder. Choose another place.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--out {path}: the folder {folder} cannot be written. Choose another place.")
+
+
+def write_out(out: Path | None, write: Callable[[IO[bytes]], object]) -> None:
+    """Let `write` fill the file `out`, or else stdout."""
+    if out is not None:
+        write_atomically(out, write)
+        return
+    text = io.BytesIO()
+    write(text)
+    click.echo(text.getvalue(), nl=False)
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:

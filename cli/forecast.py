@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
 
 import click
 
 from physid.cli.console import Console
-from physid.cli.files import check_file, write_atomically
+from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 
@@ -38,7 +37,7 @@ def command(run: Path, until: float | None, points: int, out: Path | None, trust
         check_file(out, (".csv",))
     import numpy as np
 
-    from physid.errors import InputError
+    from physid.errors import Diverged, InputError
     from physid.fitting import Fit
 
     fit = Fit.load(run, trust=trust)
@@ -49,13 +48,12 @@ def command(run: Path, until: float | None, points: int, out: Path | None, trust
         raise InputError(f"--until {end} is not after the start of the data, {start}. Give a later time.")
     forecast = fit.forecast(np.linspace(start, end, points))
 
-    def write(file: IO[bytes]) -> None:
-        forecast.frame().to_csv(file, index=False, float_format="%.17g")
-
+    if forecast.message:
+        raise Diverged(f"the forecast stopped: {forecast.message} Choose an earlier --until.")
+    frame = forecast.frame()
+    write_out(out, lambda file: frame.to_csv(file, index=False, float_format="%.17g"))
     if out is None:
-        write(click.get_binary_stream("stdout"))
         return 0
-    write_atomically(out, write)
     console = Console(json=json)
     console.say(f"{out}: {points} times up to {end:g} {data.time_unit}")
     console.event("done", status="ok", message=f"wrote {points} rows", run=run, out=out, until=end, rows=points)

@@ -12,7 +12,7 @@ SETTINGS = ("experiment", "knowledge", "model", "gradient", "solver")
 
 
 def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
-    """The fields of the event "done": vectors as `mass[0]`; `recovered` only where a protocol of the paper was followed."""
+    """The fields of the event "done"; vectors as `mass[0]`, `recovered` only under a protocol of the paper."""
     settings = {name: fit.settings.get(name) for name in SETTINGS}
     unknowns = {estimate.name: {key: getattr(estimate, key) for key in ESTIMATE} for estimate in fit.estimates}
     paper = {} if fit.paper is None else {"recovered": fit.paper["recovered"]}

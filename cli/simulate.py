@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from physid.cli.console import Console
-from physid.cli.files import check_file, write_atomically
+from physid.cli.files import check_file, write_out
 from physid.cli.options import DATA, OUTPUT, experiment_argument, experiment_options, json_option, seed_option
 from physid.cli.sections import SectionCommand, option
 
@@ -53,12 +52,10 @@ def command(experiment: str, seed: int, part: str, out: Path | None, json: bool,
     trajectory = data.train if part == "train" else data.test
     if trajectory is None:
         raise click.UsageError(f"experiment {experiment} has no {part} part; --part train is there.")
+    kind = _csv if out is None or out.suffix.lower() == ".csv" else _npz
+    write_out(out, kind(data, trajectory))
     if out is None:
-        text = io.BytesIO()
-        _csv(data, trajectory)(text)
-        click.echo(text.getvalue().decode(), nl=False)
         return 0
-    write_atomically(out, (_csv if out.suffix.lower() == ".csv" else _npz)(data, trajectory))
     rows = len(trajectory.times)
     console.say(f"{out}: {rows} rows, {len(data.channels)} channels, {data.source}")
     console.event(
