@@ -1,0 +1,114 @@
+"""Parts of a run as files and back: the experiment, the statistics, the estimates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from physid.errors import InputError
+from physid.experiment import Experiment, Trajectory
+from physid.fitting.estimates import Estimate
+from physid.fitting.files import Folder, archive_bytes, json_bytes, table_bytes
+from physid.fitting.problem import predict
+from physid.fitting.result import Fit
+from physid.fitting.statistics import Statistics
+from physid.fitting.vector import Array
+from physid.ode import Integrator
+
+TEXTS = (
+    *("name", "channels", "unit", "time_unit", "start", "constants", "truth", "sigma", "source", "data_hash"),
+    *("metric", "options", "initial_time"),
+)
+MATRICES = ("covariance", "robust", "identifiable")
+
+
+def experiment_files(experiment: Experiment) -> dict[str, bytes]:
+    """data.json and data.npz: the experiment, so that a run can be read where its data are not."""
+    arrays = {name: getattr(experiment, name).numpy() for name in ("initial", "initial_free", "initial_scale")}
+    for name in ("train", "test"):
+        part: Trajectory | None = getattr(experiment, name)
+        if part is not None:
+            arrays |= {f"{name}_{key}": getattr(part, key).numpy() for key in ("times", "observations", "mask")}
+    return {
+        "data.json": json_bytes({name: getattr(experiment, name) for name in TEXTS}),
+        "data.npz": archive_bytes(**arrays),
+    }
+
+
+def read_experiment(run: Folder) -> Experiment:
+    """The experiment of a run."""
+    about, arrays = run.json("data.json"), run.archive("data.npz")
+    found: dict[str, Any] = {name: about[name] for name in TEXTS} | {"channels": tuple(about["channels"])}
+    for name in ("train", "test"):
+        if f"{name}_times" in arrays:
+            keys = ("times", "observations", "mask")
+            found[name] = Trajectory(*(torch.from_numpy(arrays[f"{name}_{key}"]) for key in keys))
+    found |= {name: torch.from_numpy(arrays[name]) for name in ("initial", "initial_free", "initial_scale")}
+    return Experiment(**found)
+
+
+def statistics_files(fit: Fit) -> dict[str, bytes]:
+    """covariance.npz, statistics.json and residuals.csv."""
+    rate, seen = probe(fit)
+    arrays = {"x": fit.x, "rate": rate, "seen": seen}
+    about: dict[str, Any] = {"there": fit.statistics is not None}
+    if fit.statistics is not None:
+        arrays |= {name: getattr(fit.statistics, name) for name in MATRICES}
+        about |= {key: value for key, value in asdict(fit.statistics).items() if key not in MATRICES}
+    found = {"covariance.npz": archive_bytes(**arrays), "statistics.json": json_bytes(about)}
+    if fit.status != "diverged":
+        train = fit.experiment.train
+        mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
+        mask = train.mask.reshape(len(train), -1).numpy()
+        residual = np.where(mask, mean - np.nan_to_num(train.observations.reshape(len(train), -1).numpy()), np.nan)
+        rows = np.column_stack([train.times.numpy(), residual]).tolist()
+        found["residuals.csv"] = table_bytes(["time", *fit.experiment.channels], rows)
+    return found
+
+
+def read_statistics(run: Folder) -> tuple[Statistics | None, Array]:
+    """The statistics of a run, and its vector x."""
+    about: dict[str, Any] = run.json("statistics.json")
+    arrays = run.archive("covariance.npz")
+    if not about.pop("there"):
+        return None, arrays["x"]
+    about |= {name: arrays[name] for name in MATRICES}
+    return Statistics(**about), arrays["x"]
+
+
+def read_estimates(run: Folder) -> list[Estimate]:
+    """The estimates of a run."""
+    names = {field.name for field in fields(Estimate)}
+    return [Estimate(**{key: row[key] for key in names}) for row in run.json("unknowns.json")]
+
+
+def read_integrator(settings: dict[str, Any]) -> Integrator:
+    """The integrator of a run."""
+    names = ("solver", "rtol", "atol", "control", "gradient", "exact", "max_steps")
+    chosen = {name: settings[name] for name in names}
+    for name in ("rtol", "atol"):
+        if isinstance(chosen[name], list):
+            chosen[name] = torch.tensor(chosen[name], dtype=torch.float64)
+    return Integrator(**chosen)
+
+
+def probe(fit: Fit) -> tuple[Array, Array]:
+    """dy/dt and the observations at the initial state: the fingerprint by which a reader knows the model again."""
+    y0 = fit.vector.put(fit.x)
+    with torch.no_grad():
+        rate = fit.model.field(torch.tensor(float(fit.experiment.initial_time or 0.0)).to(y0), y0)
+        return rate.double().cpu().numpy(), fit.model.observe(y0[None])[0].double().cpu().numpy()
+
+
+def compare(run: Folder, fit: Fit) -> None:
+    """Errors: InputError when the model is not the one that was fitted."""
+    saved = run.archive("covariance.npz")
+    for before, now in zip((saved["rate"], saved["seen"]), probe(fit), strict=True):
+        if before.shape != now.shape or not np.allclose(before, now, rtol=1e-9, atol=1e-12, equal_nan=True):
+            raise InputError(
+                f"{type(fit.model).__name__} is not the model that was fitted: at the initial state it gives other "
+                "numbers. Give the model as it was made, Fit.load(folder, model=...)."
+            )

@@ -1,0 +1,129 @@
+"""Gradient descent through the solver: Adam with the paper's schedule, and L-BFGS."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from physid.errors import Diverged, InputError
+from physid.fitting.plan import Plan
+from physid.fitting.problem import Problem
+from physid.fitting.vector import Array, Vector
+from physid.fitting.watch import Watch
+
+REASONS = {0: "the objective no longer falls", 1: "the limit of iterations was reached"}
+FAILURES = 20  # failing solves in a row after which a descent has diverged
+
+
+class Objective:
+    """The experiment's metric on its training part, weighted by discount^(t - t0), and its gradient by x.
+
+    Errors: InputError for unknowns with priors, which are residuals and need least squares.
+    """
+
+    def __init__(self, problem: Problem, plan: Plan, watch: Watch) -> None:
+        self.problem, self.plan, self.watch = problem, plan, watch
+        vector = self.vector = problem.vector
+        priors = [name for name in vector.names if vector.model.unknowns[name].prior is not None]
+        if priors:
+            raise InputError(
+                f"{', '.join(priors)} has a prior, which optimizer {plan.optimizer} does not take. Use lm."
+            )
+        train, experiment = problem.train, problem.experiment
+        start = float(experiment.initial_time or 0.0)
+        self.times = torch.cat([torch.tensor([start], dtype=torch.float64), train.times])
+        mask = train.mask.reshape(len(train), -1).double()
+        counts = mask.sum(0, keepdim=True).clamp(min=1) if experiment.metric == "sum" else mask.sum()
+        weights = mask / counts * plan.schedule.discount ** (train.times - start)[:, None]
+        self.weights = weights.to(vector.like)
+        self.measured = torch.from_numpy(problem.measured).to(vector.like)
+        self.integrator = plan.integrator
+
+    def at(self, x: Array, phase: str) -> tuple[float, Array] | None:
+        """The loss and its gradient [Q]; None when the solve fails."""
+        limit = self.watch.left
+        shift = torch.from_numpy(x[self.vector.parameters :].copy()).requires_grad_()
+        self.vector.put(x)
+        y0 = start_of(self.vector, shift)
+        integrator = self.integrator if limit is None else replace(self.integrator, time_limit=limit)
+        solution = integrator.solve(self.vector.model, y0, self.times, throw=False)
+        states = solution.y
+        self.problem.account(solution)
+        before = solution.statistics.backward_evaluations
+        if not solution.ok or not isinstance(states, Tensor):
+            self.watch.saw(phase, x, float("inf"))
+            return None
+        error = self.vector.model.observe(states[1:]).reshape(self.measured.shape) - self.measured
+        loss = (self.weights * error.square()).sum()
+        inputs = [*self.vector.raws, shift]
+        found = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
+        self.problem.evaluations += solution.statistics.backward_evaluations - before
+        gradient = torch.cat([g.reshape(-1).double().cpu() for g in found]).numpy()
+        value = float(loss.detach())
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            self.watch.saw(phase, x, float("inf"))
+            return None
+        self.watch.saw(phase, x, value)
+        return value, gradient
+
+
+def start_of(vector: Vector, shift: Tensor) -> Tensor:
+    """The initial state [*state] moved by `shift` [F] in units of its scale, differentiable."""
+    flat = vector.experiment.initial.reshape(-1)
+    if len(shift):
+        flat = flat.index_put((vector.places,), flat[vector.places] + shift * torch.from_numpy(vector.scale))
+    return flat.view(vector.experiment.initial.shape).to(vector.like)
+
+
+def adam(objective: Objective, x: Array, plan: Plan) -> Array:
+    """The best x of an Adam run, step size lr decay^epoch. Source: Kingma and Ba (2015).
+
+    With `natural` the steps are those of the natural values, held inside their domains. A failing solve is taken back
+    and the step size halved. Errors: Diverged after too many of them.
+    """
+    vector, schedule = objective.vector, plan.schedule
+    theta = torch.nn.Parameter(torch.from_numpy(vector.natural(x) if schedule.natural else x.copy()))
+    optimizer = torch.optim.Adam([theta], lr=schedule.lr, betas=schedule.betas)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, schedule.decay)
+    good, failures = theta.detach().clone(), 0
+    for _ in range(schedule.epochs):
+        x = vector.raw(theta.detach().numpy()) if schedule.natural else theta.detach().numpy().copy()
+        found = objective.at(x, "adam")
+        if found is None:
+            failures += 1
+            if failures > FAILURES:
+                raise Diverged(f"{failures} solves failed in a row: {objective.problem.message}")
+            theta.data.copy_(0.5 * (theta.data + good))
+            continue
+        good, failures = theta.detach().clone(), 0
+        theta.grad = torch.from_numpy(found[1] / vector.slopes(x) if schedule.natural else found[1])
+        optimizer.step()
+        scheduler.step()
+    return x if objective.watch.best is None else objective.watch.best
+
+
+def lbfgs(objective: Objective, x: Array, plan: Plan) -> tuple[Array, str]:
+    """The optimum by limited-memory BFGS, and why it stopped. Source: Byrd et al. (1995)."""
+    first = objective.at(x, "lbfgs")
+    if first is None:
+        raise Diverged(f"the solve failed at the start: {objective.problem.message}")
+    unit = first[0] or 1.0
+
+    def value(z: Array) -> tuple[float, Array]:
+        found = objective.at(z, "lbfgs")
+        return (1e3, np.zeros_like(z)) if found is None else (found[0] / unit, found[1] / unit)
+
+    found = minimize(
+        value,
+        x,
+        args=(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": plan.schedule.epochs, "ftol": 1e-15, "gtol": 1e-12, "maxls": 40},
+    )
+    best = objective.watch.best
+    return (x if best is None else best), REASONS.get(int(found.status), str(found.message).lower())

@@ -1,0 +1,77 @@
+"""Estimates: every unknown with its errors, its interval and where it came from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from physid.fitting.statistics import Statistics
+from physid.fitting.vector import Array, Vector
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One identified number in its natural unit; None for what is not known.
+
+    `stderr` is the standard error for independent residuals, `robust` the autocorrelation-consistent one; `low` and
+    `high` bound the 95 % interval, made in the transformed space and mapped back, so that it stays in the domain.
+    `of` is the unknown that it belongs to, "initial" for the initial state.
+    """
+
+    name: str
+    value: float
+    stderr: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    start: float
+    truth: float | None
+    robust: float | None = None
+    at_bound: bool = False
+    of: str = ""
+
+
+def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | None) -> list[Estimate]:
+    """The estimates at `x` of a fit that began at `start`."""
+    values, starts, truth = vector.natural(x), vector.natural(start), vector.truth()
+    plain, robust, low, high = _intervals(vector, x, statistics)
+    found = []
+    for i, entry in enumerate(vector.entries):
+        found.append(
+            Estimate(
+                name=entry.name,
+                value=float(values[i]),
+                stderr=_number(plain[i]),
+                low=_number(low[i]),
+                high=_number(high[i]),
+                unit=entry.unit,
+                start=float(starts[i]),
+                truth=truth[i],
+                robust=_number(robust[i]),
+                at_bound=bool(entry.domain.at_bound(torch.tensor(values[i]))),
+                of=entry.owner,
+            )
+        )
+    return found
+
+
+def _intervals(vector: Vector, x: Array, statistics: Statistics | None) -> tuple[Array, Array, Array, Array]:
+    """Standard errors, plain and robust, and the ends of the 95 % intervals, all [Q] in natural units."""
+    none = np.full(len(x), np.nan)
+    if statistics is None or statistics.verdict == "no optimum":
+        return none, none, none, none
+    slopes = np.abs(vector.slopes(x))
+    there = np.where(statistics.identifiable, 1.0, np.nan)
+    errors = {name: np.sqrt(np.diag(getattr(statistics, name))) * there for name in ("covariance", "robust")}
+    chosen = errors["robust" if statistics.chosen == "robust" else "covariance"]
+    reach = statistics.quantile() * chosen
+    with np.errstate(over="ignore"):
+        low, high = vector.natural(x - reach), vector.natural(x + reach)
+    return errors["covariance"] * slopes, errors["robust"] * slopes, low, high
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,109 @@
+"""Files of a run: JSON, tables and archives of arrays, each read with errors of one line and never unpickled."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from physid.errors import InputError
+from physid.fitting.vector import Array
+
+SUMS = "SHA256SUMS"
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can say it: arrays as lists, not-a-number and infinity as null, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | bool | int) or value is None:
+        return value
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(part) for part in value]
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+def json_bytes(value: Any) -> bytes:
+    """`value` as JSON text."""
+    return (json.dumps(plain(value), indent=1, allow_nan=False) + "\n").encode()
+
+
+def table_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """A table as CSV; numbers as they are, so that reading gives the same bits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([["" if isinstance(c, float) and math.isnan(c) else c for c in row] for row in rows])
+    return text.getvalue().encode()
+
+
+def archive_bytes(**arrays: Array) -> bytes:
+    """Arrays as NPZ."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def sums_bytes(files: Mapping[str, bytes]) -> bytes:
+    """The sha256 of every file, as sha256sum prints them."""
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())).encode()
+
+
+class Folder:
+    """A run directory that is being read: every file is compared with its sum.
+
+    Errors: InputError for a folder that is no run, and for files that are missing or not as they were written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_dir():
+            raise InputError(f"{path} is no folder. Give the run directory that physid fit wrote.")
+        if not (path / SUMS).is_file() or not (path / "settings.json").is_file():
+            raise InputError(f"{path} is no run directory: it has no {SUMS} or settings.json. Give one that fit wrote.")
+        try:
+            lines = (path / SUMS).read_text().splitlines()
+            self.sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        except (ValueError, OSError):
+            raise InputError(f"{path / SUMS} is damaged. Fit again, or take the run from a copy.") from None
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file."""
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{self.path / name} cannot be read: {error.strerror}. Fit again, or use a copy."
+            ) from None
+        if hashlib.sha256(data).hexdigest() != self.sums.get(name):
+            raise InputError(f"{self.path / name} is damaged: not what was written. Fit again, or use a copy.")
+        return data
+
+    def json(self, name: str) -> Any:
+        """The content of a JSON file."""
+        try:
+            return json.loads(self.read(name))
+        except ValueError:
+            raise self.strange(name, "JSON") from None
+
+    def archive(self, name: str) -> dict[str, Array]:
+        """The arrays of an NPZ file; objects are refused."""
+        try:
+            with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as found:
+                return {key: found[key] for key in found.files}
+        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError):
+            raise self.strange(name, "an archive of plain arrays") from None
+
+    def strange(self, name: str, what: str) -> InputError:
+        """The error for a file that is not of its kind."""
+        return InputError(f"{self.path / name} is not {what}. Fit again, or take the run from a copy.")

@@ -1,0 +1,159 @@
+"""`fit`: from a model and an experiment to identified unknowns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physid.errors import Diverged, InputError
+from physid.experiment import Experiment, Trajectory
+from physid.fitting import runs
+from physid.fitting.estimates import estimate
+from physid.fitting.optimise import Optimum, optimise
+from physid.fitting.paper import compare, start_of_protocol
+from physid.fitting.plan import Plan, resolve
+from physid.fitting.problem import Point, Problem
+from physid.fitting.result import Fit
+from physid.fitting.statistics import Statistics, assess
+from physid.fitting.vector import Array, Vector
+from physid.fitting.watch import Progress, TimeUp, Watch
+from physid.ode import Integrator
+from physid.spec import Model
+
+
+def fit(
+    model: Model,
+    experiment: Experiment,
+    *,
+    optimizer: str | None = None,
+    strategy: str = "auto",
+    integrator: Integrator | None = None,
+    gradient: str | None = None,
+    protocol: str | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+    labels: Mapping[str, Any] | None = None,
+) -> Fit:
+    """Identify the free unknowns of `model`, and the free part of the initial state, from the experiment.
+
+    Minimises sum ((predicted - measured) / scale)^2 over what was measured. optimizer: "lm" (Levenberg-Marquardt with
+    exact sensitivities, the default), "adam" or "lbfgs"; strategy (of lm): "auto", "full" or "segments"; protocol:
+    "paper-text" or "paper-code", the settings of Zhuang et al. (2020). `model` is left at the optimum.
+    `out` is a new folder for the run; `progress` is called with a dict at every evaluation; `labels` are kept in the
+    settings. Ctrl-C and the time limit (seconds) end the fit with the best so far and a status that says so.
+
+    Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
+    """
+    plan = resolve(optimizer, strategy, integrator, gradient, protocol, epochs, lr, seed, time_limit)
+    if out is not None:
+        runs.check(Path(out))
+    vector = Vector(model, experiment)
+    start_of_protocol(vector, plan)
+    problem = Problem(vector, plan.integrator)
+    start, watch = vector.get(), Watch(progress, time_limit)
+    optimum = _search(problem, plan, watch, start)
+    result = _conclude(problem, plan, watch, start, optimum, labels or {})
+    if out is not None:
+        result.save(out)
+    return result
+
+
+def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum:
+    """The optimum, or the best so far with the reason why it is not one."""
+    try:
+        return optimise(problem, plan, watch)
+    except Diverged as error:
+        status, message = "diverged", str(error)
+    except KeyboardInterrupt:
+        status, message = "interrupted", "Interrupted; the unknowns are the best so far."
+    except TimeUp:
+        status, message = (
+            "time limit",
+            f"The time limit of {plan.time_limit:g} s ran out; the unknowns are the best so far.",
+        )
+    best = watch.best if watch.best is not None else start
+    return Optimum(best, None, status, f"{message[:1].upper()}{message[1:]}")
+
+
+def _conclude(
+    problem: Problem, plan: Plan, watch: Watch, start: Array, optimum: Optimum, labels: Mapping[str, Any]
+) -> Fit:
+    """Everything that is said of the optimum."""
+    vector, experiment, x = problem.vector, problem.experiment, optimum.x
+    grace = None if plan.time_limit is None else max(1.0, 0.2 * plan.time_limit)
+    problem.limited(grace)
+    point: Point | None = optimum.point if optimum.point is not None else problem.at(x)
+    statistics: Statistics | None = None if point is None else assess(problem, point)
+    vector.put(x)
+    result = Fit(
+        model=vector.model,
+        experiment=experiment,
+        integrator=plan.integrator,
+        settings={**_settings(problem, plan), **runs.identity(vector.model), **labels},
+        history=watch.history,
+        status=optimum.status,
+        message=optimum.message,
+        x=x,
+        estimates=estimate(vector, start, x, statistics),
+        statistics=statistics,
+        scores=scores(problem, x, replace(plan.integrator, time_limit=grace)),
+        evaluations=problem.evaluations,
+        seconds=watch.seconds,
+        engine=problem.engine,
+    )
+    result.paper = compare(result)
+    return result
+
+
+def _settings(problem: Problem, plan: Plan) -> dict[str, Any]:
+    """What was asked for, as data."""
+    experiment, like = problem.experiment, problem.vector.like
+    noise = "known noise" if experiment.sigma else "spread of the data"
+    weight = "" if plan.schedule.discount == 1.0 else f" {plan.schedule.discount:g}^t"
+    objective = f"sum over what was measured of ((predicted - measured) / {problem.scale:.6g})^2, scaled by the {noise}"
+    if plan.optimizer != "lm":
+        over = "sum over channels, mean over time" if experiment.metric == "sum" else "mean over what was measured"
+        objective = f"{over} of{weight} (predicted - measured)^2"
+    return {
+        "experiment": experiment.name,
+        "options": dict(experiment.options),
+        **plan.settings(),
+        "objective": objective,
+        "observations": problem.count,
+        "dtype": str(like.dtype).removeprefix("torch."),
+        "device": str(like.device),
+    }
+
+
+def scores(problem: Problem, x: Array, integrator: Integrator) -> dict[str, dict[str, float] | None]:
+    """Mse and rmse on train, test and forecast (the test beyond training); None where there is none or it fails."""
+    experiment, vector = problem.experiment, problem.vector
+    parts = {"train": experiment.train, "test": experiment.test, "forecast": experiment.forecast}
+    there = [part.times for part in parts.values() if part is not None]
+    start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
+    times = torch.unique(torch.cat([start, *there]))  # sorted
+    with torch.no_grad():
+        solution = integrator.solve(vector.model, vector.put(x), times, throw=False)
+        states = solution.y
+        if not isinstance(states, Tensor):
+            raise InputError("the state is a tuple of tensors: fits take one tensor.")
+        seen = vector.model.observe(states).double().cpu()
+    return {name: _score(experiment, part, times, seen) for name, part in parts.items()}
+
+
+def _score(experiment: Experiment, part: Trajectory | None, times: Tensor, seen: Tensor) -> dict[str, float] | None:
+    if part is None:
+        return None
+    predicted = seen[torch.searchsorted(times, part.times)].reshape(part.observations.shape)
+    found = experiment.score(predicted, part)
+    return found if all(math.isfinite(value) for value in found.values()) else None

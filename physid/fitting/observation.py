@@ -1,0 +1,44 @@
+"""What a model says would be measured, with its derivative by the state and by the unknowns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from physid.spec import Model
+
+
+def observe(model: Model, states: Tensor) -> Tensor:
+    """Observations [T, M] of states [T, *state], flattened."""
+    return model.observe(states).reshape(states.shape[0], -1)
+
+
+def linearise(model: Model, states: Tensor, by_x: Tensor, params: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Observations [T, M] and their derivatives [T, M, Q] from those of the states, `by_x` [T, N, Q].
+
+    The first columns of `by_x` belong to `params`, on which `observe` may depend directly too.
+    """
+    count = states.shape[0]
+    with torch.enable_grad():
+        leaf = states.detach().requires_grad_()
+        seen = observe(model, leaf)
+        weight = torch.zeros_like(seen, requires_grad=True)
+        inputs = [leaf, *params]
+        if not seen.requires_grad:
+            return seen, by_x.new_zeros(count, seen.shape[1], by_x.shape[-1])
+        pulled = torch.autograd.grad(seen, inputs, weight, create_graph=True, allow_unused=True)
+        eye = torch.eye(seen.shape[1], dtype=seen.dtype, device=seen.device)
+        rows = [torch.autograd.grad(seen, leaf, row.expand_as(seen), retain_graph=True)[0] for row in eye]
+    by_state = torch.stack(rows, 1).reshape(count, seen.shape[1], -1)
+    result = by_state @ by_x
+    column = 0
+    for param, pull in zip(params, pulled[1:], strict=True):
+        if pull is not None and pull.requires_grad:
+            for j, element in enumerate(pull.reshape(-1)):
+                (direct,) = torch.autograd.grad(element, weight, retain_graph=True, allow_unused=True)
+                if direct is not None:
+                    result[:, :, column + j] += direct
+        column += param.numel()
+    return seen.detach(), result

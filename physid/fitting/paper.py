@@ -1,0 +1,56 @@
+"""The protocols of the paper: their start, and their published figures beside ours.
+
+Source: Zhuang et al. (2020), table 5 (mean and standard deviation of three runs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from physid.fitting.plan import Plan
+from physid.fitting.result import Fit
+from physid.fitting.vector import Vector
+
+# test MSE of the model with full knowledge on [0, 2] by gradient method; whether a sum over the 9 coordinates or a
+# mean over them is not said
+PUBLISHED: Mapping[str, tuple[float, float]] = {
+    "aca": (0.0007, 0.0005),
+    "naive": (0.0025, 0.0013),
+    "adjoint": (0.0025, 0.0012),
+}
+
+
+def start_of_protocol(vector: Vector, plan: Plan) -> None:
+    """Under a protocol of the paper, start at (1 + U(-0.1, 0.1)) times the guess, unless the experiment did so."""
+    done = vector.experiment.options.get("protocol", "default")
+    if plan.protocol == "default" or done != "default":
+        return
+    random = np.random.default_rng(plan.seed)
+    with torch.no_grad():
+        for name in vector.names:
+            value = getattr(vector.model, name).detach().cpu()
+            factor = torch.from_numpy(1.0 + random.uniform(-0.1, 0.1, tuple(value.shape)))
+            moved = value.double() * factor
+            setattr(vector.model, name, moved)
+
+
+def compare(fit: Fit) -> dict[str, Any] | None:
+    """Both readings of the test's metric beside the published figure; None where no protocol was followed."""
+    if fit.settings["protocol"] == "default":
+        return None
+    published = PUBLISHED.get(fit.settings["gradient"]) if fit.experiment.name == "threebody" else None
+    found: dict[str, Any] = {
+        "recovered": fit.recovered,
+        "published_mse": None if published is None else published[0],
+        "published_sd": None if published is None else published[1],
+    }
+    channels = len(fit.experiment.channels)
+    for name in ("train", "test", "forecast"):
+        score = fit.scores[name]
+        total = None if score is None else score["mse"] * (1 if fit.experiment.metric == "sum" else channels)
+        found[name] = {"sum": total, "mean": None if total is None else total / channels}
+    return found

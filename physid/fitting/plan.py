@@ -1,0 +1,165 @@
+"""How to fit: the optimiser with its settings, resolved and checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from physid.errors import InputError, unknown_name
+from physid.ode import GRADIENTS, Integrator
+
+OPTIMIZERS = ("lm", "adam", "lbfgs")
+STRATEGIES = ("auto", "full", "segments")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Adam's settings: steps lr decay^epoch in the natural or the transformed unknowns, loss times discount^t."""
+
+    epochs: int = 100
+    lr: float = 0.1
+    decay: float = 0.99
+    betas: tuple[float, float] = (0.9, 0.999)
+    discount: float = 1.0
+    natural: bool = False
+
+
+# The settings of the paper, as its text and its code have them. Source: Zhuang et al. (2020), section 4.4 and appendix.
+PROTOCOLS: Mapping[str, tuple[Schedule, Integrator]] = {
+    "paper-text": (Schedule(natural=True), Integrator("dopri5", 1e-5, 1e-5)),
+    "paper-code": (
+        Schedule(decay=0.95, betas=(0.5, 0.5), discount=0.01, natural=True),
+        Integrator("dopri5", 1e-7, 1e-7),
+    ),
+}
+DEFAULTS: Mapping[str, Integrator] = {
+    "lm": Integrator("dopri8", 1e-10, 1e-10, gradient="forward"),
+    "adam": Integrator("dopri5", 1e-7, 1e-9),
+    "lbfgs": Integrator("dopri8", 1e-10, 1e-10),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A resolved way to fit."""
+
+    optimizer: str
+    strategy: str
+    protocol: str
+    integrator: Integrator
+    schedule: Schedule
+    seed: int
+    time_limit: float | None
+
+    @property
+    def gradient(self) -> str:
+        """The name of the gradient method."""
+        gradient = self.integrator.gradient
+        return gradient if isinstance(gradient, str) else gradient.name
+
+    def settings(self) -> dict[str, Any]:
+        """The plan as data."""
+        integrator = self.integrator
+        solver, control = integrator.solver, integrator.control
+        found: dict[str, Any] = {
+            "optimizer": self.optimizer,
+            "strategy": self.strategy if self.optimizer == "lm" else None,
+            "protocol": self.protocol,
+            "gradient": self.gradient,
+            "solver": solver if isinstance(solver, str) else solver.name,
+            "rtol": _plain(integrator.rtol),
+            "atol": _plain(integrator.atol),
+            "control": control if isinstance(control, str | None) else control.name,
+            "exact": integrator.exact,
+            "max_steps": integrator.max_steps,
+            "seed": self.seed,
+            "time_limit": self.time_limit,
+        }
+        if self.optimizer == "adam":
+            names = ("epochs", "lr", "decay", "betas", "discount", "natural")
+            found |= {name: getattr(self.schedule, name) for name in names}
+        elif self.optimizer == "lbfgs":
+            found["epochs"] = self.schedule.epochs
+        return found
+
+
+def resolve(
+    optimizer: str | None,
+    strategy: str,
+    integrator: Integrator | None,
+    gradient: str | None,
+    protocol: str | None,
+    epochs: int | None,
+    lr: float | None,
+    seed: int,
+    time_limit: float | None,
+) -> Plan:
+    """The plan for the arguments of `fit`; InputError for unknown names and for options that contradict each other."""
+    protocol = protocol or "default"
+    if protocol not in ("default", *PROTOCOLS):
+        raise unknown_name("protocol", protocol, ("default", *PROTOCOLS))
+    optimizer = optimizer or ("lm" if protocol == "default" else "adam")
+    if optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
+    if strategy not in STRATEGIES:
+        raise unknown_name("strategy", strategy, STRATEGIES)
+    if gradient is not None and gradient not in GRADIENTS:
+        raise unknown_name("gradient method", gradient, GRADIENTS)
+    _check(optimizer, strategy, gradient, protocol, epochs, lr, time_limit)
+    schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS[optimizer]))
+    if optimizer == "lbfgs":
+        schedule = replace(schedule, epochs=200)
+    schedule = replace(schedule, epochs=epochs or schedule.epochs, lr=lr or schedule.lr)
+    chosen = integrator or base
+    if optimizer == "lm":
+        chosen = replace(chosen, gradient="forward")
+    elif gradient is not None:
+        chosen = replace(chosen, gradient=gradient)
+    return Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
+
+
+def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:
+    """The integrator that `fit` takes when none is given, to be changed by dataclasses.replace."""
+    return resolve(optimizer, "auto", None, None, protocol, None, None, 0, None).integrator
+
+
+def _check(
+    optimizer: str,
+    strategy: str,
+    gradient: str | None,
+    protocol: str,
+    epochs: int | None,
+    lr: float | None,
+    time_limit: float | None,
+) -> None:
+    """Refuse contradictions, and numbers that cannot be."""
+    if protocol != "default" and optimizer != "adam":
+        raise InputError(
+            f"protocol {protocol} is that of adam, but the optimizer is {optimizer}. Leave one of them out."
+        )
+    if optimizer == "lm":
+        if gradient not in (None, "forward"):
+            raise InputError(
+                f"optimizer lm was given gradient {gradient}: it needs sensitivities, gradient forward. Leave the "
+                "gradient out, or choose optimizer adam or lbfgs."
+            )
+        for name, value in (("epochs", epochs), ("lr", lr)):
+            if value is not None:
+                raise InputError(
+                    f"{name}={value} was given with optimizer lm, which has none. Leave it out or use adam."
+                )
+    elif strategy != "auto":
+        raise InputError(
+            f"strategy {strategy} was given with optimizer {optimizer}: strategies belong to lm. Leave it out."
+        )
+    if optimizer == "lbfgs" and lr is not None:
+        raise InputError(f"lr={lr} was given with optimizer lbfgs, which searches its steps. Leave it out or use adam.")
+    for name, number in (("epochs", epochs), ("lr", lr), ("time_limit", time_limit)):
+        if number is not None and not (0 < number < float("inf")):
+            raise InputError(f"{name}={number}: a positive number is allowed.")
+
+
+def _plain(tolerance: Any) -> Any:
+    """A tolerance as data."""
+    return tolerance if isinstance(tolerance, float | int) else tolerance.tolist()

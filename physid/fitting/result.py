@@ -1,0 +1,112 @@
+"""Fit: what a fit found, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from physid.experiment import Experiment
+from physid.fitting.estimates import Estimate
+from physid.fitting.statistics import Statistics
+from physid.fitting.vector import Array, Vector
+from physid.ode import Integrator
+from physid.spec import Model
+
+if TYPE_CHECKING:
+    from physid.forecast import Forecast
+    from physid.report import Report
+
+EXIT_CODES = {"converged": 0, "not converged": 3, "diverged": 4, "interrupted": 130, "time limit": 124}
+
+
+@dataclass
+class Fit:
+    """The result of `fit`: the model at its best unknowns, the estimates, scores, history, and how it was had.
+
+    `status` is "converged", "not converged", "diverged", "interrupted" or "time limit", `message` a sentence.
+    `x` [Q] are the unknowns in the transformed space, in the order of `estimates`; `statistics` is None when the model
+    could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none.
+    `paper` compares with the published figures where the fit followed a protocol of the paper.
+    """
+
+    model: Model
+    experiment: Experiment
+    integrator: Integrator
+    settings: dict[str, Any]
+    history: list[dict[str, Any]]
+    status: str
+    message: str
+    x: Array
+    estimates: list[Estimate]
+    statistics: Statistics | None
+    scores: dict[str, dict[str, float] | None]
+    evaluations: int
+    seconds: float
+    engine: str
+    paper: dict[str, Any] | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line ends with."""
+        return EXIT_CODES[self.status]
+
+    @property
+    def covariance(self) -> Array | None:
+        """The covariance [Q, Q] of the transformed unknowns that the intervals are made of."""
+        if self.statistics is None:
+            return None
+        return self.statistics.robust if self.statistics.chosen == "robust" else self.statistics.covariance
+
+    @property
+    def correlation(self) -> Array | None:
+        """The correlations [Q, Q] of the unknowns, not-a-number where one is not identifiable."""
+        if self.statistics is None or self.covariance is None:
+            return None
+        error = np.sqrt(np.diag(self.covariance))
+        error[~self.statistics.identifiable] = np.nan
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.covariance / np.outer(error, error))
+
+    @property
+    def vector(self) -> Vector:
+        """The map between `x` and the model."""
+        return Vector(self.model, self.experiment)
+
+    @property
+    def recovered(self) -> bool | None:
+        """Whether every unknown whose truth is known lies within one per cent of it; None where none is known."""
+        known = [(e.value, e.truth) for e in self.estimates if e.truth is not None and e.of != "initial"]
+        return all(abs(value - truth) <= 0.01 * abs(truth) for value, truth in known) if known else None
+
+    def report(self) -> Report:
+        """The report: text, JSON, table."""
+        from physid.report import Report
+
+        return Report(self)
+
+    def forecast(self, until: float | Sequence[float] | Array, points: int = 201) -> Forecast:
+        """The mean and the 95 % band of the observations, at given times or at `points` times up to `until`."""
+        from physid.forecast import forecast
+
+        return forecast(self, until, points)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run directory `folder`, which must be new or empty; InputError when it cannot be written."""
+        from physid.fitting.runs import save
+
+        return save(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path, model: Model | None = None, trust: bool = False) -> Fit:
+        """The fit saved in the run directory `folder`; no code of the run is executed unless `trust` says so.
+
+        A model of the catalogue is found by its name; any other is given as `model`, or imported from the file that the
+        run names with trust=True, if that file has not changed. Errors: InputError for what is no intact run.
+        """
+        from physid.fitting.runs import load
+
+        return load(Path(folder), model, trust)

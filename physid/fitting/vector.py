@@ -1,0 +1,143 @@
+"""The unknowns as one vector: raw parameters of the model, then the free elements of the initial state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from physid.errors import InputError
+from physid.experiment import Experiment
+from physid.spec import Model
+from physid.unknown import Domain, real
+
+Array = NDArray[np.float64]
+EDGE = 1e-6  # how far from a bound, as a part of the range, a natural value that left its domain is put back
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One element of the vector: its name as in `mass[0]`, domain, unit, and owner: an unknown or 'initial'."""
+
+    name: str
+    domain: Domain
+    unit: str
+    owner: str
+
+
+class Vector:
+    """The map between a vector x [Q] and a model with its initial state.
+
+    x holds the raw (transformed) values of the free unknowns in order, then, for every free element i of the initial
+    state, (y0_i - initial_i) / initial_scale_i. Errors: InputError when there is nothing to identify.
+    """
+
+    def __init__(self, model: Model, experiment: Experiment) -> None:
+        self.model, self.experiment = model, experiment
+        self.names = list(model.free())
+        self.raws: list[nn.Parameter] = list(model.free().values())
+        self.parameters = sum(raw.numel() for raw in self.raws)
+        self.places = torch.nonzero(experiment.initial_free.reshape(-1)).reshape(-1)
+        self.entries = [*self._parameter_entries(), *self._initial_entries()]
+        if not self.entries:
+            raise InputError(
+                f"nothing is to be identified: every unknown of {type(model).__name__} is fixed and the initial state "
+                "is known. Release an unknown, or free the initial state."
+            )
+        self.like = next(iter(model.parameters()), experiment.initial)
+        self.scale = experiment.initial_scale.reshape(-1)[self.places].numpy()
+
+    def __len__(self) -> int:
+        """The number of unknowns Q."""
+        return len(self.entries)
+
+    def get(self) -> Array:
+        """The vector [Q] of the model as it is, from the experiment's initial state."""
+        parts = [raw.detach().reshape(-1).double().cpu().numpy() for raw in self.raws]
+        return np.concatenate([*parts, np.zeros(len(self.places))])
+
+    def put(self, x: Array) -> Tensor:
+        """Give the model the unknowns of `x` and return the initial state [*state], in the model's dtype and device."""
+        values = torch.from_numpy(np.ascontiguousarray(x[: self.parameters], dtype=np.float64))
+        with torch.no_grad():
+            for raw, part in zip(self.raws, values.split([raw.numel() for raw in self.raws]), strict=True):
+                raw.copy_(part.view_as(raw))
+        return self.initial(x).to(self.like)
+
+    def initial(self, x: Array) -> Tensor:
+        """The initial state [*state] of `x`, float64."""
+        flat = self.experiment.initial.reshape(-1).clone()
+        flat[self.places] += torch.from_numpy(x[self.parameters :] * self.scale)
+        return flat.view_as(self.experiment.initial)
+
+    def natural(self, x: Array) -> Array:
+        """The natural values [Q] of `x` (or of rows of it [..., Q])."""
+        columns = [entry.domain.to_value(torch.from_numpy(x[..., i].copy())) for i, entry in enumerate(self.entries)]
+        values = torch.stack(columns, -1).numpy()
+        start = self.experiment.initial.reshape(-1)[self.places].numpy()
+        values[..., self.parameters :] = start + values[..., self.parameters :] * self.scale
+        return np.asarray(values)
+
+    def raw(self, natural: Array) -> Array:
+        """The x [Q] of natural values [Q]; one that left its domain is put back just inside."""
+        x = np.empty(len(self))
+        for i, (entry, value) in enumerate(zip(self.entries, natural, strict=True)):
+            low, high = entry.domain.low, entry.domain.high
+            margin = EDGE * (high - low if math.isfinite(high - low) else 1.0)
+            x[i] = float(
+                entry.domain.to_raw(torch.tensor(min(max(value, low + margin), high - margin), dtype=torch.float64))
+            )
+        start = self.experiment.initial.reshape(-1)[self.places].numpy()
+        x[self.parameters :] = (natural[self.parameters :] - start) / self.scale
+        return x
+
+    def slopes(self, x: Array) -> Array:
+        """d natural / d x [Q]."""
+        raw = torch.from_numpy(x[: self.parameters].copy()).requires_grad_()
+        total = (
+            torch.stack([entry.domain.to_value(r) for entry, r in zip(self.entries, raw, strict=False)]).sum()
+            if (self.parameters)
+            else raw.sum()
+        )
+        (slope,) = torch.autograd.grad(total, raw)
+        return np.concatenate([slope.numpy(), self.scale])
+
+    def truth(self) -> list[float | None]:
+        """The true natural value of every element, None where it is not known."""
+        found: list[float | None] = []
+        for name, raw in zip(self.names, self.raws, strict=True):
+            found += _flat(self.experiment.truth.get(name), raw.numel())
+        known = _flat(self.experiment.truth.get("initial"), self.experiment.initial.numel())
+        return found + [known[int(i)] for i in self.places]
+
+    def _parameter_entries(self) -> list[Entry]:
+        entries = []
+        for name, raw in zip(self.names, self.raws, strict=True):
+            unknown = self.model.unknowns[name]
+            entries += [Entry(label, unknown.domain, unknown.unit, name) for label in _labels(name, raw.shape)]
+        return entries
+
+    def _initial_entries(self) -> list[Entry]:
+        labels = _labels("initial", self.experiment.initial.shape)
+        return [Entry(labels[int(i)], real, "", "initial") for i in self.places]
+
+
+def _labels(name: str, shape: torch.Size) -> list[str]:
+    """`name` for one number, `name[i]` or `name[i,j]` for arrays."""
+    if not shape:
+        return [name]
+    return [f"{name}[{','.join(map(str, index))}]" for index in np.ndindex(*shape)]
+
+
+def _flat(value: object, count: int) -> list[float | None]:
+    """`value` as a list of `count` numbers; None for each that is missing or not-a-number."""
+    if value is None:
+        return [None] * count
+    flat = np.asarray(value, dtype=np.float64).reshape(-1)
+    if flat.size == 1:
+        flat = np.repeat(flat, count)
+    return [None] * count if flat.size != count else [float(v) if math.isfinite(v) else None for v in flat]

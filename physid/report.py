@@ -1,0 +1,188 @@
+"""Reports: what a fit found, as text of a hundred columns, as data and as a table."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from physid.fitting.estimates import Estimate
+from physid.fitting.files import plain
+from physid.fitting.result import Fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = 100
+STRONG = 0.9  # correlations from here on are named
+MOST = 12  # elements of the initial state that are listed, and correlations
+HEAD = ("unknown", "value", "+-", "95 % interval", "unit", "start", "truth")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of a fit: `str(report)`, `report.json()`, `report.frame()`."""
+
+    fit: Fit
+
+    def __str__(self) -> str:
+        """The report as text."""
+        parts = [self._title(), self._estimates(), self._scores(), self._paper(), self._notes(), self._method()]
+        return "\n\n".join(part for part in parts if part)
+
+    def json(self) -> dict[str, Any]:
+        """The report as data that JSON can say."""
+        fit, statistics = self.fit, self.fit.statistics
+        tests = {}
+        if statistics is not None:
+            names = ("verdict", "sentence", "rms", "sigma", "sigma_known", "dof", "condition", "hidden", "tests")
+            tests = {name: getattr(statistics, name) for name in names} | {"errors": statistics.chosen}
+        found: dict[str, Any] = plain(
+            {
+                "experiment": fit.experiment.name,
+                "status": fit.status,
+                "message": fit.message,
+                "settings": fit.settings,
+                "unknowns": [asdict(one) for one in fit.estimates],
+                "correlations": [{"first": a, "second": b, "correlation": c} for a, b, c in self.strong()],
+                "residuals": tests,
+                "scores": fit.scores,
+                "paper": fit.paper,
+                "evaluations": fit.evaluations,
+                "seconds": fit.seconds,
+                "engine": fit.engine,
+            }
+        )
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """The estimates with pandas, one row each."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(one) for one in self.fit.estimates])
+
+    def strong(self) -> list[tuple[str, str, float]]:
+        """The pairs of unknowns whose correlation is 0.9 or more, strongest first."""
+        matrix, estimates = self.fit.correlation, self.fit.estimates
+        if matrix is None:
+            return []
+        pairs = [(i, j) for i in range(len(matrix)) for j in range(i) if abs(matrix[i, j]) >= STRONG]
+        pairs.sort(key=lambda pair: -abs(matrix[pair]))
+        return [(estimates[j].name, estimates[i].name, float(matrix[i, j])) for i, j in pairs]
+
+    def _title(self) -> str:
+        fit = self.fit
+        return _wrap(f"{fit.experiment.name} with model {fit.settings['model']}: {fit.status}. {fit.message}")
+
+    def _estimates(self) -> str:
+        shown = [one for one in self.fit.estimates if one.of != "initial"]
+        initial = [one for one in self.fit.estimates if one.of == "initial"]
+        shown += initial if len(initial) <= MOST else []
+        robust = self.fit.statistics is not None and self.fit.statistics.chosen == "robust"
+        tables = [_estimate_table(shown, robust, digits) for digits in (10, 8, 7, 6, 5)]
+        lines = next((table for table in tables if _width(table) <= COLUMNS), tables[-1])
+        text = "\n".join(line[:COLUMNS] for line in lines)
+        if len(initial) > MOST:
+            text += f"\nand {len(initial)} free elements of the initial state, in report.json()"
+        return text
+
+    def _scores(self) -> str:
+        rows: list[tuple[str, ...]] = [("score", "mse", "rmse")]
+        for name, score in self.fit.scores.items():
+            if score is not None:
+                rows.append((name, f"{score['mse']:.4g}", f"{score['rmse']:.4g}"))
+        over = "sum over channels, mean over time" if self.fit.experiment.metric == "sum" else "mean"
+        return "\n".join([*_align(rows), f"(mse: {over}; forecast: the part of the test beyond training)"])
+
+    def _paper(self) -> str:
+        paper = self.fit.paper
+        if paper is None:
+            return ""
+        rows: list[tuple[str, ...]] = [
+            ("protocol " + self.fit.settings["protocol"], "sum over channels", "mean over channels")
+        ]
+        for name in ("train", "test", "forecast"):
+            rows.append((f"{name} mse", *(_number(paper[name][key], 4) for key in ("sum", "mean"))))
+        if paper["published_mse"] is not None:
+            text = f"{paper['published_mse']:g} +- {paper['published_sd']:g}"
+            rows.append(("published test mse", text, text))
+        lines = _align(rows)
+        if paper["published_mse"] is not None:
+            lines.append("(Zhuang et al., 2020, table 5, do not say which of the two readings is theirs)")
+        if paper["recovered"] is not None:
+            lines.append(f"recovered: {str(paper['recovered']).lower()} (every unknown within 1 % of the truth)")
+        return "\n".join(lines)
+
+    def _notes(self) -> str:
+        statistics = self.fit.statistics
+        if statistics is None:
+            return "No standard errors: the model could not be solved at these values."
+        notes = [statistics.sentence]
+        if statistics.reason:
+            notes.append(f"No standard errors: {statistics.reason}.")
+        elif statistics.chosen == "robust":
+            notes.append("The intervals, and +-, are those of errors that allow for correlation in time.")
+        bound = [one.name for one in self.fit.estimates if one.at_bound]
+        if bound:
+            notes.append(f"At a bound of its domain: {', '.join(bound)}. Its interval means nothing.")
+        notes += [f"Not identifiable: the data do not tell {text}." for text in statistics.hidden]
+        strong = self.strong()
+        if strong:
+            pairs = ", ".join(f"{a} with {b} {c:+.4f}" for a, b, c in strong[:MOST])
+            more = f", and {len(strong) - MOST} more" if len(strong) > MOST else ""
+            notes.append(f"Strong correlations: {pairs}{more}.")
+        return "\n".join(_wrap(note) for note in notes if note)
+
+    def _method(self) -> str:
+        fit, settings = self.fit, self.fit.settings
+        how = settings["optimizer"] + (f" ({settings['strategy']})" if settings.get("strategy") else "")
+        tolerances = f"rtol {_number(settings['rtol'], 3)}, atol {_number(settings['atol'], 3)}"
+        lines = [
+            f"Objective: {settings['objective']}.",
+            f"Method: {how}, gradient {settings['gradient']}, solver {settings['solver']}, {tolerances}, engine "
+            f"{fit.engine}; {fit.evaluations} evaluations, {fit.seconds:.1f} s.",
+        ]
+        if fit.experiment.source:
+            lines.append(f"Data: {fit.experiment.source}.")
+        return "\n".join(_wrap(line) for line in lines)
+
+
+def _estimate_table(estimates: Sequence[Estimate], robust: bool, digits: int) -> list[str]:
+    """The estimates as aligned lines, with so many digits at most."""
+    rows = [HEAD]
+    for one in estimates:
+        error = one.robust if robust else one.stderr
+        shown = _digits(one.value, error, digits)
+        interval = "" if one.low is None else f"[{_number(one.low, shown)}, {_number(one.high, shown)}]"
+        cells = (one.name, _number(one.value, shown), _number(error, 2), interval)
+        rows.append((*cells, one.unit, _number(one.start, 4), _number(one.truth, min(digits, 7))))
+    used = [i for i in range(len(HEAD)) if i < 4 or any(row[i] for row in rows[1:])]
+    return _align([[row[i] for i in used] for row in rows])
+
+
+def _digits(value: float, error: float | None, most: int) -> int:
+    """As many digits as the standard error makes meaningful, and one more."""
+    if not error or not value:
+        return most
+    return max(3, min(most, 3 + math.floor(math.log10(abs(value))) - math.floor(math.log10(error))))
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines of aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _width(lines: Sequence[str]) -> int:
+    return max(map(len, lines))
+
+
+def _number(value: Any, digits: int) -> str:
+    """A number with so many digits; nothing for None, a list as it is."""
+    return f"{value:.{digits}g}" if isinstance(value, float | int) else "" if value is None else str(value)
+
+
+def _wrap(text: str) -> str:
+    return "\n".join(textwrap.wrap(text, COLUMNS, subsequent_indent="  "))
