@@ -256,7 +256,8 @@ def test_plain_functions_and_closures_carry_gradients() -> None:
     rate = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
 
     def loss(solver: Solver) -> Tensor:
-        return solver(lambda t, y: -rate * y * t, start(), times(), rtol=TOL, atol=TOL)[-1].sum()
+        y: Tensor = solver(lambda t, y: -rate * y * t, start(), times(), rtol=TOL, atol=TOL)
+        return y[-1].sum()
 
     mine, theirs = (torch.autograd.grad(loss(solver), [rate])[0] for solver in (ode.odeint, peer.odeint))
     agree(mine, theirs, TOL)
