@@ -40,14 +40,18 @@ class PID:
                 "allowed are 0 < safety <= 1 and 0 < shrink < 1 < grow."
             )
 
+    @property
+    def remembers(self) -> bool:
+        """Whether earlier errors count."""
+        return bool(self.p or self.d)
+
     def factor(self, exponent: float, ratios: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """The factor for the next step, from the three last error ratios [L], newest first."""
-        now, before, earlier = (ratio.clamp(min=RATIO_FLOOR) for ratio in ratios)
-        factor = self.safety * now ** (-(self.p + self.i + self.d) * exponent)
+        factor = self.safety * ratios[0].clamp(min=RATIO_FLOOR) ** (-(self.p + self.i + self.d) * exponent)
         if self.p or self.d:
-            factor = factor * before ** ((self.p + 2 * self.d) * exponent)
+            factor = factor * ratios[1].clamp(min=RATIO_FLOOR) ** ((self.p + 2 * self.d) * exponent)
         if self.d:
-            factor = factor * earlier ** (-self.d * exponent)
+            factor = factor * ratios[2].clamp(min=RATIO_FLOOR) ** (-self.d * exponent)
         return factor.clamp(self.shrink, self.grow)
 
 

@@ -12,10 +12,10 @@ from physid.ode.conclude import conclude
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import wants_gradient
 from physid.ode.march import March
+from physid.ode.odeint import Options, read_options
 from physid.ode.outputs import theta_of
 from physid.ode.problem import Problem, Tolerance
 from physid.ode.replay import pieces
-from physid.ode.solve import Integrator
 from physid.ode.tape import Tape
 
 
@@ -66,14 +66,14 @@ def odeint_dense(
     rtol: Tolerance = 1e-7,
     atol: Tolerance = 1e-9,
     method: str | None = None,
+    options: Options | None = None,
 ) -> DenseSolution:
     """The solution of dy/dt = func(t, y), y(t0) = y0 as a function of t on [t0, t1]; like torchdiffeq's odeint_dense.
 
     It keeps the stages of every step, with their graph where gradients are wanted. Errors: as `odeint`.
     """
     ends = [torch.as_tensor(end).to("cpu", torch.float64).reshape(()) for end in (t0, t1)]
-    integrator = Integrator(solver=method or "dopri5", rtol=rtol, atol=atol)
-    problem = integrator.pose(func, y0, torch.stack(ends), None, False)
+    problem = read_options(method, options).pose(func, y0, torch.stack(ends), rtol, atol, None)
     layout = problem.layout
     tape = Tape(1, layout.width, layout.dtype, layout.device)
     outcome = March(problem, tape=tape).run()

@@ -88,9 +88,13 @@ class March:
         one = torch.ones(lanes, dtype=torch.float64)
         self.ratios = (one, one, one)
         self.after_rejection = torch.zeros(lanes, dtype=torch.bool)
+        self.calm = True  # no lane was rejected in the last attempt
         self.times, self.taken = [self.t.detach()], [torch.ones(lanes, dtype=torch.bool)]
         self.event_time: Tensor | None = None
         self.stiff = False
+        self.refusals = 0  # attempts in which some lane was rejected
+        self.single_stop = len(p.stops) == 1 and not p.moving_stops
+        self.bounded = p.limits.min_step > 0 or p.limits.max_step < math.inf
 
     def run(self) -> Outcome:
         """March until every lane has reached its end, failed, or met its event."""
@@ -130,6 +134,8 @@ class March:
 
     def _out_of_budget(self) -> bool:
         limits = self.problem.limits
+        if limits.seconds is None and len(self.times) + self.refusals < limits.max_steps:
+            return False
         spent = self.active & (self.accepted + self.rejected >= limits.max_steps)
         if bool(spent.any()):
             self.stiff = self.stiff or looks_stiff(self.problem, self.stages)
@@ -142,16 +148,26 @@ class March:
     def _clip(self) -> tuple[Tensor, Tensor, Tensor]:
         """Where the attempt ends, its signed length, and whether it was cut at a stop."""
         p = self.problem
+        stop, length = self._stop(), self.h
+        if self.bounded:
+            length = length.abs().clamp(min=p.limits.min_step, max=p.limits.max_step) * p.direction
+        cut = (p.direction * (self.t + 1.01 * length - stop) >= 0).detach()
+        end = stop if self.fixed else torch.where(cut, stop, self.t + length)
+        if p.layout.lanes > 1:
+            end = torch.where(self.active, end, self.t)
+        return end, end - self.t, cut
+
+    def _stop(self) -> Tensor:
+        """The next time on which a step must land [L]."""
+        p = self.problem
+        if self.single_stop:
+            return self.end
         stop = p.stops.gather(0, self.pointer[None])[0]
         if self.traced:
             stop = torch.where(stop == self.end, self.end, stop)
             if p.moving_stops:
                 stop = self.outputs.tied(stop)
-        length = self.h.abs().clamp(min=p.limits.min_step, max=p.limits.max_step) * p.direction
-        cut = (p.direction * (self.t + 1.01 * length - stop) >= 0).detach()
-        end = torch.where(cut, stop, self.t + length.nan_to_num(posinf=0.0, neginf=0.0))
-        end = torch.where(self.active, end, self.t)
-        return end, end - self.t, cut
+        return stop
 
     def _attempt(self) -> None:
         p = self.problem
@@ -168,19 +184,21 @@ class March:
         if not p.tableau.fsal:
             y1 = self.y + self.stages.weigh(p.coefficients.b)
         ratio = self._ratio(y1)
-        small = h.detach().abs() <= p.limits.min_step
         finite = torch.isfinite(ratio.detach())
-        good = self.active & finite & ((ratio.detach() <= 1) | small)
-        bad = self.active & ~good
-        if bool(good.any()):
+        good = self.active & finite & (ratio.detach() <= 1)
+        if p.limits.min_step > 0:
+            good = self.active & finite & ((ratio.detach() <= 1) | (h.detach().abs() <= p.limits.min_step))
+        bad = self.active ^ good
+        all_good = bool(good.all())
+        if all_good or bool(good.any()):
             self._call("callback_accept_step", h)
-            self._accept(good, end, h, scaled, edges, y1, k)
+            self._accept(good, all_good, end, h, scaled, edges, y1, k)
         else:
             p.field.restore(kept)
-        if bool(bad.any()):
+        if not all_good and bool(bad.any()):
             self._call("callback_reject_step", h)
             self._reject(bad, finite, h, y1, k)
-        self._propose(ratio, finite, good, h, cut)
+        self._propose(ratio, finite, good, all_good, h, cut)
 
     def _call(self, name: str, h: Tensor) -> None:
         """Tell f of a step, where it has a method of that name (as torchdiffeq does): (t, y, |h|)."""
@@ -212,6 +230,7 @@ class March:
     def _accept(
         self,
         good: Tensor,
+        all_good: bool,
         end: Tensor,
         h: Tensor,
         scaled: float | Tensor,
@@ -230,11 +249,11 @@ class March:
             self.outputs.take(good, self.t, end, h, scaled, self.y, self.stages, edges)
         if self.tape is not None:
             rows = self.y.view(p.layout.lanes, -1)
-            self.tape.states.append(rows if bool(good.all()) else rows[good.to(rows.device)])
-        stop = p.stops.gather(0, self.pointer[None])[0]
-        landed = good & (end.detach() == stop)
-        self._advance_stops(landed, stop)
-        if bool(good.all()):
+            self.tape.states.append(rows if all_good else rows[good.to(rows.device)])
+        if not self.single_stop:
+            stop = p.stops.gather(0, self.pointer[None])[0]
+            self._advance_stops(good & (end.detach() == stop), stop)
+        if all_good:
             self.y, self.t = y1, end
             self.fresh = k if p.tableau.fsal and not edges else None
         else:
@@ -262,7 +281,7 @@ class March:
     def _advance_stops(self, landed: Tensor, stop: Tensor) -> None:
         stops = self.problem.stops
         last = len(stops) - 1
-        if last == 0 or not bool(landed.any()):
+        if not bool(landed.any()):
             return
         self.pointer = torch.where(landed, (self.pointer + 1).clamp(max=last), self.pointer)
         while bool((again := landed & (stops.gather(0, self.pointer[None])[0] == stop) & (self.pointer < last)).any()):
@@ -270,6 +289,7 @@ class March:
 
     def _reject(self, bad: Tensor, finite: Tensor, h: Tensor, y1: Tensor, k: Tensor) -> None:
         self.rejected += bad
+        self.refusals += 1
         resolution = 16 * torch.finfo(torch.float64).eps * torch.maximum(self.t.abs(), (self.t + h).abs()).detach()
         stuck = bad & ((h.detach().abs() <= resolution.clamp(min=1e-300)) | self.fixed)
         if not bool(stuck.any()):
@@ -283,23 +303,27 @@ class March:
         self._fail(stuck & ~huge & ~finite, Status.NOT_A_NUMBER, torch.where(torch.isfinite(k), y1, k), self.t)
         self._fail(stuck & ~huge & finite, Status.STEP_TOO_SMALL, None, self.t)
 
-    def _propose(self, ratio: Tensor, finite: Tensor, good: Tensor, h: Tensor, cut: Tensor) -> None:
+    def _propose(self, ratio: Tensor, finite: Tensor, good: Tensor, all_good: bool, h: Tensor, cut: Tensor) -> None:
         """The next step from the error of this one; a step that a stop had cut remembers what it wanted to be."""
         p = self.problem
         if isinstance(p.control, Fixed):
             return
-        safe = torch.where(finite, ratio, 1e4)
-        factor = p.control.factor(p.tableau.exponent, (safe, *self.ratios[:2]))
-        factor = torch.where(finite, factor, 0.1)
-        factor = torch.where(~good | self.after_rejection, factor.clamp(max=1.0), factor)
+        if not all_good:
+            ratio = torch.where(finite, ratio, 1e4)
+        ratios = (ratio, *self.ratios[:2])
+        factor = p.control.factor(p.tableau.exponent, ratios)
+        if not all_good:
+            factor = torch.where(finite, factor, 0.1)
+        if not (all_good and self.calm):
+            factor = torch.where(good & ~self.after_rejection, factor, factor.clamp(max=1.0))
         proposal = factor * h
         keep = good & cut & (proposal.detach().abs() < self.h.detach().abs())
         proposal = torch.where(keep, self.h, proposal)
-        self.h = torch.where(self.active, proposal, self.h)
-        self.ratios = tuple(  # type: ignore[assignment]
-            torch.where(good, new, old) for new, old in zip((safe, *self.ratios[:2]), self.ratios, strict=True)
-        )
-        self.after_rejection = ~good
+        self.h = proposal if p.layout.lanes == 1 else torch.where(self.active, proposal, self.h)
+        if p.control.remembers:
+            first, second, third = (torch.where(good, a, b) for a, b in zip(ratios, self.ratios, strict=True))
+            self.ratios = (first, second, third)
+        self.after_rejection, self.calm = ~good, all_good
 
     def _watched(self, h: Tensor, y1: Tensor, scaled: float | Tensor) -> Tensor | None:
         if self.watch is None:
