@@ -80,8 +80,8 @@ class Report:
         shown = [one for one in self.fit.estimates if one.of != "initial"]
         initial = [one for one in self.fit.estimates if one.of == "initial"]
         shown += initial if len(initial) <= MOST else []
-        robust = self.fit.statistics is not None and self.fit.statistics.chosen == "robust"
-        tables = [_estimate_table(shown, robust, digits) for digits in (10, 8, 7, 6, 5)]
+        larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
+        tables = [_estimate_table(shown, larger, digits) for digits in (10, 8, 7, 6, 5)]
         lines = next((table for table in tables if _width(table) <= COLUMNS), tables[-1])
         text = "\n".join(line[:COLUMNS] for line in lines)
         if len(initial) > MOST:
@@ -122,18 +122,25 @@ class Report:
         notes = [statistics.sentence]
         if statistics.reason:
             notes.append(f"No standard errors: {statistics.reason}.")
-        elif statistics.chosen == "robust":
-            notes.append("The intervals, and +-, are those of errors that allow for correlation in time.")
+        elif statistics.chosen == "larger":
+            notes.append("Errors and intervals: the larger of those for independent and for correlated residuals.")
         bound = [one.name for one in self.fit.estimates if one.at_bound]
         if bound:
             notes.append(f"At a bound of its domain: {', '.join(bound)}. Its interval means nothing.")
         notes += [f"Not identifiable: the data do not tell {text}." for text in statistics.hidden]
+        return "\n".join(_wrap(note) for note in [*notes, self._correlations()] if note)
+
+    def _correlations(self) -> str:
+        """The strong correlations, but of those among the elements of the initial state only the number."""
+        initial = {one.name for one in self.fit.estimates if one.of == "initial"}
         strong = self.strong()
-        if strong:
-            pairs = ", ".join(f"{a} with {b} {c:+.4f}" for a, b, c in strong[:MOST])
-            more = f", and {len(strong) - MOST} more" if len(strong) > MOST else ""
-            notes.append(f"Strong correlations: {pairs}{more}.")
-        return "\n".join(_wrap(note) for note in notes if note)
+        named = [one for one in strong if not initial.issuperset(one[:2])]
+        parts = [f"{a} with {b} {c:+.4f}" for a, b, c in named[:MOST]]
+        if len(named) > MOST:
+            parts.append(f"{len(named) - MOST} more of the unknowns")
+        if len(strong) > len(named):
+            parts.append(f"{len(strong) - len(named)} within the initial state")
+        return f"Strong correlations: {', '.join(parts)}." if parts else ""
 
     def _method(self) -> str:
         fit, settings = self.fit, self.fit.settings
@@ -149,11 +156,11 @@ class Report:
         return "\n".join(_wrap(line) for line in lines)
 
 
-def _estimate_table(estimates: Sequence[Estimate], robust: bool, digits: int) -> list[str]:
+def _estimate_table(estimates: Sequence[Estimate], larger: bool, digits: int) -> list[str]:
     """The estimates as aligned lines, with so many digits at most."""
     rows = [HEAD]
     for one in estimates:
-        error = one.robust if robust else one.stderr
+        error = max((one.stderr, one.robust if larger else None), key=lambda e: e or 0.0)
         shown = _digits(one.value, error, digits)
         interval = "" if one.low is None else f"[{_number(one.low, shown)}, {_number(one.high, shown)}]"
         cells = (one.name, _number(one.value, shown), _number(error, 2), interval)

@@ -66,8 +66,7 @@ def _intervals(vector: Vector, x: Array, statistics: Statistics | None) -> tuple
     slopes = np.abs(vector.slopes(x))
     there = np.where(statistics.identifiable, 1.0, np.nan)
     errors = {name: np.sqrt(np.diag(getattr(statistics, name))) * there for name in ("covariance", "robust")}
-    chosen = errors["robust" if statistics.chosen == "robust" else "covariance"]
-    reach = statistics.quantile() * chosen
+    reach = statistics.quantile() * np.sqrt(np.diag(statistics.best)) * there
     with np.errstate(over="ignore"):
         low, high = vector.natural(x - reach), vector.natural(x + reach)
     return errors["covariance"] * slopes, errors["robust"] * slopes, low, high

@@ -57,9 +57,7 @@ class Fit:
     @property
     def covariance(self) -> Array | None:
         """The covariance [Q, Q] of the transformed unknowns that the intervals are made of."""
-        if self.statistics is None:
-            return None
-        return self.statistics.robust if self.statistics.chosen == "robust" else self.statistics.covariance
+        return None if self.statistics is None else self.statistics.best
 
     @property
     def correlation(self) -> Array | None:

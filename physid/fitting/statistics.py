@@ -51,8 +51,17 @@ class Statistics:
 
     @property
     def chosen(self) -> str:
-        """Which errors the intervals are made of: robust ones where the residuals are structured, else plain ones."""
-        return "robust" if self.verdict in ("inadequate", "exact") and np.isfinite(self.robust).any() else "plain"
+        """Which errors the intervals are made of: the larger of both where the residuals are structured, else plain."""
+        return "larger" if self.verdict in ("inadequate", "exact") else "plain"
+
+    @property
+    def best(self) -> Array:
+        """The covariance [Q, Q] that the intervals are made of: the plain one, or the robust one raised to it."""
+        if self.chosen == "plain":
+            return self.covariance
+        plain, robust = np.sqrt(np.diag(self.covariance)), np.sqrt(np.diag(self.robust))
+        raised = np.where(robust > 0, np.maximum(plain, robust) / np.where(robust > 0, robust, 1.0), 1.0)
+        return np.asarray(self.robust * np.outer(raised, raised))
 
     def quantile(self, level: float = 0.95) -> float:
         """The two-sided quantile: Student's t, normal when the noise is known."""
@@ -109,6 +118,7 @@ def judge(problem: Problem, rms: float, tests: dict[str, Any]) -> tuple[str, str
     measured = problem.measured[problem.mask]
     reach = PRECISION * tolerance(problem.integrator, float(np.sqrt((measured**2).mean())))
     unit = f" {problem.experiment.unit}" if problem.experiment.unit else ""
+    size = f"{rms:.3g}{unit}, {rms / problem.spread:.1g} of the data's spread"
     p, level = tests["whiteness_p"], tests.get("chi_squared_p")
     if rms <= reach and not problem.experiment.sigma:
         return "exact", (
@@ -119,7 +129,7 @@ def judge(problem: Problem, rms: float, tests: dict[str, Any]) -> tuple[str, str
         return "not tested", "There are too few observations to test whether the residuals are noise."
     faults = []
     if p < SIGNIFICANT:
-        faults.append(f"the residuals (rms {rms:.3g}{unit}) are correlated in time (Ljung-Box p = {p:.1g})")
+        faults.append(f"the residuals (rms {size}) are correlated in time (Ljung-Box {_probability(p)})")
     if level is not None and level < SIGNIFICANT:
         faults.append(
             f"they exceed the known noise (chi-squared {tests['chi_squared_per_dof']:.3g} per degree of freedom)"
@@ -129,7 +139,11 @@ def judge(problem: Problem, rms: float, tests: dict[str, Any]) -> tuple[str, str
             f"Something is missing: {' and '.join(faults)}. The model does not explain all of the data; "
             "estimates may be biased by more than any standard error says."
         )
-    return "adequate", f"The residuals (rms {rms:.3g}{unit}) are like independent noise (Ljung-Box p = {p:.2g})."
+    return "adequate", f"The residuals (rms {size}) are like independent noise (Ljung-Box {_probability(p)})."
+
+
+def _probability(p: float) -> str:
+    return f"p = {p:.2g}" if p >= 1e-16 else "p < 1e-16"
 
 
 def whiteness(series: list[Array]) -> dict[str, Any]:
@@ -173,9 +187,10 @@ def _meat(problem: Problem, point: Point, scaled: Array) -> Array:
     np.add.at(scores, times, rows)
     scores = scores[problem.mask.any(1)]
     meat = scores.T @ scores
-    for lag in range(1, _bandwidth(scores) + 1):
+    width = _bandwidth(scores)
+    for lag in range(1, width + 1):
         cross = scores[lag:].T @ scores[:-lag]
-        meat += (1.0 - lag / (_bandwidth(scores) + 1.0)) * (cross + cross.T)
+        meat += (1.0 - lag / (width + 1.0)) * (cross + cross.T)
     return np.asarray(meat)
 
 
