@@ -34,12 +34,13 @@ class Check:
 
 
 @click.command(
+    short_help="Say what this machine offers, and what to do about what it lacks.",
     epilog="""\b
 Examples:
   physid doctor
   physid doctor --json | tail -n 1
 
-Ends with 5 if something that every command needs is broken; what is absent is optional."""
+Ends with 5 if something that every command needs is broken; what is absent is optional.""",
 )
 @json_option
 def command(json: bool) -> int:

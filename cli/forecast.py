@@ -12,10 +12,11 @@ from physid.cli.options import json_option, run_argument, trust_option
 
 
 @click.command(
+    short_help="Forecast with the model of a run, with its 95 % band.",
     epilog="""\b
 Examples:
   physid forecast runs/threebody --until 3
-  physid forecast runs/threebody --until 3 --points 301 --out forecast.csv"""
+  physid forecast runs/threebody --until 3 --points 301 --out forecast.csv""",
 )
 @run_argument
 @click.option(

@@ -23,12 +23,13 @@ class Listing:
 
 
 @click.command(
+    short_help="List experiments, models, solvers and gradient methods.",
     epilog="""\b
 Examples:
   physid list
   physid list options
   physid list solvers
-  physid list --json | tail -n 1"""
+  physid list --json | tail -n 1""",
 )
 @click.argument("kind", metavar="[KIND]", type=click.Choice(KINDS), required=False)
 @json_option

@@ -27,10 +27,10 @@ class Schedule:
 
 # The settings of the paper, as its text and its code have them. Source: Zhuang et al. (2020), section 4.4 and appendix.
 PROTOCOLS: Mapping[str, tuple[Schedule, Integrator]] = {
-    "paper-text": (Schedule(natural=True), Integrator("dopri5", 1e-5, 1e-5)),
+    "paper-text": (Schedule(natural=True), Integrator("dopri5", 1e-5, 1e-5, control="paper")),
     "paper-code": (
         Schedule(decay=0.95, betas=(0.5, 0.5), discount=0.01, natural=True),
-        Integrator("dopri5", 1e-7, 1e-7),
+        Integrator("dopri5", 1e-7, 1e-7, control="paper"),
     ),
 }
 DEFAULTS: Mapping[str, Integrator] = {

@@ -126,16 +126,28 @@ class Flow:
         for step in steps:
             starts.append(start)
             start = self._through(step, start)
-        piece = slice(replay.cuts[waves.start], replay.cuts[waves.stop])
-        if piece.stop > piece.start:
-            device = stages.device
-            wave = torch.repeat_interleave(
-                torch.arange(len(waves)), torch.tensor(replay.cuts).diff()[waves.start : waves.stop]
-            )
-            wave, lane, place = wave.to(device), replay.lane[piece].to(device), replay.place[piece].to(device)
-            inner = eye + torch.einsum("ks,sknm->knm", replay.weights[piece, :width], stages[:, wave, lane])
-            out[place, lane] = self._through(inner, torch.stack(starts)[wave, lane])
+        self._outputs(waves, stages, torch.stack(starts), out)
         return start
+
+    def _outputs(self, waves: range, stages: Tensor, starts: Tensor, out: Tensor) -> None:
+        """Fill in the outputs inside of these waves; one product per step and lane, however many outputs it holds."""
+        replay, width, device = self.replay, len(stages), stages.device
+        piece = slice(replay.cuts[waves.start], replay.cuts[waves.stop])
+        if piece.start == piece.stop:
+            return
+        sizes = torch.tensor(replay.cuts).diff()[waves.start : waves.stop]
+        wave = torch.repeat_interleave(torch.arange(len(waves)), sizes)
+        lane, place = replay.lane[piece], replay.place[piece]
+        row = wave * self.lanes + lane  # ascending: outputs are ordered by wave, then by lane
+        counts = torch.bincount(row, minlength=len(waves) * self.lanes)
+        column = torch.arange(len(row)) - (counts.cumsum(0) - counts)[row]
+        weights = stages.new_zeros(len(counts), int(counts.max()), width)
+        row, column, lane, place = (index.to(device) for index in (row, column, lane, place))
+        weights[row, column] = replay.weights[piece, :width]
+        flat = stages.permute(1, 2, 0, 3, 4).reshape(len(counts), width, -1)
+        inner = torch.bmm(weights, flat)[row, column].view(-1, self.n, self.columns)
+        inner += torch.eye(self.n, self.columns, dtype=inner.dtype, device=device)
+        out[place, lane] = self._through(inner, starts.flatten(0, 1)[row])
 
     def _through(self, step: Tensor, start: Tensor) -> Tensor:
         """Chain a step's derivative [.., N, M] after `start` [.., N, M]."""
