@@ -21,9 +21,9 @@ parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of 
 `field_jvp` writes k and dk [N][m] = df/dy dy + df/dp dp for m columns dy [N][m], dp [P][m] or NULL. The runtime is
 included after them in the same unit, so that the compiler sees through both.
 
-What depends on neither t nor y is computed once, outside of the march: p is the *prepared* array, `Kernel.pack` makes it
-from the RAW numbers of the captured tensors. `Kernel.pull` takes a cotangent gp [P] back to the captured tensors, and
-`Kernel.seeds` gives dp/d(raw) [P, RAW], the tangents dp of the columns that belong to captured numbers.
+What depends on neither t nor y is computed once, outside of the march: p is the *prepared* array, which `Kernel.pack`
+makes from the RAW numbers of the captured tensors. `Kernel.pull` takes a cotangent gp [P] back to the captured
+tensors, and `Kernel.seeds` gives dp/d(raw) [P, RAW], the tangents dp of the columns that belong to captured numbers.
 """
 
 from __future__ import annotations
