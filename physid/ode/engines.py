@@ -1,0 +1,58 @@
+"""Which engine carries out a solve: compiled code wherever it applies, else torch, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from physid.errors import InputError, unknown_name
+from physid.ode.flow import Forward
+from physid.ode.gradients import ACA, Gradient, wants_gradient
+from physid.ode.problem import Problem
+from physid.ode.tier import EAGER, Tier
+
+ENGINES = ("auto", "native", "eager")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A tier, and why it is not the compiled one (empty if it is, or if eager was asked for)."""
+
+    tier: Tier
+    note: str = ""
+
+
+def check_engine(engine: str) -> None:
+    """InputError for an unknown name."""
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+
+
+def choose(problem: Problem, engine: str) -> Choice:
+    """The tier for a solve; InputError where engine 'native' cannot run it."""
+    if engine == "eager":
+        return Choice(EAGER)
+    from physid.ode.native.choose import native_tier
+
+    found = native_tier(problem)
+    if not isinstance(found, str):
+        return Choice(found)
+    return _eager(found, engine)
+
+
+def equip(method: Gradient, problem: Problem, engine: str) -> tuple[Gradient, Choice]:
+    """The gradient method on the tier that is chosen for this solve."""
+    if isinstance(method, ACA | Forward):
+        choice = choose(problem, engine)
+        return replace(method, tier=choice.tier), choice
+    if engine != "eager" and wants_gradient(problem):
+        return method, _eager(f"gradient '{method.name}' is not compiled", engine)
+    return method, Choice(EAGER, "")
+
+
+def _eager(cause: str, engine: str) -> Choice:
+    if engine == "native":
+        raise InputError(
+            f"engine 'native' cannot run this solve: {cause}. Use engine='auto', which falls back to eager, or change "
+            "what stands in the way."
+        )
+    return Choice(EAGER, f"eager: {cause}")
