@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 
 from physid.errors import InputError, unknown_name
 from physid.ode.flow import Forward
 from physid.ode.gradients import ACA, Gradient, wants_gradient
-from physid.ode.problem import Problem
+from physid.ode.problem import Problem, Recall
 from physid.ode.tier import EAGER, Tier
 
 ENGINES = ("auto", "native", "eager")
@@ -37,6 +38,15 @@ def choose(problem: Problem, engine: str) -> Choice:
     if not isinstance(found, str):
         return Choice(found)
     return _eager(found, engine)
+
+
+def memory(engine: str, method: Gradient | None = None) -> Recall | None:
+    """What may spare a solve the look at f: the compiled engine's memory, where that engine may run."""
+    module = sys.modules.get("physid.ode.native.known")
+    if engine == "eager" or module is None or not (method is None or isinstance(method, ACA | Forward)):
+        return None
+    found: Recall = module.recall
+    return found
 
 
 def equip(method: Gradient, problem: Problem, engine: str) -> tuple[Gradient, Choice]:

@@ -5,7 +5,7 @@ The march is handed in as a value, so that integration and differentiation do no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -71,7 +71,7 @@ class ACA:
         holder = Holder(self.tier)
         if torch._C._are_functorch_transforms_active():
             return _transformed(problem, holder)
-        values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        values = _Plain.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 
 
@@ -80,7 +80,7 @@ def _transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
 
     Under vmap every sample has an accepted grid of its own, and the samples are solved one by one.
     """
-    still = replace(problem, captured=[], derivative=problem.derivative.detach())
+    still = problem.but(captured=[], slope=problem.derivative.detach())
     problem.field.plain = True
     _Checkpointed.apply(still, holder, problem.y0.detach(), problem.t.detach())  # type: ignore[no-untyped-call]
     problem.field.plain = False
@@ -116,8 +116,8 @@ class _Checkpointed(torch.autograd.Function):
     @staticmethod
     def forward(problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
         if y0 is not problem.y0:  # a torch.func transform has taken its wrapper off
-            begin = problem.times(torch.zeros(1, dtype=torch.float64), problem.grid[0], torch.zeros(1))[0]
-            problem = replace(problem, y0=y0, derivative=problem.field(begin, y0).detach())
+            begin = problem.times.start
+            problem = problem.but(y0=y0, slope=problem.field(begin, y0).detach())
         holder.outcome, holder.kept = holder.tier.march(problem, keep=True)
         return holder.outcome.values
 
@@ -143,10 +143,7 @@ class _Checkpointed(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, *_twice(ctx, y0, t, captured, g, needs))
         problem: Problem = ctx.problem
-        evaluations = problem.field.count
-        with problem.field.unseen():
-            ybar, params, tbar = ctx.tier.pull(problem, ctx.kept, captured, needs[2:], needs[1], ctx.statistics, g)
-        problem.field.count = evaluations
+        ybar, params, tbar = ctx.tier.pull(problem, ctx.kept, captured, needs[2:], needs[1], ctx.statistics, g)
         return (None, None, ybar if needs[0] else None, fold_times(tbar, t), *params)
 
     @staticmethod
@@ -164,6 +161,19 @@ class _Checkpointed(torch.autograd.Function):
             rows.append(_Checkpointed.apply(problem, holder, *picked))  # type: ignore[no-untyped-call]
         holder.kept = None
         return torch.stack(rows), 0
+
+
+class _Plain(torch.autograd.Function):
+    """The same outside of torch.func, without what its calls cost."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output = _Checkpointed.forward(*inputs)
+        _Checkpointed.setup_context(ctx, inputs, output)
+        return output
+
+    backward = _Checkpointed.backward
+    jvp = _Checkpointed.jvp
 
 
 def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:

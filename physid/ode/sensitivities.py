@@ -12,7 +12,7 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.conclude import conclude
-from physid.ode.engines import choose
+from physid.ode.engines import choose, memory
 from physid.ode.field import RightHandSide
 from physid.ode.solution import Solution
 from physid.ode.solve import Integrator
@@ -55,7 +55,7 @@ def sensitivities(
         raise InputError(
             "a tensor in params does not require gradients: call .requires_grad_() on it before f uses it."
         )
-    problem = integrator.pose(f, y0.detach(), t, params, batched)
+    problem = integrator.pose(f, y0.detach(), t, params, batched, memory(integrator.engine))
     choice = choose(problem, integrator.engine)
     outcome, by_state, by_params = choice.tier.differentiate(problem, list(params))
     solution = conclude(problem, outcome.values, outcome, "forward", throw, choice.tier.name, choice.note)

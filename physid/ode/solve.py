@@ -10,11 +10,11 @@ from torch import Tensor
 from physid.ode import methods
 from physid.ode.conclude import conclude
 from physid.ode.control import Control
-from physid.ode.engines import check_engine, equip
+from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Problem, Tolerance, pose, read_times
+from physid.ode.problem import Limits, Problem, Recall, Tolerance, pose, read_times
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
 
@@ -41,7 +41,13 @@ class Integrator:
     time_limit: float | None = None
 
     def pose(
-        self, f: RightHandSide, y0: State, t: Tensor | Sequence[float], params: Sequence[Tensor] | None, batched: bool
+        self,
+        f: RightHandSide,
+        y0: State,
+        t: Tensor | Sequence[float],
+        params: Sequence[Tensor] | None,
+        batched: bool,
+        recall: Recall | None = None,
     ) -> Problem:
         """The checked problem."""
         check_engine(self.engine)
@@ -58,6 +64,7 @@ class Integrator:
             batched=batched,
             exact=self.exact,
             limits=limits,
+            recall=recall,
         )
 
     def solve(
@@ -78,7 +85,7 @@ class Integrator:
             return self.pose(f, y0, times, params, batched)
 
         def solved(times: Tensor | Sequence[float]) -> Solution:
-            problem = posed(times)
+            problem = self.pose(f, y0, times, params, batched, memory(self.engine, method))
             equipped, choice = equip(method, problem, self.engine)
             values, outcome = equipped.solve(problem)
             return conclude(problem, values, outcome, method.name, throw, choice.tier.name, choice.note)

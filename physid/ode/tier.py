@@ -82,7 +82,10 @@ class Eager:
     ) -> Cotangents:
         """Small states many steps at once where f allows it, else one accepted step at a time."""
         wanted = [tensor for tensor, need in zip(captured, needs, strict=True) if need]
-        ybar, found, tbar = self._pull(problem, kept, wanted, need_times, stats, g)
+        evaluations = problem.field.count
+        with problem.field.unseen():
+            ybar, found, tbar = self._pull(problem, kept, wanted, need_times, stats, g)
+        problem.field.count = evaluations
         grads = iter(found)
         return ybar, [next(grads) if need else None for need in needs], tbar
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from physid.ode.native.kernel import Refusal, kernel_for
+from physid.ode.native.known import remember
 from physid.ode.native.runtime import MOST_STAGES, source
 from physid.ode.native.tier import Native, tier_of
 from physid.ode.problem import Problem
@@ -13,8 +14,14 @@ def native_tier(problem: Problem) -> Native | str:
     cause = _beyond(problem)
     if cause:
         return cause
+    if isinstance(problem.recalled, Native):
+        return problem.recalled
     kernel = kernel_for(problem, source())
-    return kernel.reason if isinstance(kernel, Refusal) else tier_of(kernel)
+    if isinstance(kernel, Refusal):
+        return kernel.reason
+    tier = tier_of(kernel)
+    remember(problem, tier)
+    return tier
 
 
 def _beyond(problem: Problem) -> str:
@@ -25,6 +32,6 @@ def _beyond(problem: Problem) -> str:
         return "jump times or perturbed steps"
     if problem.callbacks:
         return f"f has {next(iter(problem.callbacks))}"
-    if len(problem.coefficients.a) > MOST_STAGES:
+    if len(problem.tableau.dense) > MOST_STAGES:
         return f"a method of more than {MOST_STAGES} stages"
     return ""

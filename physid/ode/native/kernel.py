@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,9 +75,11 @@ class Kernel:
         self.library.physid_prepare(raw.data_ptr(), c.data_ptr(), q.data_ptr())
         return q
 
-    def constants(self) -> Tensor:
-        """The current constants [C]."""
+    def constants(self, swapped: Mapping[int, Tensor] | None = None) -> Tensor:
+        """The current constants [C]; `swapped` gives other tensors in the place of those with these ids."""
         now = [place if isinstance(place, Tensor) else place.now() for place in self.places]
+        if swapped:
+            now = [swapped.get(id(tensor), tensor) for tensor in now]
         if self.kept:
             marks, c = self.kept[0]
             if all(a is tensor and a._version == v for a, (tensor, v) in zip(now, marks, strict=True)):
@@ -94,23 +96,23 @@ class Kernel:
     def _baked(self) -> tuple[list[int], list[float]]:
         return [place for place, _ in self.graph.baked], [value for _, value in self.graph.baked]
 
-    def pull(self, gp: Tensor, captured: Sequence[Tensor]) -> list[Tensor]:
-        """Cotangents of the captured tensors, for that of the prepared parameters [P]."""
+    def pull(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None) -> list[Tensor]:
+        """Cotangents of the captured tensors, for that of the prepared parameters [P]; c [C] are the constants."""
         if self.unit.identity:
             flat = gp
         else:
-            flat, c = torch.zeros(self.raw, dtype=self.dtype), self.constants()
+            flat, c = torch.zeros(self.raw, dtype=self.dtype), self.constants() if c is None else c
             raw, gp = self.flat(captured), gp.contiguous()
             self.library.physid_prepare_vjp(raw.data_ptr(), c.data_ptr(), gp.data_ptr(), flat.data_ptr())
         parts = flat.split([tensor.numel() for tensor in captured]) if captured else ()
         return [part.view(tensor.shape) for part, tensor in zip(parts, captured, strict=True)]
 
-    def seeds(self, captured: Sequence[Tensor]) -> Tensor:
+    def seeds(self, captured: Sequence[Tensor], c: Tensor | None = None) -> Tensor:
         """d(prepared)/d(captured) [P, RAW]."""
         rows = torch.eye(self.p, dtype=self.dtype)
         if self.unit.identity:
             return rows
-        pulled = [torch.cat([g.reshape(-1) for g in self.pull(row, captured)]) for row in rows]
+        pulled = [torch.cat([g.reshape(-1) for g in self.pull(row, captured, c)]) for row in rows]
         return torch.stack(pulled) if pulled else torch.zeros(0, self.raw, dtype=self.dtype)
 
     # --- single evaluations, for comparisons and tests

@@ -46,11 +46,12 @@ class Native:
 
     kernel: Kernel
     library: Library
+    constants: Tensor | None = None
     name: str = "native"
 
     def march(self, problem: Problem, keep: bool) -> tuple[Outcome, Run]:
         """Solve; what is kept is the run with its tape."""
-        p, c = self.kernel.pack(problem.captured)
+        p, c = self._pack(problem.captured)
         slopes = keep and problem.t.requires_grad
         run = march(self.library, settings_of(problem), _flat(problem), p, c, keep=keep, slopes=slopes)
         return _outcome(problem, run), run
@@ -71,7 +72,7 @@ class Native:
         stats.backward_vjps += kept.task.vjps
         if not any(needs):
             return ybar, [None] * len(needs), tbar
-        found = self.kernel.pull(pbar.sum(0), captured)
+        found = self.kernel.pull(pbar.sum(0), captured, kept.held["c"])
         return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar
 
     def tape(self, problem: Problem, kept: Run) -> Tape:
@@ -80,12 +81,17 @@ class Native:
 
     def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
         """Solve with sensitivities: by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
-        p, c = self.kernel.pack(params)
-        run = march(self.library, settings_of(problem), _flat(problem), p, c, self.kernel.seeds(params))
+        p, c = self._pack(params)
+        run = march(self.library, settings_of(problem), _flat(problem), p, c, self.kernel.seeds(params, c))
         outcome = _outcome(problem, run)
         outcome.statistics.backward_evaluations += outcome.statistics.evaluations
         by_all, width = run.held["sensitivity"], problem.layout.width
         return outcome, by_all[..., :width], by_all[..., width:]
+
+    def _pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Prepared parameters [P] and constants [C]."""
+        c = self.kernel.constants() if self.constants is None else self.constants
+        return self.kernel.prepare(self.kernel.flat(captured), c), c
 
 
 def _flat(problem: Problem) -> Tensor:
