@@ -9,20 +9,20 @@ import numpy as np
 
 from physid.ode.native.builder import Builder
 from physid.ode.native.ir import Ids
-from physid.ode.native.table import mask, real, rule
+from physid.ode.native.table import array, real, rule
 from physid.ode.native.trace import Unsupported
 
 # --- copies and literals
 
 
-@rule("clone", "_to_copy", "contiguous", "lift", "positive", "detach", "alias", "_unsafe_view", "view", "reshape")
+@rule("clone", "_to_copy", "lift")
 def _same(b: Builder, x: Ids, *args: Any, **options: Any) -> Ids:
     return x
 
 
 @rule("copy")
 def _copy(b: Builder, x: Ids, source: Any, *args: Any) -> Ids:
-    return np.broadcast_to(mask(b, source), x.shape)
+    return np.broadcast_to(array(b, source), x.shape)
 
 
 @rule("fill")
@@ -65,13 +65,13 @@ def _new_full(b: Builder, x: Ids, size: Sequence[int], value: float, **options: 
 
 @rule("cat")
 def _cat(b: Builder, parts: Sequence[Any], dim: int = 0) -> Ids:
-    arrays = [mask(b, part) for part in parts]
+    arrays = [array(b, part) for part in parts]
     return np.concatenate([a for a in arrays if a.size or a.ndim > 1], axis=dim)
 
 
 @rule("stack")
 def _stack(b: Builder, parts: Sequence[Any], dim: int = 0) -> Ids:
-    return np.stack([mask(b, part) for part in parts], axis=dim)
+    return np.stack([array(b, part) for part in parts], axis=dim)
 
 
 @rule("repeat")
@@ -150,7 +150,9 @@ def _along(index: Any, dim: int, ndim: int) -> tuple[Any, ...]:
 
 @rule("index_put", "_index_put_impl", "_unsafe_index_put")
 def _index_put(b: Builder, x: Ids, indices: Sequence[Any], values: Ids, accumulate: bool = False, *args: Any) -> Ids:
-    return _put(b, x, tuple(_index(index) for index in indices), values, accumulate)
+    if len(indices) == 1 and isinstance(indices[0], np.ndarray) and np.size(values) == 1 and not accumulate:
+        return b.map("select", indices[0], array(b, values).reshape(()), x)  # a mask that is computed
+    return _put(b, x, tuple(_index(index) for index in indices), array(b, values), accumulate)
 
 
 @rule("scatter")

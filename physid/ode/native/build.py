@@ -67,7 +67,9 @@ def load(source: str, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
     compiler = find_compiler()
     if compiler is None:
         named = os.environ.get("CC")
-        raise Unsupported(f"no C compiler ({f'CC={named}' if named else 'none of cc, gcc, clang'} is on the path)")
+        raise Unsupported(
+            f"no C compiler ({f'CC={named} is not' if named else 'none of cc, gcc, clang is'} on the path)"
+        )
     flags = [*FLAGS, *extra]
     made_by = version(compiler, Path(compiler).stat().st_mtime)
     parts = "\0".join([source, " ".join(flags), compiler, made_by, processor()])

@@ -120,7 +120,7 @@ class Kernel:
     def field(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor) -> Tensor:
         """f at states [.., N] and as many times: [.., N]."""
         k, work = torch.empty_like(y), self._work(0)
-        t, y = t.detach().reshape(-1).to(self.dtype), y.detach().contiguous()
+        t, y = t.detach().reshape(-1).to(self.dtype).contiguous(), y.detach().contiguous()
         self.library.physid_fields(t.numel(), *_pointers(t, y, p, c, k, work))
         return k.detach()
 
@@ -260,13 +260,18 @@ def _compiled(
 ) -> Kernel:
     y, t = problem.y0.detach()[: one.layout.width], problem.grid[0, :1].to(problem.layout.real)
     graph = _traced(one, t if problem.layout.batched else t[0], y, problem.captured, bake)
+    kernel = assemble(graph, around, runtime, flags)
+    verify(kernel, one, problem, *kernel.pack(problem.captured))
+    return kernel
+
+
+def assemble(graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = ()) -> Kernel:
+    """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
     unit = _unit(graph)
     library = build.load(unit.source + runtime, flags)
     _declare(library)
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
-    kernel = Kernel(library, unit, graph, places, y.dtype)
-    verify(kernel, one, problem, *kernel.pack(problem.captured))
-    return kernel
+    return Kernel(library, unit, graph, places, graph.dtype)
 
 
 def _traced(one: Field, t: Tensor, y: Tensor, captured: Sequence[Tensor], bake: bool) -> Graph:

@@ -7,7 +7,7 @@ from typing import Any
 
 from physid.ode.native.builder import Builder
 from physid.ode.native.ir import Ids
-from physid.ode.native.table import TABLE, Rule, mask, real, rule
+from physid.ode.native.table import TABLE, Rule, array, real, rule
 from physid.ode.native.trace import Unsupported
 
 
@@ -94,7 +94,7 @@ def _rsub(b: Builder, x: Any, y: Any, alpha: float = 1) -> Ids:
     return _sub(b, y, x, alpha)
 
 
-@rule("div", "true_divide")
+@rule("div")
 def divided(b: Builder, x: Any, y: Any, rounding_mode: str | None = None) -> Ids:
     """The quotient of two arrays, as a product with the reciprocal, which derivatives share."""
     quotient = b.map("mul", real(b, x), b.map("recip", real(b, y)))
@@ -105,11 +105,6 @@ def divided(b: Builder, x: Any, y: Any, rounding_mode: str | None = None) -> Ids
 def _remainder(b: Builder, x: Any, y: Any) -> Ids:
     x, y = real(b, x), real(b, y)
     return b.map("sub", x, b.map("mul", y, b.map("floor", b.map("mul", x, b.map("recip", y)))))
-
-
-@rule("square")
-def _square(b: Builder, x: Ids) -> Ids:
-    return b.map("mul", x, x)
 
 
 @rule("rsqrt")
@@ -240,9 +235,9 @@ def _clamp_max(b: Builder, x: Ids, high: Any) -> Ids:
 
 @rule("where")
 def _where(b: Builder, condition: Any, x: Any, y: Any) -> Ids:
-    return b.map("select", mask(b, condition), real(b, x), real(b, y))
+    return b.map("select", array(b, condition), real(b, x), real(b, y))
 
 
 @rule("masked_fill")
 def _masked_fill(b: Builder, x: Ids, mask: Any, value: Any) -> Ids:
-    return b.map("select", mask(b, mask), real(b, value), x)
+    return b.map("select", array(b, mask), real(b, value), x)

@@ -10,7 +10,6 @@ import numpy as np
 
 from physid.ode.native.builder import Builder
 from physid.ode.native.ir import Ids
-from physid.ode.native.pointwise import divided
 from physid.ode.native.table import TABLE, Rule, rule
 from physid.ode.native.trace import Unsupported
 
@@ -49,6 +48,11 @@ def _var(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bo
     count = math.prod(x.shape[axis] for axis in _axes(x, dim))
     off = b.map("sub", x, _mean(b, x, dim, True) if x.ndim else x)
     return b.map("mul", _sum(b, b.map("mul", off, off), dim, keepdim), 1.0 / (count - correction))
+
+
+@rule("std")
+def _std(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Ids:
+    return b.map("sqrt", _var(b, x, dim, correction, keepdim))
 
 
 def _folded(op: str) -> Rule:
@@ -111,30 +115,6 @@ def _vector_norm(b: Builder, x: Ids, ord: float = 2, dim: Any = None, keepdim: b
         largest: Ids = _folded("max")(b, b.map("abs", x), dim, keepdim)
         return largest
     return b.map("pow", _sum(b, b.map("pow", b.map("abs", x), float(ord)), dim, keepdim), 1.0 / ord)
-
-
-@rule("norm")
-def _norm(b: Builder, x: Ids, p: Any = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
-    return _vector_norm(b, x, 2 if p is None else p, dim, keepdim)
-
-
-@rule("_softmax")
-def _softmax(b: Builder, x: Ids, dim: int, half: bool = False) -> Ids:
-    top = b.map("still", _extreme("max")(b, x, [dim], True))
-    powers = b.map("exp", b.map("sub", x, top))
-    return divided(b, powers, _sum(b, powers, [dim], True))
-
-
-@rule("_log_softmax")
-def _log_softmax(b: Builder, x: Ids, dim: int, half: bool = False) -> Ids:
-    return b.map("sub", x, _logsumexp(b, x, [dim], True))
-
-
-@rule("logsumexp")
-def _logsumexp(b: Builder, x: Ids, dim: Sequence[int], keepdim: bool = False) -> Ids:
-    top = b.map("still", _extreme("max")(b, x, dim, True))
-    total = b.map("log", _sum(b, b.map("exp", b.map("sub", x, top)), dim, True))
-    return _dropped(b.map("add", total, top), dim, keepdim)
 
 
 # --- matrix products
@@ -213,3 +193,20 @@ def _batch_norm(b: Builder, x: Ids, weight: Any, bias: Any, mean: Any, var: Any,
     out = b.map("mul", b.map("sub", x, column(mean)), column(scale))
     out = out if weight is None else b.map("mul", out, column(weight))
     return out if bias is None else b.map("add", out, column(bias)), None, None
+
+
+@rule("native_group_norm")
+def _group_norm(
+    b: Builder, x: Ids, weight: Any, bias: Any, samples: int, channels: int, size: int, groups: int, eps: float
+) -> Any:
+    rows = x.reshape(samples * groups, -1)
+    flat, mean, scale = _layer_norm(b, rows, [rows.shape[1]], None, None, eps)
+    out, column = flat.reshape(x.shape), [1, channels] + [1] * (x.ndim - 2)
+    out = out if weight is None else b.map("mul", out, weight.reshape(column))
+    out = out if bias is None else b.map("add", out, bias.reshape(column))
+    return out, mean.reshape(samples, groups), scale.reshape(samples, groups)
+
+
+@rule("_cdist_forward", "_euclidean_dist")
+def _cdist(b: Builder, x: Ids, y: Ids, p: float = 2, mode: Any = None) -> Ids:
+    return _vector_norm(b, b.map("sub", x[..., :, None, :], y[..., None, :, :]), p, [-1])

@@ -32,10 +32,12 @@ def rule(*names: str) -> Callable[[Some], Some]:
 
 
 def real(b: Builder, value: Any) -> Any:
-    """A Python number as a literal, an array as it is."""
-    return b.literal(float(value)) if isinstance(value, int | float) else value
+    """Python numbers and tensors of known values as literals, an array as it is."""
+    if isinstance(value, int | float):
+        return b.literal(float(value))
+    return b.literals(value.values) if hasattr(value, "values") else value
 
 
-def mask(b: Builder, condition: Any) -> Ids:
-    """Numbers that are 0 or 1, or any others: ids as they are, known values as literals."""
-    return b.literals(condition.values) if hasattr(condition, "values") else np.asarray(condition)
+def array(b: Builder, value: Any) -> Ids:
+    """The same, as an array."""
+    return np.asarray(real(b, value), np.int64)

@@ -169,6 +169,8 @@ class Recording(TorchDispatchMode):
             if args[0].is_floating_point():
                 self._literal(args[0])
             return func(*args, **kwargs)
+        if torch.Tag.inplace_view in func.tags:  # squeeze_ and its like: the reference is read at the next use
+            return func(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         depends = any(self._depends(tensor) for tensor in tensors)
         if name in READS and depends:
