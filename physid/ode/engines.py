@@ -28,13 +28,13 @@ def check_engine(engine: str) -> None:
         raise unknown_name("engine", engine, ENGINES)
 
 
-def choose(problem: Problem, engine: str) -> Choice:
-    """The tier for a solve; InputError where engine 'native' cannot run it."""
+def choose(problem: Problem, engine: str, forward: bool = False) -> Choice:
+    """The tier for a solve (`forward`: with sensitivities); InputError where engine 'native' cannot run it."""
     if engine == "eager":
         return Choice(EAGER)
     from physid.ode.native.choose import native_tier
 
-    found = native_tier(problem)
+    found = native_tier(problem, forward)
     if not isinstance(found, str):
         return Choice(found)
     return _eager(found, engine)
@@ -52,7 +52,7 @@ def memory(engine: str, method: Gradient | None = None) -> Recall | None:
 def equip(method: Gradient, problem: Problem, engine: str) -> tuple[Gradient, Choice]:
     """The gradient method on the tier that is chosen for this solve."""
     if isinstance(method, ACA | Forward):
-        choice = choose(problem, engine)
+        choice = choose(problem, engine, isinstance(method, Forward) and wants_gradient(problem))
         return replace(method, tier=choice.tier), choice
     if engine != "eager" and wants_gradient(problem):
         return method, _eager(f"gradient '{method.name}' is not compiled", engine)

@@ -56,7 +56,7 @@ def sensitivities(
             "a tensor in params does not require gradients: call .requires_grad_() on it before f uses it."
         )
     problem = integrator.pose(f, y0.detach(), t, params, batched, memory(integrator.engine))
-    choice = choose(problem, integrator.engine)
+    choice = choose(problem, integrator.engine, forward=True)
     outcome, by_state, by_params = choice.tier.differentiate(problem, list(params))
     solution = conclude(problem, outcome.values, outcome, "forward", throw, choice.tier.name, choice.note)
     lead, n = (problem.grid.shape[0], *y0.shape), problem.layout.width

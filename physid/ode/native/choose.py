@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from physid.ode.native.kernel import Refusal, kernel_for
-from physid.ode.native.known import remember
+from physid.ode.native.known import refused, remember
 from physid.ode.native.runtime import MOST_STAGES, source
 from physid.ode.native.tier import Native, tier_of
 from physid.ode.problem import Problem
 
 
-def native_tier(problem: Problem) -> Native | str:
-    """The compiled tier of a problem, or in one line why there is none."""
-    cause = _beyond(problem)
-    if cause:
-        return cause
-    if isinstance(problem.recalled, Native):
-        return problem.recalled
-    kernel = kernel_for(problem, source())
-    if isinstance(kernel, Refusal):
-        return kernel.reason
-    tier = tier_of(kernel)
-    remember(problem, tier)
-    return tier
+def native_tier(problem: Problem, forward: bool = False) -> Native | str:
+    """The compiled tier of a problem, or in one line why there is none; `forward` when sensitivities are wanted."""
+    found = problem.recalled or _beyond(problem) or refused(problem)
+    if not isinstance(found, Native | str) or not found:
+        kernel = kernel_for(problem, source())
+        found = kernel.reason if isinstance(kernel, Refusal) else tier_of(kernel)
+        remember(problem, found)
+    if forward and isinstance(found, Native) and found.kernel.sampled:
+        return "sensitivities by parameters that differ between samples"
+    return found
 
 
 def _beyond(problem: Problem) -> str:

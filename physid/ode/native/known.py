@@ -33,7 +33,7 @@ def recall(problem: Problem) -> tuple[list[Tensor], Native] | None:
         return None
     key = _key(problem)
     known = _KNOWN.get(key)
-    if known is None:
+    if known is None or isinstance(known.tier, str):
         return None
     found = known.bind(problem.f)
     if found is None or not _agrees(problem, found[0]):
@@ -42,8 +42,16 @@ def recall(problem: Problem) -> tuple[list[Tensor], Native] | None:
     return found
 
 
-def remember(problem: Problem, tier: Native) -> None:
-    """Keep the tier of a problem whose f has been traced and compared."""
+def refused(problem: Problem) -> str:
+    """Why f has not become C before, if it is still the same f; empty otherwise."""
+    known = _KNOWN.get(_key(problem))
+    if known is None or not isinstance(known.tier, str) or known.tensors(problem.f) is None:
+        return ""
+    return known.tier
+
+
+def remember(problem: Problem, tier: Native | str) -> None:
+    """Keep the tier of a problem whose f has been traced and compared, or why there is none."""
     known = Known.of(problem, tier)
     if known is None:
         return
@@ -68,7 +76,7 @@ def _key(problem: Problem) -> Any:
 
 def _kind(layout: Layout) -> Any:
     shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
-    return layout.is_tuple, layout.batched, layout.dtype, layout.device.type, shapes
+    return layout.is_tuple, layout.batched, layout.lanes, layout.dtype, layout.device.type, shapes
 
 
 def _agrees(problem: Problem, captured: list[Tensor]) -> bool:
@@ -107,10 +115,10 @@ class Known:
     around: Surroundings
     spots: tuple[Spot, ...]
     captured: tuple[int, ...]
-    tier: Native
+    tier: Native | str
 
     @staticmethod
-    def of(problem: Problem, tier: Native) -> Known | None:
+    def of(problem: Problem, tier: Native | str) -> Known | None:
         """None when a tensor that f depends on is kept where it cannot be found again."""
         f, around = problem.f, Surroundings(problem.f)
         cells = tuple(cell.cell_contents for cell in getattr(f, "__closure__", None) or ())
@@ -121,7 +129,8 @@ class Known:
         for i, (name, place) in enumerate(around.tensors.items()):
             found[name] = i
             spots.append(Spot(place, _tensor_kind(place.value), index.get(name, -1)))
-        constants = [x if isinstance(x, Tensor) else x.value for x in tier.kernel.places]
+        places = () if isinstance(tier, str) else tier.kernel.places
+        constants = [x if isinstance(x, Tensor) else x.value for x in places]
         if any(id(tensor) not in found for tensor in (*problem.captured, *constants)):
             return None
         captured = tuple(found[id(tensor)] for tensor in problem.captured)
@@ -129,15 +138,8 @@ class Known:
 
     def bind(self, f: Any) -> tuple[list[Tensor], Native] | None:
         """The tensors that f depends on and the tier with its constants; None when f is another one."""
-        if f is self.f or isinstance(f, types.MethodType):
-            now = [spot.of(spot.place.now()) for spot in self.spots]
-        else:
-            cells = self._twin(f)
-            if cells is None:
-                return None
-            now = [spot.of(spot.place.now() if spot.cell < 0 else cells[spot.cell]) for spot in self.spots]
-        tensors = list(self._all(now))
-        if len(tensors) != len(now) or self.around.change() is not None:
+        tensors = self.tensors(f)
+        if tensors is None or isinstance(self.tier, str):
             return None
         pairs = zip(self.spots, tensors, strict=True)
         swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
@@ -146,6 +148,18 @@ class Known:
         except Unsupported:
             return None
         return [tensors[i] for i in self.captured], replace(self.tier, constants=constants)
+
+    def tensors(self, f: Any) -> list[Tensor] | None:
+        """The tensors at all spots as f sees them; None when f is another function or sees other things."""
+        if f is self.f or isinstance(f, types.MethodType):
+            now = [spot.of(spot.place.now()) for spot in self.spots]
+        else:
+            cells = self._twin(f)
+            if cells is None:
+                return None
+            now = [spot.of(spot.place.now() if spot.cell < 0 else cells[spot.cell]) for spot in self.spots]
+        tensors = list(self._all(now))
+        return tensors if len(tensors) == len(now) and self.around.change() is None else None
 
     @staticmethod
     def _all(now: list[Tensor | None]) -> Iterator[Tensor]:

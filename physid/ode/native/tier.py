@@ -72,7 +72,7 @@ class Native:
         stats.backward_vjps += kept.task.vjps
         if not any(needs):
             return ybar, [None] * len(needs), tbar
-        found = self.kernel.pull(pbar.sum(0), captured, kept.held["c"])
+        found = self.kernel.pull(pbar if self.kernel.sampled else pbar.sum(0), captured, kept.held["c"])
         return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar
 
     def tape(self, problem: Problem, kept: Run) -> Tape:
