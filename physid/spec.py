@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError, unknown_name
-from physid.unknown import Unknown
+from physid.expression import Expression
+from physid.unknown import Tie, Unknown
 
 # The layout of what `state_dict` writes; a reader refuses a newer one.
 STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Tied:
+    """The value of a tied unknown, computed from the others: by an expression, or by a function of the model."""
+
+    name: str
+    how: Expression | Callable[[Any], Any]
+
+    def __call__(self, model: Model) -> Tensor:
+        """The natural value in `model`, differentiable."""
+        if isinstance(self.how, Expression):
+            return self.how({name: getattr(model, name) for name in self.how.names})
+        return torch.as_tensor(self.how(model), dtype=torch.float64)
+
+    @property
+    def text(self) -> str | None:
+        """The expression; None for a function."""
+        return self.how.text if isinstance(self.how, Expression) else None
 
 
 class RawParameters(nn.Module):
@@ -24,6 +45,7 @@ class Model(nn.Module):
     """A differential equation dy/dt = field(t, y) with unknowns: `Pendulum(length=0.7)`.
 
     The keywords are initial values by the unknowns' names; what is not given starts from its guess.
+    `noise` is that of the measurements, which a fit may be told otherwise (see `physid.fitting.noise`).
     The state y is [..., *state_shape], observations are observe(y) [..., *observation]; all in natural units, float64.
 
     Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
@@ -31,7 +53,9 @@ class Model(nn.Module):
 
     unknowns: ClassVar[Mapping[str, Unknown]] = {}
     state_names: ClassVar[tuple[str, ...]] = ()
+    noise: ClassVar[str] = "equal"
     raw: RawParameters
+    ties: dict[str, Tied]
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Collect the unknowns of the class and its bases; a plain attribute of the same name removes one."""
@@ -50,6 +74,7 @@ class Model(nn.Module):
         for name in values:
             if name not in self.unknowns:
                 raise unknown_name(f"keyword of {type(self).__name__}", name, keyword_names(type(self)))
+        self.ties = {}
         self.raw = RawParameters()
         for name, unknown in self.unknowns.items():
             value = unknown.check(values.get(name, unknown.guess))
@@ -57,6 +82,9 @@ class Model(nn.Module):
                 value = unknown.fit_shape(value, unknown.guess.shape)
             parameter = nn.Parameter(unknown.domain.to_raw(value), requires_grad=not unknown.fixed)
             self.raw.register_parameter(name, parameter)
+        for name, unknown in self.unknowns.items():
+            if unknown.tie is not None and name not in values:
+                self.tie(name, unknown.tie)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; an unknown is set through its descriptor, also from an nn.Parameter."""
@@ -100,7 +128,29 @@ class Model(nn.Module):
 
     def release(self, name: str) -> None:
         """Let the unknown `name` be identified."""
+        self.untie(name)
         self._unknown(name).raw_of(self).requires_grad_(True)
+
+    def tie(self, name: str, how: Tie) -> None:
+        """Make the unknown `name` a function of the others: an expression, as in "2 * length", or a function of self.
+
+        Errors: InputError for what is no expression of the other unknowns, or goes round in a circle.
+        """
+        raw = self._unknown(name).raw_of(self)
+        others = [other for other in self.unknowns if other != name]
+        self.ties[name] = Tied(name, Expression(how, others) if isinstance(how, str) else how)
+        raw.requires_grad_(False)
+        try:
+            with torch.no_grad():
+                getattr(self, name)
+        except (RecursionError, AttributeError, TypeError) as error:
+            self.untie(name)
+            why = "goes round in a circle" if isinstance(error, RecursionError) else f"fails: {error}"
+            raise InputError(f"the tie of '{name}' {why}. Tie it to unknowns that are not tied to it.") from None
+
+    def untie(self, name: str) -> None:
+        """Make the unknown `name` one of its own again, held where it is; nothing where it is not tied."""
+        self.ties.pop(self._unknown(name).name, None)
 
     def _unknown(self, name: str) -> Unknown:
         if name not in self.unknowns:
@@ -126,7 +176,9 @@ class Model(nn.Module):
             )
         for name, unknown in self.unknowns.items():
             value = state_dict.pop(f"{prefix}natural.{name}", None)
-            if value is not None:  # the natural value is what was meant, should the domain have changed since
+            if (
+                value is not None and name not in self.ties
+            ):  # the natural value is what was meant, should the domain have changed since
                 state_dict[f"{prefix}raw.{name}"] = unknown.domain.to_raw(unknown.check(value))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError
+from physid.prior import LogNormal as LogNormal
+from physid.prior import Normal as Normal
+from physid.prior import Prior, Uniform
 
 if TYPE_CHECKING:
     from physid.spec import Model
+
+Tie = str | Callable[[Any], Any]
+MISSING: Any = object()  # a guess that was not given
 
 
 @dataclass(frozen=True)
@@ -74,48 +81,45 @@ def between(low: float, high: float) -> Domain:
     return Domain("between", low, high)
 
 
-@dataclass(frozen=True)
-class Normal:
-    """A normal prior on the natural value of an unknown: what is believed of it before the data are seen."""
-
-    mean: float
-    sd: float
-
-    def __post_init__(self) -> None:
-        """Refuse a width that is not positive and finite."""
-        if not (math.isfinite(self.mean) and math.isfinite(self.sd) and self.sd > 0):
-            raise InputError(f"Normal({self.mean}, {self.sd}) is no prior: give a finite mean and a positive sd.")
-
-    def residual(self, value: Tensor) -> Tensor:
-        """(value - mean) / sd, of the shape of `value`: half its square is the prior's part of the objective."""
-        return (value - self.mean) / self.sd
-
-
 class Unknown:
     """An unknown of a model, as a descriptor: `mass = Unknown([1, 1, 1], positive, unit="Msun")`.
 
     On an instance, `model.mass` is the natural value [*shape], differentiable in the raw parameter `raw.mass`, and
-    `model.mass = [...]` sets it. With `resizable` a model may be made with any number of elements.
+    `model.mass = [...]` sets it. With `resizable` a model may be made with any number of elements. In a fit of several
+    experiments it is the same in all of them, unless `per_experiment` gives each its own.
+    `tie` makes it a function of the others, `Unknown(tie=lambda model: 2 * model.length)` or the text "2 * length" (see
+    `physid.expression`): it is then no longer identified, and its `guess` not needed.
 
     Errors: InputError for a guess that is no number or outside the domain.
     """
 
     def __init__(
         self,
-        guess: object,
+        guess: object = MISSING,
         domain: Domain = real,
         unit: str = "",
-        prior: Normal | None = None,
+        prior: Prior | None = None,
         fixed: bool = False,
         resizable: bool = False,
+        per_experiment: bool = False,
+        tie: Tie | None = None,
     ) -> None:
+        if isinstance(prior, Uniform):
+            domain = between(max(domain.low, prior.low), min(domain.high, prior.high))
         self.domain, self.unit, self.prior, self.fixed, self.resizable = domain, unit, prior, fixed, resizable
-        self.name = ""
-        self.guess = self.check(guess)
+        self.per_experiment, self.tie, self.name = per_experiment, tie, ""
+        if guess is MISSING and tie is None:
+            raise InputError("an unknown needs a guess, as in Unknown(1.0), unless it is tied to others.")
+        self.guess = self.check(self.middle if guess is MISSING else guess)
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Remember the name under which the model declares the unknown."""
         self.name = name
+
+    @property
+    def middle(self) -> float:
+        """A value inside the domain: what a tied unknown holds while its tie is not used."""
+        return float(self.domain.to_value(torch.zeros((), dtype=torch.float64)))
 
     def check(self, value: object) -> Tensor:
         """`value` as a float64 tensor inside the domain; InputError otherwise."""
@@ -152,10 +156,16 @@ class Unknown:
         """The unknown itself on the class; its natural value on an instance."""
         if model is None:
             return self
+        ties = model.__dict__.get("ties")
+        if ties and self.name in ties:
+            found: Tensor = ties[self.name](model)
+            return found
         return self.domain.to_value(self.raw_of(model))
 
     def __set__(self, model: Model, value: object) -> None:
-        """Set the natural value; InputError outside the domain or of another shape."""
+        """Set the natural value; InputError outside the domain, of another shape, or where it is tied to others."""
+        if self.name in model.__dict__.get("ties", ()):
+            raise InputError(f"unknown '{self.name}' is tied to others: untie it first, model.untie('{self.name}').")
         raw = self.raw_of(model)
         with torch.no_grad():
             raw.copy_(self.domain.to_raw(self.fit_shape(self.check(value), raw.shape)))

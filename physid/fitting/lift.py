@@ -21,8 +21,10 @@ SMALLEST = (
 )
 
 
-def smooth(trajectory: Trajectory, times: Array) -> tuple[Array, Array]:
+def smooth(trajectory: Trajectory, times: Array, logarithms: bool = False) -> tuple[Array, Array]:
     """Values and slopes [S, M] at `times` of smoothing splines through the channels; not-a-number with too few points.
+
+    With `logarithms` the splines go through these, so that their values are positive.
 
     Source: Dierckx (1993), as in scipy.interpolate.
     """
@@ -34,9 +36,10 @@ def smooth(trajectory: Trajectory, times: Array) -> tuple[Array, Array]:
         if rows.sum() < FEWEST:
             continue
         t, y = trajectory.times.numpy()[rows], values[rows, channel]
-        curve = _curve(t, y)
-        found[0, :, channel] = curve(times)
-        found[1, :, channel] = curve(times, 1)
+        curve = _curve(t, np.log(y) if logarithms else y)
+        value, slope = curve(times), curve(times, 1)
+        found[0, :, channel] = np.exp(value) if logarithms else value
+        found[1, :, channel] = slope * found[0, :, channel] if logarithms else slope
     return found[0], found[1]
 
 
@@ -81,6 +84,10 @@ def lift(model: Model, times: Array, seen: Array, rate: Array, guess: Tensor, sc
         gap, slope = (want - value) / unit, slope / unit[:, None] * scale.reshape(-1).to(guess)
         measured = torch.isfinite(gap) & torch.isfinite(slope).all(-1)  # and f is finite there
         gap, slope = torch.where(measured, gap, 0.0), torch.where(measured[..., None], slope, 0.0)
+        half = slope.shape[1] // 2
+        whole = torch.linalg.matrix_rank(slope[:, :half], rtol=SMALLEST) == n  # then rates of a poor guess only mislead
+        slope[:, half:] = torch.where(whole[:, None, None], 0.0, slope[:, half:])
+        gap[:, half:] = torch.where(whole[:, None], 0.0, gap[:, half:])
         step = (torch.linalg.pinv(slope, rtol=SMALLEST) @ gap[..., None])[..., 0] * scale.reshape(-1).to(guess)
         if not bool(torch.isfinite(step).all()):
             break

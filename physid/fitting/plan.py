@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from physid.errors import InputError, unknown_name
+from physid.fitting import holdout as held
+from physid.fitting import noise as noise_models
 from physid.ode import GRADIENTS, Integrator
 
 OPTIMIZERS = ("lm", "adam", "lbfgs")
-STRATEGIES = ("auto", "full", "segments")
+STRATEGIES = ("auto", "full", "segments", "grow")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class Plan:
     schedule: Schedule
     seed: int
     time_limit: float | None
+    noise: str | None = None
+    loss: str = "linear"
+    loss_scale: float | None = None
+    starts: int = 1
+    workers: int | None = None
+    holdout: str | float | None = None
 
     @property
     def gradient(self) -> str:
@@ -75,6 +83,12 @@ class Plan:
             "max_steps": integrator.max_steps,
             "seed": self.seed,
             "time_limit": self.time_limit,
+            "noise_model": self.noise,
+            "loss": self.loss,
+            "loss_scale": self.loss_scale,
+            "starts": self.starts,
+            "workers": self.workers,
+            "holdout": self.holdout,
         }
         if self.optimizer == "adam":
             names = ("epochs", "lr", "decay", "betas", "discount", "natural")
@@ -94,6 +108,13 @@ def resolve(
     lr: float | None,
     seed: int,
     time_limit: float | None,
+    *,
+    noise: str | None = None,
+    loss: str | None = None,
+    loss_scale: float | None = None,
+    starts: int | None = None,
+    workers: int | None = None,
+    holdout: str | float | None = None,
 ) -> Plan:
     """The plan for the arguments of `fit`; InputError for unknown names and for options that contradict each other."""
     protocol = protocol or "default"
@@ -116,7 +137,10 @@ def resolve(
         chosen = replace(chosen, gradient="forward")
     elif gradient is not None:
         chosen = replace(chosen, gradient=gradient)
-    return Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
+    loss, starts, holdout = loss or "linear", 1 if starts is None else starts, held.read(holdout)
+    _check_more(optimizer, noise, loss, loss_scale, starts, workers)
+    plan = Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
+    return replace(plan, noise=noise, loss=loss, loss_scale=loss_scale, starts=starts, workers=workers, holdout=holdout)
 
 
 def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:
@@ -158,6 +182,29 @@ def _check(
     for name, number in (("epochs", epochs), ("lr", lr), ("time_limit", time_limit)):
         if number is not None and not (0 < number < float("inf")):
             raise InputError(f"{name}={number}: a positive number is allowed.")
+
+
+def _check_more(
+    optimizer: str,
+    noise: str | None,
+    loss: str,
+    loss_scale: float | None,
+    starts: int,
+    workers: int | None,
+) -> None:
+    """Refuse what only least squares can do elsewhere, and numbers that cannot be."""
+    noise_models.read(noise or "equal", loss)
+    if loss_scale is not None and (loss == "linear" or not 0 < loss_scale < float("inf")):
+        raise InputError(
+            f"loss_scale={loss_scale} with loss {loss}: a positive number is allowed, and only with a loss."
+        )
+    if optimizer != "lm" and (noise not in (None, "equal") or loss != "linear" or starts > 1):
+        what = f"loss {loss}" if loss != "linear" else f"noise model {noise}" if starts == 1 else f"{starts} starts"
+        raise InputError(f"{what} was given with optimizer {optimizer}: it belongs to lm. Leave one of them out.")
+    if starts < 1 or (workers is not None and workers < 1):
+        raise InputError(f"starts={starts}, workers={workers}: whole numbers from 1 up are allowed.")
+    if workers is not None and starts == 1:
+        raise InputError(f"workers={workers} was given with one start: workers share many starts. Leave it out.")
 
 
 def _plain(tolerance: Any) -> Any:

@@ -1,29 +1,41 @@
-"""Residuals of a model on an experiment over its full horizon, with their exact derivative."""
+"""Residuals of a model on one experiment or several over their full horizons, with their exact derivative."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
+from physid.experiment import Experiment
+from physid.fitting.lanes import solve_lanes
+from physid.fitting.noise import Noise
 from physid.fitting.observation import linearise
 from physid.fitting.vector import Array, Vector
-from physid.ode import Integrator, Solution, sensitivities
+from physid.fitting.weights import Weights
+from physid.ode import Integrator, Solution
 
 PATIENCE = 50  # times the steps of the last point: where a solve needs more, the optimiser should not go
 
 
 @dataclass(frozen=True)
 class Point:
-    """The least-squares problem at x [Q]: residuals [N] (predicted - measured, scaled), their derivative [N, Q]."""
+    """The least-squares problem at x [Q]: residuals [N] (predicted - measured, scaled), their derivative [N, Q].
+
+    `seen` [R, M] are the predictions that they come from and `slope` [R, M, Q] their derivatives, where these are kept.
+    """
 
     x: Array
     residual: Array
     jacobian: Array
+    seen: Array | None = None
+    slope: Array | None = None
 
     @property
     def cost(self) -> float:
@@ -32,66 +44,166 @@ class Point:
 
 
 class Problem:
-    """r(x) = (predicted - measured) / (scale sqrt(N)) where measured, then the priors' rows.
+    """r(x) = g((predicted - measured) / scale) / sqrt(N) where measured, then the priors' rows.
 
-    `scale` is the known noise or, without one, the spread of the observations, so that the cost is half a relative
-    mean square: it does not move the optimum. Errors: InputError when model and observations differ in shape, or for a
-    prior without known noise.
+    The rows of several experiments follow one another, `parts` says where: mask and measured are [R, M]. The noise says
+    what g and the scale are (see `physid.fitting.noise`). By default g is the identity, and the scale is the known
+    noise or, without one, the spread of the observations, so that the cost is half a relative mean square: it does not
+    move the optimum. Errors: InputError when model and observations differ in shape, for a prior without known or
+    estimated noise, and for logarithms of what is not positive.
     """
 
-    def __init__(self, vector: Vector, integrator: Integrator) -> None:
+    def __init__(
+        self, vector: Vector, integrator: Integrator, noise: Noise | None = None, loss_scale: float | None = None
+    ) -> None:
         self.vector, self.integrator = vector, integrator
-        self.experiment: Experiment = vector.experiment
+        self.experiments = [one.experiment for one in vector.vectors]
+        self.experiment: Experiment = self.experiments[0]
         self.train = self.experiment.train
-        self.mask = self.train.mask.reshape(len(self.train), -1).numpy()
-        self.measured = np.nan_to_num(self.train.observations.reshape(len(self.train), -1).numpy())
+        self._check_shapes()
+        flat = [(len(one.train), one.train) for one in self.experiments]
+        ends = np.cumsum([0, *(count for count, _ in flat)])
+        self.parts = [slice(int(a), int(b)) for a, b in pairwise(ends)]
+        self.mask = np.concatenate([part.mask.reshape(count, -1).numpy() for count, part in flat])
+        self.measured = np.concatenate([np.nan_to_num(part.observations.reshape(n, -1).numpy()) for n, part in flat])
+        self.times = np.concatenate([part.times.numpy() for _, part in flat])
         self.count = int(self.mask.sum())
-        self.spread = spread(self.train)
-        self.scale = self.experiment.sigma or self.spread
-        self.weight = 1.0 / (self.scale * np.sqrt(self.count))
+        self.spread = spread(self.measured, self.mask)
+        known = [one.sigma for one in self.experiments]
+        self.noise = noise or Noise()
+        self.weights = Weights(self.noise, self.measured, self.mask, self.parts, known, self.spread, loss_scale)
         self.evaluations = 0
         self.message = ""
-        self.engine, self.engine_note = "eager", ""
+        self.engine = "eager"
         self.patience = integrator.max_steps
-        self._check()
+        self._check_priors()
 
-    def _check(self) -> None:
-        model, experiment = self.vector.model, self.experiment
-        if tuple(model.state_shape) != tuple(experiment.initial.shape):
-            raise InputError(
-                f"{type(model).__name__} has states of shape {list(model.state_shape)}, but experiment "
-                f"{experiment.name} starts from shape {list(experiment.initial.shape)}. Give states of one shape."
-            )
-        with torch.no_grad():
-            seen = model.observe(experiment.initial.to(self.vector.like)[None])
-        if seen[0].numel() != self.mask.shape[1]:
-            raise InputError(
-                f"{type(model).__name__}.observe gives {list(seen.shape[1:])} of a state, but experiment "
-                f"{experiment.name} measured {list(self.train.observations.shape[1:])}. Give observe that shape."
-            )
+    @property
+    def sigma(self) -> float | None:
+        """The noise of normal errors where it is known for every measurement and the same, None elsewhere."""
+        if self.noise.kind not in ("equal", "normal") or self.noise.loss != "linear":
+            return None
+        known = {one.sigma for one in self.experiments}
+        return known.pop() if len(known) == 1 else None
+
+    @property
+    def scale(self) -> float:
+        """The size of the noise, or what takes its place."""
+        return self.weights.size
+
+    @property
+    def weight(self) -> float:
+        """What an error is multiplied with, where the scale is one for all."""
+        return 1.0 / (self.scale * float(np.sqrt(self.count)))
+
+    def _check_shapes(self) -> None:
+        model = self.vector.model
+        for vector in self.vector.vectors:
+            experiment = vector.experiment
+            if tuple(model.state_shape) != tuple(experiment.initial.shape):
+                raise InputError(
+                    f"{type(model).__name__} has states of shape {list(model.state_shape)}, but experiment "
+                    f"{experiment.name} starts from shape {list(experiment.initial.shape)}. Give states of one shape."
+                )
+            with torch.no_grad():
+                seen = model.observe(experiment.initial.to(vector.like)[None])
+            if seen[0].numel() != experiment.train.observations[0].numel():
+                raise InputError(
+                    f"{type(model).__name__}.observe gives {list(seen.shape[1:])} of a state, but experiment "
+                    f"{experiment.name} measured {list(experiment.train.observations.shape[1:])}. Give observe that "
+                    "shape."
+                )
+
+    def _check_priors(self) -> None:
+        model = self.vector.model
         priors = [name for name in self.vector.names if model.unknowns[name].prior is not None]
-        if priors and not experiment.sigma:
+        unknown = [one.name for one in self.experiments if not one.sigma]
+        if priors and unknown and not self.noise.estimated:
             raise InputError(
-                f"{', '.join(priors)} has a prior, but the noise of {experiment.name} is not known: set its sigma, "
-                "or leave the prior out."
+                f"{', '.join(priors)} has a prior, but the noise of {unknown[0]} is not known: set its sigma, have it "
+                "estimated (noise model normal), or leave the prior out."
             )
 
     def at(self, x: Array) -> Point | None:
         """The problem at `x`; None when the solve fails there, with the reason in `message`."""
-        patience = min(self.integrator.max_steps, self.patience)
-        found = predict(self.vector, x, self.train.times, replace(self.integrator, max_steps=patience))
-        self.account(found.solution)
-        if not found.solution.ok:
-            return None
-        self.patience = PATIENCE * (100 + found.solution.statistics.accepted)
-        residual = ((found.mean - self.measured)[self.mask]) * self.weight
-        jacobian = found.slope[self.mask] * self.weight
-        extra, slope = prior_rows(self.vector, x, self.count)
-        point = Point(x.copy(), np.concatenate([residual, extra]), np.concatenate([jacobian, slope]))
+        return self.many([x])[0]
+
+    def many(self, xs: Sequence[Array], weights: Sequence[Weights] | None = None) -> list[Point | None]:
+        """The problem at several x, solved as one batch; None where a solve fails. `weights`: those of each, if own."""
+        found, own = self.predictions(xs), weights or [self.weights] * len(xs)
+        return [None if one is None else self.point(x, *one, w) for x, one, w in zip(xs, found, own, strict=True)]
+
+    def point(self, x: Array, seen: Array, slope: Array, weights: Weights | None = None) -> Point | None:
+        """The point of predictions [R, M] and their derivatives [R, M, Q]; None where they are not finite."""
+        residual, jacobian = (weights or self.weights).rows(seen, slope)
+        extra, more = prior_rows(self.vector, x, self.count)
+        point = Point(x.copy(), np.concatenate([residual, extra]), np.concatenate([jacobian, more]), seen, slope)
         if not (np.isfinite(point.residual).all() and np.isfinite(point.jacobian).all()):
             self.message = "the prediction is not finite"
             return None
         return point
+
+    def renewed(self, point: Point, weights: Weights | None = None) -> Point:
+        """The point with every sigma estimated there, without a solve."""
+        weights = weights or self.weights
+        if point.seen is None or point.slope is None or not weights.unknown.any():
+            return point
+        weights.update(point.seen)
+        return self.point(point.x, point.seen, point.slope, weights) or point
+
+    def objective(self, point: Point) -> float:
+        """What a fit makes small: half the sum of squares or, with estimated noise, -log of likelihood and priors."""
+        if point.seen is None or not self.weights.unknown.any():
+            return point.cost
+        weights = self.weights.copy()
+        weights.update(point.seen)
+        priors = point.residual[self.count :]
+        return 0.5 * self.count * float(priors @ priors) - weights.log_likelihood(point.seen)
+
+    def predictions(self, xs: Sequence[Array]) -> list[tuple[Array, Array] | None]:
+        """Predictions [R, M] with derivatives [R, M, Q] at every x; None where a solve fails."""
+        vector, width = self.vector, self.mask.shape[1]
+        lanes = [(s, e) for s in range(len(xs)) for e in range(len(self.experiments))]
+        out: list[tuple[Array, Array] | None] = [
+            (np.empty(self.mask.shape), np.zeros((len(self.mask), width, len(vector)))) for _ in xs
+        ]
+        integrator = replace(self.integrator, max_steps=min(self.patience, self.integrator.max_steps))
+        for group in together(lanes, self.experiments):
+            for (s, e), one in zip(group, self._solved(group, xs, integrator), strict=True):
+                table = out[s]
+                if one is None or table is None:
+                    out[s] = None
+                    continue
+                table[0][self.parts[e]] = one[0]
+                table[1][self.parts[e]][..., vector.columns[e]] = one[1]
+        return out
+
+    def _solved(
+        self, group: list[tuple[int, int]], xs: Sequence[Array], integrator: Integrator
+    ) -> list[tuple[Array, Array] | None]:
+        """Observations [T, M] and derivatives [T, M, q] of lanes (x, experiment) that can be solved together."""
+        vectors, columns = self.vector.vectors, self.vector.columns
+        times = [one.experiment.train.times for one in (vectors[e] for _, e in group)]
+        grid = torch.stack(
+            [grid_of(vectors[e].experiment, t, max(map(len, times))) for (_, e), t in zip(group, times, strict=True)], 1
+        )
+        y0 = torch.stack([vectors[e].put(xs[s][columns[e]]) for s, e in group])
+        thetas = torch.stack([vectors[e].theta(xs[s][columns[e]]) for s, e in group])
+        found = solve_lanes(self.vector.model, self.vector.raws, thetas, y0, grid, integrator)
+        self.account(found.solution)
+        if any(found.ok):
+            self.patience = PATIENCE * (100 + found.solution.statistics.accepted // len(group))
+        out: list[tuple[Array, Array] | None] = []
+        for lane, (s, e) in enumerate(group):
+            if not found.ok[lane]:
+                out.append(None)
+                continue
+            inside = slice(1, len(times[lane]) + 1)
+            vectors[e].put(xs[s][columns[e]])
+            by = chained(vectors[e], found.slopes[inside, lane])
+            mean, slope = linearise(self.vector.model, found.states[inside, lane], by, self.vector.raws)
+            out.append((mean.double().cpu().numpy(), slope.double().cpu().numpy()))
+        return out
 
     @property
     def floor(self) -> float:
@@ -101,13 +213,28 @@ class Problem:
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""
         self.evaluations += solution.statistics.evaluations + solution.statistics.backward_evaluations
-        self.engine, self.engine_note = solution.engine, solution.engine_note
+        self.engine = solution.engine
         if not solution.ok:
             self.message = solution.message
 
     def limited(self, seconds: float | None) -> None:
         """Let no solve take longer than `seconds` of wall clock."""
         self.integrator = replace(self.integrator, time_limit=seconds)
+
+
+def together(lanes: list[tuple[int, int]], experiments: Sequence[Experiment]) -> list[list[tuple[int, int]]]:
+    """The lanes (x, experiment) in groups that can be one batch: those that are driven by the same inputs."""
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for lane in lanes:
+        driver: Any = getattr(experiments[lane[1]], "inputs", None)
+        groups.setdefault(id(driver), []).append(lane)
+    return list(groups.values())
+
+
+def grid_of(experiment: Experiment, times: Tensor, count: int) -> Tensor:
+    """The times of a solve [count + 1]: the initial one, then `times`, the last of them repeated."""
+    start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
+    return torch.cat([start, times, times[-1:].expand(count - len(times))])
 
 
 @dataclass(frozen=True)
@@ -119,27 +246,24 @@ class Prediction:
     solution: Solution
 
 
-def predict(vector: Vector, x: Array, times: Tensor, integrator: Integrator) -> Prediction:
-    """Solve from the initial time to `times` [T] and differentiate by x; not-a-number where a solve did not reach."""
-    y0 = vector.put(x)
-    start = torch.tensor([float(vector.experiment.initial_time or 0.0)], dtype=torch.float64)
-    found = sensitivities(
-        vector.model, y0, torch.cat([start, times]), params=vector.raws, integrator=integrator, throw=False
-    )
-    states = found.solution.y
-    if not isinstance(states, Tensor):
-        raise InputError("the state is a tuple of tensors: fits take one tensor.")
-    by_x = chain(vector, found.y0[1:], [part[1:] for part in found.params])
-    mean, slope = linearise(vector.model, states[1:], by_x, vector.raws)
-    return Prediction(mean.double().cpu().numpy(), slope.double().cpu().numpy(), found.solution)
+def predict(vector: Vector, x: Array, times: Tensor, integrator: Integrator, experiment: int = 0) -> Prediction:
+    """Solve an experiment from its initial time to `times` [T] and differentiate by x; not-a-number where unreached."""
+    local, columns = vector.vectors[experiment], vector.columns[experiment]
+    own = x[columns]
+    y0 = local.put(own)
+    grid = grid_of(local.experiment, times, len(times))[:, None]
+    found = solve_lanes(vector.model, local.raws, local.theta(own)[None], y0[None], grid, integrator)
+    by_x = chained(local, found.slopes[1:, 0])
+    mean, slope = linearise(vector.model, found.states[1:, 0], by_x, local.raws)
+    full = np.zeros((*mean.shape, len(x)))
+    full[..., columns] = slope.double().cpu().numpy()
+    return Prediction(mean.double().cpu().numpy(), full, found.solution)
 
 
-def chain(vector: Vector, by_start: Tensor, by_params: list[Tensor]) -> Tensor:
-    """d state / d x [T, N, Q] from the derivatives by the initial state [T, *state, N] and the parameters."""
-    count, n = by_start.shape[0], by_start.shape[-1]
-    starts = by_start.reshape(count, n, n)[:, :, vector.places.to(by_start.device)]
-    columns = [part.reshape(count, n, -1) for part in by_params]
-    return torch.cat([*columns, starts * torch.as_tensor(vector.scale).to(starts)], -1)
+def chained(vector: Vector, by: Tensor) -> Tensor:
+    """d state / d x [T, N, Q] from the derivatives by raw parameters and initial state [T, N, P + N]."""
+    starts = by[..., vector.parameters :][..., vector.places.to(by.device)]
+    return torch.cat([by[..., : vector.parameters], starts * torch.as_tensor(vector.scale).to(starts)], -1)
 
 
 def prior_rows(vector: Vector, x: Array, count: int) -> tuple[Array, Array]:
@@ -149,8 +273,11 @@ def prior_rows(vector: Vector, x: Array, count: int) -> tuple[Array, Array]:
     for i, entry in enumerate(vector.entries):
         prior = vector.model.unknowns[entry.owner].prior if entry.owner in vector.model.unknowns else None
         if prior is not None:
-            rows.append((natural[i] - prior.mean) / prior.sd / np.sqrt(count))
-            slopes.append(np.eye(len(x))[i] * slope[i] / prior.sd / np.sqrt(count))
+            value = torch.tensor(natural[i], dtype=torch.float64, requires_grad=True)
+            residual = prior.residual(value)
+            (by,) = torch.autograd.grad(residual, value)
+            rows.append(float(residual.detach()) / np.sqrt(count))
+            slopes.append(np.eye(len(x))[i] * slope[i] * float(by) / np.sqrt(count))
     return np.array(rows), np.array(slopes).reshape(-1, len(x))
 
 
@@ -160,9 +287,8 @@ def tolerance(integrator: Integrator, size: float) -> float:
     return float(atol) + float(rtol) * size
 
 
-def spread(trajectory: Trajectory) -> float:
-    """The rms of what was measured about the mean of its channel; its rms when nothing moves, or 1."""
-    values, mask = np.nan_to_num(trajectory.observations.numpy()), trajectory.mask.numpy()
+def spread(values: Array, mask: NDArray[np.bool_]) -> float:
+    """The rms of what was measured, `values` [R, M], about the mean of its channel; its rms when that is 0, or 1."""
     mean = (values * mask).sum(0) / np.maximum(mask.sum(0), 1)
     for size in (np.sqrt(((values - mean)[mask] ** 2).mean()), np.sqrt((values[mask] ** 2).mean())):
         if size > 0:

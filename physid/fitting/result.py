@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,9 @@ import numpy as np
 
 from physid.experiment import Experiment
 from physid.fitting.estimates import Estimate
+from physid.fitting.joint import vector_of
+from physid.fitting.likelihood import Likelihood
+from physid.fitting.records import Start
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array, Vector
 from physid.ode import Integrator
@@ -30,6 +33,8 @@ class Fit:
     `status` is "converged", "not converged", "diverged", "interrupted" or "time limit", `message` a sentence.
     `x` [Q] are the unknowns in the transformed space, in the order of `estimates`; `statistics` is None when the model
     could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none.
+    `experiments` are all that were fitted, `experiment` the first of them, `scores_of` the scores of each by its name.
+    `likelihood` is None with a robust loss. `starts` are the records of many starts, in the order of the starts.
     `paper` compares with the published figures where the fit followed a protocol of the paper.
     """
 
@@ -48,6 +53,10 @@ class Fit:
     seconds: float
     engine: str
     paper: dict[str, Any] | None = None
+    experiments: list[Experiment] = field(default_factory=list)
+    scores_of: dict[str, dict[str, dict[str, float] | None]] = field(default_factory=dict)
+    likelihood: Likelihood | None = None
+    starts: list[Start] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -72,7 +81,7 @@ class Fit:
     @property
     def vector(self) -> Vector:
         """The map between `x` and the model."""
-        return Vector(self.model, self.experiment)
+        return vector_of(self.model, self.experiments or self.experiment)
 
     @property
     def recovered(self) -> bool | None:

@@ -5,6 +5,7 @@ Source: multiple shooting, Bock (1981), with continuity as penalties of growing 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
+from physid.experiment import Experiment
+from physid.fitting.lanes import solve_lanes
 from physid.fitting.lift import lift, smooth
 from physid.fitting.observation import linearise
-from physid.fitting.problem import Point, Problem, prior_rows
-from physid.fitting.vector import Array
-from physid.ode import Integrator, sensitivities
+from physid.fitting.problem import Point, Problem, prior_rows, together
+from physid.fitting.vector import Array, Vector
+from physid.ode import Integrator
 
-MOST = 16  # segments
+MOST = 16  # segments of an experiment
 SHORT = 64  # segments, where the solve fails in longer ones
 FEWEST_ROWS = 4  # observation times in a segment
+MOST_STEPS = 2000  # of a segment: a start that needs more is a bad one
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,10 @@ class Pieces:
     starts: Array
 
     @staticmethod
-    def of(problem: Problem, count: int) -> Pieces:
+    def of(experiment: Experiment, count: int) -> Pieces:
         """Segments of nearly equal numbers of times; the end of one is the start of the next."""
-        times = problem.train.times.numpy()
-        first = float(problem.experiment.initial_time or 0.0)
+        times = experiment.train.times.numpy()
+        first = float(experiment.initial_time or 0.0)
         parts = np.array_split(np.arange(len(times)), count)
         longest = max(len(part) for part in parts)
         rows = np.full((count, longest), -1)
@@ -55,133 +59,194 @@ class Pieces:
         return len(self.rows)
 
 
+@dataclass(frozen=True)
+class Lane:
+    """One segment of one experiment at one z: derivatives of its rows, compressed, and where it ends."""
+
+    block: Array
+    end: Array
+    by: Array
+
+
 class Segments:
-    """The welded problem in z = (x, start of segment 2, ..., start of segment S), starts in units of initial_scale.
+    """The welded problem in z = (x, starts of the segments of every experiment but its first), in initial_scale.
 
     Residuals are those of the data, and w (end of segment k - start of segment k + 1) / (initial_scale sqrt(S n)).
     Each segment's rows are compressed by an orthogonal factor, which keeps J^T J, J^T r and the cost.
     """
 
-    def __init__(self, problem: Problem, integrator: Integrator, count: int) -> None:
-        self.problem, self.vector, self.integrator = problem, problem.vector, integrator
-        self.pieces = Pieces.of(problem, count)
-        self.size = problem.experiment.initial_scale.reshape(-1)
-        self.n = self.size.numel()
+    def __init__(self, problem: Problem, integrator: Integrator, most: int = MOST, rows: int = FEWEST_ROWS) -> None:
+        self.problem, self.vector = problem, problem.vector
+        self.integrator = replace(integrator, max_steps=min(MOST_STEPS, integrator.max_steps))
+        counts = [max(1, min(most, len(one.train) // rows)) for one in problem.experiments]
+        self.pieces = [Pieces.of(one, count) for one, count in zip(problem.experiments, counts, strict=True)]
+        self.sizes = [one.initial_scale.reshape(-1).numpy() for one in problem.experiments]
+        self.n = len(self.sizes[0])
+        inner = [(one.count - 1) * self.n for one in self.pieces]
+        self.offsets = len(self.vector) + np.cumsum([0, *inner])
+        self.joints = max(1, sum(inner))
         self.weld = 1.0
         self._jumps: dict[bytes, float] = {}
-        self.base = problem.experiment.initial[None].expand(self.pieces.count, *problem.experiment.initial.shape)
 
     def begin(self, x: Array) -> Array:
         """The vector z at `x`, with starts from smoothing splines of the observations where these tell them."""
-        initial = self.vector.put(x)
-        starts = self.pieces.starts[1:]
-        if len(starts):
-            seen, rate = smooth(self.problem.train, starts)
-            guess = initial[None].expand(len(starts), *initial.shape)
-            lifted = lift(self.vector.model, starts, seen, rate, guess, self.size)
-            self.base = torch.cat([self.problem.experiment.initial[None], lifted.double().cpu()])
-        return np.concatenate([x, np.zeros(len(starts) * self.n)])
+        z = [x]
+        for vector, columns, pieces, size in zip(
+            self.vector.vectors, self.vector.columns, self.pieces, self.sizes, strict=True
+        ):
+            starts = pieces.starts[1:]
+            if len(starts):
+                initial = vector.put(x[columns])
+                seen, rate = smooth(vector.experiment.train, starts, self.problem.noise.kind == "lognormal")
+                guess = initial[None].expand(len(starts), *initial.shape)
+                scale = torch.from_numpy(size).view(initial.shape)
+                lifted = lift(self.vector.model, starts, seen, rate, guess, scale)
+                z.append((lifted.double().cpu().numpy().reshape(len(starts), -1) / size).reshape(-1))
+        return np.concatenate(z)
 
     def at(self, z: Array) -> Point | None:
         """The welded problem at `z`; None when any segment's solve fails."""
-        q = len(self.vector)
-        y0 = self._starts(z)
-        found = sensitivities(
+        return self.many([z])[0]
+
+    def many(self, zs: Sequence[Array]) -> list[Point | None]:
+        """The welded problem at several z, solved as one batch; None where a segment's solve fails."""
+        found: dict[tuple[int, int, int], Lane | None] = {}
+        pairs = [(i, e) for i in range(len(zs)) for e in range(len(self.pieces))]
+        for group in together(pairs, self.problem.experiments):
+            found |= self._solved([(i, e, s) for i, e in group for s in range(self.pieces[e].count)], zs)
+        return [self._point(i, z, found) for i, z in enumerate(zs)]
+
+    def _solved(
+        self, lanes: list[tuple[int, int, int]], zs: Sequence[Array]
+    ) -> dict[tuple[int, int, int], Lane | None]:
+        """Solve the lanes (z, experiment, segment) as one batch."""
+        vectors, columns = self.vector.vectors, self.vector.columns
+        own = {(i, e): zs[i][columns[e]] for i, e, _ in lanes}
+        first = {key: vectors[key[1]].put(x) for key, x in own.items()}
+        theta = {key: vectors[key[1]].theta(x) for key, x in own.items()}
+        grids = [self.pieces[e].times[:, s] for _, e, s in lanes]
+        longest = max(map(len, grids))
+        found = solve_lanes(
             self.vector.model,
-            y0,
-            self.pieces.times,
-            params=self.vector.raws,
-            integrator=self.integrator,
-            batched=True,
-            throw=False,
+            self.vector.raws,
+            torch.stack([theta[i, e] for i, e, _ in lanes]),
+            torch.stack([self._start(zs[i], e, s, first[i, e]) for i, e, s in lanes]),
+            torch.stack([torch.cat([grid, grid[-1:].expand(longest - len(grid))]) for grid in grids], 1),
+            self.integrator,
         )
         self.problem.account(found.solution)
-        states = found.solution.y
-        if not found.solution.ok or not isinstance(states, Tensor):
-            return None
-        count, lanes = states.shape[:2]
-        flat = [part.reshape(count, lanes, self.n, -1) for part in (*found.params, found.y0)]
-        by = torch.cat([*flat[:-1], flat[-1] * self.size.to(states)], -1)
-        blocks = [self._block(s, states[:, s], by[:, s]) for s in range(lanes)]
-        rows = [self._place(s, block, len(z)) for s, block in enumerate(blocks)]
-        rows.append(self._continuity(states[-1], by[-1], y0, len(z)))
-        self._jumps[z.tobytes()] = float(np.linalg.norm(rows[-1][:, -1])) / self.weld
+        out: dict[tuple[int, int, int], Lane | None] = {}
+        for lane, (i, e, s) in enumerate(lanes):
+            if not found.ok[lane]:
+                out[i, e, s] = None
+                continue
+            if s == 0:
+                vectors[e].put(own[i, e])
+            by = self._scaled(vectors[e], found.slopes[:, lane], e)
+            block = self._block(e, s, found.states[:, lane], by)
+            end = found.states[-1, lane].reshape(-1).double().cpu().numpy()
+            out[i, e, s] = Lane(block, end, by[-1].double().cpu().numpy())
+        return out
+
+    def _scaled(self, vector: Vector, by: Tensor, e: int) -> Tensor:
+        """Derivatives [T, N, P + N] by parameters and by the start in units of initial_scale."""
+        factor = torch.ones(by.shape[-1], dtype=torch.float64)
+        factor[vector.parameters :] = torch.from_numpy(self.sizes[e])
+        return by * factor.to(by)
+
+    def _start(self, z: Array, e: int, s: int, first: Tensor) -> Tensor:
+        """The start [*state] of a segment, in the model's dtype."""
+        if s == 0:
+            return first
+        return torch.from_numpy(z[self._own(e, s)] * self.sizes[e]).view(first.shape).to(first)
+
+    def _point(self, i: int, z: Array, found: dict[tuple[int, int, int], Lane | None]) -> Point | None:
+        """All rows of z."""
+        q, rows, jumps = len(self.vector), [], []
+        for e, pieces in enumerate(self.pieces):
+            lanes = [found[i, e, s] for s in range(pieces.count)]
+            there = [lane for lane in lanes if lane is not None]
+            if len(there) < len(lanes):
+                return None
+            rows += [self._place(e, s, lane.block, len(z)) for s, lane in enumerate(there)]
+            jumps += [self._jump(e, s, lane, z) for s, lane in enumerate(there[:-1])]
+        rows += jumps
+        self._jumps = {} if len(self._jumps) > 1000 else self._jumps
+        self._jumps[z.tobytes()] = float(np.sqrt(sum((row[:, -1] ** 2).sum() for row in jumps))) / self.weld
         extra, slope = prior_rows(self.vector, z[:q], self.problem.count)
         rows.append(np.column_stack([np.pad(slope, ((0, 0), (0, len(z) - q))), extra]))
         table = np.concatenate(rows)
-        if not np.isfinite(table).all():
-            return None
-        return Point(z.copy(), table[:, -1], table[:, :-1])
+        return Point(z.copy(), table[:, -1], table[:, :-1]) if np.isfinite(table).all() else None
 
     def gap(self, z: Array) -> float:
-        """The rms of the jumps between segments at the last point `z` of `at`, in units of initial_scale."""
+        """The rms of the jumps between segments at a recent point `z` of `at`, in units of initial_scale."""
         return self._jumps.get(z.tobytes(), float("inf"))
 
     def limited(self, seconds: float | None) -> None:
         """Let no solve take longer than `seconds` of wall clock."""
         self.integrator = replace(self.integrator, time_limit=seconds)
 
-    def _starts(self, z: Array) -> Tensor:
-        """The starts [S, *state] in the model's dtype."""
-        q = len(self.vector)
-        first = self.vector.put(z[:q])
-        moved = torch.from_numpy(z[q:].copy()).view(-1, self.n) * self.size
-        others = self.base[1:] + moved.view(-1, *self.base.shape[1:])
-        return torch.cat([first[None], others.to(first)])
-
-    def _block(self, s: int, states: Tensor, by: Tensor) -> Array:
-        """The data's rows of segment s, compressed: derivatives by parameters and own start, then the residual."""
-        problem, rows = self.problem, self.pieces.rows[s]
+    def _block(self, e: int, s: int, states: Tensor, by: Tensor) -> Array:
+        """The data's rows of a segment, compressed: derivatives by parameters and own start, then the residual."""
+        problem, rows = self.problem, self.pieces[e].rows[s]
         rows = rows[rows >= 0]
         inside = slice(1, len(rows) + 1)
         seen, slope = linearise(self.vector.model, states[inside], by[inside], self.vector.raws)
+        rows = rows + problem.parts[e].start
         mask = problem.mask[rows]
-        residual = (seen.double().cpu().numpy() - problem.measured[rows])[mask]
-        table = np.column_stack([slope.double().cpu().numpy()[mask], residual]) * problem.weight
-        return np.asarray(np.linalg.qr(table, mode="r")) if len(table) > table.shape[1] else table
+        residual, jacobian = problem.weights.weigh(
+            seen.double().cpu().numpy()[mask],
+            problem.measured[rows][mask],
+            problem.weights.scales[rows][mask],
+            slope.double().cpu().numpy()[mask],
+        )
+        table = np.column_stack([jacobian, residual])
+        if len(table) <= table.shape[1] or not np.isfinite(table).all():
+            return table
+        return np.asarray(np.linalg.qr(table, mode="r"))
 
-    def _place(self, s: int, block: Array, width: int) -> Array:
+    def _place(self, e: int, s: int, block: Array, width: int) -> Array:
         """The rows of a segment in the columns of z and the residual."""
-        p, q = self.vector.parameters, len(self.vector)
+        vector, columns = self.vector.vectors[e], self.vector.columns[e]
+        p = vector.parameters
         out = np.zeros((len(block), width + 1))
-        out[:, :p], out[:, -1] = block[:, :p], block[:, -1]
+        out[:, columns[:p]], out[:, -1] = block[:, :p], block[:, -1]
         start = block[:, p:-1]
         if s == 0:
-            out[:, p:q] = start[:, self.vector.places.numpy()]
+            out[:, columns[p:]] = start[:, vector.places.numpy()]
         else:
-            out[:, self._own(s)] = start
+            out[:, self._own(e, s)] = start
         return out
 
-    def _own(self, s: int) -> slice:
-        """The columns of the start of segment s > 0."""
-        low = len(self.vector) + (s - 1) * self.n
+    def _own(self, e: int, s: int) -> slice:
+        """The columns of the start of segment s > 0 of an experiment."""
+        low = int(self.offsets[e]) + (s - 1) * self.n
         return slice(low, low + self.n)
 
-    def _continuity(self, ends: Tensor, by: Tensor, starts: Tensor, width: int) -> Array:
-        """The rows of the jumps between segments."""
-        lanes, n = self.pieces.count, self.n
-        weight = self.weld / np.sqrt(max(1, (lanes - 1) * n))
-        size = self.size.numpy()[:, None]
-        out = np.zeros(((lanes - 1) * n, width + 1))
-        jump = ((ends[:-1] - starts[1:]).reshape(lanes - 1, n)).double().cpu().numpy()
-        for s in range(lanes - 1):
-            rows = slice(s * n, (s + 1) * n)
-            block = np.column_stack([by[s].double().cpu().numpy(), jump[s]]) / size
-            out[rows] = self._place(s, block, width)
-            out[rows, self._own(s + 1)] -= np.eye(n)
-        return np.asarray(out * weight)
+    def _jump(self, e: int, s: int, lane: Lane, z: Array) -> Array:
+        """The rows [n, columns + 1] of the jump from the end of segment s to the start of the next."""
+        own = self._own(e, s + 1)
+        size = self.sizes[e]
+        out = self._place(e, s, np.column_stack([lane.by / size[:, None], lane.end / size - z[own]]), len(z))
+        out[:, own] -= np.eye(self.n)
+        return np.asarray(out * (self.weld / np.sqrt(self.joints)))
 
 
-def counts(problem: Problem) -> list[int]:
-    """How many segments to try: of FEWEST_ROWS times or more, then short ones for starts far from the data."""
-    times = len(problem.train)
-    return sorted({max(1, min(MOST, times // FEWEST_ROWS)), min(SHORT, times)})
+def divisions(problem: Problem) -> list[tuple[int, int]]:
+    """What to try, most segments and fewest times in one: long ones, then short ones for starts far from the data."""
+    longest = max(len(one.train) for one in problem.experiments)
+    return [(MOST, FEWEST_ROWS), (SHORT, 1)] if min(SHORT, longest) > longest // FEWEST_ROWS else [(MOST, FEWEST_ROWS)]
 
 
 def need(problem: Problem) -> None:
     """Errors: InputError when there are too few times for segments."""
-    if len(problem.train) < 2 * FEWEST_ROWS:
+    if not enough(problem):
         raise InputError(
             f"strategy 'segments' needs {2 * FEWEST_ROWS} observation times or more; {problem.experiment.name} has "
             f"{len(problem.train)}. Use strategy 'full'."
         )
+
+
+def enough(problem: Problem) -> bool:
+    """Whether any experiment has enough times for two segments."""
+    return any(len(one.train) >= 2 * FEWEST_ROWS for one in problem.experiments)

@@ -71,7 +71,7 @@ class Statistics:
 
 def assess(problem: Problem, point: Point) -> Statistics:
     """The statistics of the optimum `point`."""
-    known = bool(problem.experiment.sigma)
+    known = bool(problem.sigma)
     dof = len(point.residual) - len(point.x)
     data = point.residual[: problem.count]
     rms = float(np.linalg.norm(data)) * problem.scale
@@ -99,9 +99,7 @@ def assess(problem: Problem, point: Point) -> Statistics:
         robust=robust / np.outer(size, size),
         identifiable=~lost,
         dof=dof,
-        sigma=problem.experiment.sigma
-        if known
-        else (float(np.sqrt(square * problem.count)) * problem.scale if dof > 0 else None),
+        sigma=problem.sigma if known else (float(np.sqrt(square * problem.count)) * problem.scale if dof > 0 else None),
         sigma_known=known,
         rms=rms,
         condition=float(s[0] / s[-1]) if s[-1] > 0 else float("inf"),
@@ -120,7 +118,7 @@ def judge(problem: Problem, rms: float, tests: dict[str, Any]) -> tuple[str, str
     unit = f" {problem.experiment.unit}" if problem.experiment.unit else ""
     size = f"{rms:.3g}{unit}, {rms / problem.spread:.1g} of the data's spread"
     p, level = tests["whiteness_p"], tests.get("chi_squared_p")
-    if rms <= reach and not problem.experiment.sigma:
+    if rms <= reach and not problem.sigma:
         return "exact", (
             f"The model reproduces the data to the solver's precision (rms {rms:.2g}{unit}); "
             "there is no noise to tell the standard errors by, and they do not bound the solver's own error."
@@ -183,7 +181,7 @@ def _meat(problem: Problem, point: Point, scaled: Array) -> Array:
     """
     times = np.nonzero(problem.mask)[0]
     rows = scaled[: problem.count] * point.residual[: problem.count, None]
-    scores = np.zeros((len(problem.train), scaled.shape[1]))
+    scores = np.zeros((len(problem.mask), scaled.shape[1]))
     np.add.at(scores, times, rows)
     scores = scores[problem.mask.any(1)]
     meat = scores.T @ scores

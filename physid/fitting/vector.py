@@ -16,6 +16,7 @@ from physid.spec import Model
 from physid.unknown import Domain, real
 
 Array = NDArray[np.float64]
+Index = NDArray[np.intp]
 EDGE = 1e-6  # how far from a bound, as a part of the range, a natural value that left its domain is put back
 
 
@@ -50,6 +51,9 @@ class Vector:
             )
         self.like = next(iter(model.parameters()), experiment.initial)
         self.scale = experiment.initial_scale.reshape(-1)[self.places].numpy()
+        # how a vector of several experiments looks (see `physid.fitting.joint`), for one
+        self.vectors: list[Vector] = [self]
+        self.columns: list[Index] = [np.arange(len(self.entries))]
 
     def __len__(self) -> int:
         """The number of unknowns Q."""
@@ -67,6 +71,10 @@ class Vector:
             for raw, part in zip(self.raws, values.split([raw.numel() for raw in self.raws]), strict=True):
                 raw.copy_(part.view_as(raw))
         return self.initial(x).to(self.like)
+
+    def theta(self, x: Array) -> Tensor:
+        """The raw parameters [P] of `x`, in the model's dtype and device."""
+        return torch.from_numpy(np.ascontiguousarray(x[: self.parameters], dtype=np.float64)).to(self.like)
 
     def initial(self, x: Array) -> Tensor:
         """The initial state [*state] of `x`, float64."""
@@ -105,6 +113,10 @@ class Vector:
         )
         (slope,) = torch.autograd.grad(total, raw)
         return np.concatenate([slope.numpy(), self.scale])
+
+    def first(self, name: str) -> int:
+        """Where the elements of the unknown `name` begin."""
+        return next(i for i, entry in enumerate(self.entries) if entry.owner == name)
 
     def truth(self) -> list[float | None]:
         """The true natural value of every element, None where it is not known."""

@@ -1,0 +1,120 @@
+"""Many solves as one batch, each lane with unknowns, initial state and times of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from physid.ode import Integrator, Solution, sensitivities
+from physid.spec import Model
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """States [T, L, *state] of L lanes and their derivatives [T, L, N, P + N] by raw parameters and initial state.
+
+    `ok` [L] says which lanes reached their end.
+    """
+
+    states: Tensor
+    slopes: Tensor
+    ok: list[bool]
+    solution: Solution
+
+
+def solve_lanes(
+    model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, times: Tensor, integrator: Integrator
+) -> Lanes:
+    """Solve L lanes from `y0` [L, *state] at `times` [T, L], with raw parameters `thetas` [L, P].
+
+    Lanes that share their parameters are one batch with these as parameters; else parameters travel with the state, as
+    components that do not change, so that every lane has its own and the derivative by them is that by its start.
+    """
+    if len(thetas) == 1 or bool((thetas == thetas[0]).all()):
+        fill(raws, thetas[0])
+        batched = len(y0) > 1
+        start, grid = (y0, times) if batched else (y0[0], times[:, 0])
+        found = sensitivities(model, start, grid, params=raws, integrator=integrator, batched=batched, throw=False)
+        lead, n = (len(times), len(y0)), y0[0].numel()
+        parts = [part.reshape(*lead, n, -1) for part in (*found.params, found.y0)]
+        return Lanes(_states(found.solution).reshape(*lead, *y0.shape[1:]), torch.cat(parts, -1), *_end(found.solution))
+    return _own(model, raws, thetas, y0, times, integrator)
+
+
+def _own(
+    model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, times: Tensor, integrator: Integrator
+) -> Lanes:
+    """The lanes with parameters of their own."""
+    lanes, n = len(y0), y0[0].numel()
+    count = thetas.shape[1]
+    start = torch.cat([y0.reshape(lanes, n), thetas.to(y0)], 1)
+    share = (n / (n + count)) ** 0.5  # parameters have no error: the rms of the error is to be over the state alone
+    rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.atol))
+    tight = replace(integrator, rtol=rtol, atol=atol)
+    field = Carried(model, raws, y0.shape[1:])
+    found = sensitivities(field, start, times, params=(), integrator=tight, batched=True, throw=False)
+    states = _states(found.solution)[..., :n].reshape(len(times), *y0.shape)
+    by = found.y0[:, :, :n]
+    return Lanes(states, torch.cat([by[..., n:], by[..., :n]], -1), *_end(found.solution))
+
+
+class Carried:
+    """dy/dt of states [L, N + P] whose last P components are the raw parameters of their lane."""
+
+    def __init__(self, model: Model, raws: Sequence[nn.Parameter], shape: torch.Size) -> None:
+        self.model, self.shape, self.n = model, shape, shape.numel()
+        names = {id(raw): name for name, raw in model.raw.named_parameters()}
+        self.slots = [(names[id(raw)], raw.shape, raw.numel()) for raw in raws]
+        self.sizes = [size for _, _, size in self.slots]
+        self.one = torch.vmap(self._one)
+
+    @property
+    def switches(self) -> Any:
+        """The times at which an input of the model jumps."""
+        return getattr(self.model, "switches", None)
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """The rates [L, N + P]."""
+        theta = y[:, self.n :]
+        rate = self.one(t.expand(len(y)), y[:, : self.n], theta)
+        return torch.cat([rate.reshape(len(y), self.n), torch.zeros_like(theta)], 1)
+
+    def _one(self, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+        """The rate of one lane, with its parameters in the model's place."""
+        held: Any = self.model.raw._parameters
+        kept = dict(held)
+        try:
+            for (name, shape, _), piece in zip(self.slots, theta.split(self.sizes), strict=True):
+                held[name] = piece.view(shape)
+            return self.model.field(t, y.view(self.shape)).reshape(-1)
+        finally:
+            held.update(kept)
+
+
+def fill(raws: Sequence[nn.Parameter], theta: Tensor) -> None:
+    """Give the raw parameters the values `theta` [P]."""
+    with torch.no_grad():
+        for raw, part in zip(raws, theta.split([raw.numel() for raw in raws]), strict=True):
+            raw.copy_(part.view_as(raw))
+
+
+def _states(solution: Solution) -> Tensor:
+    if not isinstance(solution.y, Tensor):
+        raise TypeError("a fit takes one state tensor")  # sensitivities refused it before
+    return solution.y
+
+
+def _end(solution: Solution) -> tuple[list[bool], Solution]:
+    return ([one.ok for one in solution.statuses] or [solution.ok]), solution
+
+
+def _scaled(tolerance: Any, factor: float, state: Tensor, count: int) -> Any:
+    """The tolerance times a factor, and any for the parameters."""
+    if isinstance(tolerance, float | int):
+        return float(tolerance) * factor
+    flat = torch.as_tensor(tolerance).to(state).expand(state.shape).reshape(-1)
+    return torch.cat([flat * factor, flat.new_ones(count)])

@@ -1,0 +1,58 @@
+"""The likelihood of a fit, as a density of the data in their own unit, with AIC and BIC."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from physid.fitting.problem import Point, Problem
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihood of the measurements, aic = 2 k - 2 L, bic = k log N - 2 L, and the sigma of every channel.
+
+    k counts the unknowns and every estimated sigma; `sigmas` are the maximum-likelihood ones (divided by N, not by the
+    degrees of freedom), of the logarithms for log-normal noise, the scale for Student's t. Source: Akaike (1974),
+    Schwarz (1978).
+    """
+
+    noise: str
+    log_likelihood: float
+    aic: float
+    bic: float
+    parameters: int
+    observations: int
+    sigmas: dict[str, float]
+
+    def data(self) -> dict[str, Any]:
+        """The same as JSON can say it."""
+        return dict(vars(self))
+
+
+def likelihood(problem: Problem, point: Point) -> Likelihood | None:
+    """The likelihood at `point`; None with a robust loss, which is none, and where the residuals vanish."""
+    weights, noise = problem.weights, problem.noise
+    if noise.loss != "linear" or point.seen is None:
+        return None
+    mask, channels = problem.mask, problem.experiment.channels
+    errors = noise.errors(point.seen, problem.measured)[mask]
+    if noise.estimated:
+        estimated = int(weights.unknown.any(0).sum())
+        scales = weights.scales
+        used = [np.unique(column[rows]) for column, rows in zip(scales.T, mask.T, strict=True)]
+        sigmas = {name: float(one[0]) for name, one in zip(channels, used, strict=True) if len(one) == 1}
+    elif all(one.sigma for one in problem.experiments):
+        estimated, scales = 0, weights.scales
+        sigmas = dict.fromkeys(channels, weights.size) if len(np.unique(scales)) == 1 else {}
+    else:
+        common = float(np.sqrt(np.mean(errors**2)))
+        estimated, scales, sigmas = 1, np.full(mask.shape, common), dict.fromkeys(channels, common)
+    if not (scales[mask] > 0).all():
+        return None
+    value = noise.log_likelihood(errors, scales[mask], problem.measured[mask])
+    k, n = len(point.x) + estimated, problem.count
+    return Likelihood(noise.kind, value, 2 * k - 2 * value, k * math.log(n) - 2 * value, k, n, sigmas)

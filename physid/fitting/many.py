@@ -1,0 +1,132 @@
+"""Levenberg-Marquardt for many starts at once: every evaluation is one batch, every start has a damping of its own.
+
+Marquardt's damping with Moré's scaling by the largest column norms so far and Nielsen's rule for its growth. The scales
+of estimated noise are renewed wherever a step is accepted (variable projection over the sigmas), so that they and the
+unknowns are found together.
+
+Source: Marquardt (1963); Moré (1978); Nielsen (1999).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from physid.fitting.lm import RANK, Stop, removable
+from physid.fitting.problem import Point
+from physid.fitting.vector import Array
+
+WINDOW = 5  # iterations over which the rate of a start is judged
+PATIENCE = 10  # iterations before any start is judged
+LARGEST = 1e14  # damping beyond which a start is stuck
+
+Evaluate = Callable[[Sequence[int], Sequence[Array]], list[Point | None]]
+Renew = Callable[[int, Point], Point]
+
+
+@dataclass
+class Track:
+    """One start on its way: where it is, its damping, and what became of it."""
+
+    point: Point
+    size: Array
+    damping: float = 1e-3
+    growth: float = 2.0
+    status: str = ""
+    message: str = ""
+    evaluations: int = 1
+
+    def __post_init__(self) -> None:
+        """The costs so far, one for each iteration."""
+        self.costs = [self.point.cost]
+
+    def step(self) -> tuple[Array, float]:
+        """The damped Gauss-Newton step, and by how much the cost would fall if the problem were linear."""
+        jacobian, residual = self.point.jacobian / self.size, self.point.residual
+        u, s, vt = np.linalg.svd(jacobian, full_matrices=False)
+        along = u.T @ residual
+        keep = s > RANK * s[0]
+        factor = np.where(keep, s / (s * s + self.damping), 0.0)
+        step = -vt.T @ (factor * along)
+        left = residual + jacobian @ step
+        return step / self.size, self.point.cost - 0.5 * float(left @ left)
+
+
+def least_many(
+    evaluate: Evaluate, starts: Sequence[Point | None], stop: Stop, renew: Renew | None = None, race: bool = True
+) -> list[Track | None]:
+    """The optima from many starting points, None where there is none; `evaluate(numbers, xs)` is one batch.
+
+    With `race`, a start is "hopeless", and stopped, that at its rate of the last iterations could not catch up with
+    the best one in all iterations that are left. The other endings are "converged" and "not converged".
+    """
+    tracks = [None if point is None else Track(point, _size(point)) for point in starts]
+    for turn in range(stop.evaluations):
+        running = [(i, one) for i, one in enumerate(tracks) if one is not None and not one.status]
+        for _, one in running:
+            _judge_optimum(one, stop)
+        if race and turn >= PATIENCE:
+            _judge_race([one for one in tracks if one is not None], stop.evaluations - turn)
+        running = [(i, one) for i, one in running if not one.status]
+        if not running:
+            break
+        moves = [one.step() for _, one in running]
+        trials = [one.point.x + step for (_, one), (step, _) in zip(running, moves, strict=True)]
+        points = evaluate([i for i, _ in running], trials)
+        for (i, one), point, (step, gain) in zip(running, points, moves, strict=True):
+            _take(one, point, step, gain, stop, renew, i)
+    for left in tracks:
+        if left is not None and not left.status:
+            left.status, left.message = "not converged", "the limit of evaluations was reached"
+    return tracks
+
+
+def _size(point: Point) -> Array:
+    size = np.linalg.norm(point.jacobian, axis=0)
+    return np.where(size > 0, size, 1.0)
+
+
+def _judge_optimum(one: Track, stop: Stop) -> None:
+    residual = float(np.linalg.norm(one.point.residual))
+    if stop.offset and removable(one.point) <= max(stop.offset * residual, stop.floor):
+        one.status, one.message = "converged", "no step would improve the fit"
+
+
+def _judge_race(tracks: list[Track], left: int) -> None:
+    """Stop the starts that fall behind for good."""
+    best = min(one.point.cost for one in tracks)
+    for one in tracks:
+        if one.status or not best > 0 or len(one.costs) <= WINDOW:
+            continue
+        rate = math.log(max(one.costs[-1 - WINDOW], 1e-300) / max(one.costs[-1], 1e-300)) / WINDOW
+        if math.log(one.point.cost / best) > 0.1 + rate * left:
+            one.status, one.message = "hopeless", "at its rate it would not have caught up with the best start"
+
+
+def _take(
+    one: Track, point: Point | None, step: Array, gain: float, stop: Stop, renew: Renew | None, number: int
+) -> None:
+    """Accept or reject a trial point, and set the damping for the next."""
+    one.evaluations += 1
+    before = one.point.cost
+    fall = before - point.cost if point is not None else -math.inf
+    if point is not None and fall > 0:
+        ratio = fall / gain if gain > 0 else 0.0
+        one.damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+        one.growth = 2.0
+        one.point = point if renew is None else renew(number, point)
+        one.size = np.maximum(one.size, _size(one.point))
+        if fall <= stop.ftol * before and gain <= stop.ftol * before:
+            one.status, one.message = "converged", "the fit no longer improves"
+    else:
+        one.damping *= one.growth
+        one.growth *= 2.0
+        tiny = float(np.linalg.norm(step * one.size)) <= stop.xtol * float(np.linalg.norm(one.point.residual))
+        if tiny or (0 <= gain <= stop.ftol * before):
+            one.status, one.message = "converged", "the steps no longer change the unknowns"
+        elif one.damping > LARGEST:
+            one.status, one.message = "not converged", "no step improves the fit"
+    one.costs.append(one.point.cost)

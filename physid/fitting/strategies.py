@@ -1,0 +1,171 @@
+"""Ways from starting values to the least-squares optimum: full horizon, welded segments, a horizon that grows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from physid.errors import Diverged
+from physid.experiment import Experiment
+from physid.fitting import segments
+from physid.fitting.joint import vector_of
+from physid.fitting.lm import Found, Stop, least
+from physid.fitting.many import least_many
+from physid.fitting.plan import Plan
+from physid.fitting.problem import Point, Problem
+from physid.fitting.segments import Segments
+from physid.fitting.vector import Array
+from physid.fitting.watch import Watch
+from physid.ode import Integrator
+
+NEAR = 0.1  # an rms residual below this part of the data's spread needs no segments
+WELDS = (0.1, 1.0, 10.0, 100.0)
+WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
+ROUGH = Stop(offset=0.0, ftol=1e-2, xtol=1e-3, evaluations=20)
+LOOSEST = 1e-7  # the tolerance that segments need
+HORIZONS = (0.125, 0.25, 0.5)  # of the whole, before the whole
+
+
+def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
+    """Levenberg-Marquardt on the full horizon, and before it what the strategy says where the start is far off."""
+    full, strategy = Full(problem, watch), plan.strategy
+    if problem.weights.unknown.any():
+        problem.integrator = looser(plan.integrator)  # `finish` begins there too
+    if strategy == "segments":
+        segments.need(problem)
+    start = full(x) if strategy != "segments" else None
+    reason = problem.message
+    near = start is not None and is_near(problem, start)
+    if strategy in ("auto", "segments") and segments.enough(problem) and not near:
+        start = better(full, start, weld(problem, plan, watch, x), watch, x)
+    if strategy == "grow" or (strategy == "auto" and start is None):
+        start = better(full, start, grow(problem, plan, watch, x), watch, x)
+    if start is None and strategy == "segments":
+        start = full(x)
+        reason = problem.message
+    if start is None:
+        raise Diverged(f"the solve fails at the starting values: {reason}")
+    return finish(problem, plan.integrator, watch, start)
+
+
+class Full:
+    """The problem on the full horizon, evaluated under the eyes of a watch."""
+
+    def __init__(self, problem: Problem, watch: Watch, phase: str = "full") -> None:
+        self.problem, self.watch, self.phase = problem, watch, phase
+
+    def __call__(self, x: Array) -> Point | None:
+        """The point at `x`; None where the solve fails."""
+        self.problem.limited(self.watch.left)
+        point = self.problem.at(x)
+        self.watch.saw(self.phase, x, self.problem.objective(point) if point else np.inf)
+        return point
+
+
+def is_near(problem: Problem, point: Point) -> bool:
+    """Whether the prediction follows the data already."""
+    length = float(np.linalg.norm(point.residual[: problem.count]))
+    return length * (1.0 if problem.noise.estimated else problem.scale / problem.spread) < NEAR
+
+
+def better(full: Full, start: Point | None, x: Array | None, watch: Watch, first: Array) -> Point | None:
+    """The better one of `start` and the point at `x`."""
+    watch.begin(first if x is None else x)
+    there = None if x is None else full(x)
+    return there if there is not None and (start is None or there.cost <= start.cost) else start
+
+
+def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point) -> Found:
+    """The optimum from `start`; with estimated noise least squares and sigma take turns until neither moves."""
+    full, stop = Full(problem, watch), Stop(floor=problem.floor)
+    if not problem.weights.unknown.any():
+        watch.begin(start.x)
+        return least(full, start, stop)
+    found = Found(start, False, "the solve fails where the fit began")
+    for integrator, rule in ((looser(tight), replace(stop, offset=1e-4, ftol=1e-6)), (tight, stop)):
+        problem.integrator = integrator
+        watch.begin(start.x)
+        point = full(start.x)
+        first = None if point is None else problem.renewed(point)
+        (track,) = least_many(lambda _, xs: [full(x) for x in xs], [first], rule, lambda _, new: problem.renewed(new))
+        if track is not None:
+            start = track.point
+            found = Found(start, track.status == "converged", track.message)
+    return found
+
+
+def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
+    """The unknowns from welded segments, short ones if need be; None when no segment problem could be solved."""
+    for most, rows in segments.divisions(problem):
+        welded = _weld(Segments(problem, looser(plan.integrator), most, rows), watch, x)
+        if welded is not None:
+            return welded
+    return None
+
+
+def _weld(pieces: Segments, watch: Watch, x: Array) -> Array | None:
+    """The unknowns from these segments with welds of growing weight; None when the first solve fails."""
+    z = pieces.begin(x)
+    solved = False
+    for weight in WELDS:
+        pieces.weld = weight
+        phase = f"segments, weld {weight:g}"
+
+        def at(z: Array, phase: str = phase) -> Point | None:
+            pieces.limited(watch.left)
+            point = pieces.at(z)
+            watch.saw(phase, z[: len(x)], point.cost if point else np.inf)
+            return point
+
+        watch.begin(z[: len(x)])
+        start = at(z)
+        if start is None:
+            break
+        solved, z = True, least(at, start, ROUGH).point.x
+        if pieces.gap(z) < WELDED:
+            break
+    return z[: len(x)] if solved else None
+
+
+def grow(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
+    """The unknowns from horizons that grow, each fit starting from the one before; None when none could be solved."""
+    solved = False
+    for part in HORIZONS:
+        short = shortened(problem, looser(plan.integrator), part)
+        if short is None:
+            continue
+        full = Full(short, watch, f"horizon {part:g}")
+        watch.begin(x)
+        start = full(x)
+        problem.evaluations += short.evaluations
+        if start is None:
+            continue
+        short.evaluations = 0
+        solved, x = True, least(full, start, ROUGH).point.x
+        problem.evaluations += short.evaluations
+    return x if solved else None
+
+
+def shortened(problem: Problem, integrator: Integrator, part: float) -> Problem | None:
+    """The problem on the first `part` of every experiment's times; None when too little is measured there."""
+    cut: list[Experiment] = []
+    for one in problem.experiments:
+        first, last = float(one.initial_time or 0.0), float(one.train.times[-1])
+        early = one.train.select(one.train.times <= first + part * (last - first))
+        if early is None:
+            return None
+        cut.append(replace(one, train=early, test=None))
+    made = vector_of(problem.vector.model, cut)
+    short = Problem(made, integrator, problem.noise)
+    return short if short.count > len(made) else None
+
+
+def looser(integrator: Integrator) -> Integrator:
+    """The integrator with no tighter tolerance than segments need."""
+    found = integrator
+    if isinstance(found.rtol, float | int):
+        found = replace(found, rtol=max(float(found.rtol), LOOSEST))
+    if isinstance(found.atol, float | int):
+        found = replace(found, atol=max(float(found.atol), LOOSEST))
+    return found

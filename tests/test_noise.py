@@ -1,0 +1,219 @@
+"""Noise models against truth: closed forms, densities of scipy.stats, SciPy's optimisers, a published fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import optimize, stats
+from torch import Tensor
+
+from physid import Experiment, Model, Trajectory, Unknown, fit, positive
+from physid.errors import InputError
+from physid.fitting.noise import LOSSES, Noise, read
+from physid.models import LotkaVolterra
+from physid.unknown import LogNormal, Normal
+
+Array = NDArray[np.float64]
+TIMES = np.linspace(0.0, 2.0, 30)
+
+
+class Lines(Model):
+    """Two straight lines, x' = a and y' = b."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("x", "y")
+    a = Unknown(0.5)
+    b = Unknown(0.5)
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        return torch.stack((self.a, self.b)).expand(y.shape)
+
+
+class Growth(Model):
+    """z' = k z."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("z",)
+    k = Unknown(0.1)
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.k * y
+
+
+def made(values: Array, initial: list[float], sigma: float | None = None) -> Experiment:
+    """An experiment on `values` [30, M] at TIMES."""
+    data = Trajectory(torch.from_numpy(TIMES), torch.from_numpy(values))
+    return Experiment("made", data, torch.tensor(initial), channels=("x", "y")[: values.shape[1]], sigma=sigma)
+
+
+def lines(seed: int = 0) -> tuple[Array, Experiment]:
+    random = np.random.default_rng(seed)
+    values = np.column_stack([2.0 * TIMES, -3.0 * TIMES]) + random.standard_normal((30, 2)) * [0.1, 2.0]
+    return values, made(values, [0.0, 0.0])
+
+
+def test_normal_noise_of_every_channel_is_the_closed_form() -> None:
+    values, experiment = lines()
+    found = fit(Lines(), experiment, noise="normal")
+    slopes = (TIMES @ values) / (TIMES @ TIMES)
+    sigmas = np.sqrt(((values - TIMES[:, None] * slopes) ** 2).mean(0))
+    assert [one.value for one in found.estimates] == pytest.approx(slopes, rel=1e-6)
+    assert found.likelihood is not None
+    assert list(found.likelihood.sigmas.values()) == pytest.approx(sigmas, rel=1e-6)
+    density = float(np.sum(stats.norm.logpdf(values, TIMES[:, None] * slopes, sigmas)))
+    assert found.likelihood.log_likelihood == pytest.approx(density, rel=1e-10)
+    assert found.likelihood.parameters == 4
+    assert found.likelihood.aic == pytest.approx(8 - 2 * density)
+    assert found.likelihood.bic == pytest.approx(4 * np.log(60) - 2 * density)
+
+
+def test_equal_noise_has_one_sigma() -> None:
+    values, experiment = lines()
+    found = fit(Lines(), experiment)
+    slopes = (TIMES @ values) / (TIMES @ TIMES)
+    sigma = np.sqrt(((values - TIMES[:, None] * slopes) ** 2).mean())
+    assert found.likelihood is not None
+    assert found.likelihood.sigmas == pytest.approx({"x": sigma, "y": sigma})
+    density = float(np.sum(stats.norm.logpdf(values, TIMES[:, None] * slopes, sigma)))
+    assert found.likelihood.log_likelihood == pytest.approx(density)
+    assert found.likelihood.parameters == 3
+
+
+def test_lognormal_noise_is_regression_of_logarithms() -> None:
+    values = 3.0 * np.exp(0.4 * TIMES + 0.3 * np.random.default_rng(2).standard_normal(30))
+    found = fit(Growth(), made(values[:, None], [3.0]), noise="lognormal")
+    logs = np.log(values / 3.0)
+    k = TIMES @ logs / (TIMES @ TIMES)
+    sigma = float(np.sqrt(((logs - k * TIMES) ** 2).mean()))
+    assert found.estimates[0].value == pytest.approx(k, rel=1e-6)
+    density = float(np.sum(stats.lognorm.logpdf(values, s=sigma, scale=3.0 * np.exp(k * TIMES))))
+    assert found.likelihood is not None
+    assert found.likelihood.log_likelihood == pytest.approx(density, rel=1e-10)
+    assert found.likelihood.sigmas["x"] == pytest.approx(sigma, rel=1e-6)
+
+
+def test_students_noise_is_the_maximum_of_its_likelihood() -> None:
+    values = 2.0 * TIMES + 0.1 * np.random.default_rng(3).standard_t(3, 30)
+    values[[4, 20]] += 5.0
+    both = np.column_stack([values, -values])
+    experiment = made(both, [0.0, 0.0])
+    found = fit(Lines(), experiment, noise="student:3")
+
+    def minus(p: Array) -> float:
+        return -float(stats.t.logpdf(values, 3, p[0] * TIMES, np.exp(p[1])).sum())
+
+    best = optimize.minimize(minus, [2.0, -2.0], method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12})
+    assert found.estimates[0].value == pytest.approx(best.x[0], abs=1e-6)
+    assert found.estimates[1].value == pytest.approx(-best.x[0], abs=1e-6)
+    assert found.likelihood is not None
+    assert found.likelihood.sigmas["x"] == pytest.approx(np.exp(best.x[1]), rel=1e-6)
+    assert found.likelihood.log_likelihood == pytest.approx(-2 * best.fun, rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["soft_l1", "huber", "cauchy", "arctan"])
+def test_losses_are_those_of_scipy(loss: str) -> None:
+    values = 2.0 * TIMES + 0.1 * np.random.default_rng(4).standard_normal(30)
+    values[[3, 15, 22]] += [3.0, -2.0, 4.0]
+    gap = np.column_stack([values, np.full(30, np.nan)])
+    experiment = made(gap, [0.0, 0.0])
+    model = Lines()
+    model.fix("b")
+    found = fit(model, experiment, loss=loss, loss_scale=0.2)
+    named: Any = loss
+
+    def error(p: Array) -> Array:
+        return np.asarray(p[0] * TIMES - values)
+
+    best = optimize.least_squares(error, [1.8], loss=named, f_scale=0.2, xtol=1e-14, ftol=1e-14)
+    assert found.estimates[0].value == pytest.approx(best.x[0], rel=1e-5)
+    assert found.likelihood is None
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_residuals_have_the_derivative_that_they_say(loss: str) -> None:
+    noise = Noise("student", 3.0) if loss == "linear" else Noise("equal", loss=loss)
+    e = np.array([-30.0, -1.3, -1e-3, -1e-13, 0.0, 1e-13, 1e-3, 0.8, 1.2, 50.0])
+    g, slope = noise.residuals(e)
+    up, down = noise.residuals(e + 1e-6)[0], noise.residuals(e - 1e-6)[0]
+    assert slope == pytest.approx((up - down) / 2e-6, rel=1e-5)
+    assert np.sign(g).tolist() == np.sign(e).tolist()
+
+
+def test_prior_with_unknown_noise_is_the_maximum_of_the_posterior() -> None:
+    values, experiment = lines(5)
+
+    class Believed(Lines):
+        a = Unknown(0.5, positive, prior=LogNormal(1.0, 0.02))
+        b = Unknown(0.5, prior=Normal(0.0, 0.3))
+
+    found = fit(Believed(), experiment, noise="normal")
+
+    def minus(p: Array) -> float:
+        a, b, s, u = p
+        data = stats.norm.logpdf(values[:, 0], a * TIMES, np.exp(s)).sum()
+        data += stats.norm.logpdf(values[:, 1], b * TIMES, np.exp(u)).sum()
+        return -float(data + stats.lognorm.logpdf(a, s=0.02) + stats.norm.logpdf(b, 0.0, 0.3))
+
+    start = np.array([1.5, -1.0, -1.0, 1.0])
+    best = optimize.minimize(
+        minus, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000}
+    )
+    assert [one.value for one in found.estimates] == pytest.approx(best.x[:2], rel=1e-5)
+    assert found.likelihood is not None
+    assert list(found.likelihood.sigmas.values()) == pytest.approx(np.exp(best.x[2:]), rel=1e-5)
+
+
+def test_known_noise_is_kept_and_only_the_unknown_estimated() -> None:
+    values, _ = lines(6)
+    known = made(values, [0.0, 0.0], 0.5)
+    found = fit(Lines(), known, noise="normal")
+    assert found.likelihood is not None
+    assert found.likelihood.sigmas == {"x": 0.5, "y": 0.5}
+    assert found.likelihood.parameters == 2
+
+
+@pytest.mark.parametrize(
+    ("noise", "loss", "words"),
+    [
+        ("norml", "linear", "Did you mean 'normal'"),
+        ("student:0", "linear", "positive NU"),
+        ("normal:3", "linear", "positive NU"),
+        ("equal", "hubber", "Did you mean 'huber'"),
+        ("student", "huber", "takes the place of a noise model"),
+    ],
+)
+def test_noise_that_cannot_be(noise: str, loss: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read(noise, loss)
+
+
+def test_logarithms_need_positive_measurements() -> None:
+    _, experiment = lines()
+    with pytest.raises(InputError, match=r"noise model lognormal with a measurement of -"):
+        fit(Lines(), experiment, noise="lognormal")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("seed", [2, 5])
+def test_lynx_and_hare(data_folder: Path, seed: int) -> None:
+    table = np.loadtxt(data_folder / "lynx_hare/hudson-bay-lynx-hare.csv", delimiter=",", skiprows=3)
+    pelts = Experiment(
+        "lynxhare",
+        Trajectory(torch.from_numpy(table[:, 0] - 1900), torch.from_numpy(table[:, [2, 1]])),
+        initial=torch.tensor([30.0, 4.0]),
+        initial_free=torch.tensor([True, True]),
+        channels=("hare", "lynx"),
+    )
+    random = np.random.default_rng(seed)
+    truth = {"alpha": 0.5400, "beta": 0.02716, "gamma": 0.7966, "delta": 0.02370}
+    model = LotkaVolterra(**{name: float(v * np.exp(random.standard_normal())) for name, v in truth.items()})
+    found = fit(model, pelts, noise="lognormal")
+    values = [*truth.values(), 34.60, 5.844]
+    assert [one.value for one in found.estimates] == pytest.approx(values, rel=1e-3)
+    assert found.likelihood is not None
+    assert found.likelihood.sigmas == pytest.approx({"hare": 0.2184, "lynx": 0.2201}, rel=1e-3)
+    assert found.likelihood.log_likelihood == pytest.approx(-122.926, abs=1e-3)
+    assert found.likelihood.aic == pytest.approx(261.85, abs=0.01)
