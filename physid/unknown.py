@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from physid.errors import InputError
 from physid.prior import LogNormal as LogNormal
 from physid.prior import Normal as Normal
-from physid.prior import Prior, Uniform
+from physid.prior import Prior
+from physid.prior import Uniform as Uniform
 
 if TYPE_CHECKING:
     from physid.spec import Model

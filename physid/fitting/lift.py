@@ -67,11 +67,21 @@ def roughness(t: Array, y: Array) -> float:
     return float(np.median(np.abs(left) / np.sqrt(1.0 + (weights**2).sum(1))) / 0.6745)
 
 
-def lift(model: Model, times: Array, seen: Array, rate: Array, guess: Tensor, scale: Tensor, rounds: int = 4) -> Tensor:
+def lift(
+    model: Model,
+    times: Array,
+    seen: Array,
+    rate: Array,
+    guess: Tensor,
+    scale: Tensor,
+    rounds: int = 4,
+    values: bool = False,
+) -> Tensor:
     """States [S, *state] near `guess` with observe(y) = `seen` and d observe(y) / dt = `rate` [S, M], by least squares.
 
     Gauss-Newton with minimum-norm steps in units of `scale` [*state]: what the observations do not determine is left
-    at the guess. Channels that are not-a-number are left out.
+    at the guess. Channels that are not-a-number are left out. With `values` the rates, which a poor guess of the
+    unknowns gets wrong, only count where the observations alone do not determine the state.
     """
     n = scale.numel()
     t = torch.as_tensor(times).to(guess)
@@ -84,10 +94,11 @@ def lift(model: Model, times: Array, seen: Array, rate: Array, guess: Tensor, sc
         gap, slope = (want - value) / unit, slope / unit[:, None] * scale.reshape(-1).to(guess)
         measured = torch.isfinite(gap) & torch.isfinite(slope).all(-1)  # and f is finite there
         gap, slope = torch.where(measured, gap, 0.0), torch.where(measured[..., None], slope, 0.0)
-        half = slope.shape[1] // 2
-        whole = torch.linalg.matrix_rank(slope[:, :half], rtol=SMALLEST) == n  # then rates of a poor guess only mislead
-        slope[:, half:] = torch.where(whole[:, None, None], 0.0, slope[:, half:])
-        gap[:, half:] = torch.where(whole[:, None], 0.0, gap[:, half:])
+        if values:
+            half = slope.shape[1] // 2
+            whole = torch.linalg.matrix_rank(slope[:, :half], rtol=SMALLEST) == n
+            slope[:, half:] = torch.where(whole[:, None, None], 0.0, slope[:, half:])
+            gap[:, half:] = torch.where(whole[:, None], 0.0, gap[:, half:])
         step = (torch.linalg.pinv(slope, rtol=SMALLEST) @ gap[..., None])[..., 0] * scale.reshape(-1).to(guess)
         if not bool(torch.isfinite(step).all()):
             break

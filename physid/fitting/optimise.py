@@ -9,6 +9,7 @@ from physid.fitting.lm import optimal
 from physid.fitting.plan import Plan
 from physid.fitting.problem import Point, Problem
 from physid.fitting.records import Start
+from physid.fitting.starts import best_of
 from physid.fitting.strategies import least_squares
 from physid.fitting.vector import Array
 from physid.fitting.watch import Watch
@@ -30,9 +31,13 @@ def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
     x = problem.vector.get()
     watch.begin(x)
     if plan.optimizer == "lm":
-        found = least_squares(problem, plan, watch, x)
+        records: list[Start] = []
+        if plan.starts > 1:
+            found, records = best_of(problem, plan, watch, x)
+        else:
+            found = least_squares(problem, plan, watch, x)
         status = "converged" if found.converged else "not converged"
-        return Optimum(found.point.x, found.point, status, sentence(found.message))
+        return Optimum(found.point.x, found.point, status, sentence(found.message), records)
     objective = Objective(problem, plan, watch)
     if plan.optimizer == "adam":
         x, message = adam(objective, x, plan), f"The {plan.schedule.epochs} epochs ran."

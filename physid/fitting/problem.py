@@ -74,7 +74,7 @@ class Problem:
         self.weights = Weights(self.noise, self.measured, self.mask, self.parts, known, self.spread, loss_scale)
         self.evaluations = 0
         self.message = ""
-        self.engine = "eager"
+        self.engine, self.engine_note = "eager", ""
         self.patience = integrator.max_steps
         self._check_priors()
 
@@ -213,7 +213,7 @@ class Problem:
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""
         self.evaluations += solution.statistics.evaluations + solution.statistics.backward_evaluations
-        self.engine = solution.engine
+        self.engine, self.engine_note = solution.engine, solution.engine_note
         if not solution.ok:
             self.message = solution.message
 

@@ -97,10 +97,11 @@ class Segments:
             starts = pieces.starts[1:]
             if len(starts):
                 initial = vector.put(x[columns])
-                seen, rate = smooth(vector.experiment.train, starts, self.problem.noise.kind == "lognormal")
+                positive = self.problem.noise.kind == "lognormal"
+                seen, rate = smooth(vector.experiment.train, starts, positive)
                 guess = initial[None].expand(len(starts), *initial.shape)
                 scale = torch.from_numpy(size).view(initial.shape)
-                lifted = lift(self.vector.model, starts, seen, rate, guess, scale)
+                lifted = lift(self.vector.model, starts, seen, rate, guess, scale, values=positive)
                 z.append((lifted.double().cpu().numpy().reshape(len(starts), -1) / size).reshape(-1))
         return np.concatenate(z)
 

@@ -80,7 +80,7 @@ def assess(problem: Problem, point: Point) -> Statistics:
     scaled = point.jacobian / size
     _, s, vt = np.linalg.svd(scaled, full_matrices=False)
     vt, s = _full(vt, s, len(point.x))
-    seen = s > RANK * s[0] if s[0] > 0 else np.zeros_like(s, dtype=bool)
+    seen = s > RANK * s[0] if s[0] > 1e-100 else np.zeros_like(s, dtype=bool)
     inverse = (vt[seen].T / s[seen] ** 2) @ vt[seen]
     lost = np.any(np.abs(vt[~seen]) > 1e-3, axis=0)
     square = 1.0 / problem.count if known else (2.0 * point.cost / dof if dof > 0 else np.nan)

@@ -20,6 +20,7 @@ from physid.fitting.watch import Watch
 from physid.ode import Integrator
 
 NEAR = 0.1  # an rms residual below this part of the data's spread needs no segments
+FAIR = 0.5  # and one beyond this part asks for shorter segments
 WELDS = (0.1, 1.0, 10.0, 100.0)
 WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 ROUGH = Stop(offset=0.0, ftol=1e-2, xtol=1e-3, evaluations=20)
@@ -38,13 +39,17 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
     reason = problem.message
     near = start is not None and is_near(problem, start)
     if strategy in ("auto", "segments") and segments.enough(problem) and not near:
-        start = better(full, start, weld(problem, plan, watch, x), watch, x)
+        for most, rows in segments.divisions(problem):
+            start = better(full, start, weld(problem, plan, watch, x, most, rows), watch, x)
+            if start is not None and is_near(problem, start, FAIR):
+                break
     if strategy == "grow" or (strategy == "auto" and start is None):
         start = better(full, start, grow(problem, plan, watch, x), watch, x)
     if start is None and strategy == "segments":
         start = full(x)
         reason = problem.message
     if start is None:
+        _ = watch.left  # when it ran out, that is the reason
         raise Diverged(f"the solve fails at the starting values: {reason}")
     return finish(problem, plan.integrator, watch, start)
 
@@ -63,10 +68,10 @@ class Full:
         return point
 
 
-def is_near(problem: Problem, point: Point) -> bool:
-    """Whether the prediction follows the data already."""
+def is_near(problem: Problem, point: Point, part: float = NEAR) -> bool:
+    """Whether the prediction is within a part of the spread of the data."""
     length = float(np.linalg.norm(point.residual[: problem.count]))
-    return length * (1.0 if problem.noise.estimated else problem.scale / problem.spread) < NEAR
+    return length * (1.0 if problem.noise.estimated else problem.scale / problem.spread) < part
 
 
 def better(full: Full, start: Point | None, x: Array | None, watch: Watch, first: Array) -> Point | None:
@@ -95,17 +100,9 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point) -> F
     return found
 
 
-def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
-    """The unknowns from welded segments, short ones if need be; None when no segment problem could be solved."""
-    for most, rows in segments.divisions(problem):
-        welded = _weld(Segments(problem, looser(plan.integrator), most, rows), watch, x)
-        if welded is not None:
-            return welded
-    return None
-
-
-def _weld(pieces: Segments, watch: Watch, x: Array) -> Array | None:
-    """The unknowns from these segments with welds of growing weight; None when the first solve fails."""
+def weld(problem: Problem, plan: Plan, watch: Watch, x: Array, most: int, rows: int) -> Array | None:
+    """The unknowns from welded segments, `most` at most, of `rows` times at least; None when none could be solved."""
+    pieces = Segments(problem, looser(plan.integrator), most, rows)
     z = pieces.begin(x)
     solved = False
     for weight in WELDS:

@@ -1,0 +1,228 @@
+"""Many starts: where they begin, how they run, as one batch or over processes, and which of them wins.
+
+Every start is a draw of its own number from the seed, so that neither the way of running nor the number of workers
+changes where it begins. Source: McKay, Beckman and Conover (1979) for the Latin hypercube.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from physid.errors import Diverged
+from physid.fitting import segments
+from physid.fitting.lm import Found, Stop
+from physid.fitting.many import Track, least_many
+from physid.fitting.plan import Plan
+from physid.fitting.problem import Point, Problem
+from physid.fitting.records import Start
+from physid.fitting.segments import Segments
+from physid.fitting.strategies import ROUGH, WELDED, WELDS, finish, least_squares, looser
+from physid.fitting.vector import Array, Entry, Vector
+from physid.fitting.watch import TimeUp, Watch
+from physid.ode import Integrator
+
+SPREAD = 1.0  # sd of log(value / guess), or of (value - guess) / size, where neither prior nor bounds say more
+INITIAL = 0.3  # sd of a free initial value, in units of initial_scale
+ALIKE = 1e-3  # a relative difference of costs that is none
+POLISHED = 3  # distinct optima that are refined to the full tolerance, of which the best wins
+EDGE = 1e-3  # starts keep this part of the range away from bounds
+
+
+def draws(vector: Vector, first: Array, count: int, seed: int) -> list[Array]:
+    """Where `count` starts begin: `first`, then a Latin hypercube in the priors and domains around it."""
+    if count == 1:
+        return [first]
+    cube = qmc.LatinHypercube(len(first), rng=np.random.default_rng(seed)).random(count - 1)
+    cube = np.clip(cube, EDGE, 1.0 - EDGE)
+    guess = vector.natural(first)
+    columns = [_values(vector, entry, guess[i], cube[:, i]) for i, entry in enumerate(vector.entries)]
+    scales = _initial_scales(vector)
+    for i, size in scales.items():
+        columns[i] = guess[i] + INITIAL * size * ndtri(cube[:, i])
+    return [first, *(vector.raw(row) for row in np.column_stack(columns))]
+
+
+def _values(vector: Vector, entry: Entry, guess: float, p: Array) -> Array:
+    """The natural values below which the parts `p` of what is believed of an unknown lie."""
+    prior = vector.model.unknowns[entry.owner].prior if entry.owner in vector.model.unknowns else None
+    low, high = entry.domain.low, entry.domain.high
+    if prior is not None:
+        return np.asarray(prior.quantile(p))
+    if math.isfinite(low) and math.isfinite(high):
+        return np.asarray(low + (high - low) * p)
+    if math.isfinite(low):
+        return np.asarray(low + (guess - low) * np.exp(SPREAD * ndtri(p)))
+    return np.asarray(guess + SPREAD * (abs(guess) or 1.0) * ndtri(p))
+
+
+def _initial_scales(vector: Vector) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for local, columns in zip(vector.vectors, vector.columns, strict=True):
+        found |= dict(zip(columns[local.parameters :].tolist(), local.scale.tolist(), strict=True))
+    return found
+
+
+def best_of(problem: Problem, plan: Plan, watch: Watch, x: Array) -> tuple[Found, list[Start]]:
+    """The best optimum of the plan's starts, and the record of each. Errors: Diverged when none can be solved."""
+    begins = draws(problem.vector, x, plan.starts, plan.seed)
+    if plan.workers is not None:
+        from physid.fitting.workers import over_processes
+
+        return over_processes(problem, plan, watch, begins)
+    return in_a_batch(problem, plan, watch, begins)
+
+
+def in_a_batch(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
+    """All starts at once: welded segments, then the full horizon, loosely; then the best few to the full tolerance."""
+    problem.integrator = looser(plan.integrator)
+    batch = Batch(problem, watch, begins)
+    try:
+        if plan.strategy in ("auto", "segments") and segments.enough(problem):
+            batch.weld(looser(plan.integrator))
+        batch.full()
+        ended = False
+    except TimeUp:
+        ended = True
+    records = [batch.record(i, ended) for i in range(len(begins))]
+    leaders = distinct(records)
+    if not leaders:
+        _ = watch.left  # when it ran out, that is the reason
+        raise Diverged(f"none of {len(begins)} starts could be solved: {problem.message}")
+    best: tuple[float, Found] | None = None
+    fresh = problem.weights
+    for number in leaders[:POLISHED]:
+        problem.weights, problem.integrator = fresh.copy(), plan.integrator
+        point = problem.at(batch.xs[number])
+        if point is None:
+            continue
+        found = finish(problem, plan.integrator, watch, point)
+        value = problem.objective(found.point)
+        if best is None or value < best[0]:
+            best, fresh_best = (value, found), problem.weights
+    if best is None:
+        raise Diverged(f"no start could be solved at the full tolerance: {problem.message}")
+    problem.weights = fresh_best
+    return best[1], records
+
+
+def distinct(records: list[Start]) -> list[int]:
+    """The numbers of the starts with the best costs, one of each group that ended alike."""
+    found: list[int] = []
+    for one in sorted(records, key=lambda one: (one.cost, one.number)):
+        if math.isfinite(one.cost) and all(
+            abs(one.cost - records[other].cost) > ALIKE * max(one.cost, 1e-300) for other in found
+        ):
+            found.append(one.number)
+    return found
+
+
+class Batch:
+    """The starts of a batch on their way: their unknowns, their costs, what became of them."""
+
+    def __init__(self, problem: Problem, watch: Watch, begins: list[Array]) -> None:
+        self.problem, self.watch, self.begins = problem, watch, begins
+        self.xs = list(begins)
+        self.tracks: list[Track | None] = [None] * len(begins)
+        self.evaluations = [0] * len(begins)
+
+    def weld(self, integrator: Integrator) -> None:
+        """Move every start to where welded segments lead it; one that they cannot solve stays."""
+        pieces = Segments(self.problem, integrator)
+        zs, q = [pieces.begin(x) for x in self.xs], len(self.problem.vector)
+        going = list(range(len(zs)))
+        for weight in WELDS:
+            pieces.weld = weight
+            now, phase = going, f"segments, weld {weight:g}"
+            points = self._many(pieces, phase, now, [zs[i] for i in now])
+            evaluate = partial(self._some, pieces, phase, now)
+            tracks = least_many(evaluate, points, ROUGH, race=False)
+            for i, track in zip(going, tracks, strict=True):
+                if track is not None:
+                    zs[i], self.xs[i] = track.point.x, track.point.x[:q]
+            there = [i for i, track in zip(going, tracks, strict=True) if track is not None]
+            going = [i for i in there if pieces.gap(zs[i]) >= WELDED]
+            if not going:
+                break
+
+    def _some(
+        self, pieces: Segments, phase: str, now: list[int], numbers: Sequence[int], xs: Sequence[Array]
+    ) -> list[Point | None]:
+        """A batch of some of the starts that are still in it."""
+        return self._many(pieces, phase, [now[i] for i in numbers], xs)
+
+    def full(self) -> None:
+        """Least squares on the full horizon, a race."""
+        numbers = list(range(len(self.xs)))
+        points = self._many(self.problem, "full", numbers, self.xs)
+        first = self._many(self.problem, "full", numbers, self.begins)
+        for i, (point, other) in enumerate(zip(points, first, strict=True)):
+            if other is not None and (point is None or other.cost < point.cost):
+                points[i] = other
+        stop = Stop(offset=1e-4, ftol=1e-8)
+        self.tracks = least_many(lambda n, trials: self._many(self.problem, "full", n, trials), points, stop)
+        for i, track in enumerate(self.tracks):
+            self.xs[i] = self.xs[i] if track is None else track.point.x
+
+    def _many(self, problem: Problem | Segments, phase: str, numbers: Any, xs: list[Array] | Any) -> list[Point | None]:
+        """One batch of evaluations, seen by the watch."""
+        problem.limited(self.watch.left)
+        q = len(self.problem.vector)
+        points = problem.many(xs)
+        for number, x, point in zip(numbers, xs, points, strict=True):
+            self.evaluations[number] += 1
+            self.watch.saw(phase, x[:q], point.cost if point else math.inf, start=number)
+        return points
+
+    def record(self, number: int, ended: bool) -> Start:
+        """What is kept of a start."""
+        track, natural = self.tracks[number], self.problem.vector.natural
+        status = "time limit" if ended else "diverged" if track is None else track.status
+        cost = math.inf if track is None else track.point.cost
+        return Start(
+            number,
+            natural(self.begins[number]).tolist(),
+            natural(self.xs[number]).tolist(),
+            cost,
+            status,
+            self.evaluations[number],
+        )
+
+
+def run_one(problem: Problem, plan: Plan, watch: Watch, number: int, x: Array) -> dict[str, Any]:
+    """One start alone, as a worker does it: its end, its status and its record, all as plain data."""
+    status, message, end, cost, objective = "diverged", "", x, math.inf, math.inf
+    fresh = problem.weights.copy()
+    try:
+        found = least_squares(problem, replace(plan, starts=1, workers=None), watch, x)
+        status, message, end = ("converged" if found.converged else "not converged"), found.message, found.point.x
+        objective = problem.objective(found.point)
+        if found.point.seen is not None and found.point.slope is not None:
+            weighed = problem.point(end, found.point.seen, found.point.slope, fresh)
+            cost = math.inf if weighed is None else weighed.cost
+    except Diverged as error:
+        message = str(error)
+    except TimeUp:
+        status, end = "time limit", (x if watch.best is None else watch.best)
+    natural = problem.vector.natural
+    record = Start(number, natural(x).tolist(), natural(end).tolist(), cost, status, len(watch.history))
+    return {
+        "x": end,
+        "objective": objective,
+        "message": message,
+        "record": record,
+        "history": watch.history,
+        "evaluations": problem.evaluations,
+    }
+
+
+def history_of(rows: list[dict[str, Any]], number: int) -> list[Mapping[str, Any]]:
+    """The history of one start as part of that of all."""
+    return [{**row, "start": number} for row in rows]

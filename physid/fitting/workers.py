@@ -1,0 +1,75 @@
+"""Many starts over processes with joblib, whose backends (loky by default, dask, ray) carry them to other machines.
+
+The backend is joblib's own business: within `joblib.parallel_config(backend="dask")` the starts run on a cluster.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from physid.errors import Diverged, MissingError
+from physid.fitting.lm import Found
+from physid.fitting.plan import Plan
+from physid.fitting.problem import Problem
+from physid.fitting.records import Start
+from physid.fitting.starts import history_of, run_one
+from physid.fitting.strategies import finish
+from physid.fitting.vector import Array
+from physid.fitting.watch import Watch
+from physid.modelfile import import_file
+
+
+def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
+    """The best optimum of starts that run one by one in the plan's workers, and the record of each.
+
+    Errors: Diverged when none can be solved, MissingError without joblib.
+    """
+    try:
+        import cloudpickle
+        import joblib
+    except ImportError:
+        raise MissingError("workers need joblib, which is not installed: pip install joblib.") from None
+    file = model_file(problem)
+    payload = cloudpickle.dumps((problem, plan))
+    left = watch.left
+    tasks = (joblib.delayed(_task)(file, payload, number, x, left) for number, x in enumerate(begins))
+    done: list[dict[str, Any]] = list(joblib.Parallel(n_jobs=plan.workers)(tasks))
+    for number, one in enumerate(done):
+        problem.evaluations += one["evaluations"]
+        watch.history += [dict(row) for row in history_of(one["history"], number)]
+    records = [one["record"] for one in done]
+    best = min(range(len(done)), key=lambda i: (done[i]["objective"], i))
+    if not math.isfinite(done[best]["objective"]):
+        raise Diverged(f"none of {len(begins)} starts could be solved: {done[0]['message']}")
+    watch.begin(done[best]["x"])
+    problem.integrator = plan.integrator
+    point = problem.at(done[best]["x"])
+    if point is None:
+        raise Diverged(f"the best start cannot be solved again: {problem.message}")
+    return finish(problem, plan.integrator, watch, point), records
+
+
+def model_file(problem: Problem) -> str | None:
+    """The user's file that the model's class is in, which a worker imports before it reads the model."""
+    import sys
+
+    module = type(problem.vector.model).__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return str(Path(file).resolve()) if file and module.startswith("physid_user_") else None
+
+
+def _task(file: str | None, payload: bytes, number: int, x: Array, left: float | None) -> dict[str, Any]:
+    """One start in a worker of one thread."""
+    import cloudpickle
+
+    if file is not None:
+        import_file(Path(file))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    problem, plan = cloudpickle.loads(payload)
+    return run_one(problem, plan, Watch(None, left), number, x)

@@ -1,0 +1,124 @@
+"""Many starts: where they begin, that neither batch nor workers change what is found, and which of them wins."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
+from physid.errors import InputError
+from physid.fitting.lm import Stop
+from physid.fitting.many import least_many
+from physid.fitting.problem import Point
+from physid.fitting.starts import draws
+from physid.fitting.vector import Array, Vector
+from physid.unknown import Normal, Uniform
+
+
+class Swing(Model):
+    """x'' = -(2 pi f)^2 x: the squared error has an optimum for every number of periods that nearly fit."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("x", "v")
+    f = Unknown(0.45, between(0.1, 3.0))
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        x, v = y.unbind(-1)
+        return torch.stack((v, -((2 * torch.pi * self.f) ** 2) * x), -1)
+
+    def observe(self, y: Tensor) -> Tensor:
+        return y[..., :1]
+
+
+def swing() -> Experiment:
+    times = torch.linspace(0.0, 6.0, 40, dtype=torch.float64)
+    noise = torch.from_numpy(0.05 * np.random.default_rng(0).standard_normal(40))
+    seen = torch.cos(2 * torch.pi * 1.3 * times) + noise
+    return Experiment("swing", Trajectory(times, seen[:, None]), torch.tensor([1.0, 0.0]), truth={"f": 1.3})
+
+
+def test_many_starts_find_what_one_does_not() -> None:
+    lost = fit(Swing(), swing(), strategy="full")
+    assert not lost.recovered
+    found = fit(Swing(), swing(), strategy="full", starts=24, seed=1)
+    assert found.recovered
+    assert found.status == "converged"
+    assert [one.number for one in found.starts] == list(range(24))
+    assert found.starts[0].start == pytest.approx([0.45])
+    best = min(found.starts, key=lambda one: one.cost)
+    assert best.end == pytest.approx([1.3], rel=0.01)
+    assert {one.status for one in found.starts} <= {"converged", "not converged", "hopeless", "diverged"}
+    assert any(one.status == "hopeless" or one.cost > 10 * best.cost for one in found.starts)
+    assert {row["start"] for row in found.history if "start" in row} == set(range(24))
+    again = fit(Swing(), swing(), strategy="full", starts=24, seed=1)
+    assert again.starts == found.starts
+    assert again.x.tobytes() == found.x.tobytes()
+    other = fit(Swing(), swing(), strategy="full", starts=24, seed=2)
+    assert other.starts[1].start != found.starts[1].start
+
+
+def test_workers_change_nothing() -> None:
+    one, two = (fit(Swing(), swing(), strategy="full", starts=3, seed=1, workers=n) for n in (1, 2))
+    assert one.starts == two.starts
+    assert one.x.tobytes() == two.x.tobytes()
+    batch = fit(Swing(), swing(), strategy="full", starts=3, seed=1)
+    assert [a.start for a in batch.starts] == [b.start for b in one.starts]
+    assert batch.x == pytest.approx(one.x, rel=1e-6)
+
+
+def test_draws_are_a_latin_hypercube_in_priors_and_domains() -> None:
+    class Many(Swing):
+        g = Unknown(2.0, positive)
+        h = Unknown(0.0, prior=Normal(5.0, 0.1))
+        u = Unknown(1.5, prior=Uniform(1.0, 2.0))
+
+    assert Many.u.domain == between(1.0, 2.0)
+    experiment = Experiment("free", swing().train, torch.tensor([1.0, 0.0]), initial_free=torch.tensor([True, False]),
+                            initial_scale=torch.tensor([2.0, 1.0]))  # fmt: skip
+    vector = Vector(Many(), experiment)
+    rows = np.stack([vector.natural(x) for x in draws(vector, vector.get(), 201, 3)[1:]])
+    f, g, h, u, x0 = rows.T
+    assert np.all((f > 0.1) & (f < 3.0) & (u > 1.0) & (u < 2.0) & (g > 0))
+    assert len(np.unique(np.floor((f - 0.1) / 2.9 * 200))) >= 199  # one in every stratum, but at the edges
+    assert np.median(g) == pytest.approx(2.0, rel=0.05)
+    assert (h.mean(), h.std()) == pytest.approx((5.0, 0.1), rel=0.05)
+    assert (x0.mean(), x0.std()) == pytest.approx((1.0, 0.6), rel=0.05)
+
+
+def test_least_squares_of_many_starts_is_that_of_each() -> None:
+    def at(x: Array) -> Point:
+        """The function of Rosenbrock (1960), whose minimum is at (1, 1)."""
+        return Point(x, np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]), np.array([[-20 * x[0], 10.0], [-1.0, 0.0]]))
+
+    def batch(numbers: object, xs: object) -> list[Point | None]:
+        assert isinstance(xs, list)
+        return [None if x[0] > 3 else at(x) for x in xs]
+
+    starts = [np.array([-1.2, 1.0]), np.array([0.0, 0.0]), np.array([2.5, -3.0])]
+    tracks = least_many(batch, [*(at(x) for x in starts), None], Stop(floor=1e-12, ftol=1e-15), race=False)
+    assert tracks[3] is None
+    for track in tracks[:3]:
+        assert track is not None
+        assert track.status == "converged"
+        assert track.point.x == pytest.approx([1.0, 1.0], abs=1e-6)
+
+
+def test_time_runs_out_for_all_starts() -> None:
+    found = fit(Swing(), swing(), starts=5, time_limit=1e-3)
+    assert found.status == "time limit"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"starts": 0}, "whole numbers from 1 up"),
+        ({"workers": 2}, "workers share many starts"),
+        ({"starts": 3, "optimizer": "adam"}, "it belongs to lm"),
+    ],
+)
+def test_what_cannot_be(options: dict[str, int], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        fit(Swing(), swing(), **options)  # type: ignore[arg-type]
