@@ -13,19 +13,19 @@ from physid.cli.console import Console, Row
 from physid.cli.files import check_run_folder
 from physid.cli.options import (
     EXPERIMENT_OPTIONS,
-    METHOD,
     OUTPUT,
     atol_option,
     engine_option,
     experiment_argument,
     experiment_options,
+    fit_seed_option,
     gradient_option,
     json_option,
     knowledge_option,
+    method_options,
     model_option,
     quiet_option,
     rtol_option,
-    seed_option,
     solver_option,
 )
 from physid.cli.sections import SectionCommand, option
@@ -56,19 +56,8 @@ interrupted fit leaves a run directory that can be used.
 @knowledge_option
 @model_option
 @experiment_options
-@seed_option
-@option("--optimizer", section=METHOD, metavar="NAME", help="lm, adam or lbfgs. [default: lm; adam as in the paper]")
-@option("--strategy", section=METHOD, metavar="NAME", default="auto", show_default=True, help="auto, full, segments.")
-@option(
-    "--protocol",
-    section=METHOD,
-    metavar="NAME",
-    default="default",
-    show_default=True,
-    help="default, paper-text or paper-code: the settings of the paper, as its text or its code has them.",
-)
-@option("--epochs", section=METHOD, type=click.IntRange(1), metavar="N", help="Epochs of adam, iterations of lbfgs.")
-@option("--time-limit", section=METHOD, type=float, metavar="S", help="Stop after S seconds (exit code 124).")
+@fit_seed_option
+@method_options
 @solver_option
 @gradient_option
 @engine_option
@@ -83,6 +72,7 @@ interrupted fit leaves a run directory that can be used.
     metavar="DIR",
     help="Run directory. [default: runs/EXPERIMENT-TIME]",
 )
+@option("--print-settings", section=OUTPUT, is_flag=True, help="Print the settings as a YAML file, and stop.")
 @option("--dry-run", section=OUTPUT, is_flag=True, help="Say what would be fitted, and how, and stop.")
 @json_option
 @quiet_option
@@ -92,6 +82,7 @@ def command(
     model: str | None,
     out: Path | None,
     dry_run: bool,
+    print_settings: bool,
     json: bool,
     quiet: bool,
     **options: Any,
@@ -105,16 +96,25 @@ def command(
         raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
     run = check_run_folder(out or default_folder(experiment))
     from physid.cli.choose import build_model, load_experiment
-    from physid.cli.method import fit_arguments, place
+    from physid.cli.method import fit_arguments, merged, place
     from physid.cli.result import done_fields
     from physid.fitting import fit
 
     console = Console(json=json, quiet=quiet)
+    options = merged(options)
     arguments = fit_arguments(options)
+    if print_settings:
+        from physid.fitting import settings
+
+        click.echo(settings.template() + settings.dump(options), nl=False)
+        return 0
     data = load_experiment(experiment, data_options(options), seed=options["seed"], protocol=options["protocol"])
     system = build_model(data, knowledge, model)
     place(system, options["device"], options["dtype"])
     if dry_run:
+        from physid.fitting.identify import prepare
+
+        prepare(system, arguments["fix"], arguments["free"], arguments["tie"])
         tell_plan(console, data, system, arguments, run)
         return 0
     labels = {"knowledge": None if model else knowledge or "full"}

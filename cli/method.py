@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,25 +10,63 @@ import torch
 from torch import nn
 
 from physid.errors import InputError, MissingError, unknown_name
+from physid.fitting import settings
 from physid.fitting.plan import Plan, default_integrator, resolve
 from physid.ode import Integrator, tableaus
 from physid.ode.engines import check_engine
 
+NAMES = (
+    *("optimizer", "strategy", "protocol", "gradient", "epochs", "seed", "time_limit"),
+    *("loss", "loss_scale", "starts", "workers", "holdout"),
+)
+UNKNOWNS = ("fix", "free", "tie")
+DEFAULTS = {"strategy": "auto", "protocol": "default", "seed": 0, "starts": 1}
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
 def fit_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `physid.fit`; InputError for unknown names and for options that contradict each other."""
-    names = ("optimizer", "strategy", "protocol", "gradient", "epochs", "seed", "time_limit")
-    arguments = {name: options[name] for name in names}
+    arguments = {name: options[name] for name in NAMES}
+    arguments["noise"] = options["noise_model"]
     arguments["integrator"] = _integrator(options)
     plan(arguments)
-    return arguments
+    return arguments | {name: options[name] for name in UNKNOWNS}
+
+
+def merged(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with those of the settings file where nothing was typed, and the defaults where neither says more."""
+    path = options["settings_file"]
+    given = {} if path is None else settings.load(path)
+    found = {**options, "fix": pairs("fix", options["fix"], number=True), "tie": pairs("tie", options["tie"])}
+    found["free"] = list(options["free"])
+    for name in settings.KEYS:
+        if found[name] in (None, [], {}):
+            found[name] = given.get(name, DEFAULTS.get(name, found[name]))
+        elif isinstance(found[name], dict):
+            found[name] = {**given.get(name, {}), **found[name]}
+    return found
+
+
+def pairs(option: str, texts: Sequence[str], number: bool = False) -> dict[str, Any]:
+    """NAME=VALUE as a mapping, with numbers for values (a NAME alone: None) or with text; InputError otherwise."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, given, value = (part.strip() for part in text.partition("="))
+        try:
+            numbers = [float(one) for one in value.split(",")] if number and given else []
+        except ValueError:
+            raise InputError(
+                f"--{option} {text}: '{value}' is no number. Write NAME=1.5, or NAME=1,2 for two."
+            ) from None
+        if not name or (not number and not value):
+            raise InputError(f"--{option} {text} is not NAME=VALUE. Write it so.")
+        found[name] = value if not number else None if not numbers else numbers[0] if len(numbers) == 1 else numbers
+    return found
 
 
 def plan(arguments: Mapping[str, Any]) -> Plan:
     """What a fit with these arguments would do."""
-    return resolve(**{"lr": None, **arguments})
+    return resolve(**{"lr": None, **{name: value for name, value in arguments.items() if name not in UNKNOWNS}})
 
 
 def _integrator(options: Mapping[str, Any]) -> Integrator | None:

@@ -48,6 +48,51 @@ atol_option = option("--atol", section=SOLVER, type=float, metavar="X", help="Ab
 seed_option = option(
     "--seed", section=DATA, type=int, default=0, show_default=True, metavar="N", help="Seed of noise and random starts."
 )
+fit_seed_option = option(
+    "--seed", section=DATA, type=int, metavar="N", help="Seed of noise and random starts. [default: 0]"
+)
+
+# The options of the method: name, type, metavar, whether it may be repeated, help. Each has a key in a settings file.
+METHOD_OPTIONS: tuple[tuple[str, Any, str, bool, str], ...] = (
+    ("optimizer", str, "NAME", False, "lm, adam or lbfgs. [default: lm; adam as in the paper]"),
+    ("strategy", str, "NAME", False, "auto, full, segments or grow. [default: auto]"),
+    (
+        *("protocol", str, "NAME", False),
+        "default, paper-text or paper-code: the settings of the paper, as its text or its code has them.",
+    ),
+    ("epochs", click.IntRange(1), "N", False, "Epochs of adam, iterations of lbfgs."),
+    ("time-limit", float, "S", False, "Stop after S seconds (exit code 124)."),
+    ("starts", int, "K", False, "Try K starts: the first guess and draws from priors and domains. [default: 1]"),
+    ("workers", int, "N", False, "Run the starts in N processes. [default: as one batch]"),
+    (
+        *("noise-model", str, "NAME", False),
+        "equal, or with a sigma per channel normal, lognormal, student or student:NU. [default: the model's]",
+    ),
+    ("loss", str, "NAME", False, "linear, soft_l1, huber, cauchy or arctan. [default: linear]"),
+    ("loss-scale", float, "X", False, "Error at which the loss bends. [default: from the noise]"),
+    ("holdout", str, "WHAT", False, "Keep for the test: a part of the times, after:TIME, or an experiment's name."),
+    ("fix", str, "NAME=VALUE", True, "Hold an unknown there (NAME alone: where it is)."),
+    ("free", str, "NAME", True, "Identify an unknown that the model fixes or ties."),
+    ("tie", str, "NAME=EXPR", True, "Compute an unknown from others, as in 'width=2 * length'."),
+    (
+        "settings",
+        click.Path(path_type=Path),
+        "FILE",
+        False,
+        "YAML file of these options; what is typed wins.",
+    ),
+)
+
+
+def method_options(command: F) -> F:
+    """Add the options of the method to `command`; what is not typed is None or empty, as a file may say it."""
+    for name, kind, metavar, multiple, text in reversed(METHOD_OPTIONS):
+        variable = "settings_file" if name == "settings" else name.replace("-", "_")
+        command = option(
+            f"--{name}", variable, section=METHOD, type=kind, metavar=metavar, multiple=multiple, help=text
+        )(command)
+    return command
+
 
 # What a data set may be asked for by an option of its own; anything else goes through --set. `physid list` says which
 # data set takes what; one that does not take an option refuses it.

@@ -26,6 +26,7 @@ from physid.fitting.vector import Array
 from physid.fitting.watch import Progress, TimeUp, Watch
 from physid.ode import Integrator
 from physid.spec import Model
+from physid.unknown import Tie
 
 
 def fit(
@@ -50,6 +51,9 @@ def fit(
     starts: int = 1,
     workers: int | None = None,
     holdout: str | float | None = None,
+    fix: Mapping[str, Any] | None = None,
+    free: Sequence[str] = (),
+    tie: Mapping[str, Tie] | None = None,
 ) -> Fit:
     """Identify the free unknowns of `model`, and the free parts of the initial states, from one experiment or several.
 
@@ -62,6 +66,8 @@ def fit(
     loss: "linear", "soft_l1", "huber", "cauchy" or "arctan" of errors in units of `loss_scale`. `starts`: how many
     starts are tried, the model's own values and draws from priors and domains, as one batch, or over `workers`
     processes; the best wins. `holdout`: a part of the times, "after:TIME" or an experiment's name, kept for the test.
+    `fix` holds unknowns at values, or where they are for None; `free` identifies some that the model fixes or ties;
+    `tie` makes some a function of the others, as in {"width": "2 * length"}.
     `model` is left at the optimum. `out` is a new folder for the run; `progress` is called with a dict at every
     evaluation; `labels` are kept in the settings. Ctrl-C and the time limit (seconds) end the fit with the best so far
     and a status that says so.
@@ -78,6 +84,7 @@ def fit(
     fitted, held = split(given, plan.holdout)
     if len(fitted) > 1 and plan.optimizer != "lm":
         raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
+    prepare(model, fix or {}, free, tie or {})
     vector = vector_of(model, fitted)
     start_of_protocol(vector, plan)
     problem = pose(model, fitted, plan)
@@ -87,6 +94,21 @@ def fit(
     if out is not None:
         result.save(out)
     return result
+
+
+def prepare(model: Model, fix: Mapping[str, Any], free: Sequence[str], tie: Mapping[str, Tie]) -> None:
+    """Release, fix and tie unknowns of `model`; InputError for one that is named twice or that the model lacks."""
+    named = [*free, *fix, *tie]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise InputError(f"{', '.join(twice)} is to be more than one of fixed, free and tied. Name it once.")
+    for name in free:
+        model.release(name)
+    for name, value in fix.items():
+        model.untie(name)
+        model.fix(name, value)
+    for name, how in tie.items():
+        model.tie(name, how)
 
 
 def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:

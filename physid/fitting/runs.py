@@ -201,7 +201,11 @@ def _restore(run: Folder, about: dict[str, Any], model: Model | None, trust: boo
     model.to(dtype=getattr(torch, settings["dtype"]))
     model.load_state_dict(state)
     for name in model.unknowns:
-        (model.release if name in about["free"] else model.fix)(name)
+        if name not in model.ties:
+            (model.release if name in about["free"] else model.fix)(name)
+    for name, text in settings.get("ties", {}).items():
+        if text is not None:
+            model.tie(name, text)
     return model
 
 

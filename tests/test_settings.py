@@ -1,0 +1,116 @@
+"""Settings files, expressions, and unknowns that are fixed, freed and tied from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from physid import Unknown, fit
+from physid.cli.app import main
+from physid.cli.options import METHOD_OPTIONS
+from physid.datasets import load
+from physid.errors import InputError
+from physid.expression import Expression
+from physid.fitting import settings
+from physid.models import Pendulum
+
+Captured = pytest.CaptureFixture[str]
+
+
+@given(st.floats(0.1, 10.0), st.floats(0.1, 10.0))
+def test_expressions_compute(a: float, b: float) -> None:
+    text = "-a**2 / (b + 1) + sqrt(a) * exp(-b) - 3"
+    found = Expression(text, ["a", "b"])(
+        {"a": torch.tensor(a, dtype=torch.float64), "b": torch.tensor(b, dtype=torch.float64)}
+    )
+    assert float(found) == pytest.approx(-(a**2) / (b + 1) + a**0.5 * 2.718281828459045**-b - 3, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["__import__('os')", "a.real", "a[0]", "lambda: a", "a if a else b", "open(a)", "exp(a, b)", "", "a b", "(" * 500],
+)
+def test_expressions_hold_arithmetic_alone(text: str) -> None:
+    with pytest.raises(InputError):
+        Expression(text, ["a", "b"])
+
+
+def test_ties_hold_in_a_fit_and_are_read_back(tmp_path: Path) -> None:
+    experiment = load("pendulum")
+    found = fit(Pendulum(), experiment, tie={"friction": "length / 7"}, out=tmp_path / "run")
+    assert [one.name for one in found.estimates] == ["length"]
+    assert found.estimates[0].value == pytest.approx(0.7, rel=1e-8)
+    assert float(found.model.values()["friction"]) == pytest.approx(0.1, rel=1e-8)
+    assert type(found).load(tmp_path / "run").model.ties["friction"].text == "length / 7"
+
+    class Tied(Pendulum):
+        friction = Unknown(tie=lambda model: model.length / 7.0)
+
+    assert fit(Tied(), experiment).estimates[0].value == pytest.approx(0.7, rel=1e-8)
+
+
+def test_fixed_and_freed_from_outside() -> None:
+    experiment = load("pendulum")
+    model = Pendulum()
+    held = fit(model, experiment, fix={"friction": 0.1})
+    assert [one.name for one in held.estimates] == ["length"]
+    assert float(model.friction) == pytest.approx(0.1)
+    assert len(fit(model, experiment, free=["friction"]).estimates) == 2
+    for options, words in (
+        ({"fix": {"lenght": 1.0}}, "Did you mean 'length'"),
+        ({"tie": {"length": "2 * length"}}, "unknown name in an expression 'length'"),
+        ({"fix": {"length": 1.0}, "tie": {"length": "friction"}}, "Name it once"),
+    ):
+        with pytest.raises(InputError, match=words):
+            fit(Pendulum(), experiment, **options)
+    model.tie("length", "7 * friction")
+    with pytest.raises(InputError, match="goes round in a circle"):
+        model.tie("friction", "length / 7")
+
+
+def test_every_option_of_the_method_has_a_key() -> None:
+    names = {name.replace("-", "_") for name, *_ in METHOD_OPTIONS} - {"settings"}
+    assert names | {"gradient", "seed", "solver", "rtol", "atol"} == set(settings.KEYS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("houldout: 0.2", "Did you mean 'holdout'"),
+        ("starts: many", "starts is 'many', but a whole number is allowed"),
+        ("starts: true", "a whole number is allowed"),
+        ("[1, 2]", "holds a list"),
+        ("a: [", "is no YAML"),
+        ("!!python/object/apply:os.system ['true']", "is no YAML"),
+        ("tie: {length: 3}", "a mapping from unknowns to expressions"),
+    ],
+)
+def test_a_file_that_cannot_be_is_one_line(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "fit.yaml").write_text(text)
+    with pytest.raises(InputError, match=words) as caught:
+        settings.load(tmp_path / "fit.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_typed_counts_more_than_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("fit.yaml").write_text("strategy: grow\nrtol: 1e-9\nfix: {friction: 0.1}\nholdout: 0.25\n")
+    arguments = ["fit", "pendulum", "--settings", "fit.yaml", "--strategy", "full"]
+    assert main([*arguments, "--print-settings"]) == 0
+    Path("again.yaml").write_text(capsys.readouterr().out)
+    found = settings.load("again.yaml")
+    assert (found["strategy"], found["rtol"], found["holdout"]) == ("full", 1e-9, 0.25)
+    assert settings.load("fit.yaml")["strategy"] == "grow"
+    assert main(["fit", "pendulum", "--settings", "again.yaml", "--json", "--out", "run"]) == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(done["unknowns"]) == ["length"]
+    assert done["scores"]["test"] is not None
+    assert main(["fit", "pendulum", "--fix", "friction=x"]) == 2
+    assert "'x' is no number" in capsys.readouterr().err
