@@ -55,7 +55,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.gradients", "physid.ode.flow", "physid.ode.adjoint"),
     ("physid.ode.methods",),
     ("physid.ode",),
-    ("physid.unknown", "physid.experiment"),
+    ("physid.unknown", "physid.inputs", "physid.experiment"),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.fitting",),
