@@ -84,9 +84,17 @@ def probe(window: bool = False) -> Probe:
     return Probe(found["window"], found["renderer"], reason)
 
 
-def require(window: bool = False) -> Probe:
-    """The probe of a machine that can make pictures; MissingError, in one line, on one that cannot."""
-    found = probe(window)
+_proved: list[Probe] = []  # the probe that worked off screen, once it has: the machine is not tried again
+
+
+def require(window: bool = False, found: Probe | None = None) -> Probe:
+    """The probe of a machine that can make pictures; MissingError, in one line, on one that cannot.
+
+    `found` is a probe that was made before; otherwise one is made, once in a process.
+    """
+    if found is None and _proved and not window:
+        return _proved[0]
+    found = found or probe(window)
     if not found.works:
         raise MissingError(
             f"pictures need OpenGL, which does not work here ({found.reason}): install {PACKAGES}, or go on without: "
@@ -94,4 +102,5 @@ def require(window: bool = False) -> Probe:
         )
     if not window:
         off_screen()
+        _proved[:] = [found]
     return found

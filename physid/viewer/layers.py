@@ -146,7 +146,8 @@ def _bands(run: Tracks, theme: Theme, frame: Frame, span: tuple[float, float], s
             if not (shown.bands and shown.trails and end > span[0] and np.isfinite(run.sigma[:, b]).all()):
                 continue
             path = cut(paths[:, b], run.times, span[0], end)
-            if len(path) < 2:
+            hidden = reach * float(run.sigma[:, b].max()) < TUBE * frame.extent  # within the tube of the forecast
+            if len(path) < 2 or hidden:
                 continue
             line, _ = even(path, 2 * STEP)
             times = np.interp(*_timed(line, path, run.times, span[0], end))

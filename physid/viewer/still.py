@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physid.plots.look import Theme, channels, labelled, look, mix
+from physid.viewer.actors import Scene
 from physid.viewer.camera import Camera
-from physid.viewer.scene import Scene
 from physid.viewer.tracks import Tracks
 
 if TYPE_CHECKING:
@@ -91,8 +91,7 @@ def render(scene: Scene, size: tuple[int, int]) -> Image:
     for column in range(len(scene.runs)):
         plotter.subplot(0, column)
         plotter.enable_depth_peeling(8)
-    image: Any = plotter.screenshot(return_img=True)
-    return np.asarray(Pillow.fromarray(image).resize(size, Pillow.Resampling.LANCZOS))
+    return np.asarray(Pillow.fromarray(scene.picture()).resize(size, Pillow.Resampling.LANCZOS))
 
 
 def blend(below: Image, above: Image) -> Image:
@@ -137,9 +136,8 @@ def _header(figure: Figure, scene: Scene, layout: Layout, title: str) -> None:
     left = 0.035 if layout.count == 1 else 0.022
     head = title or (runs[0].title if layout.count == 1 else "Forecasts compared")
     figure.text(left, 0.965, head, fontsize=21 * u, fontweight="bold", va="top")
-    rms = runs[0].rms if layout.count == 1 else None
-    score = "" if rms is None else f" · rms distance {rms:.3g} {runs[0].unit}".rstrip()
-    figure.text(left, 0.918, runs[0].subtitle + score, fontsize=14.5 * u, va="top", color=theme.muted)
+    rms = f" · rms distance {runs[0].score}" if layout.count == 1 and runs[0].score else ""
+    figure.text(left, 0.918, runs[0].subtitle + rms, fontsize=14.5 * u, va="top", color=theme.muted)
     _legend(figure, scene, layout)
     if layout.count == 1:
         return
@@ -147,7 +145,7 @@ def _header(figure: Figure, scene: Scene, layout: Layout, title: str) -> None:
         x0, x1 = index / layout.count + left, (index + 1) / layout.count - 0.014
         figure.text(x0, 0.868, run.title, fontsize=16 * u, fontweight="bold", va="top")
         if run.rms is not None:
-            text = f"{run.rms:.3g} {run.unit}".strip()
+            text = run.score
             figure.text(x1, 0.868, text, fontsize=16 * u, fontweight="bold", va="top", ha="right", color=theme.forecast)
             figure.text(x1, 0.828, "rms distance, forecast", fontsize=11 * u, va="top", ha="right", color=theme.muted)
 

@@ -65,6 +65,11 @@ class Tracks:
         return float(np.sqrt(squared.mean())) if len(squared) else None
 
     @property
+    def score(self) -> str:
+        """`rms` with its unit, in words; nothing where no truth is known."""
+        return "" if self.rms is None else f"{self.rms:.3g} {self.unit}".rstrip()
+
+    @property
     def extent(self) -> tuple[Array, float]:
         """Centre [3] and largest extent of the truth, or of the forecast where no truth is known."""
         known = self.truth[np.isfinite(self.truth).all(-1)]
@@ -184,11 +189,6 @@ def grid(experiment: Experiment, until: float) -> Array:
 def shown_times(times: Array, unit: str) -> tuple[Array, str]:
     """Times as they are read, with their unit: days since J2000 become calendar years, others stay."""
     return (2000.0 + times / 365.25, "year") if unit == J2000 else (times, unit)
-
-
-def own_time(time: float, unit: str) -> float:
-    """The experiment's own time of a shown one."""
-    return (time - 2000.0) * 365.25 if unit == J2000 else time
 
 
 def masses(fit: Fit) -> Array | None:

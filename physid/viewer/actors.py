@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from physid.fitting.vector import Array
 from physid.plots.look import Theme, theme_of
@@ -62,6 +63,11 @@ class Scene:
             self.plotter.subplot(0, column)
             for layer in layers(run, self.theme, self.frame, time, self.shown):
                 self._put(column, layer)
+
+    def picture(self) -> NDArray[np.uint8]:
+        """What is seen now [height, width, 3]."""
+        self.plotter.render_window.Render()
+        return np.asarray(self.plotter.screenshot(return_img=True))
 
     def show(self, **changes: bool | float | None) -> None:
         """Change what is shown: truth, forecast, bands, trails, window."""
