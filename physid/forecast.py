@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from physid.errors import InputError
+from physid.experiment import Experiment
 from physid.fitting.files import table_bytes
 from physid.fitting.problem import predict
 from physid.fitting.result import Fit
@@ -52,6 +53,15 @@ class Forecast:
         import pandas as pd
 
         return pd.DataFrame(self.rows(), columns=self.columns)
+
+    def view(self, experiment: Experiment | None = None, **settings: Any) -> object:
+        """Show the forecast in space, beside what `experiment` measured: a window, a page, or the path of one.
+
+        Settings: bodies, theme, size, camera; see physid.viewer.show.
+        """
+        from physid.viewer import show, tracks_of
+
+        return show(tracks_of(self, experiment), **settings)
 
     def csv(self, path: str | Path) -> None:
         """Write the table as CSV."""
