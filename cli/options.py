@@ -39,6 +39,9 @@ solver_option = option(
     help="euler, midpoint, rk4, heun_euler, bosh3, dopri5, tsit5 or dopri8.",
 )
 gradient_option = option("--gradient", section=SOLVER, metavar="NAME", help="aca, naive, adjoint or forward.")
+engine_option = option(
+    "--engine", section=SOLVER, metavar="NAME", help="auto, native (f as compiled C) or eager. [default: auto]"
+)
 rtol_option = option("--rtol", section=SOLVER, type=float, metavar="X", help="Relative tolerance of a step.")
 atol_option = option("--atol", section=SOLVER, type=float, metavar="X", help="Absolute tolerance of a step.")
 
@@ -52,7 +55,7 @@ EXPERIMENT_OPTIONS: dict[str, str] = {
     "noise": "Standard deviation of the noise to add.",
     "horizon": "End of the time that is fitted.",
     "points": "Number of times that are fitted.",
-    "initial": "known or free: whether the initial state is fitted too.",
+    "initial": "known or free: whether the initial state is fitted too; for --data also x=0,v=1.",
     "start": "Values the unknowns start from, as in 1,1,1.",
     "random_masses": "Seed of a random system in place of the paper's.",
     "bodies": "Bodies to keep, as in sun,jupiter,saturn.",

@@ -45,7 +45,8 @@ EXCEPTIONS = {
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.
 ORDER: list[tuple[str, ...]] = [
-    ("physid.errors",),
+    ("physid.errors", "physid.machine"),
+    ("physid.smooth",),
     ("physid.ode.tableau", "physid.ode.dop853"),
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),
@@ -54,16 +55,22 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.start", "physid.ode.outputs", "physid.ode.tape", "physid.ode.failure"),
     ("physid.ode.march",),
     ("physid.ode.conclude", "physid.ode.replay", "physid.ode.linearise", "physid.ode.wide", "physid.ode.pullback"),
+    ("physid.ode.transition",),
+    ("physid.ode.tier",),
+    ("physid.ode.native",),
     ("physid.ode.gradients", "physid.ode.flow", "physid.ode.adjoint"),
+    ("physid.ode.engines",),
     ("physid.ode.methods",),
     ("physid.ode",),
-    ("physid.unknown", "physid.experiment"),
+    ("physid.unknown", "physid.inputs", "physid.experiment"),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.fitting",),
     ("physid.report", "physid.forecast"),
     ("physid.plots",),
     ("physid.viewer",),
+    ("physid.reading",),
+    ("physid.check",),
     ("physid",),
 ]
 

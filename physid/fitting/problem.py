@@ -14,7 +14,7 @@ from physid.fitting.observation import linearise
 from physid.fitting.vector import Array, Vector
 from physid.ode import Integrator, Solution, sensitivities
 
-PATIENCE = 50  # times the steps of the last point: where a solve needs more, the optimiser should not go
+PATIENCE = 20  # times the steps of the last point: where a solve needs more, the optimiser should not go
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Problem:
         self.weight = 1.0 / (self.scale * np.sqrt(self.count))
         self.evaluations = 0
         self.message = ""
-        self.engine = "eager"
+        self.engine, self.engine_note = "eager", ""
         self.patience = integrator.max_steps
         self._check()
 
@@ -83,7 +83,7 @@ class Problem:
         self.account(found.solution)
         if not found.solution.ok:
             return None
-        self.patience = PATIENCE * (100 + found.solution.statistics.accepted)
+        self.took(found.solution)
         residual = ((found.mean - self.measured)[self.mask]) * self.weight
         jacobian = found.slope[self.mask] * self.weight
         extra, slope = prior_rows(self.vector, x, self.count)
@@ -98,10 +98,14 @@ class Problem:
         """A change of the residuals' length that is below the error of the solver."""
         return 1e-2 * tolerance(self.integrator, self.spread) / self.scale
 
+    def took(self, solution: Solution) -> None:
+        """Measure the patience with the next solve by a solution that is good."""
+        self.patience = PATIENCE * (100 + solution.statistics.accepted)
+
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""
         self.evaluations += solution.statistics.evaluations + solution.statistics.backward_evaluations
-        self.engine = solution.engine
+        self.engine, self.engine_note = solution.engine, solution.engine_note
         if not solution.ok:
             self.message = solution.message
 

@@ -16,6 +16,7 @@ from physid.ode.march import March, Outcome
 from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose
 from physid.ode.solution import Solution, SolveError
 from physid.ode.tableaus import Tableau
+from physid.ode.tier import EAGER
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Adjoint:
         if not wants_gradient(problem):
             outcome = March(problem).run()
             return outcome.values, outcome
-        holder = Holder()
+        holder = Holder(EAGER)
         values = _Continuous.apply(self, problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 
@@ -154,6 +155,7 @@ class Reverse:
                 limits=m.limits,
                 norm=_seminorm if m.seminorm else (None if m.norm is None else self._measure),
                 params=[],
+                jumps=None if p.layout.batched else getattr(p.field.f, "switches", None),
             )
             outcome = March(problem).run()
             try:
