@@ -67,10 +67,10 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.modelfile",),
     ("physid.fitting",),
     ("physid.report", "physid.forecast"),
-    ("physid.reading",),
-    ("physid.check",),
     ("physid.plots",),
     ("physid.viewer",),
+    ("physid.reading",),
+    ("physid.check",),
     ("physid",),
 ]
 

@@ -18,6 +18,8 @@ from physid.viewer.tracks import Tracks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.text import Text
 
 Image = NDArray[np.uint8]
 SIZE = (1600, 1200)
@@ -135,10 +137,10 @@ def _header(figure: Figure, scene: Scene, layout: Layout, title: str) -> None:
     u, theme, runs = layout.unit, scene.theme, scene.runs
     left = 0.035 if layout.count == 1 else 0.022
     head = title or (runs[0].title if layout.count == 1 else "Forecasts compared")
-    figure.text(left, 0.965, head, fontsize=21 * u, fontweight="bold", va="top")
+    words = [figure.text(left, 0.965, head, fontsize=21 * u, fontweight="bold", va="top")]
     rms = f" · rms distance {runs[0].score}" if layout.count == 1 and runs[0].score else ""
-    figure.text(left, 0.918, runs[0].subtitle + rms, fontsize=14.5 * u, va="top", color=theme.muted)
-    _legend(figure, scene, layout)
+    words.append(figure.text(left, 0.918, runs[0].subtitle + rms, fontsize=14.5 * u, va="top", color=theme.muted))
+    _settle(words, _legend(figure, scene, layout), layout)
     if layout.count == 1:
         return
     for index, run in enumerate(runs):
@@ -150,7 +152,22 @@ def _header(figure: Figure, scene: Scene, layout: Layout, title: str) -> None:
             figure.text(x1, 0.828, "rms distance, forecast", fontsize=11 * u, va="top", ha="right", color=theme.muted)
 
 
-def _legend(figure: Figure, scene: Scene, layout: Layout) -> None:
+def _settle(words: Sequence[Text], legend: Legend, layout: Layout) -> None:
+    """Make what would overlap smaller: title and subtitle left of the legend, or a long legend beside the subtitle."""
+    gap = 0.02 * layout.size[0]
+    if layout.count > 1:  # one row, level with the subtitle
+        room = legend.get_window_extent().x1 - words[1].get_window_extent().x1 - gap
+        factor = min(1.0, room / legend.get_window_extent().width)
+        for part in legend.get_texts():
+            part.set_fontsize(part.get_fontsize() * max(factor, 0.35))
+    limit = layout.size[0] - gap if layout.count > 1 else legend.get_window_extent().x0 - gap
+    for text in words:
+        box = text.get_window_extent()
+        if box.x1 > limit:
+            text.set_fontsize(text.get_fontsize() * (limit - box.x0) / box.width)
+
+
+def _legend(figure: Figure, scene: Scene, layout: Layout) -> Legend:
     """Bodies, forecast, bands or strands, and the end of training, of what there is."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -183,10 +200,10 @@ def _legend(figure: Figure, scene: Scene, layout: Layout) -> None:
             "linestyle": "none",
         }
         handles.append(Line2D([], [], marker="o", color=theme.ink, label="end of training", **ring))
-    figure.legend(
+    return figure.legend(
         handles=handles,
         loc="upper right",
-        bbox_to_anchor=(0.985, 0.975),
+        bbox_to_anchor=(0.985, 0.975 if layout.count == 1 else 0.921),
         ncols=1 if layout.count == 1 else len(handles),
         fontsize=12 * u,
         handlelength=2.4,
