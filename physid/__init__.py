@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from physid.experiment import Trajectory as Trajectory
     from physid.fitting import Fit as Fit
     from physid.fitting import fit as fit
+    from physid.inputs import Inputs as Inputs
     from physid.ode import Integrator as Integrator
     from physid.ode import Solution as Solution
     from physid.ode import gradcheck as gradcheck
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Experiment": "physid.experiment",
     "Fit": "physid.fitting",
+    "Inputs": "physid.inputs",
     "Integrator": "physid.ode",
     "Model": "physid.spec",
     "PhysidError": "physid.errors",

@@ -80,6 +80,8 @@ def forecast(fit: Fit, until: float | Sequence[float] | Array, points: int = 201
             f"a forecast was asked for at times that do not increase from the initial time {start:g}. "
             "Give later times, in order."
         )
+    if fit.experiment.inputs is not None:
+        fit.experiment.inputs.need(start, float(given[-1]))
     found = predict(fit.vector, fit.x, torch.from_numpy(given), fit.integrator)
     reach = np.full(found.mean.shape, np.nan)
     if fit.statistics is not None and fit.covariance is not None:

@@ -59,7 +59,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.engines",),
     ("physid.ode.methods",),
     ("physid.ode",),
-    ("physid.unknown", "physid.experiment"),
+    ("physid.unknown", "physid.inputs", "physid.experiment"),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.fitting",),
