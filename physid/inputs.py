@@ -25,8 +25,8 @@ class Inputs:
     """Inputs u(t) [m]: in piece k, from breaks[k] to breaks[k + 1], sum_d coefficients[k, d] (t - breaks[k])^d.
 
     breaks [K + 1], coefficients [K, degree + 1, m], float64. With a lane for each experiment of a batch (`stack`) the
-    coefficients have one more axis in front, [L, ...], and t is [..., L]. Made by `through` from samples. `switches` are the
-    times at which an input or a derivative of it jumps: steps land on them.
+    coefficients have one more axis in front, [L, ...], and t is [..., L]. Made by `through` from samples.
+    `switches` are the times at which an input or a derivative of it jumps: steps land on them.
 
     A held input keeps its last value for ever; the others are known up to their last sample.
     """
