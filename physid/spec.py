@@ -28,7 +28,8 @@ class Model(nn.Module):
     The keywords are initial values by the unknowns' names; what is not given starts from its guess.
     The state y is [..., *state_shape], observations are observe(y) [..., *observation]; all in natural units, float64.
     A model that measured inputs drive names them, `input_names = ("force",)`, and reads them where it needs them:
-    `(force,) = self.inputs(t)`.
+    `(force,) = self.inputs(t)`. `channel_names` are the columns of a data file that `observe` predicts, in its order
+    (by default the states), `units` those in which the model has time ("t"), channels and inputs, by name.
 
     Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
     """
@@ -36,6 +37,8 @@ class Model(nn.Module):
     unknowns: ClassVar[Mapping[str, Unknown]] = {}
     state_names: ClassVar[tuple[str, ...]] = ()
     input_names: ClassVar[tuple[str, ...]] = ()
+    channel_names: ClassVar[tuple[str, ...]] = ()
+    units: ClassVar[Mapping[str, str]] = {}
     raw: RawParameters
 
     def __init_subclass__(cls, **keywords: Any) -> None:

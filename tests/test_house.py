@@ -64,6 +64,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.modelfile",),
     ("physid.fitting",),
     ("physid.report", "physid.forecast"),
+    ("physid.reading",),
     ("physid",),
 ]
 
