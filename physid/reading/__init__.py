@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from physid.reading.describe import describe
 from physid.reading.read import read
 
-__all__ = ["read"]
+__all__ = ["describe", "read"]

@@ -96,7 +96,7 @@ def _channels(table: Table, wishes: Wishes, rest: list[str]) -> tuple[tuple[str,
         if not there:
             raise table.error(
                 f"none of the model's channels {', '.join(named)} is a column; the columns are "
-                f"{', '.join(table.columns)}. Rename them, or name them in the model's order: channels, --channels."
+                f"{', '.join(table.columns)}. Rename them, or name them in the model's order: channels=, --channels."
             )
         return named, frozenset(named) - frozenset(there)
     numeric = tuple(name for name in rest if _is_numeric(table.columns[name]))
@@ -130,7 +130,7 @@ def _checked(table: Table, wishes: Wishes, names: tuple[str, ...]) -> tuple[str,
         cls = type(wishes.model).__name__
         raise table.error(
             f"{len(names)} columns are left to be channels, {', '.join(names)}, but {cls} observes "
-            f"{observed_size(wishes.model)}. Set channel_names in {cls}, or name the columns: channels, --channels."
+            f"{observed_size(wishes.model)}. Set channel_names in {cls}, or name the columns: channels=, --channels."
         )
     return names
 
@@ -153,7 +153,7 @@ def _time(table: Table, wishes: Wishes, experiment: str | None) -> str:
     found = _one_of(table, None, TIMES, "time")
     if found is None:
         names = ", ".join(name for name in table.columns if name != experiment)
-        raise table.error(f"no column is called {', '.join(TIMES)}, but {names}. Say which is the time: time, --time.")
+        raise table.error(f"no column is called {', '.join(TIMES)}, but {names}. Say which is the time: time=, --time.")
     return found
 
 
@@ -161,7 +161,7 @@ def _one_of(table: Table, told: str | None, usual: Sequence[str], role: str) -> 
     """The column that was named, or one with a usual name."""
     if told is not None:
         return _need(table, told, role)
-    found = [name for name in table.columns if name.lower() in usual]
+    found = [name for name in table.columns if (name if len(name) == 1 else name.lower()) in usual]  # T is no time
     if len(found) > 1:
         raise table.error(f"the columns {', '.join(found)} could each be the {role}. Say which one is.")
     return found[0] if found else None

@@ -120,9 +120,9 @@ def _check_order(table: Table, column: str, times: Array, rows: NDArray[np.intp]
     row, before = int(rows[late[0] + 1]), int(rows[late[0]])
     if times[row] == times[before]:
         what = f"the time {times[row]:g} is there twice, also on {table.place(before)}. Keep one row, or name a column "
-        raise table.error(what + "that tells the experiments apart: experiment, --experiment.", column, row)
+        raise table.error(what + "that tells the experiments apart: experiment=, --group.", column, row)
     what = f"the time {times[row]:g} comes after {times[before]:g} on {table.place(before)}. Sort the rows by time, or "
-    raise table.error(what + "name a column that tells the experiments apart: experiment, --experiment.", column, row)
+    raise table.error(what + "name a column that tells the experiments apart: experiment=, --group.", column, row)
 
 
 def _stacked(columns: list[Array], rows: int) -> Array:
