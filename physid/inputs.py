@@ -58,7 +58,10 @@ class Inputs:
         """
         if kind not in KINDS:
             raise unknown_name("kind of interpolation", kind, KINDS)
-        t, u = (np.array(part, dtype=np.float64) for part in (times, values))
+        try:
+            t, u = (torch.as_tensor(part, dtype=torch.float64).detach().cpu().numpy() for part in (times, values))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError("times and values of an input are arrays of numbers. Give such.") from error
         u = u[:, None] if u.ndim == 1 else u
         if t.ndim != 1 or not np.isfinite(t).all() or (np.diff(t) <= 0).any():
             raise InputError("the times of an input must be finite and increase. Sort the rows and drop repeated ones.")

@@ -44,6 +44,7 @@ EXCEPTIONS = {
 # Inside physid: a module may import what stands before it, or beside it in the same group.
 ORDER: list[tuple[str, ...]] = [
     ("physid.errors", "physid.machine"),
+    ("physid.smooth",),
     ("physid.ode.tableau", "physid.ode.dop853"),
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),

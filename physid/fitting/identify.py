@@ -17,7 +17,7 @@ from physid.fitting import runs
 from physid.fitting.estimates import estimate
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
-from physid.fitting.plan import Plan, resolve
+from physid.fitting.plan import Plan, default_integrator, resolve
 from physid.fitting.problem import Point, Problem
 from physid.fitting.result import Fit
 from physid.fitting.statistics import Statistics, assess
@@ -54,6 +54,8 @@ def fit(
 
     Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
     """
+    if integrator is None and experiment.integrator:
+        integrator = replace(default_integrator(optimizer, protocol), **experiment.integrator)
     plan = resolve(optimizer, strategy, integrator, gradient, protocol, epochs, lr, seed, time_limit)
     if out is not None:
         runs.check(Path(out))
