@@ -66,6 +66,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.fitting",),
     ("physid.report", "physid.forecast"),
     ("physid.reading",),
+    ("physid.check",),
     ("physid",),
 ]
 
