@@ -17,7 +17,7 @@ import click
 import physid
 from physid.errors import PhysidError
 
-COMMANDS = ("list", "data", "check", "simulate", "fit", "forecast", "view", "report", "gradcheck", "doctor")
+COMMANDS = ("list", "data", "check", "init", "simulate", "fit", "forecast", "view", "report", "gradcheck", "doctor")
 
 EPILOG = """\b
 Examples:
