@@ -49,10 +49,10 @@ class Outcome:
     tape: Tape | None = None
     final: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def grids(self, lanes: int) -> list[Tensor]:
-        """The accepted times of every lane."""
+    def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
+        """What reads the accepted times of every lane."""
         times, taken = torch.stack(self.times), torch.stack(self.taken)
-        return [times[:, lane][taken[:, lane]] for lane in range(lanes)]
+        return lambda: [times[:, lane][taken[:, lane]] for lane in range(lanes)]
 
 
 class March:

@@ -20,6 +20,11 @@
 #define NP ((N + VL - 1) / VL * VL)
 #define MOST_STAGES 24
 #define ONCE __attribute__((noinline))
+#if N <= 6
+#define HOT inline /* a call would cost as much as what it does */
+#else
+#define HOT ONCE
+#endif
 #define COLD_ONCE __attribute__((noinline, cold)) /* small code, for what runs once or seldom */
 
 typedef REAL vec __attribute__((vector_size(VL * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
@@ -99,7 +104,7 @@ static COLD_ONCE double clock_seconds(void) {
 }
 
 /* out = base + sum_j w_j rows_j over padded rows. */
-static ONCE void combine(REAL *out, const REAL *base, const REAL *rows, const REAL *w, int count) {
+static HOT void combine(REAL *out, const REAL *base, const REAL *rows, const REAL *w, int count) {
     for (int v = 0; v < NP; v += VL) {
         vec sum = *(const vec *)(base + v);
         for (int j = 0; j < count; j++) sum += w[j] * *(const vec *)(rows + (int64_t)j * NP + v);

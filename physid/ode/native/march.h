@@ -6,13 +6,13 @@
 static double asked(const Task *q, const Lane *l, int64_t i) { return l->time[i * q->time_row]; }
 static double stop_at(const Task *q, const Lane *l, int64_t i) { return l->stop[i * q->stop_row]; }
 
-static ONCE void evaluate(Lane *l, REAL t, const REAL *u, REAL *k, Scratch *s) {
+static HOT void evaluate(Lane *l, REAL t, const REAL *u, REAL *k, Scratch *s) {
     field(t, u, l->p, l->c, k, s->work);
     l->evaluations++;
 }
 
 /* The root mean square of scaled errors, the largest over the parts of a tuple; not-a-number stays. */
-static ONCE double size_of(const Task *q, const REAL *square) {
+static HOT double size_of(const Task *q, const REAL *square) {
     double best = -1, least = sizeof(REAL) == 8 ? 1e-60 : 1e-30;
     int64_t n = 0;
     for (int64_t part = 0; part < q->parts; part++) {
@@ -29,7 +29,7 @@ static ONCE double size_of(const Task *q, const REAL *square) {
     return best;
 }
 
-static ONCE double measure(const Task *q, Scratch *s, const REAL *value, const REAL *y, const REAL *y1) {
+static HOT double measure(const Task *q, Scratch *s, const REAL *value, const REAL *y, const REAL *y1) {
     for (int n = 0; n < NP; n++) {
         REAL a = y[n] < 0 ? -y[n] : y[n], b = y1[n] < 0 ? -y1[n] : y1[n];
         REAL ratio = value[n] / ((a > b ? a : b) * s->rtol[n] + s->atol[n]);
@@ -87,7 +87,7 @@ static ONCE void run_stages(const Task *q, Lane *l, Scratch *s, double t, double
 }
 
 /* The state inside of a step as a polynomial in theta: coefficient d [NP] is sum_s dense_sd h k_s, in double. */
-static ONCE void dense_poly(const Method *m, double *poly, const REAL *k, double h, int width) {
+static HOT void dense_poly(const Method *m, double *poly, const REAL *k, double h, int width) {
     for (int d = 0; d < m->degree; d++)
         for (int v = 0; v < NP; v += VL) {
             wide sum = {0};
@@ -107,7 +107,7 @@ static void read_inside(const Method *m, const double *poly, const REAL *y, doub
 }
 
 /* The asked times up to `end`, from `next` on; `inner` says whether one lies strictly inside. */
-static ONCE int64_t outputs_until(const Task *q, const Lane *l, double end, int *inner) {
+static HOT int64_t outputs_until(const Task *q, const Lane *l, double end, int *inner) {
     int64_t stop = l->next;
     *inner = 0;
     while (stop < q->times && q->direction * (asked(q, l, stop) - end) <= 0) {
@@ -117,7 +117,7 @@ static ONCE int64_t outputs_until(const Task *q, const Lane *l, double end, int 
     return stop;
 }
 
-static ONCE void write_outputs(const Task *q, const Lane *l, int64_t lane, Scratch *s, double h, int64_t stop, int inner,
+static HOT void write_outputs(const Task *q, const Lane *l, int64_t lane, Scratch *s, double h, int64_t stop, int inner,
                           int width) {
     if (inner) dense_poly(&q->method, s->poly, s->k, h, width);
     for (int64_t i = l->next; i < stop; i++) {
@@ -140,7 +140,7 @@ static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     Tape *tape = &l->tape;
     const Method *m = &q->method;
     if (tape->count == tape->room) {
-        int64_t room = tape->room + tape->room / 8 + 16;
+        int64_t room = tape->room + (tape->room < 512 ? 32 : tape->room / 8);
         if (!grow((void **)&tape->step, room, sizeof(Step))) return 0;
         if (q->keep_states && !grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
         tape->room = room;
@@ -149,7 +149,7 @@ static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     int64_t rows = (int64_t)m->total * NP;
     if (q->keep_stages && tape->stage_room >= 0) {
         if (tape->count == tape->stage_room) {
-            int64_t room = 2 * tape->stage_room + 16;
+            int64_t room = 2 * tape->stage_room + 32;
             if (room * rows * (int64_t)sizeof(REAL) * (1 + !!q->keep_slopes) > q->stage_bytes) {
                 free(tape->u), free(tape->k);
                 tape->u = tape->k = 0, tape->stage_room = -1; /* too much: the backward pass will replay */
@@ -222,7 +222,7 @@ static COLD_ONCE void reject(const Task *q, Lane *l, int64_t lane, Scratch *s, d
 
 static double clamped(double value, double low, double high) { return value < low ? low : value > high ? high : value; }
 
-static ONCE void propose(const Task *q, Lane *l, double ratio, int finite, int good, double h, int cut) {
+static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int good, double h, int cut) {
     if (q->fixed) return;
     double floor = 1e-12, now = finite ? ratio : 1e4;
     double factor = q->safety * pow(now < floor ? floor : now, q->power0);
@@ -236,7 +236,7 @@ static ONCE void propose(const Task *q, Lane *l, double ratio, int finite, int g
     l->after_rejection = !good;
 }
 
-static ONCE double error_ratio(const Task *q, Scratch *s, double h) {
+static HOT double error_ratio(const Task *q, Scratch *s, double h) {
     const Method *m = &q->method;
     REAL w[MOST_STAGES];
     if (q->fixed || !m->has_error) return all_finite(s->y1) ? 0.0 : NAN;

@@ -161,12 +161,12 @@ class Run:
             tape.states.append(states)
         return tape
 
-    def grids(self) -> list[Tensor]:
-        """The accepted times of every lane."""
-        sizes = (self.counts[0] + 1).tolist()
-        times = torch.empty(sum(sizes), dtype=torch.float64)
+    def grids(self) -> Callable[[], list[Tensor]]:
+        """What reads the accepted times of every lane, and keeps nothing else."""
+        sizes = self.counts[0] + 1
+        times = torch.empty(int(sizes.sum()), dtype=torch.float64)
         self.library.grids(self.task, times.data_ptr())
-        return list(times.split(sizes))
+        return lambda: list(times.split(sizes.tolist()))
 
     def tape_bytes(self) -> tuple[int, int]:
         """Bytes of checkpoints, and of stages kept beside them."""
