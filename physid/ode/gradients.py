@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from physid.errors import InputError
 from physid.ode.march import March, Outcome
@@ -65,12 +66,12 @@ class ACA:
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
+        holder = Holder(self.tier)
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            return _transformed(problem, holder)
         if not wants_gradient(problem):
             outcome, _ = self.tier.march(problem, keep=False)
             return outcome.values, outcome
-        holder = Holder(self.tier)
-        if torch._C._are_functorch_transforms_active():
-            return _transformed(problem, holder)
         values = _Plain.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 

@@ -239,9 +239,11 @@ def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Ten
     steps = rows[1:] - rows[:-1]
     wrong = (steps < 0) if (values[-1] > values[0]).any() else (steps > 0)
     if wrong.any():
-        row = int(wrong.any(1).argmax()) + 1
+        row, lane = (int(index[0]) for index in wrong.nonzero())
+        before, after = rows[row : row + 2, lane].tolist()
         raise InputError(
-            f"t is not ordered: entry {row} turns back. Times must rise or fall (equal ones are fine): sort them."
+            f"t is not ordered: entry {row + 1} turns back from {before:g} to {after:g}. Times must rise or fall (equal"
+            " ones are fine): sort them."
         )
     return times
 
