@@ -64,11 +64,13 @@ class March:
         problem: Problem,
         *,
         traced: bool = False,
+        fixed_rejections: bool = False,
         tape: Tape | None = None,
         watch: Callable[[Step], Tensor | None] | None = None,
     ) -> None:
         p = self.problem = problem
         self.traced, self.tape, self.watch = traced, tape, watch
+        self.fixed_rejections = fixed_rejections  # what a rejected attempt makes of the step is then a constant
         lanes = p.layout.lanes
         self.stages: Stages = (Traced if traced else InPlace)(p.coefficients, p.layout)
         self.base = range(1, len(p.tableau.b))
@@ -319,6 +321,8 @@ class March:
             factor = torch.where(finite, factor, 0.1)
         if not (all_good and self.calm):
             factor = torch.where(good & ~self.after_rejection, factor, factor.clamp(max=1.0))
+        if self.fixed_rejections and not all_good:
+            factor = torch.where(good, factor, factor.detach())
         proposal = factor * h
         keep = good & cut & (proposal.detach().abs() < self.h.detach().abs())
         proposal = torch.where(keep, self.h, proposal)

@@ -46,11 +46,19 @@ typedef struct {
     int32_t first, count, end, dense;
 } Step;
 
+/* How an accepted step's length came about, for gradients that follow it: the error ratio and the two before it, the
+ * factor proposed after it, what rejected attempts made of the proposal; which branches were taken. */
+typedef struct {
+    double ratio, before[2], factor, multiple;
+    uint8_t cut, keep, free, anchored, limited;
+} Choice;
+
 /* The accepted steps of a lane; `y` [count][N] and, where they are kept, stage states and slopes [count][total][NP]. */
 typedef struct {
     int64_t count, room, stage_room;
     Step *step;
     REAL *y, *u, *k;
+    Choice *choice;
 } Tape;
 
 /* One solve: settings, inputs, outputs; mirrored by runtime.py. Strides count numbers. */
@@ -61,7 +69,8 @@ typedef struct {
     int64_t max_steps, parts, tolerance_stride;
     const int64_t *sizes;
     const REAL *rtol, *atol;
-    int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes, threads;
+    int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;
+    int32_t keep_choices, threads, spare;
     int64_t lanes, times, stops, columns, stage_bytes;
     const REAL *y0, *p, *c, *dp;
     int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane;
@@ -94,6 +103,7 @@ typedef struct {
     REAL low, high;
     int64_t pointer, next, accepted, rejected, evaluations;
     int fresh, after_rejection, status, stiff;
+    Choice choice;
     Tape tape;
 } Lane;
 

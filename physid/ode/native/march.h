@@ -143,6 +143,7 @@ static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
         int64_t room = tape->room + (tape->room < 512 ? 32 : tape->room / 8);
         if (!grow((void **)&tape->step, room, sizeof(Step))) return 0;
         if (q->keep_states && !grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
+        if (q->keep_choices && !grow((void **)&tape->choice, room, sizeof(Choice))) return 0;
         tape->room = room;
     }
     if (q->keep_states) memcpy(tape->y + tape->count * N, s->y, N * sizeof(REAL));
@@ -222,6 +223,24 @@ static COLD_ONCE void reject(const Task *q, Lane *l, int64_t lane, Scratch *s, d
 
 static double clamped(double value, double low, double high) { return value < low ? low : value > high ? high : value; }
 
+/* Keep what the accepted step's proposal depends on; of a rejected one, only the factor by which it shortened the step. */
+static ONCE void note_choice(const Task *q, Lane *l, double ratio, double factor, int good, int cut, int keep) {
+    Choice *c = &l->choice;
+    if (!good) {
+        if (cut) c->multiple = 1, c->anchored = 1;
+        c->multiple *= factor;
+        return;
+    }
+    double free = q->safety * pow(ratio < 1e-12 ? 1e-12 : ratio, q->power0);
+    if (q->power1 != 0) free *= pow(l->ratio[0] < 1e-12 ? 1e-12 : l->ratio[0], q->power1);
+    if (q->power2 != 0) free *= pow(l->ratio[1] < 1e-12 ? 1e-12 : l->ratio[1], q->power2);
+    c->ratio = ratio, c->before[0] = l->ratio[0], c->before[1] = l->ratio[1], c->factor = factor;
+    c->cut = cut, c->keep = keep, c->free = free == factor;
+    c->limited = fabs(l->h) < q->min_step || fabs(l->h) > q->max_step;
+    l->tape.choice[l->tape.count - 1] = *c;
+    *c = (Choice){.multiple = 1};
+}
+
 static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int good, double h, int cut) {
     if (q->fixed) return;
     double floor = 1e-12, now = finite ? ratio : 1e4;
@@ -231,7 +250,9 @@ static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int go
     factor = finite ? clamped(factor, q->shrink, q->grow) : 0.1;
     if ((!good || l->after_rejection) && factor > 1) factor = 1;
     double proposal = factor * h;
-    if (!(good && cut && fabs(proposal) < fabs(l->h))) l->h = proposal;
+    int keep = good && cut && fabs(proposal) < fabs(l->h);
+    if (q->keep_choices) note_choice(q, l, now, factor, good, cut, keep);
+    if (!keep) l->h = proposal;
     if (q->remembers && good) l->ratio[2] = l->ratio[1], l->ratio[1] = l->ratio[0], l->ratio[0] = now;
     l->after_rejection = !good;
 }
@@ -287,7 +308,7 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
     Lane *l = &lane_state;
     l->time = q->time + lane * q->time_lane, l->stop = q->stop + lane * q->stop_lane;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
-    l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0;
+    l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
     bounds(l->t, l->end, &l->low, &l->high);
     take_row(s->y, q->y0 + lane * N), take_row(s->u, s->y);
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;

@@ -49,11 +49,11 @@ class Native:
     constants: Tensor | None = None
     name: str = "native"
 
-    def march(self, problem: Problem, keep: bool) -> tuple[Outcome, Run]:
+    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Run]:
         """Solve; what is kept is the run with its tape."""
         p, c = self._pack(problem.captured)
         slopes = keep and problem.t.requires_grad
-        run = march(self.library, settings_of(problem), _flat(problem), p, c, keep=keep, slopes=slopes)
+        run = march(self.library, settings_of(problem), _flat(problem), p, c, keep=keep, slopes=slopes, choices=aware)
         return _outcome(problem, run), run
 
     def pull(
