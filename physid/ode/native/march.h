@@ -140,7 +140,7 @@ static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     Tape *tape = &l->tape;
     const Method *m = &q->method;
     if (tape->count == tape->room) {
-        int64_t room = tape->room + (tape->room < 512 ? 32 : tape->room / 8);
+        int64_t room = tape->room + (tape->room < 64 ? 8 : tape->room / 8);
         if (!grow((void **)&tape->step, room, sizeof(Step))) return 0;
         if (q->keep_states && !grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
         if (q->keep_choices && !grow((void **)&tape->choice, room, sizeof(Choice))) return 0;
