@@ -11,6 +11,7 @@ import numpy as np
 from physid.ode.native.ir import SHIFT, Buffer, Dot, Ids, Map, Node, Number, Pack, TooLarge, View, affine
 from physid.ode.native.scalars import SCALARS
 
+SHIFT_ONE = 1 << SHIFT  # ids of scalars are below
 WIDE = 16  # shorter loops are written out
 DENSE = 64  # so many products, and the matrix product becomes a loop
 
@@ -133,12 +134,22 @@ class Builder:
     def _loops(self, arrays: list[Ids]) -> bool:
         """Whether pointwise work on these is a loop: it is long, or what it reads is in a buffer already."""
         size = arrays[0].size
+        if any(self._known_mostly(array) for array in arrays):
+            return False  # zeros and ones, of which little is left
         if self.wide is not None and size >= self.wide:
             return any(bool((array >> SHIFT).any()) or len(np.unique(array)) > 1 for array in arrays)
         heads = {int(array.flat[0]) >> SHIFT for array in arrays if array.size}
         return any(b and self.buffers[b - 1].producer >= 0 for b in heads) and any(
             (view := affine(array)) is not None and any(view.strides) and self._made(view.source) for array in arrays
         )
+
+    def _known_mostly(self, array: Ids) -> bool:
+        """Whether most numbers of an array are literals, and not all the same."""
+        flat = array.ravel()
+        small = flat[flat < SHIFT_ONE]
+        if 2 * len(small) <= len(flat) or bool((flat == flat[0]).all()):
+            return False
+        return 2 * sum(self.value(number) is not None for number in small.tolist()) > len(flat)
 
     def _made(self, number: int) -> bool:
         buffer = number >> SHIFT

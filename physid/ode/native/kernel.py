@@ -6,6 +6,7 @@ import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -86,13 +87,17 @@ class Kernel:
             if not isinstance(tensor, Tensor) or tensor.shape != before.shape or tensor.dtype != before.dtype:
                 raise Unsupported("a constant tensor of f has another shape or type than when it was traced")
         c = self.flat(now)
-        if any(c[place] != value for place, value in zip(*self._baked(), strict=True)):
+        places, values = self.baked
+        if not torch.equal(c[places], values):
             raise Unsupported("a constant tensor of f has other zeros and ones than when it was traced")
         self.kept[:] = [([(tensor, tensor._version) for tensor in now], c)]
         return c
 
-    def _baked(self) -> tuple[list[int], list[float]]:
-        return [place for place, _ in self.graph.baked], [value for _, value in self.graph.baked]
+    @cached_property
+    def baked(self) -> tuple[Tensor, Tensor]:
+        """The places in c of the constants that are written into the code, and their values."""
+        places = torch.tensor([place for place, _ in self.graph.baked], dtype=torch.long)
+        return places, torch.tensor([value for _, value in self.graph.baked], dtype=self.dtype)
 
     def pull(self, gp: Tensor, captured: Sequence[Tensor]) -> list[Tensor]:
         """Cotangents of the captured tensors, for that of the prepared parameters [P]."""
