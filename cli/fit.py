@@ -16,6 +16,7 @@ from physid.cli.options import (
     METHOD,
     OUTPUT,
     atol_option,
+    engine_option,
     experiment_argument,
     experiment_options,
     gradient_option,
@@ -28,6 +29,7 @@ from physid.cli.options import (
     solver_option,
 )
 from physid.cli.sections import SectionCommand, option
+from physid.errors import Diverged
 
 if TYPE_CHECKING:
     from physid.experiment import Experiment
@@ -69,6 +71,7 @@ interrupted fit leaves a run directory that can be used.
 @option("--time-limit", section=METHOD, type=float, metavar="S", help="Stop after S seconds (exit code 124).")
 @solver_option
 @gradient_option
+@engine_option
 @rtol_option
 @atol_option
 @option("--device", section="Solver", metavar="D", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
@@ -122,6 +125,8 @@ def command(
     if result.paper is not None:
         console.event("paper", **result.paper)
     console.event("done", **done_fields(result, run))
+    if result.status == "diverged":
+        raise Diverged(result.message)
     return result.exit_code
 
 

@@ -236,12 +236,18 @@ def test_refusals_name_the_cause(f: Callable[..., Any], why: str) -> None:
 def test_refused_states() -> None:
     assert "complex128" in refused(lambda t, y: -y, Y0.to(torch.complex128))
     assert "float16" in refused(lambda t, y: -y, Y0.half())
-    factor = torch.rand(5, 1, dtype=DOUBLE)
-    assert "per sample" in refused(lambda t, y: -factor * y, torch.rand(5, 2, dtype=DOUBLE), batched=True)
+    table = {"factor": torch.rand(5, 1, dtype=DOUBLE)}
+    found = refused(lambda t, y: -table["factor"] * y, torch.rand(5, 2, dtype=DOUBLE), batched=True)
+    assert "of one sample" in found
     norm = nn.BatchNorm1d(2, dtype=DOUBLE)
     assert "batch norm" in refused(lambda t, y: norm(y), torch.rand(5, 2, dtype=DOUBLE))
     norm.eval()
     native(lambda t, y: norm(y), torch.rand(5, 2, dtype=DOUBLE))
+
+
+def test_a_closure_over_a_row_per_sample_is_cut_to_one() -> None:
+    factor = torch.rand(5, 1, dtype=DOUBLE)
+    assert native(lambda t, y: -factor * y, torch.rand(5, 2, dtype=DOUBLE), batched=True).own_constants == (True,)
 
 
 class Counting(nn.Module):

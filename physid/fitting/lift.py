@@ -79,7 +79,7 @@ def lift(model: Model, times: Array, seen: Array, rate: Array, guess: Tensor, sc
     for _ in range(rounds):
         value, slope = _values_and_rates(model, t, y.view(guess.shape))
         gap, slope = (want - value) / unit, slope / unit[:, None] * scale.reshape(-1).to(guess)
-        measured = torch.isfinite(want)
+        measured = torch.isfinite(gap) & torch.isfinite(slope).all(-1)  # and f is finite there
         gap, slope = torch.where(measured, gap, 0.0), torch.where(measured[..., None], slope, 0.0)
         step = (torch.linalg.pinv(slope, rtol=SMALLEST) @ gap[..., None])[..., 0] * scale.reshape(-1).to(guess)
         if not bool(torch.isfinite(step).all()):
@@ -94,9 +94,10 @@ def _values_and_rates(model: Model, t: Tensor, states: Tensor) -> tuple[Tensor, 
         leaf = states.detach().requires_grad_()
         seen = observe(model, leaf)
         weight = torch.zeros_like(seen, requires_grad=True)
-        (pulled,) = torch.autograd.grad(seen, leaf, weight, create_graph=True)
+        # as sums: grad_outputs makes torch import its symbolic shapes, which takes most of a second
+        (pulled,) = torch.autograd.grad((seen * weight).sum(), leaf, create_graph=True)
         field = model.field(t.view(-1, *(1,) * (leaf.ndim - 1)), leaf)
-        (rate,) = torch.autograd.grad(pulled, weight, field, create_graph=True)
+        (rate,) = torch.autograd.grad((pulled * field).sum(), weight, create_graph=True)
         both = torch.cat([seen, rate], -1)
         columns = both.sum(0)
         rows = [torch.autograd.grad(c, leaf, retain_graph=True, materialize_grads=True)[0] for c in columns]

@@ -22,6 +22,7 @@ WELDS = (0.1, 1.0, 10.0, 100.0)
 WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 ROUGH = Stop(offset=0.0, ftol=1e-2, xtol=1e-3, evaluations=20)
 LOOSEST = 1e-7  # the tolerance that segments need
+PATIENCE = 2000  # steps of a segment: where more are needed, shorter segments are better
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
         return point
 
     start = full(x) if plan.strategy != "segments" else None
+    reason = problem.message
     if plan.strategy == "segments":
         segments.need(problem)
     enough = len(problem.train) >= 2 * segments.FEWEST_ROWS
@@ -76,16 +78,24 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
             start = there
     if start is None and plan.strategy == "segments":
         start = full(x)
+        reason = problem.message
     if start is None:
-        raise Diverged(f"the solve fails at the starting values: {problem.message}")
+        raise Diverged(f"the solve fails at the starting values: {reason}")
     watch.begin(start.x)
     return least(full, start, Stop(floor=problem.floor))
 
 
 def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
-    """The unknowns from welded segments; None when no segment problem could be solved."""
-    integrator = looser(plan.integrator)
-    pieces = Segments(problem, integrator)
+    """The unknowns from welded segments, short ones if need be; None when no segment problem could be solved."""
+    for count in segments.counts(problem):
+        welded = _weld(Segments(problem, looser(plan.integrator), count), watch, x)
+        if welded is not None:
+            return welded
+    return None
+
+
+def _weld(pieces: Segments, watch: Watch, x: Array) -> Array | None:
+    """The unknowns from these segments with welds of growing weight; None when the first solve fails."""
     z = pieces.begin(x)
     solved = False
     for weight in WELDS:
@@ -109,8 +119,8 @@ def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
 
 
 def looser(integrator: Integrator) -> Integrator:
-    """The integrator with no tighter tolerance than segments need."""
-    found = integrator
+    """The integrator with no tighter tolerance and no more steps than segments need."""
+    found = replace(integrator, max_steps=min(integrator.max_steps, PATIENCE))
     if isinstance(found.rtol, float | int):
         found = replace(found, rtol=max(float(found.rtol), LOOSEST))
     if isinstance(found.atol, float | int):

@@ -1,7 +1,7 @@
 """Functions of mathematics that a compiler can put into lanes: exp, tanh and the sigmoid without branches.
 
 The C library's calls are scalar; a loop over 64 of them takes longer than the matrix product before it. Here
-exp(x) = 2^n exp(r) with n = round(x / ln 2), |r| <= ln(2) / 2, and a Taylor polynomial for exp(r) - 1, which is exact to
+exp(x) = 2^n exp(r) with n = round(x / ln 2), |r| <= ln(2) / 2, and a Taylor polynomial for exp(r) - 1, exact to
 rounding; results that would be subnormal are zero. tanh goes by expm1(2 |x|), so that it is exact near zero too.
 """
 

@@ -85,6 +85,12 @@ COLD void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c,
                      REAL *k, REAL *dk, REAL *work) {
     field_jvp(*t, y, p, c, m, dy, dp, k, dk, work);
 }
+COLD void physid_prepare_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, REAL *q) {
+    for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare(p + l * ps, c + l * cs, q + l * P);
+}
+COLD void physid_prepare_vjp_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, const REAL *gq, REAL *gp) {
+    for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare_vjp(p + l * ps, c + l * cs, gq + l * P, gp + l * RAW);
+}
 COLD int physid_scratch(int m) { return m ? WORK_JVP(m) : WORK; }
 """
 

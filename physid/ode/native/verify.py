@@ -19,7 +19,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 NUDGE = 1e-2  # how far the states are moved, relative to their size
 
 
-def verify(kernel: Kernel, field: Field, problem: Problem, p: Tensor, c: Tensor) -> None:
+def verify(kernel: Kernel, field: Field, problem: Problem, captured: Sequence[Tensor], p: Tensor, c: Tensor) -> None:
     """Compare with autograd at the first state and at moved ones, within the times of the solve; else Unsupported."""
     n, grid = kernel.n, problem.grid
     y0 = problem.y0.detach().view(-1, n)[0]
@@ -30,7 +30,7 @@ def verify(kernel: Kernel, field: Field, problem: Problem, p: Tensor, c: Tensor)
         noise = torch.randn(n, generator=random, dtype=torch.float64).to(y0.dtype)
         y = y0 + (NUDGE if share else 0.0) * noise * (y0.abs() + y0.abs().mean())
         w = torch.randn(n, generator=random, dtype=torch.float64).to(y0.dtype)
-        compare(kernel, field, moment.reshape(shape), y, w, problem.captured, p, c)
+        compare(kernel, field, moment.reshape(shape), y, w, captured, p, c)
 
 
 def compare(
