@@ -15,13 +15,13 @@ SINGLE = (23, "int32_t", "88.3f", "-87.3f", "20.0f", 8, "0.693359375f", "-2.1219
 
 TEMPLATE = """\
 #include <stdint.h>
-typedef union {{ REAL value; {integer} bits; }} Lane;
+typedef union {{ REAL value; {integer} bits; }} FloatBits;
 static inline REAL tail_of_exp(REAL x, REAL *power) {{
     const REAL shift = (REAL){magic};
-    Lane z = {{x * (REAL)1.44269504088896340736 + shift}};
+    FloatBits z = {{x * (REAL)1.44269504088896340736 + shift}};
     const REAL n = z.value - shift;
     const REAL r = (x - n * {high}) - n * {low};
-    Lane scale = {{1}};
+    FloatBits scale = {{1}};
     scale.bits += ({integer})((u{integer})z.bits << {mantissa});
     *power = scale.value;
     return r * {polynomial};
