@@ -232,14 +232,14 @@ def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Ten
         raise InputError(f"t has shape {tuple(times.shape)}: {allowed} is allowed.")
     if times.shape[0] == 0:
         raise InputError("t is empty: give the start time and the times at which states are wanted.")
-    values = times.detach().numpy()
+    values = np.asarray(times.tolist()) if torch._C._are_functorch_transforms_active() else times.detach().numpy()
     if not np.isfinite(values).all():
         raise InputError("t holds a value that is not finite: every time must be a finite number.")
     rows = values.reshape(len(values), -1)
     steps = rows[1:] - rows[:-1]
     wrong = (steps < 0) if (values[-1] > values[0]).any() else (steps > 0)
     if wrong.any():
-        row, lane = (int(index[0]) for index in wrong.nonzero())
+        row, lane = (int(index) for index in np.argwhere(wrong)[0])
         before, after = rows[row : row + 2, lane].tolist()
         raise InputError(
             f"t is not ordered: entry {row + 1} turns back from {before:g} to {after:g}. Times must rise or fall (equal"
