@@ -6,6 +6,7 @@ import ctypes
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -111,18 +112,22 @@ class Kernel:
         if any(self.own_constants):
             return rows(now, self.own_constants, self._lanes(now, self.own_constants), self.dtype)
         c = self._joined(now)
-        if any(c[place] != value for place, value in zip(*self._baked(), strict=True)):
+        places, values = self.baked
+        if not torch.equal(c[places], values):
             raise Unsupported("a constant tensor of f has other zeros and ones than when it was traced")
         self.kept[:] = [([(tensor, tensor._version) for tensor in now], c)]
         return c
+
+    @cached_property
+    def baked(self) -> tuple[Tensor, Tensor]:
+        """The places in c of the constants that are written into the code, and their values."""
+        places = torch.tensor([place for place, _ in self.graph.baked], dtype=torch.long)
+        return places, torch.tensor([value for _, value in self.graph.baked], dtype=self.dtype)
 
     def _alike(self, tensor: Tensor, before: Tensor) -> bool:
         """Whether a constant has the shape and type of the one that was traced, rows of samples left out."""
         first = 1 if any(self.own_constants) else 0
         return tensor.shape[first:] == before.shape[first:] and tensor.dtype == before.dtype
-
-    def _baked(self) -> tuple[list[int], list[float]]:
-        return [place for place, _ in self.graph.baked], [value for _, value in self.graph.baked]
 
     def pull(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None) -> list[Tensor]:
         """Cotangents of the captured tensors, for that of the prepared parameters [P]; c [C] are the constants."""
