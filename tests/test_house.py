@@ -39,6 +39,7 @@ EXCEPTIONS = {
     ("physid.fitting.result", "physid.report"),  # fit.report() and fit.forecast() are thin methods
     ("physid.fitting.result", "physid.forecast"),
     ("physid.fitting.runs", "physid.models"),  # a run names a model of the catalogue
+    ("physid.fitting.restore", "physid.models"),
 }
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from physid.errors import Diverged
 from physid.fitting import segments
@@ -37,7 +38,8 @@ class Optimum:
 def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
     """Fit by the plan. Errors: Diverged when no solve from the start succeeds."""
     x = problem.vector.get()
-    watch.begin(x)
+    if not watch.held:
+        watch.begin(x)
     if plan.optimizer == "lm":
         found = least_squares(problem, plan, watch, x)
         status = "converged" if found.converged else "not converged"
@@ -57,15 +59,27 @@ def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
 def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
     """Levenberg-Marquardt on the full horizon, on welded segments before it where the start is far from the data."""
 
+    best = np.inf
+
     def full(x: Array) -> Point | None:
+        nonlocal best
         problem.limited(watch.left)
         point = problem.at(x)
         watch.saw("full", x, point.cost if point else np.inf)
+        if point is not None and point.cost < best and whole:
+            best = point.cost
+            watch.hold("full", x=x)
         return point
 
-    start = full(x) if plan.strategy != "segments" else None
+    held, whole = watch.held, False
     if plan.strategy == "segments":
         segments.need(problem)
+    if held.get("stage") == "full":
+        start, whole = full(held["x"]), True
+        if start is not None:
+            watch.begin(start.x)
+            return least(full, start, Stop(floor=problem.floor))
+    start = full(x) if plan.strategy != "segments" else None
     enough = len(problem.train) >= 2 * segments.FEWEST_ROWS
     near = start is not None and np.sqrt(2 * start.cost) * problem.scale < NEAR * problem.spread
     if plan.strategy != "full" and enough and not near:
@@ -79,6 +93,8 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
     if start is None:
         raise Diverged(f"the solve fails at the starting values: {problem.message}")
     watch.begin(start.x)
+    whole, best = True, start.cost
+    watch.hold("full", x=start.x)
     return least(full, start, Stop(floor=problem.floor))
 
 
@@ -86,16 +102,21 @@ def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
     """The unknowns from welded segments; None when no segment problem could be solved."""
     integrator = looser(plan.integrator)
     pieces = Segments(problem, integrator)
-    z = pieces.begin(x)
+    z, done = pieces.begin(x), 0
     solved = False
-    for weight in WELDS:
+    if watch.held.get("stage") == "weld":
+        z, done, pieces.base = watch.held["z"], int(watch.held["weld"]), torch.as_tensor(watch.held["base"])
+    for number, weight in enumerate(WELDS):
+        if number < done:
+            continue
         pieces.weld = weight
         phase = f"segments, weld {weight:g}"
 
-        def at(z: Array, phase: str = phase) -> Point | None:
+        def at(z: Array, phase: str = phase, number: int = number) -> Point | None:
             pieces.limited(watch.left)
             point = pieces.at(z)
-            watch.saw(phase, z[: len(x)], point.cost if point else np.inf)
+            if watch.saw(phase, z[: len(x)], point.cost if point else np.inf):
+                watch.hold("weld", weld=number, z=z, base=pieces.base)
             return point
 
         watch.begin(z[: len(x)])

@@ -33,7 +33,7 @@ def start_of_protocol(vector: Vector, plan: Plan) -> None:
     with torch.no_grad():
         for name in vector.names:
             value = getattr(vector.model, name).detach().cpu()
-            factor = torch.from_numpy(1.0 + random.uniform(-0.1, 0.1, tuple(value.shape)))
+            factor = torch.as_tensor(1.0 + random.uniform(-0.1, 0.1, tuple(value.shape)))
             moved = value.double() * factor
             setattr(vector.model, name, moved)
 

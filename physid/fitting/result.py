@@ -11,8 +11,10 @@ import numpy as np
 
 from physid.experiment import Experiment
 from physid.fitting.estimates import Estimate
+from physid.fitting.keep import Origin
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array, Vector
+from physid.fitting.watch import Progress
 from physid.ode import Integrator
 from physid.spec import Model
 
@@ -30,7 +32,8 @@ class Fit:
     `status` is "converged", "not converged", "diverged", "interrupted" or "time limit", `message` a sentence.
     `x` [Q] are the unknowns in the transformed space, in the order of `estimates`; `statistics` is None when the model
     could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none.
-    `paper` compares with the published figures where the fit followed a protocol of the paper.
+    `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
+    began and `held` where its search stood last, so that it can be replayed and continued.
     """
 
     model: Model
@@ -48,6 +51,8 @@ class Fit:
     seconds: float
     engine: str
     paper: dict[str, Any] | None = None
+    origin: Origin | None = None
+    held: bytes = b""
 
     @property
     def exit_code(self) -> int:
@@ -105,6 +110,23 @@ class Fit:
         A model of the catalogue is found by its name; any other is given as `model`, or imported from the file that the
         run names with trust=True, if that file has not changed. Errors: InputError for what is no intact run.
         """
-        from physid.fitting.runs import load
+        from physid.fitting.restore import load
 
         return load(Path(folder), model, trust)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | Path,
+        model: Model | None = None,
+        trust: bool = False,
+        progress: Progress | None = None,
+        time_limit: float | None = None,
+    ) -> Fit:
+        """Go on with the unfinished or interrupted run in `folder`, and finish it there; a converged one is loaded.
+
+        Errors: as `load`, and InputError when another process fits into the folder.
+        """
+        from physid.fitting.identify import resume
+
+        return resume(Path(folder), model, trust, progress, time_limit)
