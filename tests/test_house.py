@@ -61,6 +61,8 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.modelfile",),
     ("physid.fitting",),
     ("physid.report", "physid.forecast"),
+    ("physid.plots",),
+    ("physid.viewer",),
     ("physid",),
 ]
 

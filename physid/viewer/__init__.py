@@ -1,0 +1,1 @@
+"""Forecasts in three dimensions: scene, window, still, movie and standalone page."""
