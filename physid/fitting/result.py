@@ -91,11 +91,16 @@ class Fit:
 
         return Report(self)
 
-    def forecast(self, until: float | Sequence[float] | Array, points: int = 201) -> Forecast:
-        """The mean and the 95 % band of the observations, at given times or at `points` times up to `until`."""
+    def forecast(
+        self, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
+    ) -> Forecast:
+        """The mean and the 95 % bands of the observations, at given times or at `points` times up to `until`.
+
+        The bands are linearised or, with `draws`, sampled: that many draws of the unknowns, solved as one batch.
+        """
         from physid.forecast import forecast
 
-        return forecast(self, until, points)
+        return forecast(self, until, points, draws, seed)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run directory `folder`, which must be new or empty; InputError when it cannot be written."""

@@ -90,6 +90,9 @@ def contents(fit: Fit) -> dict[str, bytes]:
         last = fit.experiment.test or fit.experiment.train
         forecast = fit.forecast(float(last.times[-1]))
         found["forecast.csv"] = table_bytes(forecast.columns, forecast.rows().tolist())
+        found["forecast.json"] = json_bytes(
+            {k: v for k, v in forecast.json().items() if k not in ("times", "channels")}
+        )
     return found
 
 
