@@ -17,7 +17,7 @@ import click
 import physid
 from physid.errors import PhysidError
 
-COMMANDS = ("list", "simulate", "fit", "resume", "forecast", "report", "verify", "gradcheck", "doctor")
+COMMANDS = ("list", "simulate", "fit", "resume", "forecast", "report", "profile", "verify", "gradcheck", "doctor")
 
 EPILOG = """\b
 Examples:

@@ -169,7 +169,7 @@ def test_coverage_on_held_out_data_over_draws() -> None:
     assert 0.9 < inside / total < 0.99
     near = found.forecast([1.0, 3.0])
     assert near.coverage is not None
-    assert near.coverage.count == 29  # those up to the last time asked for
+    assert near.coverage.count == 28  # those up to the last time asked for
     assert near.times.tolist() == [1.0, 3.0]
 
 

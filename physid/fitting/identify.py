@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,13 @@ from physid.fitting.vector import Array, Vector
 from physid.fitting.watch import Progress, TimeUp, Watch
 from physid.ode import Integrator
 from physid.spec import Model
+
+# what `fit` is asked where nothing is asked
+NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys(("optimizer", "integrator", "gradient", "protocol", "epochs", "lr", "time_limit")),
+    "strategy": "auto",
+    "seed": 0,
+}
 
 
 def fit(
@@ -131,6 +139,26 @@ def resume(
         raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None
     watch.evaluations = lambda: before
     return run(begun.model, begun.experiment, plan, begun.origin, watch, begun.labels, keeper)
+
+
+def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
+    """The fit on from the best of some points x [Q], by least squares over the full horizon."""
+    vector = Vector(fit.model, fit.experiment)
+    asked = {} if fit.origin is None else runs.arguments(fit.origin.asked)
+    plan = resolve(**{**NOTHING, **asked, "time_limit": None})
+    plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
+    problem = Problem(vector, plan.integrator)
+    problem.evaluations = fit.evaluations
+    solved = [(point.cost, x) for x in points if (point := problem.at(x)) is not None]
+    if not solved:
+        raise InputError("none of the points to go on from can be solved. Give others.")
+    watch = Watch()
+    watch.before, watch.history = fit.seconds, list(fit.history)
+    watch.held = {"stage": "full", "x": min(solved, key=lambda pair: pair[0])[1]}
+    start = vector.raw(np.array([one.start for one in fit.estimates]))
+    found = _conclude(problem, plan, watch, start, _search(problem, plan, watch, start), {})
+    held = b"" if fit.origin is None else checkpoint(watch, sha256(fit.origin.files[REQUEST]))
+    return replace(found, settings=fit.settings, origin=fit.origin, held=held, paper=fit.paper)
 
 
 def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum:

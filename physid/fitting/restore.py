@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import safetensors.torch
 import torch
 
@@ -17,12 +18,15 @@ from physid.experiment import Experiment
 from physid.fitting import keep
 from physid.fitting.files import Folder
 from physid.fitting.keep import Origin
+from physid.fitting.profile import Profile
 from physid.fitting.runs import FORMAT
 from physid.modelfile import load_model_file
 from physid.spec import Model, keyword_names
 
 if TYPE_CHECKING:
     from physid.fitting.result import Fit
+
+PROFILES = "profiles.json"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             paper=about["paper"],
             origin=_origin(run),
             held=_held(folder),
+            profiles=_profiles(run),
         )
         fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
@@ -151,6 +156,14 @@ def _held(folder: Path) -> bytes:
     """The last checkpoint, none if there is none."""
     path = folder / keep.CHECKPOINT
     return path.read_bytes() if path.is_file() else b""
+
+
+def _profiles(run: Folder) -> list[Profile]:
+    """The profiles that were made, if there are any."""
+    rows: list[dict[str, Any]] = run.json(PROFILES) if PROFILES in run.sums else []
+    for row in rows:
+        row |= {name: np.array(row[name]) for name in ("values", "tau", "better") if row[name] is not None}
+    return [Profile(**row) for row in rows]
 
 
 def _history(run: Folder) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from physid.ode import Integrator
 from physid.spec import Model
 
 if TYPE_CHECKING:
+    from physid.fitting.profile import Profile
     from physid.forecast import Forecast
     from physid.report import Report
 
@@ -33,7 +34,7 @@ class Fit:
     `x` [Q] are the unknowns in the transformed space, in the order of `estimates`; `statistics` is None when the model
     could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none.
     `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
-    began and `held` where its search stood last, so that it can be replayed and continued.
+    began and `held` where its search stood last, so that it can be replayed and continued; `profiles` are those made.
     """
 
     model: Model
@@ -53,6 +54,7 @@ class Fit:
     paper: dict[str, Any] | None = None
     origin: Origin | None = None
     held: bytes = b""
+    profiles: list[Profile] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +103,15 @@ class Fit:
         from physid.forecast import forecast
 
         return forecast(self, until, points, draws, seed)
+
+    def profile(self, *names: str, jobs: int = 1) -> tuple[Fit, list[Profile]]:
+        """The profile likelihoods of the unknowns `names` (default: all but the initial state), and whose they are.
+
+        A profile that meets a better optimum adopts it: the fit returned is then another, and better, one.
+        """
+        from physid.fitting.profile import profile
+
+        return profile(self, names, jobs)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run directory `folder`, which must be new or empty; InputError when it cannot be written."""

@@ -55,6 +55,24 @@ def save(fit: Fit, folder: Path) -> Path:
     return folder
 
 
+def replace(fit: Fit, folder: Path) -> None:
+    """Write a fit over the run of the same request in `folder`; what is there is continued if that fails midway.
+
+    Errors: InputError for a run of another request, one that another process fits into, or that cannot be written.
+    """
+    if fit.origin is None:
+        raise InputError(f"{folder} does not say how it began, so nothing can be added to it. Fit again.")
+    keeper = keep.Keeper(folder, fit.origin, resumed=True)
+    try:
+        if fit.held:
+            files.put(folder / keep.CHECKPOINT, fit.held)
+        keeper.finish(contents(fit))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
+    finally:
+        keeper.close()
+
+
 def contents(fit: Fit) -> dict[str, bytes]:
     """Every file of the run but the sums."""
     from physid.fitting.archive import experiment_files, statistics_files
@@ -86,6 +104,8 @@ def contents(fit: Fit) -> dict[str, bytes]:
         **(experiment_files(fit.experiment) if fit.origin is None else fit.origin.files),
         **statistics_files(fit),
     }
+    if fit.profiles:
+        found["profiles.json"] = json_bytes([asdict(one) for one in fit.profiles])
     if fit.status != "diverged":
         last = fit.experiment.test or fit.experiment.train
         forecast = fit.forecast(float(last.times[-1]))
