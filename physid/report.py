@@ -94,7 +94,8 @@ class Report:
             if score is not None:
                 rows.append((name, f"{score['mse']:.4g}", f"{score['rmse']:.4g}"))
         over = "sum over channels, mean over time" if self.fit.experiment.metric == "sum" else "mean"
-        return "\n".join([*_align(rows), f"(mse: {over}; forecast: the part of the test beyond training)"])
+        lines = [*_align(rows), f"(mse: {over}; forecast: the part of the test beyond training)"]
+        return "\n".join([*lines, *([_wrap(self._merits())] if self._merits() else [])])
 
     def _paper(self) -> str:
         paper = self.fit.paper
@@ -127,8 +128,37 @@ class Report:
         bound = [one.name for one in self.fit.estimates if one.at_bound]
         if bound:
             notes.append(f"At a bound of its domain: {', '.join(bound)}. Its interval means nothing.")
-        notes += [f"Not identifiable: the data do not tell {text}." for text in statistics.hidden]
+        if statistics.robust_reason and not statistics.reason:
+            notes.append(f"No robust errors: {statistics.robust_reason}.")
+        notes += [self._combinations(), *(f"Not identifiable: the data do not tell {t}." for t in statistics.hidden)]
         return "\n".join(_wrap(note) for note in [*notes, self._correlations()] if note)
+
+    def _combinations(self) -> str:
+        """How many combinations of which unknowns are identifiable, and their names."""
+        statistics = self.fit.statistics
+        if statistics is None or not statistics.hidden:
+            return ""
+        lost = [one.name for one, seen in zip(self.fit.estimates, statistics.identifiable, strict=True) if not seen]
+        count = len(lost) - len(statistics.hidden)
+        what = f"{count} combination{'s' if count != 1 else ''} of {', '.join(lost)}"
+        named = f": {'; '.join(statistics.told)} (powers as they are at these values)" if statistics.told else ""
+        return f"Only {what} can be identified from these data{named}." if count else ""
+
+    def _merits(self) -> str:
+        """The figures of merit."""
+        statistics = self.fit.statistics
+        if statistics is None or statistics.verdict == "exact" or "aic" not in statistics.tests:
+            return ""
+        tests = statistics.tests
+        parts = [
+            ("fit", tests["fit_percent"], "{:.2f} %"),
+            ("chi-squared per degree of freedom", tests.get("chi_squared_per_dof"), "{:.3f}"),
+            ("log-likelihood", tests["log_likelihood"], "{:.3f}"),
+            ("AIC", tests["aic"], "{:.2f}"),
+            ("BIC", tests["bic"], "{:.2f}"),
+            ("normality p", tests["normality_p"], "{:.2g}"),
+        ]
+        return ", ".join(f"{name} {form.format(value)}" for name, value, form in parts if value is not None)
 
     def _correlations(self) -> str:
         """The strong correlations, but of those among the elements of the initial state only the number."""
