@@ -28,6 +28,7 @@ from physid.cli.options import (
     solver_option,
 )
 from physid.cli.sections import SectionCommand, option
+from physid.errors import Diverged
 
 if TYPE_CHECKING:
     from physid.experiment import Experiment
@@ -122,6 +123,8 @@ def command(
     if result.paper is not None:
         console.event("paper", **result.paper)
     console.event("done", **done_fields(result, run))
+    if result.status == "diverged":
+        raise Diverged(result.message)
     return result.exit_code
 
 

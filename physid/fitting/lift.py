@@ -79,7 +79,7 @@ def lift(model: Model, times: Array, seen: Array, rate: Array, guess: Tensor, sc
     for _ in range(rounds):
         value, slope = _values_and_rates(model, t, y.view(guess.shape))
         gap, slope = (want - value) / unit, slope / unit[:, None] * scale.reshape(-1).to(guess)
-        measured = torch.isfinite(want)
+        measured = torch.isfinite(gap) & torch.isfinite(slope).all(-1)  # and f is finite there
         gap, slope = torch.where(measured, gap, 0.0), torch.where(measured[..., None], slope, 0.0)
         step = (torch.linalg.pinv(slope, rtol=SMALLEST) @ gap[..., None])[..., 0] * scale.reshape(-1).to(guess)
         if not bool(torch.isfinite(step).all()):

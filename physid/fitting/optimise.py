@@ -23,6 +23,7 @@ WELDS = (0.1, 1.0, 10.0, 100.0)
 WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 ROUGH = Stop(offset=0.0, ftol=1e-2, xtol=1e-3, evaluations=20)
 LOOSEST = 1e-7  # the tolerance that segments need
+PATIENCE = 2000  # steps of a segment: where more are needed, shorter segments are better
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
             watch.begin(start.x)
             return least(full, start, Stop(floor=problem.floor))
     start = full(x) if plan.strategy != "segments" else None
+    reason = problem.message
     enough = len(problem.train) >= 2 * segments.FEWEST_ROWS
     near = start is not None and np.sqrt(2 * start.cost) * problem.scale < NEAR * problem.spread
     if plan.strategy != "full" and enough and not near:
@@ -90,8 +92,9 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
             start = there
     if start is None and plan.strategy == "segments":
         start = full(x)
+        reason = problem.message
     if start is None:
-        raise Diverged(f"the solve fails at the starting values: {problem.message}")
+        raise Diverged(f"the solve fails at the starting values: {reason}")
     watch.begin(start.x)
     whole, best = True, start.cost
     watch.hold("full", x=start.x)
@@ -99,13 +102,19 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
 
 
 def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
-    """The unknowns from welded segments; None when no segment problem could be solved."""
-    integrator = looser(plan.integrator)
-    pieces = Segments(problem, integrator)
-    z, done = pieces.begin(x), 0
-    solved = False
-    if watch.held.get("stage") == "weld":
-        z, done, pieces.base = watch.held["z"], int(watch.held["weld"]), torch.as_tensor(watch.held["base"])
+    """The unknowns from welded segments, short ones if need be; None when no segment problem could be solved."""
+    for count in segments.counts(problem):
+        welded = _weld(Segments(problem, looser(plan.integrator), count), watch, x)
+        if welded is not None:
+            return welded
+    return None
+
+
+def _weld(pieces: Segments, watch: Watch, x: Array) -> Array | None:
+    """The unknowns from these segments with welds of growing weight; None when the first solve fails."""
+    z, done, held, solved = pieces.begin(x), 0, watch.held, False
+    if held.get("stage") == "weld" and len(held["base"]) == pieces.pieces.count:
+        z, done, pieces.base = held["z"], int(held["weld"]), torch.as_tensor(held["base"])
     for number, weight in enumerate(WELDS):
         if number < done:
             continue
@@ -130,8 +139,8 @@ def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
 
 
 def looser(integrator: Integrator) -> Integrator:
-    """The integrator with no tighter tolerance than segments need."""
-    found = integrator
+    """The integrator with no tighter tolerance and no more steps than segments need."""
+    found = replace(integrator, max_steps=min(integrator.max_steps, PATIENCE))
     if isinstance(found.rtol, float | int):
         found = replace(found, rtol=max(float(found.rtol), LOOSEST))
     if isinstance(found.atol, float | int):

@@ -14,6 +14,8 @@ from physid.fitting.observation import linearise
 from physid.fitting.vector import Array, Vector
 from physid.ode import Integrator, Solution, sensitivities
 
+PATIENCE = 50  # times the steps of the last point: where a solve needs more, the optimiser should not go
+
 
 @dataclass(frozen=True)
 class Point:
@@ -50,6 +52,7 @@ class Problem:
         self.evaluations = 0
         self.message = ""
         self.engine = "eager"
+        self.patience = integrator.max_steps
         self._check()
 
     def _check(self) -> None:
@@ -75,10 +78,12 @@ class Problem:
 
     def at(self, x: Array) -> Point | None:
         """The problem at `x`; None when the solve fails there, with the reason in `message`."""
-        found = predict(self.vector, x, self.train.times, self.integrator)
+        patience = min(self.integrator.max_steps, self.patience)
+        found = predict(self.vector, x, self.train.times, replace(self.integrator, max_steps=patience))
         self.account(found.solution)
         if not found.solution.ok:
             return None
+        self.patience = PATIENCE * (100 + found.solution.statistics.accepted)
         residual = ((found.mean - self.measured)[self.mask]) * self.weight
         jacobian = found.slope[self.mask] * self.weight
         extra, slope = prior_rows(self.vector, x, self.count)

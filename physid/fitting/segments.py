@@ -19,6 +19,7 @@ from physid.fitting.vector import Array
 from physid.ode import Integrator, sensitivities
 
 MOST = 16  # segments
+SHORT = 64  # segments, where the solve fails in longer ones
 FEWEST_ROWS = 4  # observation times in a segment
 
 
@@ -31,11 +32,10 @@ class Pieces:
     starts: Array
 
     @staticmethod
-    def of(problem: Problem, count: int | None = None) -> Pieces:
+    def of(problem: Problem, count: int) -> Pieces:
         """Segments of nearly equal numbers of times; the end of one is the start of the next."""
         times = problem.train.times.numpy()
         first = float(problem.experiment.initial_time or 0.0)
-        count = count or max(1, min(MOST, len(times) // FEWEST_ROWS))
         parts = np.array_split(np.arange(len(times)), count)
         longest = max(len(part) for part in parts)
         rows = np.full((count, longest), -1)
@@ -62,7 +62,7 @@ class Segments:
     Each segment's rows are compressed by an orthogonal factor, which keeps J^T J, J^T r and the cost.
     """
 
-    def __init__(self, problem: Problem, integrator: Integrator, count: int | None = None) -> None:
+    def __init__(self, problem: Problem, integrator: Integrator, count: int) -> None:
         self.problem, self.vector, self.integrator = problem, problem.vector, integrator
         self.pieces = Pieces.of(problem, count)
         self.size = problem.experiment.initial_scale.reshape(-1)
@@ -170,6 +170,12 @@ class Segments:
             out[rows] = self._place(s, block, width)
             out[rows, self._own(s + 1)] -= np.eye(n)
         return np.asarray(out * weight)
+
+
+def counts(problem: Problem) -> list[int]:
+    """How many segments to try: of FEWEST_ROWS times or more, then short ones for starts far from the data."""
+    times = len(problem.train)
+    return sorted({max(1, min(MOST, times // FEWEST_ROWS)), min(SHORT, times)})
 
 
 def need(problem: Problem) -> None:

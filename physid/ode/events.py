@@ -40,7 +40,10 @@ class Watch:
         for theta, state in zip(PROBES.tolist(), states, strict=True):
             if self._gap(step, theta, state) <= 0:
                 root = brentq(
-                    lambda x: self._gap(step, x, step.dense(torch.tensor([x]).double())[0]), before, theta, xtol=1e-15
+                    lambda x: self._gap(step, x, step.dense(torch.tensor([x], dtype=torch.float64))[0]),
+                    before,
+                    theta,
+                    xtol=1e-15,
                 )
                 return step.t + float(root) * step.h
             before = theta

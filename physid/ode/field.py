@@ -179,7 +179,7 @@ class Field:
     def restore(self, kept: list[Tensor]) -> None:
         """Put the forward statistics back."""
         for buffer, value in zip(self.buffers, kept, strict=True):
-            buffer.copy_(value)
+            buffer.data.copy_(value)  # .data: a graph that holds the buffer does not read it in training mode
 
     def _random_state(self) -> dict[str, Tensor]:
         state = {"cpu": torch.get_rng_state()}

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from physid.errors import InputError
 from physid.ode import wide
@@ -67,12 +68,12 @@ class ACA:
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
+        holder = Holder()
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            return _transformed(problem, holder)
         if not wants_gradient(problem):
             outcome = March(problem).run()
             return outcome.values, outcome
-        holder = Holder()
-        if torch._C._are_functorch_transforms_active():
-            return _transformed(problem, holder)
         values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 

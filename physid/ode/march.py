@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -177,7 +178,9 @@ class March:
         times = self.stage_times(self.c, self.t, h, *edges)
         self._call("callback_step", h)
         if self.fresh is None:
-            self.fresh = p.field(times[0], self.y)
+            again = len(self.times) + self.refusals == 1  # the problem was posed with a first evaluation
+            with p.field.unseen() if again else nullcontext():
+                self.fresh = p.field(times[0], self.y)
         kept = p.field.snapshot()
         self.stages.put(0, self.fresh, scaled)
         y1, k = evaluate(self.stages, p.field, times, self.y, scaled, self.base)

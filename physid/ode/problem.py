@@ -197,9 +197,11 @@ def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Ten
     rising = bool((values[-1] > values[0]).any())
     wrong = (steps < 0) if rising else (steps > 0)
     if bool(wrong.any()):
-        row = int(wrong.any(1).nonzero()[0]) + 1
+        row, lane = (int(index) for index in wrong.nonzero()[0])
+        before, after = values.reshape(len(values), -1)[row : row + 2, lane].tolist()
         raise InputError(
-            f"t is not ordered: entry {row} turns back. Times must rise or fall (equal ones are fine): sort them."
+            f"t is not ordered: entry {row + 1} turns back from {before:g} to {after:g}. Times must rise or fall (equal"
+            " ones are fine): sort them."
         )
     return times
 
