@@ -17,7 +17,19 @@ import click
 import physid
 from physid.errors import PhysidError
 
-COMMANDS = ("list", "simulate", "fit", "resume", "forecast", "report", "profile", "verify", "gradcheck", "doctor")
+COMMANDS = (
+    "list",
+    "simulate",
+    "fit",
+    "resume",
+    "forecast",
+    "report",
+    "compare",
+    "profile",
+    "verify",
+    "gradcheck",
+    "doctor",
+)
 
 EPILOG = """\b
 Examples:

@@ -125,7 +125,6 @@ def compare(fits: Sequence[Fit], names: Sequence[str], theme: str | Theme = "lig
             axes.set_ylim(len(fits) - 0.5, -0.5)
             labels = list(names) if k % columns == 0 else [""] * len(names)
             axes.set_yticks(range(len(fits)), labels, color=found.ink)
-            axes.locator_params(axis="x", nbins=4)
     return figure
 
 
@@ -153,6 +152,7 @@ def _intervals(axes: Axes, theme: Theme, fits: Sequence[Fit], name: str) -> None
         axes.axvline(truth, color=theme.ink, linewidth=1.1, linestyle=(0, (1, 1.5)))
     axes.set_title(name)
     axes.set_xlabel(labelled("", unit) if unit else "")
+    axes.locator_params(axis="x", nbins=4)
     axes.ticklabel_format(axis="x", useOffset=True, scilimits=(-4, 5))
 
 
