@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import click
 import physid
 from physid.cli.console import Console
 from physid.cli.options import json_option
+from physid.machine import cache_folder, find_compiler
 
 REQUIRED = ("torch", "numpy", "scipy", "pandas", "click", "rich", "safetensors")
 OPTIONAL = {"torchdiffeq": "bench", "torchode": "bench", "pytest": "test", "hypothesis": "test"}  # package -> extra
@@ -96,12 +96,6 @@ def _devices() -> Iterator[Check]:
         yield Check(f"device cuda:{index}", "ok", torch.cuda.get_device_name(index))
 
 
-def find_compiler() -> str | None:
-    """The C compiler: $CC if set, else the first of cc, gcc and clang on the path."""
-    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    return next((path for path in map(shutil.which, names) if path), None)
-
-
 def _compiler() -> Check:
     """Whether a C compiler builds a shared library."""
     remedy = "install gcc or clang, or set CC; without one everything runs, on the eager engine"
@@ -122,8 +116,6 @@ def _compiler() -> Check:
 
 
 def _cache() -> Check:
-    from physid.datasets.fetch import cache_folder
-
     folder = cache_folder()
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not os.access(existing, os.W_OK):

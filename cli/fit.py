@@ -16,6 +16,7 @@ from physid.cli.options import (
     METHOD,
     OUTPUT,
     atol_option,
+    engine_option,
     experiment_argument,
     experiment_options,
     gradient_option,
@@ -70,6 +71,7 @@ interrupted fit leaves a run directory that can be used.
 @option("--time-limit", section=METHOD, type=float, metavar="S", help="Stop after S seconds (exit code 124).")
 @solver_option
 @gradient_option
+@engine_option
 @rtol_option
 @atol_option
 @option("--device", section="Solver", metavar="D", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")

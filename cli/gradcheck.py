@@ -11,6 +11,7 @@ from physid.cli.console import Console
 from physid.cli.options import (
     DATA,
     atol_option,
+    engine_option,
     experiment_options,
     json_option,
     knowledge_option,
@@ -46,6 +47,7 @@ Ends with 6 if a derivative is wrong; a tolerance that limits the gradient is sa
 @option("--rates", section=DATA, metavar="K,...", help="Of the toy: the values of k. [default: 1,-1]")
 @option("--horizons", section=DATA, metavar="T,...", help="Of the toy: the end times. [default: 1,2,5,10]")
 @solver_option
+@engine_option
 @rtol_option
 @atol_option
 @json_option
@@ -57,6 +59,7 @@ def command(
     rates: str | None,
     horizons: str | None,
     solver: str | None,
+    engine: str | None,
     rtol: float | None,
     atol: float | None,
     json: bool,
@@ -71,7 +74,8 @@ def command(
     from physid.ode import Integrator
 
     console = Console(json=json)
-    integrator = Integrator(solver or "dopri5", 1e-5 if rtol is None else rtol, 1e-5 if atol is None else atol)
+    tolerances = (1e-5 if rtol is None else rtol, 1e-5 if atol is None else atol)
+    integrator = Integrator(solver or "dopri5", *tolerances, engine=engine or "auto")
     if experiment != "toy":
         if rates is not None or horizons is not None:
             raise click.UsageError("--rates and --horizons belong to the toy problem. Leave them out.")

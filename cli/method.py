@@ -12,6 +12,7 @@ from torch import nn
 from physid.errors import InputError, MissingError, unknown_name
 from physid.fitting.plan import Plan, default_integrator, resolve
 from physid.ode import Integrator, tableaus
+from physid.ode.engines import check_engine
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -32,11 +33,12 @@ def plan(arguments: Mapping[str, Any]) -> Plan:
 
 def _integrator(options: Mapping[str, Any]) -> Integrator | None:
     """The optimizer's or protocol's integrator with what was asked for changed; None if nothing was."""
-    changes = {name: options[name] for name in ("solver", "rtol", "atol") if options[name] is not None}
+    changes = {name: options[name] for name in ("solver", "rtol", "atol", "engine") if options[name] is not None}
     if not changes:
         return None
     if "solver" in changes:
         tableaus.lookup(changes["solver"])
+    check_engine(changes.get("engine", "auto"))
     return replace(default_integrator(options["optimizer"], options["protocol"]), **changes)
 
 

@@ -39,6 +39,9 @@ solver_option = option(
     help="euler, midpoint, rk4, heun_euler, bosh3, dopri5, tsit5 or dopri8.",
 )
 gradient_option = option("--gradient", section=SOLVER, metavar="NAME", help="aca, naive, adjoint or forward.")
+engine_option = option(
+    "--engine", section=SOLVER, metavar="NAME", help="auto, native (f as compiled C) or eager. [default: auto]"
+)
 rtol_option = option("--rtol", section=SOLVER, type=float, metavar="X", help="Relative tolerance of a step.")
 atol_option = option("--atol", section=SOLVER, type=float, metavar="X", help="Absolute tolerance of a step.")
 

@@ -22,6 +22,7 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
         "run": run,
         **settings,
         "engine": fit.engine,
+        "engine_note": fit.settings.get("engine_note", ""),
         "optimizer": fit.settings.get("optimizer"),
         "unknowns": unknowns,
         "scores": fit.scores,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tempfile
 import urllib.error
 import urllib.request
@@ -13,21 +12,11 @@ from http.client import HTTPException
 from pathlib import Path
 
 from physid.errors import InputError, MissingError
+from physid.machine import cache_folder
+
+__all__ = ["cache_folder", "data_folder", "download"]
 
 TIMEOUT = 60.0  # seconds
-
-
-def cache_folder() -> Path:
-    """The folder of downloaded data, not made yet: PHYSID_CACHE, or `physid` in the platform's place for caches."""
-    if os.environ.get("PHYSID_CACHE"):
-        return Path(os.environ["PHYSID_CACHE"]).expanduser()
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]).expanduser() / "physid"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "physid"
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "physid"
-    return Path.home() / ".cache" / "physid"
 
 
 def data_folder() -> Path | None:

@@ -192,11 +192,12 @@ class Report:
         """How the fit was made, in lines."""
         fit, settings = self.fit, self.fit.settings
         how = settings["optimizer"] + (f" ({settings['strategy']})" if settings.get("strategy") else "")
+        note = settings.get("engine_note")
         tolerances = f"rtol {_number(settings['rtol'], 3)}, atol {_number(settings['atol'], 3)}"
         lines = [
             f"Objective: {settings['objective']}.",
             f"Method: {how}, gradient {settings['gradient']}, solver {settings['solver']}, {tolerances}, engine "
-            f"{fit.engine}; {fit.evaluations} evaluations, {fit.seconds:.1f} s.",
+            f"{note or fit.engine}; {fit.evaluations} evaluations, {fit.seconds:.1f} s.",
         ]
         if fit.experiment.source:
             lines.append(f"Data: {fit.experiment.source}.")

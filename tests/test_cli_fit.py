@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 DONE = [
     "event", "status", "message", "run", "experiment", "knowledge", "model", "gradient", "solver", "engine",
-    "optimizer", "unknowns", "scores", "evaluations", "seconds",
+    "engine_note", "optimizer", "unknowns", "scores", "evaluations", "seconds",
 ]  # fmt: skip
 ESTIMATE = ["value", "stderr", "low", "high", "unit", "start", "truth"]
 

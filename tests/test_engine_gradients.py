@@ -47,7 +47,8 @@ def close(found: Sequence[Tensor | None], wanted: Sequence[Tensor | None], toler
 
 def settings(name: str, rtol: float = 1e-4) -> dict[str, Any]:
     adaptive = METHODS[name].adaptive
-    return {"solver": name, "rtol": rtol, "atol": rtol, "control": None if adaptive else Fixed(0.21)}
+    control = None if adaptive else Fixed(0.21)
+    return {"solver": name, "rtol": rtol, "atol": rtol, "control": control, "engine": "eager"}
 
 
 def weights(y: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ EXCEPTIONS = {
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.
 ORDER: list[tuple[str, ...]] = [
-    ("physid.errors",),
+    ("physid.errors", "physid.machine"),
     ("physid.ode.tableau", "physid.ode.dop853"),
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),
@@ -53,7 +53,11 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.start", "physid.ode.outputs", "physid.ode.tape", "physid.ode.failure"),
     ("physid.ode.march",),
     ("physid.ode.conclude", "physid.ode.replay", "physid.ode.linearise", "physid.ode.wide", "physid.ode.pullback"),
+    ("physid.ode.transition",),
+    ("physid.ode.tier",),
+    ("physid.ode.native",),
     ("physid.ode.gradients", "physid.ode.flow", "physid.ode.adjoint"),
+    ("physid.ode.engines",),
     ("physid.ode.methods",),
     ("physid.ode",),
     ("physid.unknown", "physid.experiment"),

@@ -225,6 +225,7 @@ def _settings(problem: Problem, plan: Plan) -> dict[str, Any]:
         "observations": problem.count,
         "dtype": str(like.dtype).removeprefix("torch."),
         "device": str(like.device),
+        "engine_note": problem.engine_note,
     }
 
 

@@ -94,9 +94,10 @@ def _values_and_rates(model: Model, t: Tensor, states: Tensor) -> tuple[Tensor, 
         leaf = states.detach().requires_grad_()
         seen = observe(model, leaf)
         weight = torch.zeros_like(seen, requires_grad=True)
-        (pulled,) = torch.autograd.grad(seen, leaf, weight, create_graph=True)
+        # as sums: grad_outputs makes torch import its symbolic shapes, which takes most of a second
+        (pulled,) = torch.autograd.grad((seen * weight).sum(), leaf, create_graph=True)
         field = model.field(t.view(-1, *(1,) * (leaf.ndim - 1)), leaf)
-        (rate,) = torch.autograd.grad(pulled, weight, field, create_graph=True)
+        (rate,) = torch.autograd.grad((pulled * field).sum(), weight, create_graph=True)
         both = torch.cat([seen, rate], -1)
         columns = both.sum(0)
         rows = [torch.autograd.grad(c, leaf, retain_graph=True, materialize_grads=True)[0] for c in columns]

@@ -21,6 +21,9 @@ def linearise(model: Model, states: Tensor, by_x: Tensor, params: Sequence[Tenso
     The first columns of `by_x` belong to `params`, on which `observe` may depend directly too.
     """
     count = states.shape[0]
+    picked = _picked(model, states)
+    if picked is not None:
+        return states.reshape(count, -1)[:, picked], by_x[:, picked]
     with torch.enable_grad():
         leaf = states.detach().requires_grad_()
         seen = observe(model, leaf)
@@ -42,3 +45,15 @@ def linearise(model: Model, states: Tensor, by_x: Tensor, params: Sequence[Tenso
                     result[:, :, column + j] += direct
         column += param.numel()
     return seen.detach(), result
+
+
+def _picked(model: Model, states: Tensor) -> Tensor | None:
+    """The elements of a state that `observe` picks, when it does nothing else: when it returns a view of the state."""
+    if not states.is_floating_point():
+        return None
+    numbers = torch.arange(states[0].numel(), dtype=torch.float64, device=states.device).view(1, *states.shape[1:])
+    with torch.no_grad():
+        seen = model.observe(numbers)
+    if isinstance(seen, Tensor) and (seen is numbers or seen._base is numbers._base):
+        return seen.reshape(-1).long()
+    return None

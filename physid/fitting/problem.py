@@ -51,7 +51,7 @@ class Problem:
         self.weight = 1.0 / (self.scale * np.sqrt(self.count))
         self.evaluations = 0
         self.message = ""
-        self.engine = "eager"
+        self.engine, self.engine_note = "eager", ""
         self.patience = integrator.max_steps
         self._check()
 
@@ -101,7 +101,7 @@ class Problem:
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""
         self.evaluations += solution.statistics.evaluations + solution.statistics.backward_evaluations
-        self.engine = solution.engine
+        self.engine, self.engine_note = solution.engine, solution.engine_note
         if not solution.ok:
             self.message = solution.message
 

@@ -16,6 +16,7 @@ from physid.ode.march import March, Outcome
 from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose
 from physid.ode.solution import Solution, SolveError
 from physid.ode.tableaus import Tableau
+from physid.ode.tier import EAGER
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Adjoint:
         if not wants_gradient(problem):
             outcome = March(problem).run()
             return outcome.values, outcome
-        holder = Holder()
+        holder = Holder(EAGER)
         values = _Continuous.apply(self, problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 

@@ -11,7 +11,15 @@ from physid.ode.problem import Problem
 from physid.ode.solution import Solution, SolveError
 
 
-def conclude(problem: Problem, values: Tensor, outcome: Outcome, gradient: str, throw: bool) -> Solution:
+def conclude(
+    problem: Problem,
+    values: Tensor,
+    outcome: Outcome,
+    gradient: str,
+    throw: bool,
+    engine: str = "eager",
+    note: str = "",
+) -> Solution:
     """Dress an outcome as the user's Solution, or raise its failure."""
     layout, statistics = problem.layout, outcome.statistics
     statistics.seconds = time.perf_counter() - problem.started
@@ -33,10 +41,11 @@ def conclude(problem: Problem, values: Tensor, outcome: Outcome, gradient: str, 
         statistics=statistics,
         solver=problem.tableau.name,
         gradient=gradient,
-        engine="eager",
+        engine=engine,
         grid=grids if layout.batched else grids[0],
         statuses=outcome.statuses if layout.batched else [],
         event_time=outcome.event_time,
+        engine_note=note,
     )
     if failed and throw:
         raise SolveError(message, solution)

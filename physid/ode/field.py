@@ -70,6 +70,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: dict[int, Tensor] = {}
+        self.made: dict[int, Tensor] = {}  # by f itself: a view taken without a graph may still ask for gradients
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -78,9 +79,14 @@ class Recorder(TorchFunctionMode):
         if (resolve_name(func) or "").endswith("requires_grad.__get__"):
             return func(*args, **kwargs)
         for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor) and leaf.requires_grad:
+            if isinstance(leaf, Tensor) and leaf.requires_grad and id(leaf) not in self.made:
                 self.found[id(leaf)] = leaf
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
+        if isinstance(out, Tensor) and id(out) not in self.found:
+            self.made[id(out)] = out
+        elif isinstance(out, tuple | list):
+            self.made.update((id(leaf), leaf) for leaf in tree_leaves(out) if id(leaf) not in self.found)
+        return out
 
 
 class Field:

@@ -5,7 +5,7 @@ The march is handed in as a value, so that integration and differentiation do no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -13,13 +13,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from physid.errors import InputError
-from physid.ode import wide
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
-from physid.ode.pullback import Pullback
 from physid.ode.replay import differentiable
-from physid.ode.solution import Statistics
-from physid.ode.tape import Tape
+from physid.ode.tier import EAGER, Tier
 
 
 class Gradient(Protocol):
@@ -65,16 +62,17 @@ class ACA:
     """
 
     name: str = "aca"
+    tier: Tier = EAGER
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
-        holder = Holder()
+        holder = Holder(self.tier)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return _transformed(problem, holder)
         if not wants_gradient(problem):
-            outcome = March(problem).run()
+            outcome, _ = self.tier.march(problem, keep=False)
             return outcome.values, outcome
-        values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        values = _Plain.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 
 
@@ -83,23 +81,26 @@ def _transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
 
     Under vmap every sample has an accepted grid of its own, and the samples are solved one by one.
     """
-    still = replace(problem, captured=[], derivative=problem.derivative.detach())
+    still = problem.but(captured=[], slope=problem.derivative.detach())
     problem.field.plain = True
     _Checkpointed.apply(still, holder, problem.y0.detach(), problem.t.detach())  # type: ignore[no-untyped-call]
     problem.field.plain = False
-    if holder.tape is None:
+    if holder.kept is None:
         values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
     with problem.field.unseen():
-        return differentiable(problem, holder.tape, problem.y0, problem.t), holder.the_outcome
+        return differentiable(
+            problem, holder.tier.tape(problem, holder.kept), problem.y0, problem.t
+        ), holder.the_outcome
 
 
 class Holder:
     """Carries what autograd cannot from a Function's forward to its caller; no pytree, so that it is never copied."""
 
-    def __init__(self) -> None:
+    def __init__(self, tier: Tier) -> None:
+        self.tier = tier
         self.outcome: Outcome | None = None
-        self.tape: Tape | None = None
+        self.kept: Any = None
         self.derivatives: tuple[Tensor, ...] = ()
 
     @property
@@ -115,21 +116,23 @@ class _Checkpointed(torch.autograd.Function):
 
     @staticmethod
     def forward(problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
-        layout = problem.layout
-        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device)
         if y0 is not problem.y0:  # a torch.func transform has taken its wrapper off
-            begin = problem.times(torch.zeros(1, dtype=torch.float64), problem.grid[0], torch.zeros(1))[0]
-            problem = replace(problem, y0=y0, derivative=problem.field(begin, y0).detach())
-        outcome = March(problem, tape=tape).run()
-        holder.outcome, holder.tape = outcome, tape
-        return outcome.values
+            begin = problem.times.start
+            problem = problem.but(y0=y0, slope=problem.field(begin, y0).detach())
+        holder.outcome, holder.kept = holder.tier.march(problem, keep=True)
+        return holder.outcome.values
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         problem, holder, y0, t, *captured = inputs
         ctx.save_for_backward(y0, t, *captured)
         ctx.save_for_forward(y0, t, *captured)
-        ctx.problem, ctx.tape, ctx.statistics = problem, holder.tape, holder.the_outcome.statistics
+        ctx.problem, ctx.tier, ctx.kept, ctx.statistics = (
+            problem,
+            holder.tier,
+            holder.kept,
+            holder.the_outcome.statistics,
+        )
         ctx.count = len(captured)
 
     @staticmethod
@@ -141,13 +144,7 @@ class _Checkpointed(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, *_twice(ctx, y0, t, captured, g, needs))
         problem: Problem = ctx.problem
-        wanted = [tensor for tensor, need in zip(captured, needs[2:], strict=True) if need]
-        evaluations = problem.field.count
-        with problem.field.unseen():
-            ybar, found, tbar = _pull(problem, ctx.tape, wanted, needs[1], ctx.statistics, g)
-        problem.field.count = evaluations
-        grads = iter(found)
-        params = [next(grads) if need else None for need in needs[2:]]
+        ybar, params, tbar = ctx.tier.pull(problem, ctx.kept, captured, needs[2:], needs[1], ctx.statistics, g)
         return (None, None, ybar if needs[0] else None, fold_times(tbar, t), *params)
 
     @staticmethod
@@ -163,21 +160,21 @@ class _Checkpointed(torch.autograd.Function):
         for sample in range(info.batch_size):
             picked = [x if d is None else x.select(d, sample) for x, d in zip(tensors, dims[2:], strict=True)]
             rows.append(_Checkpointed.apply(problem, holder, *picked))  # type: ignore[no-untyped-call]
-        holder.tape = None
+        holder.kept = None
         return torch.stack(rows), 0
 
 
-def _pull(
-    problem: Problem, tape: Tape, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
-) -> tuple[Tensor, list[Tensor | None], Tensor | None]:
-    """Small states many steps at once where f allows it, else one accepted step at a time."""
-    if wide.applies(problem):
-        counts = (stats.backward_evaluations, stats.backward_vjps)
-        try:
-            return wide.WidePullback(problem, tape, wanted, need_times, stats).run(g)
-        except wide.NotWide:
-            stats.backward_evaluations, stats.backward_vjps = counts
-    return Pullback(problem, tape, wanted, need_times, stats).run(g)
+class _Plain(torch.autograd.Function):
+    """The same outside of torch.func, without what its calls cost."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        output = _Checkpointed.forward(*inputs)
+        _Checkpointed.setup_context(ctx, inputs, output)
+        return output
+
+    backward = _Checkpointed.backward
+    jvp = _Checkpointed.jvp
 
 
 def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:
@@ -195,7 +192,7 @@ def _twice(
     inputs = [y0, t, *captured]
     wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
     with torch.enable_grad(), problem.field.unseen():
-        values = differentiable(problem, ctx.tape, y0, t)
+        values = differentiable(problem, ctx.tier.tape(problem, ctx.kept), y0, t)
         reached = torch.nan_to_num(values)
         found = torch.autograd.grad(reached, wanted, g, create_graph=True, allow_unused=True)
     pending = iter(found)
@@ -207,7 +204,7 @@ def _forward_mode(ctx: Any, inputs: tuple[Tensor, ...], tangents: tuple[Tensor |
     problem: Problem = ctx.problem
     with torch.enable_grad(), problem.field.unseen():
         y0, t = inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()
-        values = differentiable(problem, ctx.tape, y0, t)
+        values = differentiable(problem, ctx.tier.tape(problem, ctx.kept), y0, t)
         seed = torch.zeros_like(values, requires_grad=True)
         wanted = [y0, t, *inputs[2:]]
         pairs = [(x, v) for x, v in zip(wanted, tangents, strict=True) if v is not None]

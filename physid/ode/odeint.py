@@ -14,6 +14,7 @@ from physid.ode import methods, tableaus
 from physid.ode.adjoint import Adjoint
 from physid.ode.conclude import conclude
 from physid.ode.control import CONTROLS, Control, Fixed
+from physid.ode.engines import check_engine, equip
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
@@ -88,17 +89,19 @@ def odeint(
     options: Options | None = None,
     event_fn: EventFunction | None = None,
     gradient: Gradient | str = "aca",
+    engine: str = "auto",
     params: Sequence[Tensor] | None = None,
 ) -> Any:
     """States [T, *state] of dy/dt = func(t, y), y(t[0]) = y0 at the times t [T]; tuples in, tuples out.
 
     Takes what torchdiffeq.odeint takes; method "rk4" is the 3/8 rule, as there ("rk4_classic" is Kutta's). Gradients
-    reach y0, t and whatever func depends on, by the adaptive checkpoint adjoint unless `gradient` says otherwise.
+    reach y0, t and whatever func depends on, by the adaptive checkpoint adjoint unless `gradient` says otherwise;
+    `engine` is "auto", "native" or "eager", as in `solve`.
     With `event_fn`: (event time [], states [2, *state] at t[0] and at the event), t[1] only giving the direction.
     f is never evaluated outside of [t[0], t[-1]], and fixed steps read outputs off the step as `interp` says.
     Errors: InputError (a ValueError) for what cannot work, SolveError when the solve fails.
     """
-    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, methods.lookup(gradient), params)
+    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, methods.lookup(gradient), params, engine)
     return solution.y if event_fn is None else _event_pair(solution)
 
 
@@ -161,7 +164,9 @@ def _integrate(
     event_fn: EventFunction | None,
     gradient: Gradient,
     params: Sequence[Tensor] | None,
+    engine: str = "auto",
 ) -> Solution:
+    check_engine(engine)
     setup = read_options(method, options)
     times = read_times(t)
 
@@ -170,8 +175,9 @@ def _integrate(
 
     def solved(when: Tensor) -> Solution:
         problem = posed(when)
-        values, outcome = gradient.solve(problem)
-        return conclude(problem, values, outcome, gradient.name, throw=True)
+        equipped, choice = equip(gradient, problem, engine)
+        values, outcome = equipped.solve(problem)
+        return conclude(problem, values, outcome, gradient.name, True, choice.tier.name, choice.note)
 
     if event_fn is None:
         return solved(times)

@@ -6,7 +6,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +22,7 @@ from physid.ode.stages import Coefficients, StageTimes, inward
 
 Norm = Callable[[State], Tensor]
 Tolerance = float | Tensor | Sequence[float]
+NO_TIMES = torch.empty(0, dtype=torch.float64)
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 
 
@@ -52,15 +56,20 @@ class Limits:
 
 @dataclass
 class Problem:
-    """dy/dt = f(t, y), y(t[0]) = y0 on flat states [L * N], with the times of lane l in grid[:, l]."""
+    """dy/dt = f(t, y), y(t[0]) = y0 on flat states [L * N], with the times of lane l in grid[:, l].
 
-    field: Field
+    `recalled` is what a compiled engine remembers of f, which then need not be looked at again: field, slope and
+    coefficients are made when they are asked for.
+    """
+
+    f: RightHandSide
+    named: Sequence[Tensor] | None
     layout: Layout
     y0: Tensor
     t: Tensor
     grid: Tensor
     direction: int
-    coefficients: Coefficients
+    tableau: tableaus.Tableau
     control: Control
     rtol: float | Tensor
     atol: float | Tensor
@@ -69,15 +78,38 @@ class Problem:
     stops: Tensor
     jumps: Tensor
     captured: list[Tensor]
-    derivative: Tensor
     moving_stops: bool
     started: float
     callbacks: dict[str, Callable[..., object]]
+    recalled: Any = None
+    slope: Tensor | None = None
+
+    @cached_property
+    def field(self) -> Field:
+        """f on flat states."""
+        return Field(self.f, self.layout, self.named)
+
+    @cached_property
+    def coefficients(self) -> Coefficients:
+        """The method's numbers as tensors."""
+        return Coefficients.of(self.tableau, self.layout)
 
     @property
-    def tableau(self) -> tableaus.Tableau:
-        """The method."""
-        return self.coefficients.tableau
+    def derivative(self) -> Tensor:
+        """f at the start [L * N]."""
+        if self.slope is None:
+            self.slope, _ = self.probe()
+        return self.slope
+
+    def but(self, **changes: Any) -> Problem:
+        """The same problem with some values changed, and the same field."""
+        other = replace(self, **changes)
+        other.field = self.field
+        return other
+
+    def probe(self) -> tuple[Tensor, list[Tensor]]:
+        """The first evaluation, and the tensors that f depends on."""
+        return self.field.probe(self.times.start, self.y0)
 
     @property
     def times(self) -> StageTimes:
@@ -105,6 +137,9 @@ class Problem:
         return torch.stack([rms(part) for part in rows.split(self.layout.sizes, dim=-1)]).amax(0)
 
 
+Recall = Callable[[Problem], "tuple[list[Tensor], Any] | None"]
+
+
 def pose(
     f: RightHandSide,
     y0: State,
@@ -122,8 +157,12 @@ def pose(
     stops: Tensor | None = None,
     jumps: Tensor | None = None,
     perturb: bool = False,
+    recall: Recall | None = None,
 ) -> Problem:
-    """Check the arguments of a solve and evaluate f once; InputError says what cannot work."""
+    """Check the arguments of a solve and evaluate f once; InputError says what cannot work.
+
+    `recall` may know f from an earlier solve and give the tensors that it depends on, with what it remembers.
+    """
     started = time.perf_counter()
     layout = Layout(y0, batched)
     times = read_times(t, layout)
@@ -140,37 +179,40 @@ def pose(
     for extra in (stops, jumps):
         if extra is not None and extra.numel():
             landing.append(extra.detach().to("cpu", torch.float64).reshape(-1, 1).expand(-1, layout.lanes))
-    all_stops = _ordered([*landing, grid[-1:]], grid, direction)
+    all_stops = _ordered([*landing, grid[-1:]], grid, direction) if landing else grid[-1:]
     jumpy = (
         torch.cat([grid[:1], all_stops])
         if perturb
-        else (torch.empty(0) if jumps is None else jumps.detach().cpu().double().reshape(-1))
+        else (NO_TIMES if jumps is None else jumps.detach().cpu().double().reshape(-1))
     )
-    field = Field(f, layout, params)
-    start = StageTimes(layout, grid[0], grid[-1])(torch.zeros(1, dtype=torch.float64), grid[0], torch.zeros(1))[0]
-    flat = layout.pack(y0)
-    derivative, captured = field.probe(start, flat)
-    return Problem(
-        field=field,
+    problem = Problem(
+        f=f,
+        named=params,
         layout=layout,
-        y0=flat,
+        y0=layout.pack(y0),
         t=times,
         grid=grid,
         direction=direction,
-        coefficients=Coefficients.of(tableau, layout),
+        tableau=tableau,
         control=chosen,
         rtol=_tolerance("rtol", rtol, layout),
         atol=_tolerance("atol", atol, layout),
         norm=norm,
         limits=limits or Limits(),
         stops=all_stops,
-        jumps=jumpy.reshape(-1).sort().values,
-        captured=captured,
-        derivative=derivative,
+        jumps=jumpy.reshape(-1).sort().values if len(jumpy) else NO_TIMES,
+        captured=[],
         moving_stops=moving,
         started=started,
-        callbacks={name: getattr(f, name) for name in CALLBACKS if callable(getattr(f, name, None))},
+        callbacks={},
     )
+    found = recall(problem) if recall else None
+    if found is not None:
+        problem.captured, problem.recalled = found
+        return problem
+    problem.slope, problem.captured = problem.probe()
+    problem.callbacks = {name: getattr(f, name) for name in CALLBACKS if callable(getattr(f, name, None))}
+    return problem
 
 
 def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Tensor:
@@ -190,15 +232,15 @@ def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Ten
         raise InputError(f"t has shape {tuple(times.shape)}: {allowed} is allowed.")
     if times.shape[0] == 0:
         raise InputError("t is empty: give the start time and the times at which states are wanted.")
-    values = times.detach()
-    if not bool(torch.isfinite(values).all()):
+    values = np.asarray(times.tolist()) if torch._C._are_functorch_transforms_active() else times.detach().numpy()
+    if not np.isfinite(values).all():
         raise InputError("t holds a value that is not finite: every time must be a finite number.")
-    steps = values.reshape(len(values), -1).diff(dim=0)
-    rising = bool((values[-1] > values[0]).any())
-    wrong = (steps < 0) if rising else (steps > 0)
-    if bool(wrong.any()):
-        row, lane = (int(index) for index in wrong.nonzero()[0])
-        before, after = values.reshape(len(values), -1)[row : row + 2, lane].tolist()
+    rows = values.reshape(len(values), -1)
+    steps = rows[1:] - rows[:-1]
+    wrong = (steps < 0) if (values[-1] > values[0]).any() else (steps > 0)
+    if wrong.any():
+        row, lane = (int(index) for index in np.argwhere(wrong)[0])
+        before, after = rows[row : row + 2, lane].tolist()
         raise InputError(
             f"t is not ordered: entry {row + 1} turns back from {before:g} to {after:g}. Times must rise or fall (equal"
             " ones are fine): sort them."

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.conclude import conclude
+from physid.ode.engines import choose, memory
 from physid.ode.field import RightHandSide
-from physid.ode.flow import differentiate
 from physid.ode.solution import Solution
 from physid.ode.solve import Integrator
 
@@ -43,8 +43,9 @@ def sensitivities(
 ) -> Sensitivity:
     """Solve and differentiate with respect to y0 and `params`, accepted steps held fixed.
 
-    Shapes as in `solve`; params are shared by the samples of a batch. The result carries no graph. f must work under
-    torch.vmap. Errors: InputError for tuple or complex states and for an f that draws random numbers; SolveError.
+    Shapes as in `solve`; params are shared by the samples of a batch. The result carries no graph. The eager engine
+    needs an f that works under torch.vmap. Errors: InputError for tuple or complex states and for an f that draws
+    random numbers; SolveError.
     Source: Hairer, Norsett and Wanner (1993), I.14 (the variational equation), applied to the discrete map.
     """
     if not isinstance(y0, Tensor) or y0.is_complex():
@@ -54,9 +55,10 @@ def sensitivities(
         raise InputError(
             "a tensor in params does not require gradients: call .requires_grad_() on it before f uses it."
         )
-    problem = integrator.pose(f, y0.detach(), t, params, batched)
-    outcome, by_state, by_params = differentiate(problem, list(params))
-    solution = conclude(problem, outcome.values, outcome, "forward", throw)
+    problem = integrator.pose(f, y0.detach(), t, params, batched, memory(integrator.engine))
+    choice = choose(problem, integrator.engine, forward=True)
+    outcome, by_state, by_params = choice.tier.differentiate(problem, list(params))
+    solution = conclude(problem, outcome.values, outcome, "forward", throw, choice.tier.name, choice.note)
     lead, n = (problem.grid.shape[0], *y0.shape), problem.layout.width
     pieces = by_params.split([p.numel() for p in params], dim=-1) if params else ()
     return Sensitivity(

@@ -29,7 +29,11 @@ class Status(Enum):
 
 @dataclass
 class Statistics:
-    """What a solve cost; `backward` evaluations are added when a gradient is taken."""
+    """What a solve cost; `backward` evaluations are added when a gradient is taken.
+
+    An evaluation is one call of f, which the eager engine makes for all samples together and the native one for each.
+    `stage_bytes`: stages that the native engine keeps beside the checkpoints, to evaluate nothing again.
+    """
 
     evaluations: int = 0
     accepted: int = 0
@@ -37,6 +41,7 @@ class Statistics:
     backward_evaluations: int = 0
     backward_vjps: int = 0
     checkpoint_bytes: int = 0
+    stage_bytes: int = 0
     seconds: float = 0.0
     stiff: bool = False
 
@@ -46,7 +51,8 @@ class Solution:
     """States at the asked times, and everything that a reader needs to trust them.
 
     `t` [T] or [T, L]; `y` [T, *state] (tuple states: a tuple of such), not-a-number where a time was not reached;
-    with `batched=True` the second axis of `y` is the sample and `statuses` holds one status per sample.
+    `engine` is the one that ran, and `engine_note` says why it is not the native one.
+    With `batched=True` the second axis of `y` is the sample and `statuses` holds one status per sample.
     `grid` [steps + 1] are the accepted times (a list with one tensor per sample when batched).
     """
 
@@ -61,6 +67,7 @@ class Solution:
     grid: Tensor | list[Tensor]
     statuses: list[Status] = field(default_factory=list)
     event_time: Tensor | None = None
+    engine_note: str = ""
 
     @property
     def ok(self) -> bool:

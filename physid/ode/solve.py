@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from physid.errors import unknown_name
 from physid.ode import methods
 from physid.ode.conclude import conclude
 from physid.ode.control import Control
+from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Problem, Tolerance, pose, read_times
+from physid.ode.problem import Limits, Problem, Recall, Tolerance, pose, read_times
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
-
-ENGINES = ("auto", "eager")
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,8 @@ class Integrator:
     """How to integrate: solver, tolerances, controller, gradient method, limits; swappable after training.
 
     `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components. `exact=True` steps onto every asked time
-    instead of reading them off the dense output. `time_limit` in seconds of wall clock.
+    instead of reading them off the dense output. `time_limit` in seconds of wall clock. `engine`: "native" compiles f,
+    "eager" runs it by torch, "auto" compiles where that applies.
     """
 
     solver: str | Tableau = "dopri5"
@@ -42,11 +41,16 @@ class Integrator:
     time_limit: float | None = None
 
     def pose(
-        self, f: RightHandSide, y0: State, t: Tensor | Sequence[float], params: Sequence[Tensor] | None, batched: bool
+        self,
+        f: RightHandSide,
+        y0: State,
+        t: Tensor | Sequence[float],
+        params: Sequence[Tensor] | None,
+        batched: bool,
+        recall: Recall | None = None,
     ) -> Problem:
         """The checked problem."""
-        if self.engine not in ENGINES:
-            raise unknown_name("engine", self.engine, ENGINES)
+        check_engine(self.engine)
         limits = Limits(self.first_step, 0.0, self.max_step, self.max_steps, self.time_limit)
         return pose(
             f,
@@ -60,6 +64,7 @@ class Integrator:
             batched=batched,
             exact=self.exact,
             limits=limits,
+            recall=recall,
         )
 
     def solve(
@@ -80,9 +85,10 @@ class Integrator:
             return self.pose(f, y0, times, params, batched)
 
         def solved(times: Tensor | Sequence[float]) -> Solution:
-            problem = posed(times)
-            values, outcome = method.solve(problem)
-            return conclude(problem, values, outcome, method.name, throw)
+            problem = self.pose(f, y0, times, params, batched, memory(self.engine, method))
+            equipped, choice = equip(method, problem, self.engine)
+            values, outcome = equipped.solve(problem)
+            return conclude(problem, values, outcome, method.name, throw, choice.tier.name, choice.note)
 
         if event_fn is None:
             return solved(t)
@@ -120,7 +126,9 @@ def solve(
     before the event and the event's time, both with gradients.
 
     solver: a name (see `physid list`) or a Tableau. control: "i", "pi", "pid", "fixed" or a value.
-    gradient: "aca", "naive", "adjoint", "forward" or a value. Errors: InputError for arguments that cannot work;
+    gradient: "aca", "naive", "adjoint", "forward" or a value. engine: "native" runs the whole solve as compiled C,
+    "eager" by torch; "auto" takes the native one where it applies, and `Solution.engine_note` says why it did not.
+    Errors: InputError for arguments that cannot work;
     SolveError, with the part that was reached, when the solve fails (`throw=False` returns it with its status).
     """
     integrator = Integrator(

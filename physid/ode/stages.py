@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -32,9 +33,13 @@ class Coefficients:
     @staticmethod
     def of(tableau: Tableau, layout: Layout) -> Coefficients:
         """The tensors of `tableau` for states laid out as `layout`."""
+        return Coefficients._made(tableau, layout.dtype, layout.device)
 
+    @staticmethod
+    @lru_cache(maxsize=32)
+    def _made(tableau: Tableau, dtype: torch.dtype, device: torch.device) -> Coefficients:
         def tensor(values: object) -> Tensor:
-            return torch.tensor(values, dtype=layout.dtype, device=layout.device)
+            return torch.tensor(values, dtype=dtype, device=device)
 
         return Coefficients(
             tableau,
@@ -68,6 +73,12 @@ class StageTimes:
         self.layout = layout
         low, high = torch.minimum(start, end), torch.maximum(start, end)
         self.low, self.high = inward(low, layout.real, up=True), inward(high, layout.real, up=False)
+        self.begin = start
+
+    @property
+    def start(self) -> Tensor:
+        """The first time of the solve, in the shape of a stage time."""
+        return self(torch.zeros(1, dtype=torch.float64), self.begin, torch.zeros(1))[0]
 
     def __call__(
         self, c: Tensor, t: Tensor, h: Tensor, after: Tensor | None = None, before: Tensor | None = None

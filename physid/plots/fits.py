@@ -164,6 +164,11 @@ def _scores(axes: Axes, theme: Theme, fits: Sequence[Fit]) -> None:
             if score is not None and score["rmse"] > 0:
                 face = theme.body(row) if filled else theme.background
                 axes.plot([score["rmse"]], [row], "o", color=theme.body(row), markerfacecolor=face, markersize=6.5)
-    axes.set_xscale("log")
+    known = [s["rmse"] for fit in fits for s in (fit.scores.get("train"), fit.scores.get("forecast")) if s]
+    if known and min(known) > 0 and max(known) > 30 * min(known):
+        axes.set_xscale("log")
+        axes.tick_params(axis="x", which="minor", labelbottom=False)
+    else:
+        axes.locator_params(axis="x", nbins=4)
     axes.set_title("rmse")
     axes.set_xlabel("filled: training, open: forecast", fontsize=8.5)

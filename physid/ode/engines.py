@@ -1,0 +1,68 @@
+"""Which engine carries out a solve: compiled code wherever it applies, else torch, with the reason."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+
+from physid.errors import InputError, unknown_name
+from physid.ode.flow import Forward
+from physid.ode.gradients import ACA, Gradient, wants_gradient
+from physid.ode.problem import Problem, Recall
+from physid.ode.tier import EAGER, Tier
+
+ENGINES = ("auto", "native", "eager")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A tier, and why it is not the compiled one (empty if it is, or if eager was asked for)."""
+
+    tier: Tier
+    note: str = ""
+
+
+def check_engine(engine: str) -> None:
+    """InputError for an unknown name."""
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
+
+
+def choose(problem: Problem, engine: str, forward: bool = False) -> Choice:
+    """The tier for a solve (`forward`: with sensitivities); InputError where engine 'native' cannot run it."""
+    if engine == "eager":
+        return Choice(EAGER)
+    from physid.ode.native.choose import native_tier
+
+    found = native_tier(problem, forward)
+    if not isinstance(found, str):
+        return Choice(found)
+    return _eager(found, engine)
+
+
+def memory(engine: str, method: Gradient | None = None) -> Recall | None:
+    """What may spare a solve the look at f: the compiled engine's memory, where that engine may run."""
+    module = sys.modules.get("physid.ode.native.known")
+    if engine == "eager" or module is None or not (method is None or isinstance(method, ACA | Forward)):
+        return None
+    found: Recall = module.recall
+    return found
+
+
+def equip(method: Gradient, problem: Problem, engine: str) -> tuple[Gradient, Choice]:
+    """The gradient method on the tier that is chosen for this solve."""
+    if isinstance(method, ACA | Forward):
+        choice = choose(problem, engine, isinstance(method, Forward) and wants_gradient(problem))
+        return replace(method, tier=choice.tier), choice
+    if engine != "eager" and wants_gradient(problem):
+        return method, _eager(f"gradient '{method.name}' is not compiled", engine)
+    return method, Choice(EAGER, "")
+
+
+def _eager(cause: str, engine: str) -> Choice:
+    if engine == "native":
+        raise InputError(
+            f"engine 'native' cannot run this solve: {cause}. Use engine='auto', which falls back to eager, or change "
+            "what stands in the way."
+        )
+    return Choice(EAGER, f"eager: {cause}")

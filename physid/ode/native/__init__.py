@@ -1,0 +1,29 @@
+"""The native engine: how f(t, y) becomes C.
+
+    trace.py    one eager evaluation of f, recorded as aten operations           -> Graph
+    ops.py      the table of supported operations, each as scalar arithmetic
+    lower.py    the graph as straight-line code and loops, with its derivatives   -> Program (ir.py, derive.py)
+    emit.py     the program as C source
+    build.py    the C compiler and the cache of compiled libraries
+    verify.py   the kernel compared with the eager f and its derivatives
+    kernel.py   kernel_for(problem, runtime_source) -> Kernel, or a Refusal with its reason
+
+The translation unit of one right-hand side, with REAL (double or float), N numbers in a state (of one lane), P prepared
+parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of scratch:
+
+    static void field(REAL t, const REAL *y, const REAL *p, const REAL *c, REAL *k, REAL *work);
+    static void field_vjp(REAL t, const REAL *y, const REAL *p, const REAL *c, const REAL *w,
+                          REAL *gy, REAL *gp, REAL *gt, REAL *work);
+    static void field_jvp(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
+                          REAL *k, REAL *dk, REAL *work);
+
+`field` writes k = f(t, y). `field_vjp` adds w^T df/dy to gy [N], w^T df/dp to gp [P] and w^T df/dt to gt [1].
+`field_jvp` writes k and dk [N][m] = df/dy dy + df/dp dp for m columns dy [N][m], dp [P][m] or NULL. The runtime is
+included after them in the same unit, so that the compiler sees through both.
+
+What depends on neither t nor y is computed once, outside of the march: p is the *prepared* array, which `Kernel.pack`
+makes from the RAW numbers of the captured tensors. `Kernel.pull` takes a cotangent gp [P] back to the captured
+tensors, and `Kernel.seeds` gives dp/d(raw) [P, RAW], the tangents dp of the columns that belong to captured numbers.
+"""
+
+from __future__ import annotations

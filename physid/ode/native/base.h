@@ -1,0 +1,175 @@
+/* The runtime of a compiled right-hand side, part 1: what a solve is given, what it keeps, and sums of stages.
+ *
+ * Included after field, field_vjp and field_jvp in one translation unit. Rows of states are padded to NP numbers so that
+ * sums of stages run in whole vectors; the padding stays zero.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if N <= 2
+#define VL 2
+#elif N <= 4
+#define VL 4
+#else
+#define VL 8
+#endif
+#define NP ((N + VL - 1) / VL * VL)
+#define MOST_STAGES 24
+#define ONCE __attribute__((noinline))
+#define COLD_ONCE __attribute__((noinline, cold)) /* small code, for what runs once or seldom */
+
+typedef REAL vec __attribute__((vector_size(VL * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+
+typedef double wide __attribute__((vector_size(VL * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+enum { SUCCESS, NOT_A_NUMBER, BLOW_UP, STEP_TOO_SMALL, MAX_STEPS, TIME_LIMIT };
+
+/* A Runge-Kutta method; `a` [total][total], its transpose `at`, `dense` [degree][total]. */
+typedef struct {
+    int32_t stages, total, degree, fsal, has_error, has_error3;
+    double exponent;
+    const double *c, *a, *at, *b, *error, *error3, *dense;
+} Method;
+
+/* An accepted step: start, length, outputs inside [first, first + count), the asked time its end moves with (or -1). */
+typedef struct {
+    double t, h;
+    int32_t first, count, end, dense;
+} Step;
+
+/* The accepted steps of a lane; `y` [count][N] and, where they are kept, stage states and slopes [count][total][NP]. */
+typedef struct {
+    int64_t count, room, stage_room;
+    Step *step;
+    REAL *y, *u, *k;
+} Tape;
+
+/* One solve: settings, inputs, outputs; mirrored by runtime.py. Strides count numbers. */
+typedef struct {
+    Method method;
+    double safety, shrink, grow, power0, power1, power2;
+    double min_step, max_step, first_step, seconds;
+    int64_t max_steps, parts, tolerance_stride;
+    const int64_t *sizes;
+    const REAL *rtol, *atol;
+    int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes, threads;
+    int64_t lanes, times, stops, columns, stage_bytes;
+    const REAL *y0, *p, *c, *dp;
+    int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane;
+    const double *time, *stop;
+    REAL *y, *sensitivity, *culprit, *final;
+    int32_t *status, *stiff;
+    int64_t *accepted, *rejected, *evaluations;
+    double *reached;
+    Tape *tape;
+    const REAL *g;
+    REAL *ybar, *pbar;
+    double *tbar;
+    int64_t vjps, replayed;
+} Task;
+
+/* What one thread works with: rows of stages and whatever forward, backward and sensitivities need beside them. */
+typedef struct {
+    REAL *u, *k, *y, *y1, *error, *square, *rtol, *atol, *zero, *ubar, *kbar, *ybar, *cotangent, *work;
+    double *moment, *poly;
+    REAL *seed[2], *direct[2];
+    REAL *ds, *du, *dk, *dpoly;
+    void *block;
+} Scratch;
+
+/* A lane in progress. */
+typedef struct {
+    const REAL *p, *c;
+    const double *time, *stop;
+    double t, h, end, ratio[3];
+    REAL low, high;
+    int64_t pointer, next, accepted, rejected, evaluations;
+    int fresh, after_rejection, status, stiff;
+    Tape tape;
+} Lane;
+
+static COLD_ONCE double clock_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + 1e-9 * now.tv_nsec;
+}
+
+/* out = base + sum_j w_j rows_j over padded rows. */
+static ONCE void combine(REAL *out, const REAL *base, const REAL *rows, const REAL *w, int count) {
+    for (int v = 0; v < NP; v += VL) {
+        vec sum = *(const vec *)(base + v);
+        for (int j = 0; j < count; j++) sum += w[j] * *(const vec *)(rows + (int64_t)j * NP + v);
+        *(vec *)(out + v) = sum;
+    }
+}
+
+static inline void add(REAL *out, const REAL *row) {
+    for (int v = 0; v < NP; v += VL) *(vec *)(out + v) += *(const vec *)(row + v);
+}
+
+/* h times a row of coefficients, in the state's precision. */
+static inline void scaled(REAL *w, const double *row, double h, int count) {
+    for (int j = 0; j < count; j++) w[j] = (REAL)(h * row[j]);
+}
+
+static inline void take_row(REAL *padded, const REAL *row) { memcpy(padded, row, N * sizeof(REAL)); }
+
+static ONCE int all_finite(const REAL *row) {
+    for (int n = 0; n < N; n++)
+        if (!isfinite(row[n])) return 0;
+    return 1;
+}
+
+/* Bounds of the stage times: the interval's ends, rounded inwards to REAL. */
+static COLD_ONCE void bounds(double start, double end, REAL *low, REAL *high) {
+    double first = start < end ? start : end, last = start < end ? end : start;
+    *low = (REAL)first, *high = (REAL)last;
+    if (sizeof(REAL) == 4) {
+        if ((double)*low < first) *low = (REAL)nextafterf((float)*low, INFINITY);
+        if ((double)*high > last) *high = (REAL)nextafterf((float)*high, -INFINITY);
+    }
+}
+
+static double theta_of(double time, double t, double h) { return (time - t) / (h == 0 ? 1.0 : h); }
+
+static inline REAL stage_time(double t, double h, double c, REAL low, REAL high) {
+    REAL at = (REAL)(c * h + t);
+    return at < low ? low : at > high ? high : at;
+}
+
+static COLD_ONCE void release_scratch(Scratch *s) { free(s->block); }
+
+/* Memory of one thread in one block, zeroed; returns 0 when there is none. */
+static COLD_ONCE int take_scratch(Scratch *s, const Method *m, int64_t columns, int backward) {
+    int64_t rows = m->total, work = WORK;
+    if (columns > 0 && WORK_JVP(columns) > work) work = WORK_JVP(columns);
+    int64_t wide = columns > 0 ? (int64_t)N * columns : 0;
+    int64_t row_count = 2 * rows + 9 + (backward ? 2 * rows + 2 * (rows + 1) + 2 : 0);
+    int64_t reals = row_count * NP + work + wide * (2 + rows + m->degree) + 64;
+    int64_t doubles = 2 * (int64_t)m->degree * NP + 8;
+    char *block = s->block = calloc(1, reals * sizeof(REAL) + doubles * sizeof(double) + 256);
+    if (!block) return 0;
+    double *d = (double *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
+    s->moment = d, s->poly = d + (int64_t)m->degree * NP;
+    REAL *r = (REAL *)(((uintptr_t)(d + doubles) + 63) & ~(uintptr_t)63);
+    REAL **single[] = {&s->y, &s->y1, &s->error, &s->square, &s->rtol, &s->atol, &s->zero, &s->cotangent, &s->ybar};
+    for (size_t i = 0; i < sizeof(single) / sizeof(*single); i++) *single[i] = r, r += NP;
+    s->u = r, r += rows * NP;
+    s->k = r, r += rows * NP;
+    if (backward) {
+        s->ubar = r, r += rows * NP;
+        s->kbar = r, r += rows * NP;
+        for (int i = 0; i < 2; i++) s->seed[i] = r, r += rows * NP;
+        for (int i = 0; i < 2; i++) s->direct[i] = r, r += 2 * NP;
+    }
+    s->ds = r, r += wide;
+    s->du = r, r += wide;
+    s->dk = r, r += wide * rows;
+    s->dpoly = r, r += wide * m->degree;
+    s->work = r;
+    return 1;
+}

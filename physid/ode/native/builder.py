@@ -1,0 +1,342 @@
+"""Writes the intermediate form: straight-line code where work is short, loops where it is long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from physid.ode.native.ir import SHIFT, Buffer, Dot, Ids, Map, Node, Number, Pack, TooLarge, View, affine
+from physid.ode.native.scalars import SCALARS
+
+WIDE = 16  # shorter loops are written out
+DENSE = 64  # so many products, and the matrix product becomes a loop
+
+
+class Builder:
+    """Writes nodes; `limit` bounds their number, `wide` is the length from which every pointwise operation loops."""
+
+    def __init__(self, limit: int, wide: int | None = None) -> None:
+        self.nodes: list[Node] = []
+        self.deps: list[int] = []
+        self.buffers: list[Buffer] = []
+        self.limit, self.wide = limit, wide
+        self._known: dict[tuple[Any, ...], int] = {}
+        self.zero, self.one = self.literal(0.0), self.literal(1.0)
+
+    # --- inputs and literals
+
+    def input(self, name: str, size: int, deps: int) -> Ids:
+        """The ids of an input array of C."""
+        self.buffers.append(Buffer(size, deps, name=name))
+        return self.of_buffer(len(self.buffers) - 1)
+
+    def of_buffer(self, buffer: int) -> Ids:
+        """The ids of all elements of a buffer."""
+        return ((buffer + 1) << SHIFT) + np.arange(self.buffers[buffer].size, dtype=np.int64)
+
+    def literal(self, value: float) -> int:
+        """The id of a number that is written into the code."""
+        value = float(value)
+        key = ("literal", math.copysign(1.0, value), value if value == value else "nan")
+        if key not in self._known:
+            self._known[key] = self._append(Number("literal", (), value), 0)
+        return self._known[key]
+
+    def literals(self, values: Any) -> Ids:
+        """The ids of an array of literals."""
+        values = np.asarray(values, dtype=np.float64)
+        return np.array([self.literal(v) for v in values.ravel().tolist()], np.int64).reshape(values.shape)
+
+    def value(self, number: int) -> float | None:
+        """The value of a literal; None of anything else."""
+        if number >> SHIFT:
+            return None
+        node = self.nodes[number]
+        return node.value if isinstance(node, Number) and node.op == "literal" else None
+
+    def depends(self, number: int) -> int:
+        """What a number depends on, as bits."""
+        buffer = number >> SHIFT
+        return self.buffers[buffer - 1].deps if buffer else self.deps[number]
+
+    def depend(self, ids: Ids) -> int:
+        """What any of these numbers depends on."""
+        found = 0
+        for number in np.unique(ids).tolist() if ids.size < 64 else self.heads(ids):
+            found |= self.depends(number)
+        return found
+
+    def heads(self, ids: Ids) -> list[int]:
+        """The scalars among the ids and one element of every buffer."""
+        flat = np.unique(np.where(ids >> SHIFT, ids >> SHIFT << SHIFT, ids))
+        found: list[int] = flat.tolist()
+        return found
+
+    def _append(self, node: Node, deps: int) -> int:
+        if len(self.nodes) >= self.limit:
+            raise TooLarge
+        self.nodes.append(node)
+        self.deps.append(deps)
+        return len(self.nodes) - 1
+
+    # --- scalars
+
+    def number(self, op: str, *args: int | float) -> int:
+        """The id of op(args); floats among the arguments are literals."""
+        ids = tuple(self.literal(a) if isinstance(a, float) else int(a) for a in args)
+        simple = self._simplified(op, ids)
+        if simple is not None:
+            return simple
+        if op in ("add", "mul") and ids[0] > ids[1]:
+            ids = (ids[1], ids[0])
+        key = (op, *ids)
+        if key not in self._known:
+            deps = 0
+            for number in ids:
+                deps |= self.depends(number)
+            self._known[key] = self._append(Number(op, ids), deps)
+        return self._known[key]
+
+    def op_of(self, number: int) -> tuple[str, tuple[int, ...]]:
+        """The operation and the arguments of a scalar; "" for what lies in a buffer."""
+        if number >> SHIFT:
+            return "", ()
+        node = self.nodes[number]
+        return (node.op, node.args) if isinstance(node, Number) else ("", ())
+
+    def _simplified(self, op: str, ids: tuple[int, ...]) -> int | None:
+        values = [self.value(number) for number in ids]
+        if all(value is not None for value in values):
+            try:
+                return self.literal(SCALARS[op].value(*values))
+            except (ArithmeticError, ValueError):
+                return None
+        rule = _SIMPLER.get(op)
+        return None if rule is None else rule(self, ids, values)
+
+    # --- arrays
+
+    def map(self, op: str, *args: Any) -> Ids:
+        """op of arrays of ids (numbers and floats too), broadcast: written out or as a loop."""
+        arrays = [np.asarray(self.literal(a) if isinstance(a, float) else a, np.int64) for a in args]
+        arrays = list(np.broadcast_arrays(*arrays)) if len(arrays) > 1 else arrays
+        size = arrays[0].size
+        if size >= WIDE and self._loops(arrays):
+            return self._mapped(op, arrays)
+        rows = zip(*(array.ravel().tolist() for array in arrays), strict=True)
+        made = np.fromiter((self.number(op, *row) for row in rows), np.int64, size)
+        return made.reshape(arrays[0].shape)
+
+    def _loops(self, arrays: list[Ids]) -> bool:
+        """Whether pointwise work on these is a loop: it is long, or what it reads is in a buffer already."""
+        size = arrays[0].size
+        if self.wide is not None and size >= self.wide:
+            return any(bool((array >> SHIFT).any()) or len(np.unique(array)) > 1 for array in arrays)
+        heads = {int(array.flat[0]) >> SHIFT for array in arrays if array.size}
+        return any(b and self.buffers[b - 1].producer >= 0 for b in heads) and any(
+            (view := affine(array)) is not None and any(view.strides) and self._made(view.source) for array in arrays
+        )
+
+    def _made(self, number: int) -> bool:
+        buffer = number >> SHIFT
+        return bool(buffer) and self.buffers[buffer - 1].producer >= 0
+
+    def _mapped(self, op: str, arrays: list[Ids]) -> Ids:
+        shape = arrays[0].shape
+        short = self._trivial(op, arrays)
+        if short is not None:
+            return short
+        views = tuple(self.view(array) for array in arrays)
+        deps = 0
+        for array in arrays:
+            deps |= self.depend(array)
+        key = (op, views, shape)
+        if key not in self._known:
+            buffer = self._buffer(math.prod(shape), deps)
+            self._append(Map(buffer, op, views, shape), deps)
+            self._known[key] = buffer
+        return self.of_buffer(self._known[key]).reshape(shape)
+
+    def _trivial(self, op: str, arrays: list[Ids]) -> Ids | None:
+        """Arithmetic with an array of zeros or ones needs no loop."""
+        firsts = [int(array.flat[0]) for array in arrays]
+        same = [first if bool((array == first).all()) else -1 for first, array in zip(firsts, arrays, strict=True)]
+        if op in ("add", "sub") and same[1] == self.zero:
+            return arrays[0]
+        if op == "add" and same[0] == self.zero:
+            return arrays[1]
+        if op == "mul" and self.zero in same:
+            return np.full(arrays[0].shape, self.zero, np.int64)
+        if op == "mul" and self.one in same:
+            return arrays[1 - same.index(self.one)]
+        return None
+
+    def _buffer(self, size: int, deps: int) -> int:
+        self.buffers.append(Buffer(size, deps, producer=len(self.nodes)))
+        return len(self.buffers) - 1
+
+    def view(self, ids: Ids) -> View:
+        """The ids as a view; what lies scattered is packed side by side first."""
+        found = affine(ids)
+        if found is not None:
+            return found
+        key = ("pack", ids.tobytes())
+        if key not in self._known:
+            deps = self.depend(ids)
+            self._known[key] = self._buffer(ids.size, deps)
+            self._append(Pack(self._known[key], ids.ravel().copy()), deps)
+        found = affine(self.of_buffer(self._known[key]).reshape(ids.shape))
+        if found is None:
+            raise AssertionError("a buffer is affine")
+        return found
+
+    def dot(self, a: Ids, b: Ids) -> Ids:
+        """The matrix product [I, K] [K, J]: written out where it is small or sparse, a loop otherwise."""
+        (rows, inner), columns = a.shape, b.shape[1]
+        if rows * columns * inner == 0:
+            return np.full((rows, columns), self.zero, np.int64)
+        there, here = (a != self.zero).astype(np.int64), (b != self.zero).astype(np.int64)
+        products = int((there @ here).sum())
+        if products == 0:
+            return np.full((rows, columns), self.zero, np.int64)
+        if products >= DENSE and 2 * products > rows * columns * inner and not self._ones(a) and not self._ones(b):
+            return self._product(a, b)
+        if self.wide is not None and products >= self.wide * DENSE:
+            return self._product(a, b)
+        made = [self._inner(a[i].tolist(), b[:, j].tolist()) for i in range(rows) for j in range(columns)]
+        return np.array(made, np.int64).reshape(rows, columns)
+
+    def _ones(self, a: Ids) -> bool:
+        """Whether all is 1, 0 or -1, so that products cost nothing."""
+        return all(self.value(number) in (0.0, 1.0, -1.0) for number in np.unique(a)[:4].tolist())
+
+    def _inner(self, a: list[int], b: list[int]) -> int:
+        total = self.zero
+        for x, y in zip(a, b, strict=True):
+            total = self.number("add", total, self.number("mul", x, y))
+        return total
+
+    def _product(self, a: Ids, b: Ids) -> Ids:
+        (rows, inner), columns = a.shape, b.shape[1]
+        if rows == 1 and columns > 1:  # a row times a matrix is a matrix times a column
+            return self._product(b.T, a.T).T
+        left, right = self.view(a), self.view(b)
+        deps = self.depend(a) | self.depend(b)
+        key = ("dot", left, right, rows, columns, inner)
+        if key not in self._known:
+            buffer = self._buffer(rows * columns, deps)
+            self._append(Dot(buffer, left, right, (rows, columns, inner)), deps)
+            self._known[key] = buffer
+        return self.of_buffer(self._known[key]).reshape(rows, columns)
+
+    def sum(self, ids: Ids, axes: Sequence[int]) -> Ids:
+        """The sum over some axes, which are dropped."""
+        axes = sorted(axis % ids.ndim for axis in axes) if ids.ndim else []
+        kept = [axis for axis in range(ids.ndim) if axis not in axes]
+        rows = ids.transpose([*kept, *axes]).reshape(math.prod(ids.shape[k] for k in kept), -1)
+        return self._row_sums(rows).reshape([ids.shape[k] for k in kept])
+
+    def _row_sums(self, rows: Ids) -> Ids:
+        count, length = rows.shape
+        if length == 1:
+            return rows[:, 0].copy()
+        if length and rows.size >= WIDE and self._loops([rows]):
+            return self._product(rows, np.full((length, 1), self.one, np.int64))[:, 0]
+        return np.array([self.total(row) for row in rows.tolist()], np.int64).reshape(count)
+
+    def total(self, row: Sequence[int]) -> int:
+        """The sum of a few numbers."""
+        found = self.zero
+        for number in row:
+            found = self.number("add", found, number)
+        return found
+
+
+Simplify: TypeAlias = Callable[[Builder, tuple[int, ...], list[float | None]], int | None]
+
+
+def _add(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+    for here, there in ((0, 1), (1, 0)):
+        if values[here] == 0.0:
+            return ids[there]
+        op, args = b.op_of(ids[here])
+        if op == "neg":
+            return b.number("sub", ids[there], args[0])
+    return None
+
+
+def _sub(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+    if values[1] == 0.0:
+        return ids[0]
+    if values[0] == 0.0:
+        return b.number("neg", ids[1])
+    op, args = b.op_of(ids[1])
+    return b.number("add", ids[0], args[0]) if op == "neg" else None
+
+
+def _mul(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+    for here, there in ((0, 1), (1, 0)):
+        if values[here] == 0.0:
+            return b.zero
+        if values[here] == 1.0:
+            return ids[there]
+        if values[here] == -1.0:
+            return b.number("neg", ids[there])
+    for here, there in ((0, 1), (1, 0)):
+        op, args = b.op_of(ids[here])
+        if op == "neg":
+            return b.number("neg", b.number("mul", args[0], ids[there]))
+    return None
+
+
+def _neg(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+    op, args = b.op_of(ids[0])
+    if op == "neg":
+        return args[0]
+    return b.number("sub", args[1], args[0]) if op == "sub" else None
+
+
+def _select(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+    if values[0] is not None:
+        return ids[1] if values[0] != 0.0 else ids[2]
+    return ids[1] if ids[1] == ids[2] else None
+
+
+def _pow(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+    """Small whole and half exponents: products and roots are faster than pow, and as exact."""
+    x, exponent = ids[0], values[1]
+    if exponent is None or abs(exponent) > 8 or (2 * exponent) % 1:
+        return None
+    if exponent > 0 and exponent % 1 and exponent != 0.5:
+        return None  # kept for its derivative at zero
+    if exponent < 0:
+        x, exponent = b.number("recip", x), -exponent
+    found = b.number("sqrt", x) if exponent % 1 else b.one
+    power, rest = x, int(exponent)
+    while rest:
+        if rest & 1:
+            found = b.number("mul", found, power)
+        power, rest = b.number("mul", power, power) if rest > 1 else power, rest >> 1
+    return found
+
+
+def _recip(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+    op, args = b.op_of(ids[0])
+    if op == "recip":
+        return args[0]
+    inner, of = b.op_of(args[0]) if op == "sqrt" else ("", ())
+    return b.number("mul", ids[0], of[0]) if inner == "recip" else None  # 1 / sqrt(1 / x) = x sqrt(1 / x)
+
+
+_SIMPLER: dict[str, Simplify] = {
+    "recip": _recip,
+    "add": _add,
+    "sub": _sub,
+    "mul": _mul,
+    "neg": _neg,
+    "select": _select,
+    "pow": _pow,
+}

@@ -1,0 +1,34 @@
+"""Whether a solve runs as compiled code, and if not, why."""
+
+from __future__ import annotations
+
+from physid.ode.native.kernel import Refusal, kernel_for
+from physid.ode.native.known import refused, remember
+from physid.ode.native.runtime import MOST_STAGES, source
+from physid.ode.native.tier import Native, tier_of
+from physid.ode.problem import Problem
+
+
+def native_tier(problem: Problem, forward: bool = False) -> Native | str:
+    """The compiled tier of a problem, or in one line why there is none; `forward` when sensitivities are wanted."""
+    found = problem.recalled or _beyond(problem) or refused(problem)
+    if not isinstance(found, Native | str) or not found:
+        kernel = kernel_for(problem, source())
+        found = kernel.reason if isinstance(kernel, Refusal) else tier_of(kernel)
+        remember(problem, found)
+    if forward and isinstance(found, Native) and found.kernel.sampled:
+        return "sensitivities by parameters that differ between samples"
+    return found
+
+
+def _beyond(problem: Problem) -> str:
+    """What the compiled march does not do."""
+    if problem.norm is not None:
+        return "a norm of the user's"
+    if len(problem.jumps):
+        return "jump times or perturbed steps"
+    if problem.callbacks:
+        return f"f has {next(iter(problem.callbacks))}"
+    if len(problem.tableau.dense) > MOST_STAGES:
+        return f"a method of more than {MOST_STAGES} stages"
+    return ""

@@ -1,0 +1,337 @@
+"""`kernel_for`: the compiled right-hand side of a problem, or why there is none."""
+
+from __future__ import annotations
+
+import ctypes
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physid.ode.field import Field, Layout
+from physid.ode.native import build
+from physid.ode.native.guard import Place, Surroundings
+from physid.ode.native.library import declare, pointers, strided, unit_of
+from physid.ode.native.ops import TABLE
+from physid.ode.native.samples import one_sample, rows
+from physid.ode.native.trace import Graph, Unsupported, trace
+from physid.ode.native.unit import Unit
+from physid.ode.native.verify import agree, verify
+from physid.ode.problem import Problem
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why native code does not apply, in one line."""
+
+    reason: str
+
+
+@dataclass
+class Kernel:
+    """A compiled f: the library, the sizes of its arrays, and where its constants are found."""
+
+    library: ctypes.CDLL
+    unit: Unit
+    graph: Graph
+    places: tuple[Place | Tensor, ...]
+    dtype: torch.dtype
+    own: tuple[bool, ...] = ()  # which captured tensors have a row per sample
+    own_constants: tuple[bool, ...] = ()
+    kept: list[tuple[list[tuple[Tensor, int]], Tensor]] = field(default_factory=list)
+
+    @property
+    def n(self) -> int:
+        """Numbers in a state."""
+        return self.unit.n
+
+    @property
+    def p(self) -> int:
+        """Prepared parameters."""
+        return self.unit.p
+
+    @property
+    def raw(self) -> int:
+        """Numbers in the captured tensors."""
+        return self.unit.raw
+
+    def pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The current arrays p [P], prepared, and c [C]; Unsupported when a constant is another one than was traced."""
+        c = self.constants()
+        return self.prepare(self.flat(captured), c), c
+
+    @property
+    def sampled(self) -> bool:
+        """Whether samples have parameters or constants of their own."""
+        return any(self.own) or any(self.own_constants)
+
+    def _lanes(self, tensors: Sequence[Tensor], own: Sequence[bool]) -> int:
+        return next((tensor.shape[0] for tensor, mine in zip(tensors, own, strict=True) if mine), 1)
+
+    def flat(self, captured: Sequence[Tensor]) -> Tensor:
+        """The captured numbers [RAW]; [L, RAW] where samples have their own."""
+        if any(self.own):
+            return rows(captured, self.own, self._lanes(captured, self.own), self.dtype)
+        return self._joined(captured)
+
+    def _joined(self, captured: Sequence[Tensor]) -> Tensor:
+        parts = [tensor.detach().reshape(-1).to(self.dtype) for tensor in captured]
+        return (
+            torch.cat(parts) if len(parts) > 1 else parts[0].contiguous() if parts else torch.zeros(0, dtype=self.dtype)
+        )
+
+    def prepare(self, raw: Tensor, c: Tensor) -> Tensor:
+        """The prepared parameters [P] for captured numbers [RAW], and so for rows of them."""
+        if self.unit.identity:
+            return raw
+        if raw.ndim > 1 or c.ndim > 1:
+            lanes = max(len(raw) if raw.ndim > 1 else 1, len(c) if c.ndim > 1 else 1)
+            q = torch.empty(lanes, self.p, dtype=self.dtype)
+            self.library.physid_prepare_lanes(lanes, *strided(raw), *strided(c), q.data_ptr())
+            return q
+        q = torch.empty(self.p, dtype=self.dtype)
+        self.library.physid_prepare(raw.data_ptr(), c.data_ptr(), q.data_ptr())
+        return q
+
+    def constants(self, swapped: Mapping[int, Tensor] | None = None) -> Tensor:
+        """The current constants [C]; `swapped` gives other tensors in the place of those with these ids."""
+        now = [place if isinstance(place, Tensor) else place.now() for place in self.places]
+        if swapped:
+            now = [swapped.get(id(tensor), tensor) for tensor in now]
+        if self.kept:
+            marks, c = self.kept[0]
+            if all(a is tensor and a._version == v for a, (tensor, v) in zip(now, marks, strict=True)):
+                return c
+        for tensor, before in zip(now, self.graph.constants, strict=True):
+            if not isinstance(tensor, Tensor) or not self._alike(tensor, before):
+                raise Unsupported("a constant tensor of f has another shape or type than when it was traced")
+        if any(self.own_constants):
+            return rows(now, self.own_constants, self._lanes(now, self.own_constants), self.dtype)
+        c = self._joined(now)
+        if any(c[place] != value for place, value in zip(*self._baked(), strict=True)):
+            raise Unsupported("a constant tensor of f has other zeros and ones than when it was traced")
+        self.kept[:] = [([(tensor, tensor._version) for tensor in now], c)]
+        return c
+
+    def _alike(self, tensor: Tensor, before: Tensor) -> bool:
+        """Whether a constant has the shape and type of the one that was traced, rows of samples left out."""
+        first = 1 if any(self.own_constants) else 0
+        return tensor.shape[first:] == before.shape[first:] and tensor.dtype == before.dtype
+
+    def _baked(self) -> tuple[list[int], list[float]]:
+        return [place for place, _ in self.graph.baked], [value for _, value in self.graph.baked]
+
+    def pull(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None) -> list[Tensor]:
+        """Cotangents of the captured tensors, for that of the prepared parameters [P]; c [C] are the constants."""
+        if self.sampled:
+            return self._pull_rows(gp, captured, self.constants() if c is None else c)
+        if self.unit.identity:
+            flat = gp
+        else:
+            flat, c = torch.zeros(self.raw, dtype=self.dtype), self.constants() if c is None else c
+            raw, gp = self.flat(captured), gp.contiguous()
+            self.library.physid_prepare_vjp(raw.data_ptr(), c.data_ptr(), gp.data_ptr(), flat.data_ptr())
+        parts = flat.split([tensor.numel() for tensor in captured]) if captured else ()
+        return [part.view(tensor.shape) for part, tensor in zip(parts, captured, strict=True)]
+
+    def _pull_rows(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor) -> list[Tensor]:
+        """The same for cotangents [L, P] of samples with parameters or constants of their own."""
+        lanes, flat = len(gp), gp
+        if not self.unit.identity:
+            flat, raw = torch.zeros(lanes, self.raw, dtype=self.dtype), self.flat(captured)
+            q = (gp.data_ptr(), flat.data_ptr())
+            self.library.physid_prepare_vjp_lanes(lanes, *strided(raw), *strided(c), *q)
+        sizes = [tensor[0].numel() if own else tensor.numel() for tensor, own in zip(captured, self.own, strict=True)]
+        parts = flat.split(sizes, 1) if captured else ()
+        found = zip(parts, captured, self.own, strict=True)
+        return [(part if own else part.sum(0)).reshape(tensor.shape) for part, tensor, own in found]
+
+    def seeds(self, captured: Sequence[Tensor], c: Tensor | None = None) -> Tensor:
+        """d(prepared)/d(captured) [P, RAW]."""
+        rows = torch.eye(self.p, dtype=self.dtype)
+        if self.unit.identity:
+            return rows
+        pulled = [torch.cat([g.reshape(-1) for g in self.pull(row, captured, c)]) for row in rows]
+        return torch.stack(pulled) if pulled else torch.zeros(0, self.raw, dtype=self.dtype)
+
+    # --- single evaluations, for comparisons and tests
+
+    def field(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor) -> Tensor:
+        """f at states [.., N] and as many times: [.., N]."""
+        k, work = torch.empty_like(y), self._work(0)
+        t, y = t.detach().reshape(-1).to(self.dtype).contiguous(), y.detach().contiguous()
+        self.library.physid_fields(t.numel(), *pointers(t, y, p, c, k, work))
+        return k.detach()
+
+    def vjp(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """w^T df/dy [N], w^T df/dp [P], w^T df/dt [1] at one state [N]."""
+        made = [torch.zeros(size, dtype=self.dtype) for size in (self.n, self.p, 1)]
+        t, y, w = t.detach().reshape(1).to(self.dtype), y.detach().contiguous(), w.detach().contiguous()
+        work = self._work(0)
+        self.library.physid_vjp(*pointers(t, y, p, c, w, *made, work))
+        return made[0], made[1], made[2]
+
+    def jvp(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor, dy: Tensor, dp: Tensor | None) -> tuple[Tensor, Tensor]:
+        """f [N] and df [N, m] for tangents dy [N, m], dp [P, m] or None."""
+        m = dy.shape[1]
+        k, dk = torch.empty(self.n, dtype=self.dtype), torch.empty(self.n, m, dtype=self.dtype)
+        t, y, dy = t.detach().reshape(1).to(self.dtype), y.detach().contiguous(), dy.contiguous()
+        dp = None if dp is None else dp.contiguous()
+        columns, work = None if dp is None else dp.data_ptr(), self._work(m)
+        self.library.physid_jvp(*pointers(t, y, p, c), m, dy.data_ptr(), columns, *pointers(k, dk, work))
+        return k, dk
+
+    def _work(self, m: int) -> Tensor:
+        return torch.empty(self.library.physid_scratch(m), dtype=self.dtype)
+
+
+@dataclass
+class _Entry:
+    """What is known of one f, which is kept with it, with states of one shape."""
+
+    f: Any
+    kernel: Kernel | Refusal
+    around: Surroundings
+
+
+MOST_ENTRIES = 64
+_ENTRIES: OrderedDict[Any, _Entry] = OrderedDict()
+
+
+def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...] = ()) -> Kernel | Refusal:
+    """The kernel of a problem's f, checked against `problem.derivative`; a Refusal where native code does not apply.
+
+    The first call for an f traces, compiles (or finds the library in the cache) and compares with the eager f; later
+    ones look whether anything that f can see has changed. `runtime_source` is C that follows the functions.
+    """
+    reason = _not_for(problem)
+    if reason:
+        return Refusal(reason)
+    key = _identity(problem, runtime_source, flags)
+    entry = _ENTRIES.get(key)
+    if entry is not None and entry.around.change() is None:
+        _ENTRIES.move_to_end(key)
+        if isinstance(entry.kernel, Refusal):
+            return entry.kernel
+        try:
+            check_start(entry.kernel, problem)
+        except Unsupported:
+            pass  # traced anew: a constant may have been replaced
+        else:
+            return entry.kernel
+    entry = _ENTRIES[key] = _made(problem, runtime_source, flags)
+    while len(_ENTRIES) > MOST_ENTRIES:
+        _ENTRIES.popitem(last=False)
+    return entry.kernel
+
+
+def _not_for(problem: Problem) -> str:
+    """What is seen of a problem without tracing it."""
+    layout, fld = problem.layout, problem.field
+    if layout.device.type != "cpu":
+        return f"the state is on the device {layout.device}"
+    if layout.dtype not in (torch.float64, torch.float32):
+        return f"the state has dtype {layout.dtype}"
+    if fld.buffers:
+        return "batch norm in training mode"
+    if fld.random is not None:
+        return "random numbers"
+    if torch._C._are_functorch_transforms_active():
+        return "inside of a torch.func transform"
+    return ""
+
+
+def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
+    """A key for f, which its entry keeps alive, and for the kind of its states."""
+    f, layout = problem.f, problem.layout
+    shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
+    captured = tuple((tuple(tensor.shape), tensor.dtype) for tensor in problem.captured)
+    who = (id(getattr(f, "__self__", f)), getattr(f, "__func__", None))
+    return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
+
+
+def _made(problem: Problem, runtime: str, flags: tuple[str, ...]) -> _Entry:
+    around = Surroundings(problem.f)
+    try:
+        kernel = _compiled(problem, around, runtime, flags)
+        changed = around.change()
+        if changed:
+            raise Unsupported(f"f changes {changed} as it is evaluated")
+        return _Entry(problem.f, kernel, around)
+    except Unsupported as why:
+        return _Entry(problem.f, Refusal(str(why)), around)
+
+
+def _lane_field(problem: Problem, f: Any, captured: list[Tensor]) -> Field:
+    """f on one lane."""
+    layout = problem.layout
+    y0 = layout.unpack(problem.y0.detach())
+    if layout.batched:
+        y0 = y0[:1] if isinstance(y0, Tensor) else tuple(part[:1] for part in y0)
+    return Field(f, Layout(y0, layout.batched), captured)
+
+
+def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...]) -> Kernel:
+    """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
+    one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
+    try:
+        field = _lane_field(problem, problem.f, problem.captured)
+        kernel = assemble(_traced(field, problem, problem.captured), around, runtime, flags)
+        verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
+        check_start(kernel, problem)
+        return kernel
+    except Unsupported:
+        if one is None:
+            raise
+    cut, whole = one
+    captured = cut.of(problem.captured)
+    field = _lane_field(problem, cut.f, captured)
+    graph = _traced(field, problem, captured, bake=False)
+    kernel = assemble(graph, around, runtime, flags)
+    verify(kernel, field, problem, captured, *kernel.pack(captured))
+    kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)
+    kept = [cut.whole(tensor, whole) for tensor in graph.constants]
+    kernel.own_constants = tuple(id(tensor) in cut.first for tensor in kept)
+    kernel.places = tuple(around.tensors.get(id(tensor), tensor) for tensor in kept)
+    kernel.kept.clear()
+    check_start(kernel, problem)
+    return kernel
+
+
+def assemble(graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = ()) -> Kernel:
+    """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
+    unit = unit_of(graph)
+    library = build.load(unit.source + runtime, flags)
+    declare(library)
+    places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
+    return Kernel(library, unit, graph, places, graph.dtype)
+
+
+def _traced(one: Field, problem: Problem, captured: Sequence[Tensor], bake: bool = True) -> Graph:
+    y, t = problem.y0.detach()[: one.layout.width], problem.grid[0, :1].to(problem.layout.real)
+    try:
+        return trace(one, t if problem.layout.batched else t[0], y, captured, TABLE.__contains__, bake)
+    except Unsupported:
+        raise
+    except Exception as error:
+        batch = " of one sample" if one.layout.batched else ""
+        first = (str(error).splitlines() or [""])[0][:160]
+        raise Unsupported(f"f cannot be recorded{batch} ({type(error).__name__}: {first})") from None
+
+
+def check_start(kernel: Kernel, problem: Problem) -> None:
+    """Compare with the derivative that the engine has evaluated at the start, in every lane; else Unsupported."""
+    p, c = kernel.pack(problem.captured)
+    lanes = problem.layout.lanes
+    eager = problem.derivative.detach().view(lanes, kernel.n)
+    t = problem.grid[0].to(kernel.dtype).expand(lanes)
+    y = problem.y0.detach().view(lanes, kernel.n)
+    if not kernel.sampled:
+        agree("f at the start", kernel.field(t, y, p, c), eager)
+        return
+    for lane in sorted({0, 1, lanes // 2, lanes - 1}):
+        own = [rows[lane].contiguous() if rows.ndim > 1 else rows for rows in (p, c)]
+        agree("f at the start", kernel.field(t[lane], y[lane], *own), eager[lane])

@@ -1,0 +1,187 @@
+"""What is remembered of f from an earlier solve, so that the next one neither evaluates nor traces it.
+
+A solve that ran natively leaves its tier with the places of all tensors that f can reach. A later f is the same one if
+it is the same object with everything it sees unchanged, or a function of the same code over the same things but for
+tensors in its closure, which may be others of the same kind: closures made anew for every evaluation of a loss.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physid.ode.field import Layout
+from physid.ode.native.guard import SIMPLE, Place, Surroundings
+from physid.ode.native.tier import Native
+from physid.ode.native.trace import Unsupported
+from physid.ode.problem import Problem
+
+MOST = 24  # functions that are remembered
+
+_KNOWN: OrderedDict[Any, Known] = OrderedDict()
+
+
+def recall(problem: Problem) -> tuple[list[Tensor], Native] | None:
+    """The tensors that f depends on and its tier, when f is known with states of this shape."""
+    if torch._C._are_functorch_transforms_active():
+        return None
+    key = _key(problem)
+    known = _KNOWN.get(key)
+    if known is None or isinstance(known.tier, str):
+        return None
+    found = known.bind(problem.f)
+    if found is None or not _agrees(problem, found[0]):
+        return None
+    _KNOWN.move_to_end(key)
+    return found
+
+
+def refused(problem: Problem) -> str:
+    """Why f has not become C before, if it is still the same f; empty otherwise."""
+    known = _KNOWN.get(_key(problem))
+    if known is None or not isinstance(known.tier, str) or known.tensors(problem.f) is None:
+        return ""
+    return known.tier
+
+
+def remember(problem: Problem, tier: Native | str) -> None:
+    """Keep the tier of a problem whose f has been traced and compared, or why there is none."""
+    known = Known.of(problem, tier)
+    if known is None:
+        return
+    key = _key(problem)
+    _KNOWN[key] = known
+    _KNOWN.move_to_end(key)
+    while len(_KNOWN) > MOST:
+        _KNOWN.popitem(last=False)
+
+
+def _key(problem: Problem) -> Any:
+    """What must be equal at first sight: the code of f, the kind of its states."""
+    f, layout = problem.f, problem.layout
+    if isinstance(f, types.FunctionType):
+        who: Any = f.__code__
+    elif isinstance(f, types.MethodType):
+        who = (f.__func__, id(f.__self__))
+    else:
+        who = id(f)
+    return who, problem.named is None, _kind(layout)
+
+
+def _kind(layout: Layout) -> Any:
+    shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
+    return layout.is_tuple, layout.batched, layout.lanes, layout.dtype, layout.device.type, shapes
+
+
+def _agrees(problem: Problem, captured: list[Tensor]) -> bool:
+    """Whether named parameters are those that were found."""
+    if problem.named is None:
+        return True
+    named = [tensor for tensor in problem.named if tensor.requires_grad]
+    return len(named) == len(captured) and all(a is b for a, b in zip(named, captured, strict=True))
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A tensor that f can reach: where, of which kind, and the cell of f's own closure that it lies in (or -1)."""
+
+    place: Place
+    kind: tuple[Any, ...]
+    cell: int
+
+    def of(self, now: Any) -> Tensor | None:
+        """The tensor that is there now, if it is of the same kind."""
+        return now if isinstance(now, Tensor) and _tensor_kind(now) == self.kind else None
+
+
+def _tensor_kind(tensor: Tensor) -> tuple[Any, ...]:
+    """Shape, type, and whether a gradient is wanted; the version too where values are written into the code."""
+    fixed = None if tensor.is_floating_point() else (id(tensor), tensor._version)
+    return tensor.shape, tensor.dtype, tensor.requires_grad, tensor.is_contiguous(), fixed
+
+
+@dataclass(frozen=True)
+class Known:
+    """A function with all that it reaches; `captured` are indices into `spots`."""
+
+    f: Any
+    cells: tuple[Any, ...]
+    around: Surroundings
+    spots: tuple[Spot, ...]
+    captured: tuple[int, ...]
+    tier: Native | str
+
+    @staticmethod
+    def of(problem: Problem, tier: Native | str) -> Known | None:
+        """None when a tensor that f depends on is kept where it cannot be found again."""
+        f, around = problem.f, Surroundings(problem.f)
+        cells = tuple(cell.cell_contents for cell in getattr(f, "__closure__", None) or ())
+        if len({id(x) for x in cells if isinstance(x, Tensor)}) != sum(isinstance(x, Tensor) for x in cells):
+            return None  # one tensor under two names
+        index = {id(value): i for i, value in enumerate(cells)}
+        spots, found = [], {}
+        for i, (name, place) in enumerate(around.tensors.items()):
+            found[name] = i
+            spots.append(Spot(place, _tensor_kind(place.value), index.get(name, -1)))
+        places = () if isinstance(tier, str) else tier.kernel.places
+        constants = [x if isinstance(x, Tensor) else x.value for x in places]
+        if any(id(tensor) not in found for tensor in (*problem.captured, *constants)):
+            return None
+        captured = tuple(found[id(tensor)] for tensor in problem.captured)
+        return Known(f, cells, around, tuple(spots), captured, tier)
+
+    def bind(self, f: Any) -> tuple[list[Tensor], Native] | None:
+        """The tensors that f depends on and the tier with its constants; None when f is another one."""
+        tensors = self.tensors(f)
+        if tensors is None or isinstance(self.tier, str):
+            return None
+        pairs = zip(self.spots, tensors, strict=True)
+        swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
+        try:
+            constants = self.tier.kernel.constants(swapped)
+        except Unsupported:
+            return None
+        return [tensors[i] for i in self.captured], replace(self.tier, constants=constants)
+
+    def tensors(self, f: Any) -> list[Tensor] | None:
+        """The tensors at all spots as f sees them; None when f is another function or sees other things."""
+        if f is self.f or isinstance(f, types.MethodType):
+            now = [spot.of(spot.place.now()) for spot in self.spots]
+        else:
+            cells = self._twin(f)
+            if cells is None:
+                return None
+            now = [spot.of(spot.place.now() if spot.cell < 0 else cells[spot.cell]) for spot in self.spots]
+        tensors = list(self._all(now))
+        return tensors if len(tensors) == len(now) and self.around.change() is None else None
+
+    @staticmethod
+    def _all(now: list[Tensor | None]) -> Iterator[Tensor]:
+        for tensor in now:
+            if tensor is None:
+                return
+            yield tensor
+
+    def _twin(self, f: Any) -> list[Any] | None:
+        """The contents of the cells of f, if it is this function but for tensors in its closure."""
+        mine = self.f
+        if not isinstance(f, types.FunctionType) or f.__globals__ is not mine.__globals__ or f.__dict__:
+            return None
+        if f.__defaults__ != mine.__defaults__ or f.__kwdefaults__ != mine.__kwdefaults__:
+            return None
+        try:
+            cells = [cell.cell_contents for cell in f.__closure__ or ()]
+        except ValueError:
+            return None
+        for new, old in zip(cells, self.cells, strict=True):
+            if isinstance(old, Tensor):
+                continue
+            if new is not old and (type(new) is not type(old) or not isinstance(new, SIMPLE) or new != old):
+                return None
+        return cells

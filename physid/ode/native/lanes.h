@@ -1,0 +1,87 @@
+/* The runtime, part 4: what Python calls; lanes shared out among threads, each lane the same alone and in any batch. */
+
+typedef struct {
+    Task *task;
+    int64_t next;
+    double started;
+    int backward, failed;
+} Share;
+
+static void *work_on(void *shared) {
+    Share *share = shared;
+    Task *q = share->task;
+    Scratch scratch;
+    if (!take_scratch(&scratch, &q->method, share->backward ? 0 : q->columns, share->backward)) {
+        share->failed = 1;
+        return 0;
+    }
+    int64_t lane, few = q->lanes > 64 ? 4 : 1;
+    while ((lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
+        for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; lane < stop; lane++) {
+            if (share->backward) pull_lane(q, lane, &scratch);
+            else if (!march_lane(q, lane, &scratch, share->started)) share->failed = 1;
+        }
+    release_scratch(&scratch);
+    return 0;
+}
+
+static int share_out(Task *q, int backward) {
+    Share share = {q, 0, clock_seconds(), backward, 0};
+    pthread_t others[64];
+    int started = 0, wanted = q->threads < q->lanes ? q->threads : (int)q->lanes;
+    while (started < wanted - 1 && started < 64 && !pthread_create(others + started, 0, work_on, &share)) started++;
+    work_on(&share);
+    for (int i = 0; i < started; i++) pthread_join(others[i], 0);
+    return share.failed;
+}
+
+/* Solve every lane; 1 when memory ran out. */
+int physid_march(Task *q) { return share_out(q, 0); }
+
+/* Cotangents of y0 [L][N], parameters [L][P] (added) and times [T][L] (added) for q->g; 1 when memory ran out. */
+int physid_pull(Task *q) { return share_out(q, 1); }
+
+/* The accepted steps of a lane: t and h [count], and the row [6] of the eager tape for each. */
+void physid_steps(const Task *q, int64_t lane, double *rows) {
+    const Tape *tape = q->tape + lane;
+    for (int64_t i = 0; i < tape->count; i++) {
+        const Step *step = tape->step + i;
+        double row[] = {step->t, step->h, (double)lane, step->first, step->count, step->end};
+        memcpy(rows + 6 * i, row, sizeof row);
+    }
+}
+
+/* The states at the starts of a lane's steps [count][N]. */
+void physid_states(const Task *q, int64_t lane, REAL *rows) {
+    memcpy(rows, q->tape[lane].y, q->tape[lane].count * N * sizeof(REAL));
+}
+
+/* The accepted times of all lanes, one lane after the other, each with the time it reached at its end. */
+void physid_grids(const Task *q, double *times) {
+    for (int64_t lane = 0; lane < q->lanes; lane++) {
+        const Tape *tape = q->tape + lane;
+        for (int64_t i = 0; i < tape->count; i++) *times++ = tape->step[i].t;
+        *times++ = q->reached[lane];
+    }
+}
+
+/* Bytes held by a tape: of checkpoints, and of stages kept so that nothing is evaluated again. */
+void physid_bytes(const Tape *tape, int64_t lanes, int64_t slopes, int64_t total, int64_t *checkpoints, int64_t *stages) {
+    *checkpoints = *stages = 0;
+    for (int64_t i = 0; i < lanes; i++) {
+        *checkpoints += tape[i].room * (int64_t)(sizeof(Step) + (tape[i].y ? N * sizeof(REAL) : 0));
+        if (tape[i].stage_room > 0) *stages += tape[i].stage_room * total * NP * (int64_t)sizeof(REAL) * (1 + slopes);
+    }
+}
+
+void physid_release(Tape *tape, int64_t lanes) {
+    for (int64_t i = 0; i < lanes; i++) free(tape[i].step), free(tape[i].y), free(tape[i].u), free(tape[i].k);
+    free(tape);
+}
+
+Tape *physid_tape(int64_t lanes) { return calloc(lanes, sizeof(Tape)); }
+
+int64_t physid_sizes(int which) {
+    const int64_t sizes[] = {sizeof(Task), sizeof(REAL), N, P, sizeof(Tape)};
+    return sizes[which];
+}

@@ -1,0 +1,58 @@
+"""A graph's C source, written once, and the entry points of a compiled one."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from physid.ode.native.lower import lower
+from physid.ode.native.trace import Graph, Unsupported
+from physid.ode.native.unit import Unit, emit
+
+_UNITS: dict[str, Unit | str] = {}
+
+
+def unit_of(graph: Graph) -> Unit:
+    """The C source of a graph, written once."""
+    key = graph.key()
+    if key not in _UNITS:
+        try:
+            _UNITS[key] = emit(lower(graph), graph.dtype)
+        except Unsupported as why:
+            _UNITS[key] = str(why)
+        except (TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+            _UNITS[key] = f"f cannot be written as C ({type(error).__name__}: {error})"
+    found = _UNITS[key]
+    if isinstance(found, str):
+        raise Unsupported(found)
+    return found
+
+
+def declare(library: ctypes.CDLL) -> None:
+    pointer, whole = ctypes.c_void_p, ctypes.c_int
+    signatures: dict[str, list[Callable[..., Any]]] = {
+        "physid_fields": [whole, *[pointer] * 6],
+        "physid_vjp": [pointer] * 9,
+        "physid_jvp": [*[pointer] * 4, whole, *[pointer] * 5],
+        "physid_scratch": [whole],
+        "physid_prepare": [pointer] * 3,
+        "physid_prepare_vjp": [pointer] * 4,
+        "physid_prepare_lanes": [whole, pointer, whole, pointer, whole, pointer],
+        "physid_prepare_vjp_lanes": [whole, pointer, whole, pointer, whole, pointer, pointer],
+    }
+    for name, arguments in signatures.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = arguments, whole if name == "physid_scratch" else None
+
+
+def pointers(*tensors: Tensor) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+def strided(rows: Tensor) -> tuple[int, int]:
+    """Where rows of numbers begin, and how far apart they are: not at all where all share one."""
+    rows = rows.contiguous()
+    return rows.data_ptr(), rows.shape[-1] if rows.ndim > 1 else 0

@@ -1,0 +1,212 @@
+"""Reductions, matrix products, and the layers that are made of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from physid.ode.native.builder import Builder
+from physid.ode.native.ir import Ids
+from physid.ode.native.table import TABLE, Rule, rule
+from physid.ode.native.trace import Unsupported
+
+# --- reductions
+
+
+def _axes(x: Ids, dim: Any) -> list[int]:
+    if dim is None or (isinstance(dim, list | tuple) and not dim):
+        return list(range(x.ndim))
+    return [d % x.ndim if x.ndim else 0 for d in (dim if isinstance(dim, list | tuple) else [dim])] if x.ndim else []
+
+
+def _kept(x: Ids, reduced: Ids, dim: Any, keepdim: bool) -> Ids:
+    """The reduced array with its axes of length one put back if asked for."""
+    axes = _axes(x, dim)
+    return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdim else reduced
+
+
+def _dropped(kept: Ids, dim: Any, keepdim: bool) -> Ids:
+    return kept if keepdim or not kept.ndim else kept.squeeze(tuple(_axes(kept, dim)))
+
+
+@rule("sum")
+def _sum(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
+    return _kept(x, b.sum(x, _axes(x, dim)), dim, keepdim)
+
+
+@rule("mean")
+def _mean(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
+    count = math.prod(x.shape[axis] for axis in _axes(x, dim))
+    return b.map("mul", _sum(b, x, dim, keepdim), 1.0 / count)
+
+
+@rule("var")
+def _var(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Ids:
+    count = math.prod(x.shape[axis] for axis in _axes(x, dim))
+    off = b.map("sub", x, _mean(b, x, dim, True) if x.ndim else x)
+    return b.map("mul", _sum(b, b.map("mul", off, off), dim, keepdim), 1.0 / (count - correction))
+
+
+@rule("std")
+def _std(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Ids:
+    return b.map("sqrt", _var(b, x, dim, correction, keepdim))
+
+
+def _folded(op: str) -> Rule:
+    """A reduction that goes from element to element."""
+
+    def reduce(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
+        axes = _axes(x, dim)
+        rest = [axis for axis in range(x.ndim) if axis not in axes]
+        rows = x.transpose([*rest, *axes]).reshape(math.prod(x.shape[axis] for axis in rest), -1)
+        found = rows[:, 0]
+        for column in range(1, rows.shape[1]):
+            found = b.map(op, found, rows[:, column])
+        return _kept(x, found.reshape([x.shape[axis] for axis in rest]), dim, keepdim)
+
+    return reduce
+
+
+def _extreme(op: str) -> Rule:
+    return _folded(op)
+
+
+TABLE["amax"], TABLE["amin"], TABLE["prod"] = _folded("max"), _folded("min"), _folded("mul")
+TABLE["all"], TABLE["any"] = _folded("and"), _folded("or")
+
+
+@rule("max")
+def _max(b: Builder, x: Ids, dim: int | None = None, keepdim: bool = False) -> Any:
+    found = _folded("max")(b, x, dim, keepdim)
+    return found if dim is None else (found, None)
+
+
+@rule("min")
+def _min(b: Builder, x: Ids, dim: int | None = None, keepdim: bool = False) -> Any:
+    found = _folded("min")(b, x, dim, keepdim)
+    return found if dim is None else (found, None)
+
+
+def _scan(op: str) -> Rule:
+    def scan(b: Builder, x: Ids, dim: int, dtype: Any = None) -> Ids:
+        if not x.ndim:
+            return x
+        rows, parts = np.moveaxis(x, dim, 0), list[Ids]()
+        for row in rows:
+            parts.append(b.map(op, parts[-1], row) if parts else row)
+        return np.moveaxis(np.stack(parts), 0, dim)
+
+    return scan
+
+
+TABLE["cumsum"], TABLE["cumprod"] = _scan("add"), _scan("mul")
+
+
+@rule("linalg_vector_norm")
+def _vector_norm(b: Builder, x: Ids, ord: float = 2, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
+    if ord == 2:
+        return b.map("root", _sum(b, b.map("mul", x, x), dim, keepdim))
+    if ord == 1:
+        return _sum(b, b.map("abs", x), dim, keepdim)
+    if ord == math.inf:
+        largest: Ids = _folded("max")(b, b.map("abs", x), dim, keepdim)
+        return largest
+    return b.map("pow", _sum(b, b.map("pow", b.map("abs", x), float(ord)), dim, keepdim), 1.0 / ord)
+
+
+# --- matrix products
+
+
+@rule("mm")
+def _mm(b: Builder, x: Ids, y: Ids) -> Ids:
+    return b.dot(x, y)
+
+
+@rule("bmm")
+def _bmm(b: Builder, x: Ids, y: Ids) -> Ids:
+    return np.stack([b.dot(left, right) for left, right in zip(x, y, strict=True)])
+
+
+@rule("mv")
+def _mv(b: Builder, x: Ids, v: Ids) -> Ids:
+    return b.dot(x, v[:, None])[:, 0]
+
+
+@rule("dot", "vdot")
+def _dot(b: Builder, x: Ids, y: Ids) -> Ids:
+    return b.dot(x[None], y[:, None]).reshape(())
+
+
+def _plus(b: Builder, start: Ids, product: Ids, beta: float, alpha: float) -> Ids:
+    return b.map("add", b.map("mul", start, float(beta)), b.map("mul", product, float(alpha)))
+
+
+@rule("addmm")
+def _addmm(b: Builder, start: Ids, x: Ids, y: Ids, beta: float = 1, alpha: float = 1) -> Ids:
+    return _plus(b, start, b.dot(x, y), beta, alpha)
+
+
+@rule("addmv")
+def _addmv(b: Builder, start: Ids, x: Ids, v: Ids, beta: float = 1, alpha: float = 1) -> Ids:
+    return _plus(b, start, _mv(b, x, v), beta, alpha)
+
+
+@rule("addr")
+def _addr(b: Builder, start: Ids, x: Ids, y: Ids, beta: float = 1, alpha: float = 1) -> Ids:
+    return _plus(b, start, b.map("mul", x[:, None], y[None]), beta, alpha)
+
+
+@rule("baddbmm")
+def _baddbmm(b: Builder, start: Ids, x: Ids, y: Ids, beta: float = 1, alpha: float = 1) -> Ids:
+    return _plus(b, start, _bmm(b, x, y), beta, alpha)
+
+
+@rule("linalg_cross")
+def _cross(b: Builder, x: Ids, y: Ids, dim: int = -1) -> Ids:
+    x, y = (np.moveaxis(a, dim, 0) for a in np.broadcast_arrays(x, y))
+    parts = [b.map("sub", b.map("mul", x[i - 2], y[i - 1]), b.map("mul", x[i - 1], y[i - 2])) for i in range(3)]
+    return np.moveaxis(np.stack(parts), 0, dim)
+
+
+@rule("native_layer_norm")
+def _layer_norm(b: Builder, x: Ids, shape: Sequence[int], weight: Any, bias: Any, eps: float) -> Any:
+    dims = list(range(x.ndim - len(shape), x.ndim))
+    mean = _mean(b, x, dims, True)
+    scale = b.map("sqrt", b.map("recip", b.map("add", _var(b, x, dims, 0, True), float(eps))))
+    out = b.map("mul", b.map("sub", x, mean), scale)
+    out = out if weight is None else b.map("mul", out, weight)
+    return out if bias is None else b.map("add", out, bias), mean, scale
+
+
+@rule("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+def _batch_norm(b: Builder, x: Ids, weight: Any, bias: Any, mean: Any, var: Any, *options: Any) -> Any:
+    if len(options) == 3 and options[0]:
+        raise Unsupported("batch norm in training mode")
+
+    def column(ids: Ids) -> Ids:
+        return ids.reshape([1, -1] + [1] * (x.ndim - 2))
+
+    scale = b.map("sqrt", b.map("recip", b.map("add", var, float(options[-1]))))
+    out = b.map("mul", b.map("sub", x, column(mean)), column(scale))
+    out = out if weight is None else b.map("mul", out, column(weight))
+    return out if bias is None else b.map("add", out, column(bias)), None, None
+
+
+@rule("native_group_norm")
+def _group_norm(
+    b: Builder, x: Ids, weight: Any, bias: Any, samples: int, channels: int, size: int, groups: int, eps: float
+) -> Any:
+    rows = x.reshape(samples * groups, -1)
+    flat, mean, scale = _layer_norm(b, rows, [rows.shape[1]], None, None, eps)
+    out, column = flat.reshape(x.shape), [1, channels] + [1] * (x.ndim - 2)
+    out = out if weight is None else b.map("mul", out, weight.reshape(column))
+    out = out if bias is None else b.map("add", out, bias.reshape(column))
+    return out, mean.reshape(samples, groups), scale.reshape(samples, groups)
+
+
+@rule("_cdist_forward", "_euclidean_dist")
+def _cdist(b: Builder, x: Ids, y: Ids, p: float = 2, mode: Any = None) -> Ids:
+    return _vector_norm(b, b.map("sub", x[..., :, None, :], y[..., None, :, :]), p, [-1])

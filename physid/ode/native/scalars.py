@@ -1,0 +1,174 @@
+"""The scalar operations of the intermediate form: how each is written in C, folded in Python, and differentiated.
+
+A derivative is one rule per argument, (f, y, a, g) -> g times dy/da_i, linear in g, written with f(operation, ...) on
+whatever the arguments are: numbers of a straight line or whole arrays of a loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Apply = Callable[..., Any]
+Rule = Callable[[Apply, Any, tuple[Any, ...], Any], Any]
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """An operation: its C expression ({s} is the suffix of a function of C's mathematics), its value, its rules.
+
+    A rule None says that the derivative is zero.
+    """
+
+    c: str
+    value: Callable[..., float]
+    rules: tuple[Rule | None, ...]
+
+
+def _call(name: str, value: Callable[[float], float], rule: Rule) -> Scalar:
+    return Scalar(name + "{s}({0})", value, (rule,))
+
+
+def _flat(c: str, value: Callable[..., float], arity: int) -> Scalar:
+    """An operation that is constant in pieces."""
+    return Scalar(c, value, (None,) * arity)
+
+
+def _sign(x: float) -> float:
+    return x if math.isnan(x) else float((x > 0) - (x < 0))
+
+
+def _one_less_square(f: Apply, x: Any) -> Any:
+    return f("sub", 1.0, f("mul", x, x))
+
+
+def _one_more_square(f: Apply, x: Any) -> Any:
+    return f("add", 1.0, f("mul", x, x))
+
+
+def _over_root(f: Apply, g: Any, x: Any) -> Any:
+    return f("mul", g, f("recip", f("sqrt", x)))
+
+
+def _over(f: Apply, g: Any, x: Any) -> Any:
+    return f("mul", g, f("recip", x))
+
+
+def _larger(f: Apply, x: Any, other: Any, g: Any) -> Any:
+    """The share of x in the cotangent of max(x, other): equal shares at a tie."""
+    return f("select", f("lt", other, x), g, f("select", f("eq", x, other), f("mul", 0.5, g), 0.0))
+
+
+def _smaller(f: Apply, x: Any, other: Any, g: Any) -> Any:
+    return f("select", f("lt", x, other), g, f("select", f("eq", x, other), f("mul", 0.5, g), 0.0))
+
+
+def _by_base(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
+    slope = f("mul", a[1], f("pow", a[0], f("sub", a[1], 1.0)))
+    return f("mul", g, f("select", f("eq", a[1], 0.0), 0.0, slope))
+
+
+def _by_exponent(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
+    at_zero = f("and", f("eq", a[0], 0.0), f("le", 0.0, a[1]))
+    return f("mul", g, f("select", at_zero, 0.0, f("mul", y, f("log", a[0]))))
+
+
+def _norm2(f: Apply, a: tuple[Any, ...]) -> Any:
+    return f("add", f("mul", a[0], a[0]), f("mul", a[1], a[1]))
+
+
+TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
+
+SCALARS: dict[str, Scalar] = {
+    "add": Scalar("{0} + {1}", lambda a, b: a + b, (lambda f, y, a, g: g, lambda f, y, a, g: g)),
+    "sub": Scalar("{0} - {1}", lambda a, b: a - b, (lambda f, y, a, g: g, lambda f, y, a, g: f("neg", g))),
+    "mul": Scalar(
+        "{0} * {1}", lambda a, b: a * b, (lambda f, y, a, g: f("mul", g, a[1]), lambda f, y, a, g: f("mul", g, a[0]))
+    ),
+    "neg": Scalar("-{0}", lambda a: -a, (lambda f, y, a, g: f("neg", g),)),
+    "recip": Scalar("1 / {0}", lambda a: 1.0 / a, (lambda f, y, a, g: f("neg", f("mul", g, f("mul", y, y))),)),
+    "sqrt": _call("sqrt", math.sqrt, lambda f, y, a, g: f("mul", g, f("mul", 0.5, f("recip", y)))),
+    "root": _call(  # of a sum of squares: a norm, whose derivative at zero is taken as zero
+        "sqrt",
+        math.sqrt,
+        lambda f, y, a, g: f("select", f("eq", y, 0.0), 0.0, f("mul", g, f("mul", 0.5, f("recip", y)))),
+    ),
+    "still": _flat("{0}", lambda a: a, 1),
+    "exp": _call("exp", math.exp, lambda f, y, a, g: f("mul", g, y)),
+    "expm1": _call("expm1", math.expm1, lambda f, y, a, g: f("mul", g, f("add", y, 1.0))),
+    "log": _call("log", math.log, lambda f, y, a, g: _over(f, g, a[0])),
+    "log1p": _call("log1p", math.log1p, lambda f, y, a, g: _over(f, g, f("add", 1.0, a[0]))),
+    "sin": _call("sin", math.sin, lambda f, y, a, g: f("mul", g, f("cos", a[0]))),
+    "cos": _call("cos", math.cos, lambda f, y, a, g: f("neg", f("mul", g, f("sin", a[0])))),
+    "tan": _call("tan", math.tan, lambda f, y, a, g: f("mul", g, _one_more_square(f, y))),
+    "sinh": _call("sinh", math.sinh, lambda f, y, a, g: f("mul", g, f("cosh", a[0]))),
+    "cosh": _call("cosh", math.cosh, lambda f, y, a, g: f("mul", g, f("sinh", a[0]))),
+    "tanh": _call("tanh", math.tanh, lambda f, y, a, g: f("mul", g, _one_less_square(f, y))),
+    "asin": _call("asin", math.asin, lambda f, y, a, g: _over_root(f, g, _one_less_square(f, a[0]))),
+    "acos": _call("acos", math.acos, lambda f, y, a, g: f("neg", _over_root(f, g, _one_less_square(f, a[0])))),
+    "atan": _call("atan", math.atan, lambda f, y, a, g: _over(f, g, _one_more_square(f, a[0]))),
+    "asinh": _call("asinh", math.asinh, lambda f, y, a, g: _over_root(f, g, _one_more_square(f, a[0]))),
+    "acosh": _call("acosh", math.acosh, lambda f, y, a, g: _over_root(f, g, f("sub", f("mul", a[0], a[0]), 1.0))),
+    "atanh": _call("atanh", math.atanh, lambda f, y, a, g: _over(f, g, _one_less_square(f, a[0]))),
+    "erf": _call(
+        "erf",
+        math.erf,
+        lambda f, y, a, g: f("mul", g, f("mul", TWO_OVER_ROOT_PI, f("exp", f("neg", f("mul", a[0], a[0]))))),
+    ),
+    "sigmoid": Scalar(
+        "1 / (1 + exp{s}(-{0}))",
+        lambda a: 1.0 / (1.0 + math.exp(-a)),
+        (lambda f, y, a, g: f("mul", g, f("mul", y, f("sub", 1.0, y))),),
+    ),
+    "abs": _call("fabs", abs, lambda f, y, a, g: f("mul", g, f("sign", a[0]))),
+    "sign": _flat("(REAL)(({0} > 0) - ({0} < 0))", _sign, 1),
+    "floor": _flat("floor{s}({0})", lambda a: float(math.floor(a)), 1),
+    "ceil": _flat("ceil{s}({0})", lambda a: float(math.ceil(a)), 1),
+    "trunc": _flat("trunc{s}({0})", lambda a: float(math.trunc(a)), 1),
+    "round": _flat("rint{s}({0})", lambda a: float(round(a)), 1),
+    "pow": Scalar("pow{s}({0}, {1})", math.pow, (_by_base, _by_exponent)),
+    "max": Scalar(
+        "({0} != {0} || {0} > {1} ? {0} : {1})",
+        max,
+        (lambda f, y, a, g: _larger(f, a[0], a[1], g), lambda f, y, a, g: _larger(f, a[1], a[0], g)),
+    ),
+    "min": Scalar(
+        "({0} != {0} || {0} < {1} ? {0} : {1})",
+        min,
+        (lambda f, y, a, g: _smaller(f, a[0], a[1], g), lambda f, y, a, g: _smaller(f, a[1], a[0], g)),
+    ),
+    "atan2": Scalar(
+        "atan2{s}({0}, {1})",
+        math.atan2,
+        (
+            lambda f, y, a, g: _over(f, f("mul", g, a[1]), _norm2(f, a)),
+            lambda f, y, a, g: f("neg", _over(f, f("mul", g, a[0]), _norm2(f, a))),
+        ),
+    ),
+    "fmod": Scalar(
+        "fmod{s}({0}, {1})",
+        math.fmod,
+        (
+            lambda f, y, a, g: g,
+            lambda f, y, a, g: f("neg", f("mul", g, f("trunc", f("mul", a[0], f("recip", a[1]))))),
+        ),
+    ),
+    "lt": _flat("(REAL)({0} < {1})", lambda a, b: float(a < b), 2),
+    "le": _flat("(REAL)({0} <= {1})", lambda a, b: float(a <= b), 2),
+    "eq": _flat("(REAL)({0} == {1})", lambda a, b: float(a == b), 2),
+    "ne": _flat("(REAL)({0} != {1})", lambda a, b: float(a != b), 2),
+    "and": _flat("(REAL)({0} != 0 && {1} != 0)", lambda a, b: float(a != 0 and b != 0), 2),
+    "or": _flat("(REAL)({0} != 0 || {1} != 0)", lambda a, b: float(a != 0 or b != 0), 2),
+    "not": _flat("(REAL)({0} == 0)", lambda a: float(a == 0), 1),
+    "select": Scalar(
+        "({0} != 0 ? {1} : {2})",
+        lambda c, a, b: a if c != 0 else b,
+        (
+            None,
+            lambda f, y, a, g: f("select", a[0], g, 0.0),
+            lambda f, y, a, g: f("select", a[0], 0.0, g),
+        ),
+    ),
+}

@@ -1,0 +1,126 @@
+"""What carries out a solve for a gradient method: the eager tier here, the compiled one in `native`.
+
+The march is handed to a gradient method as such a value, so that neither knows how the other works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from physid.errors import InputError
+from physid.ode import wide
+from physid.ode.march import March, Outcome
+from physid.ode.problem import Problem
+from physid.ode.pullback import Pullback
+from physid.ode.solution import Statistics
+from physid.ode.tape import Tape
+from physid.ode.transition import Flow
+
+Cotangents = tuple[Tensor, list[Tensor | None], Tensor | None]
+
+
+class Tier(Protocol):
+    """Marches, pulls cotangents back, and differentiates forwards; what it keeps of a march is its own affair."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name in a Solution."""
+        ...
+
+    def march(self, problem: Problem, keep: bool) -> tuple[Outcome, Any]:
+        """Solve; with `keep`, what `pull` and `tape` need comes along."""
+        ...
+
+    def pull(
+        self,
+        problem: Problem,
+        kept: Any,
+        captured: Sequence[Tensor],
+        needs: Sequence[bool],
+        need_times: bool,
+        stats: Statistics,
+        g: Tensor,
+    ) -> Cotangents:
+        """g [T, L * N] -> cotangents of y0 [L * N], of those of `captured` that need one, of the times [T, L]."""
+        ...
+
+    def tape(self, problem: Problem, kept: Any) -> Tape:
+        """The accepted steps, for a differentiable replay."""
+        ...
+
+    def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
+        """Solve, with the derivatives of the states by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Eager:
+    """Every operation by torch: any module on any device."""
+
+    name: str = "eager"
+
+    def march(self, problem: Problem, keep: bool) -> tuple[Outcome, Any]:
+        """Solve; what is kept is the tape."""
+        layout = problem.layout
+        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device) if keep else None
+        return March(problem, tape=tape).run(), tape
+
+    def pull(
+        self,
+        problem: Problem,
+        kept: Any,
+        captured: Sequence[Tensor],
+        needs: Sequence[bool],
+        need_times: bool,
+        stats: Statistics,
+        g: Tensor,
+    ) -> Cotangents:
+        """Small states many steps at once where f allows it, else one accepted step at a time."""
+        wanted = [tensor for tensor, need in zip(captured, needs, strict=True) if need]
+        evaluations = problem.field.count
+        with problem.field.unseen():
+            ybar, found, tbar = self._pull(problem, kept, wanted, need_times, stats, g)
+        problem.field.count = evaluations
+        grads = iter(found)
+        return ybar, [next(grads) if need else None for need in needs], tbar
+
+    def _pull(
+        self, problem: Problem, kept: Any, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
+    ) -> Cotangents:
+        if wide.applies(problem):
+            counts = (stats.backward_evaluations, stats.backward_vjps)
+            try:
+                return wide.WidePullback(problem, kept, wanted, need_times, stats).run(g)
+            except wide.NotWide:
+                stats.backward_evaluations, stats.backward_vjps = counts
+        return Pullback(problem, kept, wanted, need_times, stats).run(g)
+
+    def tape(self, problem: Problem, kept: Any) -> Tape:
+        """What was kept."""
+        tape: Tape = kept
+        return tape
+
+    def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
+        """March, then differentiate the stages of all steps at once."""
+        if problem.field.random is not None:
+            raise InputError(
+                "f draws random numbers (dropout?): forward sensitivities need a deterministic f; call .eval()."
+            )
+        outcome, tape = self.march(problem, keep=True)
+        flow = Flow(problem, tape, params)
+        evaluations = problem.field.count
+        with problem.field.unseen():
+            by_all = flow.run()
+        problem.field.count = evaluations
+        outcome.statistics.backward_evaluations += flow.evaluations
+        reached = torch.isfinite(outcome.values.detach()).view(*by_all.shape[:3], 1)
+        by_all = torch.where(reached, by_all, torch.nan)
+        return outcome, by_all[..., : problem.layout.width], by_all[..., problem.layout.width :]
+
+
+EAGER = Eager()
