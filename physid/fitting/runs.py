@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import platform
@@ -121,7 +122,8 @@ def request(model: Model, asked: Mapping[str, Any], labels: Mapping[str, Any]) -
     integrator = asked["integrator"]
     like = next(iter(model.parameters()), torch.empty(0, dtype=torch.float64))
     known = {**identity(model), "dtype": str(like.dtype).removeprefix("torch.")}
-    data = {**asked, "integrator": None if integrator is None else integrator_settings(integrator)}
+    how = None if integrator is None else {**integrator_settings(integrator), "engine": integrator.engine}
+    data = {**asked, "integrator": how}
     return {"format": FORMAT, "asked": data, "labels": dict(labels), "identity": known}
 
 
@@ -129,7 +131,11 @@ def arguments(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of a fit from the data of `request`."""
     from physid.fitting.archive import read_integrator
 
-    return {**asked, "integrator": None if asked["integrator"] is None else read_integrator(asked["integrator"])}
+    how = asked["integrator"]
+    return {
+        **asked,
+        "integrator": None if how is None else dataclasses.replace(read_integrator(how), engine=how["engine"]),
+    }
 
 
 def environment() -> dict[str, Any]:
