@@ -19,6 +19,8 @@ from physid.errors import PhysidError
 
 COMMANDS = (
     "list",
+    "data",
+    "check",
     "simulate",
     "fit",
     "resume",

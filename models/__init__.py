@@ -9,11 +9,13 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
+from physid.models.measured import Carriage
 from physid.spec import Model, keyword_names
 
 __all__ = [
     "LADDER",
     "MODELS",
+    "Carriage",
     "Exponential",
     "LotkaVolterra",
     "NewtonGravity",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 MODELS: Mapping[str, type[Model]] = {
+    "carriage": Carriage,
     "exponential": Exponential,
     "gravity": NewtonGravity,
     "lotka-volterra": LotkaVolterra,
@@ -47,8 +50,10 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
 
 # (experiment, knowledge) -> what makes the model for it
 LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
+    ("emps", "full"): partial(make, Carriage),
     ("exponential", "full"): partial(make, Exponential),
     ("lotka-volterra", "full"): partial(make, LotkaVolterra),
+    ("lynxhare", "full"): partial(make, LotkaVolterra),
     ("pendulum", "full"): partial(make, Pendulum),
     ("solarsystem", "full"): partial(make, PlanetaryGravity),
     ("threebody", "full"): partial(make, NewtonGravity),

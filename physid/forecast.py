@@ -133,6 +133,8 @@ def forecast(
     if draws and draws < LEAST_DRAWS:
         raise InputError(f"{draws} draws were asked for: {LEAST_DRAWS} or more are allowed, or none.")
     given = _times(fit, until, points)
+    if fit.experiment.inputs is not None:
+        fit.experiment.inputs.need(float(fit.experiment.initial_time or 0.0), float(given[-1]))
     held = _held_out(fit, float(given[-1]))
     times = given if held is None else np.union1d(given, held[0])
     found = predict(fit.vector, fit.x, torch.from_numpy(times), fit.integrator)

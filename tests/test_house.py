@@ -45,6 +45,7 @@ EXCEPTIONS = {
 # Inside physid: a module may import what stands before it, or beside it in the same group.
 ORDER: list[tuple[str, ...]] = [
     ("physid.errors", "physid.machine"),
+    ("physid.smooth",),
     ("physid.ode.tableau", "physid.ode.dop853"),
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),
@@ -60,12 +61,14 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.engines",),
     ("physid.ode.methods",),
     ("physid.ode",),
-    ("physid.unknown", "physid.experiment"),
+    ("physid.unknown", "physid.inputs", "physid.experiment"),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.fitting",),
     ("physid.latex",),
     ("physid.report", "physid.forecast", "physid.comparison"),
+    ("physid.reading",),
+    ("physid.check",),
     ("physid.plots",),
     ("physid.viewer",),
     ("physid",),

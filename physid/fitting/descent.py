@@ -51,7 +51,8 @@ class Objective:
         shift = torch.from_numpy(x[self.vector.parameters :].copy()).requires_grad_()
         self.vector.put(x)
         y0 = start_of(self.vector, shift)
-        integrator = self.integrator if limit is None else replace(self.integrator, time_limit=limit)
+        steps = min(self.integrator.max_steps, self.problem.patience)
+        integrator = replace(self.integrator, max_steps=steps, time_limit=limit or self.integrator.time_limit)
         solution = integrator.solve(self.vector.model, y0, self.times, throw=False)
         states = solution.y
         self.problem.account(solution)
@@ -59,6 +60,7 @@ class Objective:
         if not solution.ok or not isinstance(states, Tensor):
             self.watch.saw(phase, x, float("inf"))
             return None
+        self.problem.took(solution)
         error = self.vector.model.observe(states[1:]).reshape(self.measured.shape) - self.measured
         loss = (self.weights * error.square()).sum()
         inputs = [*self.vector.raws, shift]

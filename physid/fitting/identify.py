@@ -20,7 +20,7 @@ from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive, sha256
 from physid.fitting.keep import CHECKPOINT, REQUEST, Keeper, Origin, checkpoint, recall
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
-from physid.fitting.plan import Plan, resolve
+from physid.fitting.plan import Plan, default_integrator, resolve
 from physid.fitting.problem import Point, Problem
 from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
@@ -65,6 +65,8 @@ def fit(
 
     Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
     """
+    if integrator is None and experiment.integrator:
+        integrator = replace(default_integrator(optimizer, protocol), **experiment.integrator)
     asked: dict[str, Any] = {
         "optimizer": optimizer,
         "strategy": strategy,
@@ -230,18 +232,39 @@ def _settings(problem: Problem, plan: Plan) -> dict[str, Any]:
 
 
 def scores(problem: Problem, x: Array, integrator: Integrator) -> dict[str, dict[str, float] | None]:
-    """Mse and rmse on train, test and forecast (the test beyond training); None where there is none or it fails."""
+    """Mse and rmse on train, test, forecast (the test beyond training) and validation; None where there is none."""
     experiment, vector = problem.experiment, problem.vector
     parts = {"train": experiment.train, "test": experiment.test, "forecast": experiment.forecast}
+    initial = vector.put(x)
+    found = _scores(experiment, vector.model, initial, parts, integrator)
+    other = experiment.validation
+    if other is None:
+        return found
+    start = torch.where(other.initial_free, initial.double().cpu(), other.initial).to(initial)
+    vector.model.drive(other.inputs)
+    try:
+        return found | _scores(other, vector.model, start, {"validation": other.train}, integrator)
+    finally:
+        vector.model.drive(experiment.inputs)
+
+
+def _scores(
+    experiment: Experiment,
+    model: Model,
+    initial: Tensor,
+    parts: Mapping[str, Trajectory | None],
+    integrator: Integrator,
+) -> dict[str, dict[str, float] | None]:
+    """The scores of a free run from `initial` [*state]; None where there is nothing or the solve fails."""
     there = [part.times for part in parts.values() if part is not None]
     start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
     times = torch.unique(torch.cat([start, *there]))  # sorted
     with torch.no_grad():
-        solution = integrator.solve(vector.model, vector.put(x), times, throw=False)
+        solution = integrator.solve(model, initial, times, throw=False)
         states = solution.y
         if not isinstance(states, Tensor):
             raise InputError("the state is a tuple of tensors: fits take one tensor.")
-        seen = vector.model.observe(states).double().cpu()
+        seen = model.observe(states).double().cpu()
     return {name: _score(experiment, part, times, seen) for name, part in parts.items()}
 
 
