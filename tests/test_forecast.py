@@ -17,6 +17,7 @@ from physid import Experiment, Fit, Model, Trajectory, Unknown, fit, positive
 from physid.cli.app import main
 from physid.errors import InputError
 from physid.fitting.ensemble import ensemble
+from physid.inputs import Inputs
 
 Captured = pytest.CaptureFixture[str]
 
@@ -203,3 +204,35 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: C
     assert len(out.splitlines()) == 10
     assert "It means something" in err
     assert main(["forecast", "run", "--draws", "5"]) == 2
+
+
+class Driven(Model):
+    """z' = gain u(t) - z."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("z",)
+    input_names: ClassVar[tuple[str, ...]] = ("u",)
+    gain = Unknown(1.0, positive)
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        (u,) = self.inputs(t)
+        return (self.gain * u)[..., None] - y
+
+
+def test_draws_of_a_driven_system_step_onto_its_switches() -> None:
+    times = np.linspace(0.0, 3.0, 25)
+    drive = Inputs.through([0.0, 1.0, 2.0], [1.0, 0.0, 2.0], ["u"], "hold")
+    seen = np.piecewise(
+        times,
+        [times < 1, (times >= 1) & (times < 2), times >= 2],
+        [
+            lambda t: 1 - np.exp(-t),
+            lambda t: (1 - np.exp(-1)) * np.exp(1 - t),
+            lambda t: 2 + ((1 - np.exp(-1)) * np.exp(-1) - 2) * np.exp(2 - t),
+        ],
+    )
+    values = seen + 0.01 * np.random.default_rng(0).standard_normal(25)
+    known = Trajectory(torch.tensor(times), torch.tensor(values[:, None]))
+    found = fit(Driven(), Experiment("driven", known, torch.zeros(1), inputs=drive))
+    drawn = ensemble(found.vector, np.log([[0.5], [1.0], [2.0]]), torch.tensor(times), found.integrator)
+    np.testing.assert_allclose(drawn[:, :, 0], np.outer([0.5, 1.0, 2.0], seen), atol=1e-8)
+    assert np.isfinite(found.forecast(3.0, draws=100).high).all()

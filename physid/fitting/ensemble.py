@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,10 @@ def ensemble(vector: Vector, xs: Array, times: Tensor, integrator: Integrator) -
     for x in xs:
         starts.append(vector.put(x).reshape(-1))
         thetas.append(torch.cat([raw.detach().reshape(-1) for raw in vector.raws] or [starts[0][:0]]))
-    shape, n = vector.experiment.initial.shape, starts[0].numel()
+    rate = Rate(vector)
+    shape, n = rate.shape, rate.n
     y0 = torch.cat([torch.stack(starts), torch.stack(thetas)], 1)
     first = torch.tensor([float(vector.experiment.initial_time or 0.0)], dtype=torch.float64)
-
-    def rate(t: Tensor, y: Tensor) -> Tensor:
-        slope = torch.vmap(lambda s, part, theta: _field(vector, s, part.view(shape), theta))(t, y[:, :n], y[:, n:])
-        return torch.cat([slope.reshape(len(y), n), torch.zeros_like(y[:, n:])], 1)
 
     share = (n / y0.shape[1]) ** 0.5  # the rms of the error is to be over the state alone
     rtol, atol = (_scaled(value, share, y0[0, :n], y0.shape[1] - n) for value in (integrator.rtol, integrator.atol))
@@ -46,17 +44,36 @@ def ensemble(vector: Vector, xs: Array, times: Tensor, integrator: Integrator) -
     return found
 
 
-def _field(vector: Vector, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
-    """dy/dt with the raw parameters `theta` in the model's place."""
-    held = vector.model.raw._parameters
-    kept = dict(held)
-    names = [name for name, raw in held.items() if any(raw is one for one in vector.raws)]
-    try:
-        for name, part in zip(names, theta.split([raw.numel() for raw in vector.raws]), strict=True):
-            held[name] = part.view(kept[name].shape)  # type: ignore[union-attr]
-        return vector.model.field(t, y)
-    finally:
-        held.update(kept)
+class Rate:
+    """dy/dt of states [S, N + P] whose last P components are the raw parameters of their draw."""
+
+    def __init__(self, vector: Vector) -> None:
+        self.model, self.shape = vector.model, vector.experiment.initial.shape
+        self.n = self.shape.numel()
+        held = self.model.raw._parameters
+        names = [name for name, raw in held.items() if any(raw is one for one in vector.raws)]
+        self.slots = [(name, raw.shape, raw.numel()) for name, raw in zip(names, vector.raws, strict=True)]
+
+    @property
+    def switches(self) -> Tensor | None:
+        """The times at which an input of the model jumps."""
+        return self.model.switches
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """The rates [S, N + P] at the times [S]."""
+        slope = torch.vmap(self._one)(t, y[:, : self.n], y[:, self.n :])
+        return torch.cat([slope.reshape(len(y), self.n), torch.zeros_like(y[:, self.n :])], 1)
+
+    def _one(self, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+        """The rate of one draw, with its raw parameters in the model's place."""
+        held: dict[str, Any] = self.model.raw._parameters
+        kept = dict(held)
+        try:
+            for (name, shape, _), part in zip(self.slots, theta.split([size for *_, size in self.slots]), strict=True):
+                held[name] = part.view(shape)
+            return self.model.field(t, y.view(self.shape))
+        finally:
+            held.update(kept)
 
 
 def _scaled(tolerance: float | Tensor | Sequence[float], share: float, state: Tensor, count: int) -> float | Tensor:
