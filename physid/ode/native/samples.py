@@ -28,7 +28,7 @@ class OneSample:
 
 
 def one_sample(f: Any, lanes: int) -> tuple[OneSample, list[Tensor]] | None:
-    """f with tensors [lanes, ...] of its closure and module cut to their first row, and those; None where there are none."""
+    """f with tensors [lanes, ...] of its closure and module cut to their first row, and those; None without any."""
     if not isinstance(f, types.FunctionType) or lanes < 2:
         return None
     first: dict[int, Tensor] = {}
