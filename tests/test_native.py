@@ -307,6 +307,10 @@ def test_changes_are_noticed() -> None:
     changed()
     f.get_buffer("shift")[0] = 0.5  # a zero that was written into the code
     changed()
+    kernel = native(f)
+    f.get_buffer("shift")[0] = 0.0  # from now on it is read
+    changed()
+    assert native(f) is kernel
     with torch.no_grad():
         f.weight.mul_(2)
     changed()
