@@ -17,7 +17,7 @@ from torch import Tensor
 from physid.ode.tableau import Tableau
 from physid.ode.tape import Tape
 
-PARTS = ("base.h", "carry.h", "march.h", "pull.h", "lanes.h")
+PARTS = ("base.h", "carry.h", "march.h", "aware.h", "pull.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
@@ -54,7 +54,8 @@ class Task(ctypes.Structure):
         *_fields(
             "f64: safety, shrink, grow, power0, power1, power2, min_step, max_step, first_step, seconds;"
             "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
-            "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes, threads;"
+            "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
+            "i32: keep_choices, threads, spare;"
             "i64: lanes, times, stops, columns, stage_bytes; ptr: y0, p, c, dp;"
             "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop;"
             "ptr: y, sensitivity, culprit, final, status, stiff, accepted, rejected, evaluations, reached, tape;"
@@ -161,12 +162,12 @@ class Run:
             tape.states.append(states)
         return tape
 
-    def grids(self) -> list[Tensor]:
-        """The accepted times of every lane."""
-        sizes = (self.counts[0] + 1).tolist()
-        times = torch.empty(sum(sizes), dtype=torch.float64)
+    def grids(self) -> Callable[[], list[Tensor]]:
+        """What reads the accepted times of every lane, and keeps nothing else."""
+        sizes = self.counts[0] + 1
+        times = torch.empty(int(sizes.sum()), dtype=torch.float64)
         self.library.grids(self.task, times.data_ptr())
-        return list(times.split(sizes))
+        return lambda: list(times.split(sizes.tolist()))
 
     def tape_bytes(self) -> tuple[int, int]:
         """Bytes of checkpoints, and of stages kept beside them."""
@@ -186,6 +187,7 @@ def march(
     *,
     keep: bool = False,
     slopes: bool = False,
+    choices: bool = False,
 ) -> Run:
     """Solve all lanes; `settings` holds everything but the values. MemoryError when there is too little."""
     task = Task.from_buffer_copy(settings)
@@ -205,7 +207,8 @@ def march(
     task.status = base = flags.ctypes.data
     task.stiff, task.reached = base + row // 2, reached.ctypes.data
     task.keep_states = task.keep_stages = int(keep)
-    task.keep_slopes, task.stage_bytes = int(slopes), STAGE_BYTES // lanes
+    task.keep_slopes, task.stage_bytes = int(slopes or choices), STAGE_BYTES // lanes
+    task.keep_choices = int(choices)
     if dp is not None:
         columns = torch.cat([dp.new_zeros(len(dp), width), dp], 1) if dp.numel() else None
         task.columns, task.dp = width + dp.shape[-1], None if columns is None else columns.data_ptr()
@@ -226,7 +229,7 @@ def pull(run: Run, g: Tensor, parameters: int, need_times: bool) -> tuple[Tensor
     g = g.contiguous()
     ybar = torch.empty_like(run.held["y0"])
     pbar = torch.zeros(task.lanes, parameters, dtype=g.dtype)
-    tbar = torch.zeros(task.times, task.lanes, dtype=torch.float64) if need_times else None
+    tbar = torch.zeros(task.times, task.lanes, dtype=torch.float64) if need_times or task.keep_choices else None
     task.g, task.ybar, task.pbar = g.data_ptr(), ybar.data_ptr(), pbar.data_ptr()
     task.tbar = None if tbar is None else tbar.data_ptr()
     task.vjps = task.replayed = 0
