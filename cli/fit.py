@@ -11,13 +11,13 @@ import click
 
 from physid.cli.console import Console, Row
 from physid.cli.files import check_run_folder
+from physid.cli.measured import MEASURED, column_options
 from physid.cli.options import (
     EXPERIMENT_OPTIONS,
     METHOD,
     OUTPUT,
     atol_option,
     engine_option,
-    experiment_argument,
     experiment_options,
     gradient_option,
     json_option,
@@ -43,6 +43,7 @@ Examples:
   physid fit threebody --model drag.py:DragGravity
   physid fit solarsystem --bodies sun,jupiter,saturn --window 1970-2000
   physid fit cooling.py:coffee --model cooling.py:Cooling
+  physid fit --data swing.csv --model swing.py:Swing
 
 \b
 Ends with 0 converged, 2 bad input, 3 not converged, 4 diverged, 5 something
@@ -52,11 +53,21 @@ interrupted fit leaves a run directory that can be used.
 
 
 @click.command(cls=SectionCommand, epilog=EPILOG)
-@experiment_argument
+@click.argument("experiment", metavar="[EXPERIMENT]", required=False)
 @knowledge_option
 @model_option
 @experiment_options
 @seed_option
+@option(
+    "--data",
+    section=MEASURED,
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A CSV, Parquet, NPZ or MAT file of measurements, in place of EXPERIMENT; may be repeated.",
+)
+@column_options
+@option("--sigma", section=MEASURED, type=float, metavar="X", help="Standard deviation of the noise, if it is known.")
 @option("--optimizer", section=METHOD, metavar="NAME", help="lm, adam or lbfgs. [default: lm; adam as in the paper]")
 @option("--strategy", section=METHOD, metavar="NAME", default="auto", show_default=True, help="auto, full, segments.")
 @option(
@@ -87,9 +98,10 @@ interrupted fit leaves a run directory that can be used.
 @json_option
 @quiet_option
 def command(
-    experiment: str,
+    experiment: str | None,
     knowledge: str | None,
     model: str | None,
+    data: tuple[Path, ...],
     out: Path | None,
     dry_run: bool,
     json: bool,
@@ -99,27 +111,28 @@ def command(
     """Identify the unknowns of EXPERIMENT, print the report and write a run directory.
 
     EXPERIMENT is a name from `physid list`, or FILE.py:NAME of a function of yours that returns a physid.Experiment.
-    The physics is a level of --knowledge about a system of the catalogue, or a --model.
+    The physics is a level of --knowledge about a system of the catalogue, or a --model. Measurements of your own come
+    from --data, with a --model of yours; `physid data FILE` says what is understood of them.
     """
     if knowledge is not None and model is not None:
         raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
-    run = check_run_folder(out or default_folder(experiment))
-    from physid.cli.choose import build_model, load_experiment
+    run = check_run_folder(out or default_folder(experiment or (data[0].name if data else "")))
+    from physid.cli.choose import build_model, choose_experiment
     from physid.cli.method import fit_arguments, place
     from physid.cli.result import done_fields
     from physid.fitting import fit
 
     console = Console(json=json, quiet=quiet)
     arguments = fit_arguments(options)
-    data = load_experiment(experiment, data_options(options), seed=options["seed"], protocol=options["protocol"])
-    system = build_model(data, knowledge, model)
+    chosen = choose_experiment(experiment, data, model, data_options(options), options)
+    system = build_model(chosen, knowledge, model)
     place(system, options["device"], options["dtype"])
     if dry_run:
-        tell_plan(console, data, system, arguments, run)
+        tell_plan(console, chosen, system, arguments, run)
         return 0
     labels = {"knowledge": None if model else knowledge or "full"}
-    with console.progress(f"fit {data.name}") as progress:
-        result = fit(system, data, out=run, progress=progress, labels=labels, **arguments)
+    with console.progress(f"fit {chosen.name}") as progress:
+        result = fit(system, chosen, out=run, progress=progress, labels=labels, **arguments)
     console.say(str(result.report()))
     console.note(f"run directory: {run}")
     if result.paper is not None:

@@ -81,6 +81,8 @@ def lift(model: Model, times: Array, seen: Array, rate: Array, guess: Tensor, sc
         gap, slope = (want - value) / unit, slope / unit[:, None] * scale.reshape(-1).to(guess)
         measured = torch.isfinite(gap) & torch.isfinite(slope).all(-1)  # and f is finite there
         gap, slope = torch.where(measured, gap, 0.0), torch.where(measured[..., None], slope, 0.0)
+        if not bool(torch.isfinite(slope).all()):
+            break  # some LAPACKs refuse it
         step = (torch.linalg.pinv(slope, rtol=SMALLEST) @ gap[..., None])[..., 0] * scale.reshape(-1).to(guess)
         if not bool(torch.isfinite(step).all()):
             break
@@ -96,7 +98,7 @@ def _values_and_rates(model: Model, t: Tensor, states: Tensor) -> tuple[Tensor, 
         weight = torch.zeros_like(seen, requires_grad=True)
         # as sums: grad_outputs makes torch import its symbolic shapes, which takes most of a second
         (pulled,) = torch.autograd.grad((seen * weight).sum(), leaf, create_graph=True)
-        field = model.field(t.view(-1, *(1,) * (leaf.ndim - 1)), leaf)
+        field = model.field(t, leaf)
         (rate,) = torch.autograd.grad((pulled * field).sum(), weight, create_graph=True)
         both = torch.cat([seen, rate], -1)
         columns = both.sum(0)

@@ -14,7 +14,7 @@ from physid.fitting.observation import linearise
 from physid.fitting.vector import Array, Vector
 from physid.ode import Integrator, Solution, sensitivities
 
-PATIENCE = 50  # times the steps of the last point: where a solve needs more, the optimiser should not go
+PATIENCE = 20  # times the steps of the last point: where a solve needs more, the optimiser should not go
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Problem:
         self.account(found.solution)
         if not found.solution.ok:
             return None
-        self.patience = PATIENCE * (100 + found.solution.statistics.accepted)
+        self.took(found.solution)
         residual = ((found.mean - self.measured)[self.mask]) * self.weight
         jacobian = found.slope[self.mask] * self.weight
         extra, slope = prior_rows(self.vector, x, self.count)
@@ -97,6 +97,10 @@ class Problem:
     def floor(self) -> float:
         """A change of the residuals' length that is below the error of the solver."""
         return 1e-2 * tolerance(self.integrator, self.spread) / self.scale
+
+    def took(self, solution: Solution) -> None:
+        """Measure the patience with the next solve by a solution that is good."""
+        self.patience = PATIENCE * (100 + solution.statistics.accepted)
 
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""

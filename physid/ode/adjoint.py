@@ -155,6 +155,7 @@ class Reverse:
                 limits=m.limits,
                 norm=_seminorm if m.seminorm else (None if m.norm is None else self._measure),
                 params=[],
+                jumps=None if p.layout.batched else getattr(p.field.f, "switches", None),
             )
             outcome = March(problem).run()
             try:
