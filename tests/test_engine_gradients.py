@@ -86,7 +86,7 @@ def start() -> Tensor:
 
 def pair(f: Function, name: str, y0: Tensor, t: Tensor, inputs: list[Tensor], **options: Any) -> tuple[Any, Any]:
     """Gradients of a weighted sum of states, by the solve and by the loop on its accepted times."""
-    solution = solve(f, y0, t, engine="eager", **settings(name), **options)
+    solution = solve(f, y0, t, **settings(name), **options)
     reference = loop(f, METHODS[name], torch.as_tensor(solution.grid), y0, t)
     close([solution.y], [reference])  # type: ignore[list-item]
     assert isinstance(solution.y, Tensor)

@@ -184,7 +184,7 @@ def test_second_derivatives_replay() -> None:
 @pytest.mark.parametrize("solver", ["heun_euler", "dopri5", "dopri8"])
 @pytest.mark.parametrize("control", ["i", "pid"])
 def test_gradients_that_follow_the_step_sizes(solver: str, control: str) -> None:
-    options = {"solver": solver, "control": control, "rtol": 1e-4, "atol": 1e-5}
+    options: dict[str, Any] = {"solver": solver, "control": control, "rtol": 1e-4, "atol": 1e-5}
     calm = times(3.0, 1.0, 0.5) if solver != "dopri8" else times(1.0, 0.8, 0.5)
     aware = ACA(step_aware=True)
     native, eager = both(calm, gradient=aware, **options)

@@ -23,6 +23,8 @@ from physid.ode.native.unit import Unit
 from physid.ode.native.verify import agree, verify
 from physid.ode.problem import Problem
 
+OTHER_ZEROS = "other zeros and ones"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -114,7 +116,7 @@ class Kernel:
         c = self._joined(now)
         places, values = self.baked
         if not torch.equal(c[places], values):
-            raise Unsupported("a constant tensor of f has other zeros and ones than when it was traced")
+            raise Unsupported(f"a constant tensor of f has {OTHER_ZEROS} than when it was traced")
         self.kept[:] = [([(tensor, tensor._version) for tensor in now], c)]
         return c
 
@@ -216,18 +218,18 @@ def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...
     if reason:
         return Refusal(reason)
     key = _identity(problem, runtime_source, flags)
-    entry = _ENTRIES.get(key)
+    entry, bake = _ENTRIES.get(key), True
     if entry is not None and entry.around.change() is None:
         _ENTRIES.move_to_end(key)
         if isinstance(entry.kernel, Refusal):
             return entry.kernel
         try:
             check_start(entry.kernel, problem)
-        except Unsupported:
-            pass  # traced anew: a constant may have been replaced
+        except Unsupported as why:  # traced anew: a constant may have been replaced
+            bake = OTHER_ZEROS not in str(why)
         else:
             return entry.kernel
-    entry = _ENTRIES[key] = _made(problem, runtime_source, flags)
+    entry = _ENTRIES[key] = _made(problem, runtime_source, flags, bake)
     while len(_ENTRIES) > MOST_ENTRIES:
         _ENTRIES.popitem(last=False)
     return entry.kernel
@@ -258,10 +260,10 @@ def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
     return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
 
 
-def _made(problem: Problem, runtime: str, flags: tuple[str, ...]) -> _Entry:
+def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) -> _Entry:
     around = Surroundings(problem.f)
     try:
-        kernel = _compiled(problem, around, runtime, flags)
+        kernel = _compiled(problem, around, runtime, flags, bake)
         changed = around.change()
         if changed:
             raise Unsupported(f"f changes {changed} as it is evaluated")
@@ -279,12 +281,12 @@ def _lane_field(problem: Problem, f: Any, captured: list[Tensor]) -> Field:
     return Field(f, Layout(y0, layout.batched), captured)
 
 
-def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...]) -> Kernel:
+def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
     """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
     one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
     try:
         field = _lane_field(problem, problem.f, problem.captured)
-        kernel = assemble(_traced(field, problem, problem.captured), around, runtime, flags)
+        kernel = assemble(_traced(field, problem, problem.captured, bake), around, runtime, flags)
         verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
         check_start(kernel, problem)
         return kernel

@@ -193,8 +193,9 @@ def march(
     task = Task.from_buffer_copy(settings)
     lanes, width = task.lanes, y0.numel() // task.lanes
     y = torch.empty(task.times, y0.numel(), dtype=y0.dtype)
-    counts, flags, reached = np.empty((3, lanes), np.int64), np.empty((2, lanes), np.int32), np.empty(lanes)
-    run = Run(library, task, y, counts, flags, reached)
+    counts = torch.empty(3, lanes, dtype=torch.int64)
+    flags, reached = torch.empty(2, lanes, dtype=torch.int32), torch.empty(lanes, dtype=torch.float64)
+    run = Run(library, task, y, counts.numpy(), flags.numpy(), reached.numpy())
     culprit, final = torch.zeros_like(y0), torch.empty_like(y0)
     run.held = {"settings": settings, "y0": y0, "p": p, "c": c, "dp": dp, "culprit": culprit, "final": final}
     task.y0, task.p, task.c, task.y = y0.data_ptr(), p.data_ptr(), c.data_ptr(), y.data_ptr()
@@ -202,10 +203,10 @@ def march(
     task.c_stride = c.shape[-1] if c.ndim == 2 else 0
     task.culprit, task.final = culprit.data_ptr(), final.data_ptr()
     row = lanes * 8
-    task.accepted = base = counts.ctypes.data
+    task.accepted = base = counts.data_ptr()
     task.rejected, task.evaluations = base + row, base + 2 * row
-    task.status = base = flags.ctypes.data
-    task.stiff, task.reached = base + row // 2, reached.ctypes.data
+    task.status = base = flags.data_ptr()
+    task.stiff, task.reached = base + row // 2, reached.data_ptr()
     task.keep_states = task.keep_stages = int(keep)
     task.keep_slopes, task.stage_bytes = int(slopes or choices), STAGE_BYTES // lanes
     task.keep_choices = int(choices)

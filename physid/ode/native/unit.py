@@ -159,8 +159,11 @@ class _Writer:
 
     def _live(self, ids: Ids) -> Ids:
         """Prepared numbers that depend on captured ones; zero, which has no cotangent, for the others."""
-        live = [bool(self.b.depends(n) & PARAMS) for n in ids.tolist()]
-        return np.where(np.array(live, bool), ids, self.b.zero) if len(ids) else ids
+        live = np.zeros(len(ids), bool)
+        for head in self.b.heads(ids):
+            same = ids >> SHIFT == head >> SHIFT if head >> SHIFT else ids == head
+            live |= same & bool(self.b.depends(head) & PARAMS)
+        return np.where(live, ids, self.b.zero)
 
     def jvp(self) -> Iterator[str]:
         """k and dk, with and without tangents of the parameters."""
