@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from physid.errors import InputError
+from physid.experiment import Experiment
 from physid.fitting.ensemble import ensemble
 from physid.fitting.files import json_bytes, table_bytes
 from physid.fitting.horizon import Horizon, horizon
@@ -83,6 +84,15 @@ class Forecast:
         import pandas as pd
 
         return pd.DataFrame(self.rows(), columns=self.columns)
+
+    def view(self, experiment: Experiment | None = None, **settings: Any) -> object:
+        """Show the forecast in space, beside what `experiment` measured: a window, a page, or the path of one.
+
+        Settings: bodies, theme, size, camera; see physid.viewer.show.
+        """
+        from physid.viewer import show, tracks_of
+
+        return show(tracks_of(self, experiment), **settings)
 
     def csv(self, path: str | Path) -> None:
         """Write the table as CSV."""

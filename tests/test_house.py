@@ -38,6 +38,8 @@ EXCEPTIONS = {
     ("physid.unknown", "physid.spec"),  # the type of an annotation
     ("physid.fitting.result", "physid.report"),  # fit.report() and fit.forecast() are thin methods
     ("physid.fitting.result", "physid.forecast"),
+    ("physid.fitting.result", "physid.viewer"),  # and so are fit.view() and forecast.view()
+    ("physid.forecast", "physid.viewer"),
     ("physid.fitting.runs", "physid.models"),  # a run names a model of the catalogue
     ("physid.fitting.restore", "physid.models"),
 }

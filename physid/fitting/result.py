@@ -113,6 +113,15 @@ class Fit:
 
         return profile(self, names, jobs)
 
+    def view(self, **settings: Any) -> object:
+        """Show the forecast in space: a window, in a notebook a page, without a display the path of one.
+
+        Settings: until, bodies, theme, size, camera; see physid.viewer.show.
+        """
+        from physid.viewer import show
+
+        return show(self, **settings)
+
     def save(self, folder: str | Path) -> Path:
         """Write the run directory `folder`, which must be new or empty; InputError when it cannot be written."""
         from physid.fitting.runs import save

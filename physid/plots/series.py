@@ -28,6 +28,7 @@ def time_series(
     channels: Sequence[str] | None = None,
     theme: str | Theme = "light",
     width: float = 9.0,
+    height: float | None = None,
 ) -> Figure:
     """The forecast with its 95 % band over time, beside what `experiment` measured, for some or all channels.
 
@@ -39,8 +40,7 @@ def time_series(
     columns = min(3, len(places)) if len(places) > 3 else 1
     rows = -(-len(places) // columns)
     with look(theme) as found:
-        height = rows * (1.75 if rows > 1 else 2.6) + 0.9
-        figure = new_figure(width, height)
+        figure = new_figure(width, height or rows * (1.75 if rows > 1 else 2.6) + 0.9)
         grid = np.ravel(figure.subplots(rows, columns, sharex=True, squeeze=False))
         for panel, (axes, place) in enumerate(zip(grid, places, strict=False)):
             _panel(axes, found, forecast, experiment, place, panel)
