@@ -164,7 +164,7 @@ def _settle(words: Sequence[Text], legend: Legend, layout: Layout) -> None:
     for text in words:
         box = text.get_window_extent()
         if box.x1 > limit:
-            text.set_fontsize(text.get_fontsize() * (limit - box.x0) / box.width)
+            text.set_fontsize(text.get_fontsize() * 0.9 * (limit - box.x0) / box.width)  # small letters are rounded up
 
 
 def _legend(figure: Figure, scene: Scene, layout: Layout) -> Legend:
