@@ -22,6 +22,7 @@ from physid.reading.roles import channel_names
 from physid.reading.units import parse
 from physid.spec import Model
 
+LONGEST = 30.0  # seconds that one solve may take
 STEP = 1e-4  # of the finite differences, in the transformed unknowns, times their size
 AGREE = 1e-4  # how well gradients and finite differences agree, as a part of the column's length
 RANK = 1e-6  # a singular value of the scaled sensitivities below this part of the largest is none, at a guess
@@ -51,12 +52,12 @@ def check(model: Model, experiment: Experiment, integrator: Integrator | None = 
 
     What comes after a failure that it rests on is left out. Nothing is fitted, and the model is left as it was.
     """
-    solver = integrator or replace(default_integrator(), **experiment.integrator)
+    solver = replace(integrator or replace(default_integrator(), **experiment.integrator), time_limit=LONGEST)
     found: list[Finding] = []
     with _driven(model, experiment):
         for step in (shapes, units, smoothness):
             found.append(_guarded(step.__name__, lambda step=step: step(model, experiment)))  # type: ignore[misc]
-        if found[0].status == FAILED:
+        if FAILED in (found[0].status, found[-1].status):  # no shape, or no slope, to go on with
             return found
         found.append(_guarded("solve", lambda: solves(model, experiment, solver)))
         if found[-1].status == FAILED:

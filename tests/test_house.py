@@ -41,6 +41,7 @@ EXCEPTIONS = {
     ("physid.fitting.result", "physid.viewer"),  # and so are fit.view() and forecast.view()
     ("physid.forecast", "physid.viewer"),
     ("physid.fitting.runs", "physid.models"),  # a run names a model of the catalogue
+    ("physid.fitting.restore", "physid.models"),
 }
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.
@@ -66,11 +67,12 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.fitting",),
-    ("physid.report", "physid.forecast"),
-    ("physid.plots",),
-    ("physid.viewer",),
+    ("physid.latex",),
+    ("physid.report", "physid.forecast", "physid.comparison"),
     ("physid.reading",),
     ("physid.check",),
+    ("physid.plots",),
+    ("physid.viewer",),
     ("physid",),
 ]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 9  # panels, unless more are asked for
-LEGEND = ["truth", "measured", "trained on", "forecast", "95 % band"]
+LEGEND = ["truth", "measured", "trained on", "forecast", "95 % band", "95 % with noise"]
 DENSE = 120  # measurements from here on are drawn as a line, fewer as dots
 
 
@@ -67,6 +67,10 @@ def _panel(axes: Axes, theme: Theme, forecast: Forecast, experiment: Experiment 
         linewidth=0,
         label="95 % band",
     )
+    if np.isfinite(forecast.noise_low[:, place]).any():
+        for edge in (forecast.noise_low, forecast.noise_high):
+            axes.plot(t, edge[:, place], color=theme.forecast, alpha=0.55, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.lines[-1].set_label("95 % with noise")
     if experiment is not None:
         color = theme.body(color_index(forecast.channels, place))
         if experiment.test is not None:
