@@ -38,7 +38,10 @@ EXCEPTIONS = {
     ("physid.unknown", "physid.spec"),  # the type of an annotation
     ("physid.fitting.result", "physid.report"),  # fit.report() and fit.forecast() are thin methods
     ("physid.fitting.result", "physid.forecast"),
+    ("physid.fitting.result", "physid.viewer"),  # and so are fit.view() and forecast.view()
+    ("physid.forecast", "physid.viewer"),
     ("physid.fitting.runs", "physid.models"),  # a run names a model of the catalogue
+    ("physid.fitting.restore", "physid.models"),
 }
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.
@@ -64,9 +67,12 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.fitting",),
-    ("physid.report", "physid.forecast"),
+    ("physid.latex",),
+    ("physid.report", "physid.forecast", "physid.comparison"),
     ("physid.reading",),
     ("physid.check",),
+    ("physid.plots",),
+    ("physid.viewer",),
     ("physid",),
 ]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,16 +16,26 @@ from physid.errors import Diverged, InputError
 from physid.experiment import Experiment, Trajectory
 from physid.fitting import runs
 from physid.fitting.estimates import estimate
+from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive, sha256
+from physid.fitting.keep import CHECKPOINT, REQUEST, Keeper, Origin, checkpoint, recall
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
 from physid.fitting.plan import Plan, default_integrator, resolve
 from physid.fitting.problem import Point, Problem
+from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
 from physid.fitting.statistics import Statistics, assess
 from physid.fitting.vector import Array, Vector
 from physid.fitting.watch import Progress, TimeUp, Watch
 from physid.ode import Integrator
 from physid.spec import Model
+
+# what `fit` is asked where nothing is asked
+NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys(("optimizer", "integrator", "gradient", "protocol", "epochs", "lr", "time_limit")),
+    "strategy": "auto",
+    "seed": 0,
+}
 
 
 def fit(
@@ -56,18 +67,100 @@ def fit(
     """
     if integrator is None and experiment.integrator:
         integrator = replace(default_integrator(optimizer, protocol), **experiment.integrator)
-    plan = resolve(optimizer, strategy, integrator, gradient, protocol, epochs, lr, seed, time_limit)
+    asked: dict[str, Any] = {
+        "optimizer": optimizer,
+        "strategy": strategy,
+        "integrator": integrator,
+        "gradient": gradient,
+        "protocol": protocol,
+        "epochs": epochs,
+        "lr": lr,
+        "seed": seed,
+        "time_limit": time_limit,
+    }
+    plan = resolve(**asked)
     if out is not None:
         runs.check(Path(out))
+    origin = Origin.of(model, experiment, runs.request(model, asked, labels or {}))
+    keeper = None if out is None else Keeper(Path(out), origin)
+    return run(model, experiment, plan, origin, Watch(progress, time_limit, keeper), labels or {}, keeper)
+
+
+def run(
+    model: Model,
+    experiment: Experiment,
+    plan: Plan,
+    origin: Origin,
+    watch: Watch,
+    labels: Mapping[str, Any],
+    keeper: Keeper | None = None,
+) -> Fit:
+    """Fit by a plan from where `watch` stands, and leave the run with its keeper."""
     vector = Vector(model, experiment)
     start_of_protocol(vector, plan)
     problem = Problem(vector, plan.integrator)
-    start, watch = vector.get(), Watch(progress, time_limit)
-    optimum = _search(problem, plan, watch, start)
-    result = _conclude(problem, plan, watch, start, optimum, labels or {})
-    if out is not None:
-        result.save(out)
+    problem.evaluations = watch.evaluations()
+    watch.evaluations = lambda: problem.evaluations
+    start = vector.get()
+    try:
+        optimum = _search(problem, plan, watch, start)
+        result = _conclude(problem, plan, watch, start, optimum, labels)
+        request = sha256(origin.files[REQUEST])
+        result = replace(result, origin=origin, held=checkpoint(watch, request))
+        if keeper is not None and keeper.there:
+            keeper.keep(watch)
+            keeper.finish(runs.contents(result))
+        elif keeper is not None:
+            result.save(keeper.folder)
+    finally:
+        if keeper is not None:
+            keeper.close()
     return result
+
+
+def resume(
+    folder: Path,
+    model: Model | None = None,
+    trust: bool = False,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+) -> Fit:
+    """Go on with the run in `folder`; see Fit.resume."""
+    if (folder / SUMS).is_file():
+        found = load(folder, model, trust)
+        if found.status in ("converged", "diverged"):
+            return found
+    begun = beginning(folder, model, trust)
+    plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": time_limit})
+    keeper = Keeper(folder, begun.origin, resumed=True)
+    watch = Watch(progress, time_limit, keeper)
+    try:
+        before = recall(watch, read_archive(begun.checkpoint), sha256(begun.origin.files[REQUEST]))
+    except ARCHIVE_ERRORS as error:
+        keeper.close()
+        raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None
+    watch.evaluations = lambda: before
+    return run(begun.model, begun.experiment, plan, begun.origin, watch, begun.labels, keeper)
+
+
+def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
+    """The fit on from the best of some points x [Q], by least squares over the full horizon."""
+    vector = Vector(fit.model, fit.experiment)
+    asked = {} if fit.origin is None else runs.arguments(fit.origin.asked)
+    plan = resolve(**{**NOTHING, **asked, "time_limit": None})
+    plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
+    problem = Problem(vector, plan.integrator)
+    problem.evaluations = fit.evaluations
+    solved = [(point.cost, x) for x in points if (point := problem.at(x)) is not None]
+    if not solved:
+        raise InputError("none of the points to go on from can be solved. Give others.")
+    watch = Watch()
+    watch.before, watch.history = fit.seconds, list(fit.history)
+    watch.held = {"stage": "full", "x": min(solved, key=lambda pair: pair[0])[1]}
+    start = vector.raw(np.array([one.start for one in fit.estimates]))
+    found = _conclude(problem, plan, watch, start, _search(problem, plan, watch, start), {})
+    held = b"" if fit.origin is None else checkpoint(watch, sha256(fit.origin.files[REQUEST]))
+    return replace(found, settings=fit.settings, origin=fit.origin, held=held, paper=fit.paper)
 
 
 def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from physid.errors import Diverged
 from physid.fitting import segments
@@ -38,7 +39,8 @@ class Optimum:
 def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
     """Fit by the plan. Errors: Diverged when no solve from the start succeeds."""
     x = problem.vector.get()
-    watch.begin(x)
+    if not watch.held:
+        watch.begin(x)
     if plan.optimizer == "lm":
         found = least_squares(problem, plan, watch, x)
         status = "converged" if found.converged else "not converged"
@@ -58,16 +60,28 @@ def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
 def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
     """Levenberg-Marquardt on the full horizon, on welded segments before it where the start is far from the data."""
 
+    best = np.inf
+
     def full(x: Array) -> Point | None:
+        nonlocal best
         problem.limited(watch.left)
         point = problem.at(x)
         watch.saw("full", x, point.cost if point else np.inf)
+        if point is not None and point.cost < best and whole:
+            best = point.cost
+            watch.hold("full", x=x)
         return point
 
-    start = full(x) if plan.strategy != "segments" else None
-    reason = problem.message
+    held, whole = watch.held, False
     if plan.strategy == "segments":
         segments.need(problem)
+    if held.get("stage") == "full":
+        start, whole = full(held["x"]), True
+        if start is not None:
+            watch.begin(start.x)
+            return least(full, start, Stop(floor=problem.floor))
+    start = full(x) if plan.strategy != "segments" else None
+    reason = problem.message
     enough = len(problem.train) >= 2 * segments.FEWEST_ROWS
     near = start is not None and np.sqrt(2 * start.cost) * problem.scale < NEAR * problem.spread
     if plan.strategy != "full" and enough and not near:
@@ -82,6 +96,8 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
     if start is None:
         raise Diverged(f"the solve fails at the starting values: {reason}")
     watch.begin(start.x)
+    whole, best = True, start.cost
+    watch.hold("full", x=start.x)
     return least(full, start, Stop(floor=problem.floor))
 
 
@@ -96,16 +112,20 @@ def weld(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
 
 def _weld(pieces: Segments, watch: Watch, x: Array) -> Array | None:
     """The unknowns from these segments with welds of growing weight; None when the first solve fails."""
-    z = pieces.begin(x)
-    solved = False
-    for weight in WELDS:
+    z, done, held, solved = pieces.begin(x), 0, watch.held, False
+    if held.get("stage") == "weld" and len(held["base"]) == pieces.pieces.count:
+        z, done, pieces.base = held["z"], int(held["weld"]), torch.as_tensor(held["base"])
+    for number, weight in enumerate(WELDS):
+        if number < done:
+            continue
         pieces.weld = weight
         phase = f"segments, weld {weight:g}"
 
-        def at(z: Array, phase: str = phase) -> Point | None:
+        def at(z: Array, phase: str = phase, number: int = number) -> Point | None:
             pieces.limited(watch.left)
             point = pieces.at(z)
-            watch.saw(phase, z[: len(x)], point.cost if point else np.inf)
+            if watch.saw(phase, z[: len(x)], point.cost if point else np.inf):
+                watch.hold("weld", weld=number, z=z, base=pieces.base)
             return point
 
         watch.begin(z[: len(x)])

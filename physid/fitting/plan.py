@@ -60,19 +60,11 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """The plan as data."""
-        integrator = self.integrator
-        solver, control = integrator.solver, integrator.control
         found: dict[str, Any] = {
             "optimizer": self.optimizer,
             "strategy": self.strategy if self.optimizer == "lm" else None,
             "protocol": self.protocol,
-            "gradient": self.gradient,
-            "solver": solver if isinstance(solver, str) else solver.name,
-            "rtol": _plain(integrator.rtol),
-            "atol": _plain(integrator.atol),
-            "control": control if isinstance(control, str | None) else control.name,
-            "exact": integrator.exact,
-            "max_steps": integrator.max_steps,
+            **integrator_settings(self.integrator),
             "seed": self.seed,
             "time_limit": self.time_limit,
         }
@@ -117,6 +109,20 @@ def resolve(
     elif gradient is not None:
         chosen = replace(chosen, gradient=gradient)
     return Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
+
+
+def integrator_settings(integrator: Integrator) -> dict[str, Any]:
+    """An integrator as data."""
+    solver, control, gradient = integrator.solver, integrator.control, integrator.gradient
+    return {
+        "gradient": gradient if isinstance(gradient, str) else gradient.name,
+        "solver": solver if isinstance(solver, str) else solver.name,
+        "rtol": _plain(integrator.rtol),
+        "atol": _plain(integrator.atol),
+        "control": control if isinstance(control, str | None) else control.name,
+        "exact": integrator.exact,
+        "max_steps": integrator.max_steps,
+    }
 
 
 def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,15 @@ import numpy as np
 
 from physid.experiment import Experiment
 from physid.fitting.estimates import Estimate
+from physid.fitting.keep import Origin
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array, Vector
+from physid.fitting.watch import Progress
 from physid.ode import Integrator
 from physid.spec import Model
 
 if TYPE_CHECKING:
+    from physid.fitting.profile import Profile
     from physid.forecast import Forecast
     from physid.report import Report
 
@@ -30,7 +33,8 @@ class Fit:
     `status` is "converged", "not converged", "diverged", "interrupted" or "time limit", `message` a sentence.
     `x` [Q] are the unknowns in the transformed space, in the order of `estimates`; `statistics` is None when the model
     could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none.
-    `paper` compares with the published figures where the fit followed a protocol of the paper.
+    `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
+    began and `held` where its search stood last, so that it can be replayed and continued; `profiles` are those made.
     """
 
     model: Model
@@ -48,6 +52,9 @@ class Fit:
     seconds: float
     engine: str
     paper: dict[str, Any] | None = None
+    origin: Origin | None = None
+    held: bytes = b""
+    profiles: list[Profile] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -86,11 +93,34 @@ class Fit:
 
         return Report(self)
 
-    def forecast(self, until: float | Sequence[float] | Array, points: int = 201) -> Forecast:
-        """The mean and the 95 % band of the observations, at given times or at `points` times up to `until`."""
+    def forecast(
+        self, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
+    ) -> Forecast:
+        """The mean and the 95 % bands of the observations, at given times or at `points` times up to `until`.
+
+        The bands are linearised or, with `draws`, sampled: that many draws of the unknowns, solved as one batch.
+        """
         from physid.forecast import forecast
 
-        return forecast(self, until, points)
+        return forecast(self, until, points, draws, seed)
+
+    def profile(self, *names: str, jobs: int = 1) -> tuple[Fit, list[Profile]]:
+        """The profile likelihoods of the unknowns `names` (default: all but the initial state), and whose they are.
+
+        A profile that meets a better optimum adopts it: the fit returned is then another, and better, one.
+        """
+        from physid.fitting.profile import profile
+
+        return profile(self, names, jobs)
+
+    def view(self, **settings: Any) -> object:
+        """Show the forecast in space: a window, in a notebook a page, without a display the path of one.
+
+        Settings: until, bodies, theme, size, camera; see physid.viewer.show.
+        """
+        from physid.viewer import show
+
+        return show(self, **settings)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run directory `folder`, which must be new or empty; InputError when it cannot be written."""
@@ -105,6 +135,23 @@ class Fit:
         A model of the catalogue is found by its name; any other is given as `model`, or imported from the file that the
         run names with trust=True, if that file has not changed. Errors: InputError for what is no intact run.
         """
-        from physid.fitting.runs import load
+        from physid.fitting.restore import load
 
         return load(Path(folder), model, trust)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | Path,
+        model: Model | None = None,
+        trust: bool = False,
+        progress: Progress | None = None,
+        time_limit: float | None = None,
+    ) -> Fit:
+        """Go on with the unfinished or interrupted run in `folder`, and finish it there; a converged one is loaded.
+
+        Errors: as `load`, and InputError when another process fits into the folder.
+        """
+        from physid.fitting.identify import resume
+
+        return resume(Path(folder), model, trust, progress, time_limit)

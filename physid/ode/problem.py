@@ -145,6 +145,7 @@ class Problem:
         return torch.stack([rms(part) for part in rows.split(self.layout.sizes, dim=-1)]).amax(0)
 
 
+NO_LIMITS = Limits()
 Recall = Callable[[Problem], "tuple[list[Tensor], Any] | None"]
 
 
@@ -179,7 +180,8 @@ def pose(
     if norm is not None and batched:
         raise InputError("norm with batched=True: every sample is measured by its own rms; leave norm out.")
     grid = times.detach().reshape(times.shape[0], -1).expand(-1, layout.lanes)
-    direction = -1 if bool((grid[-1] < grid[0]).any()) else 1
+    plain = times.detach().numpy()
+    direction = -1 if (plain[-1] < plain[0]).any() else 1
     landing = [grid[1:]] if exact or (isinstance(chosen, Fixed) and chosen.step is None and stops is None) else []
     if isinstance(chosen, Fixed) and chosen.step is not None:
         landing.append(fixed_grid(grid, chosen.step, direction))
@@ -206,7 +208,7 @@ def pose(
         rtol=_tolerance("rtol", rtol, layout),
         atol=_tolerance("atol", atol, layout),
         norm=norm,
-        limits=limits or Limits(),
+        limits=limits or NO_LIMITS,
         stops=all_stops,
         jumps=jumpy.reshape(-1).sort().values if len(jumpy) else NO_TIMES,
         captured=[],

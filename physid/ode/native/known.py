@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from physid.ode.field import Layout
 from physid.ode.native.guard import SIMPLE, Place, Surroundings
@@ -29,7 +30,7 @@ _KNOWN: OrderedDict[Any, Known] = OrderedDict()
 
 def recall(problem: Problem) -> tuple[list[Tensor], Native] | None:
     """The tensors that f depends on and its tier, when f is known with states of this shape."""
-    if torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return None
     key = _key(problem)
     known = _KNOWN.get(key)
