@@ -19,7 +19,8 @@ from physid.ode.native import known
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
 Field = Callable[[Tensor, Tensor], Tensor]
-SIMULATED = sorted({name for name, _ in LADDER} - {"solarsystem"})
+MEASURED = {"emps", "lynxhare", "solarsystem", "tanks"}  # their data are files, and inputs that jump stay eager
+SIMULATED = sorted({name for name, _ in LADDER} - MEASURED)
 
 
 def oscillators(damping: Tensor, scale: Tensor) -> Field:

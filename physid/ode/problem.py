@@ -180,8 +180,7 @@ def pose(
     if norm is not None and batched:
         raise InputError("norm with batched=True: every sample is measured by its own rms; leave norm out.")
     grid = times.detach().reshape(times.shape[0], -1).expand(-1, layout.lanes)
-    plain = times.detach().numpy()
-    direction = -1 if (plain[-1] < plain[0]).any() else 1
+    direction = -1 if bool((grid[-1] < grid[0]).any()) else 1
     landing = [grid[1:]] if exact or (isinstance(chosen, Fixed) and chosen.step is None and stops is None) else []
     if isinstance(chosen, Fixed) and chosen.step is not None:
         landing.append(fixed_grid(grid, chosen.step, direction))
