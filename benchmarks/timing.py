@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 PACKAGES = ("torch", "torchdiffeq", "torchode", "TorchDiffEqPack", "diffrax", "jax", "numpy", "scipy")
 
 
-def interleave(rivals: Mapping[str, Callable[[int], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each rival; each is called with the number of the round, and once before, unmeasured."""
+def interleave(
+    rivals: Mapping[str, Callable[[int], object]],
+    rounds: int,
+    middle: Callable[[list[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Median (or `middle`) seconds of each, called with the number of the round, and once before, unmeasured."""
     for call in rivals.values():
         call(0)
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
@@ -22,7 +26,7 @@ def interleave(rivals: Mapping[str, Callable[[int], object]], rounds: int) -> di
             started = time.perf_counter()
             call(turn)
             seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: middle(values) for name, values in seconds.items()}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

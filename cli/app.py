@@ -17,7 +17,23 @@ import click
 import physid
 from physid.errors import PhysidError
 
-COMMANDS = ("list", "simulate", "fit", "forecast", "report", "gradcheck", "doctor")
+COMMANDS = (
+    "list",
+    "data",
+    "check",
+    "init",
+    "simulate",
+    "fit",
+    "resume",
+    "forecast",
+    "view",
+    "report",
+    "compare",
+    "profile",
+    "verify",
+    "gradcheck",
+    "doctor",
+)
 
 EPILOG = """\b
 Examples:

@@ -19,8 +19,15 @@ from physid.cli.console import Console
 from physid.cli.options import json_option
 from physid.machine import cache_folder, find_compiler
 
-REQUIRED = ("torch", "numpy", "scipy", "pandas", "click", "rich", "safetensors")
-OPTIONAL = {"torchdiffeq": "bench", "torchode": "bench", "pytest": "test", "hypothesis": "test"}  # package -> extra
+REQUIRED = ("torch", "numpy", "scipy", "pandas", "click", "rich", "safetensors", "matplotlib", "pyvista")
+# package -> extra
+OPTIONAL = {
+    "imageio-ffmpeg": "viewer",
+    "torchdiffeq": "bench",
+    "torchode": "bench",
+    "pytest": "test",
+    "hypothesis": "test",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ Ends with 5 if something that every command needs is broken; what is absent is o
 )
 @json_option
 def command(json: bool) -> int:
-    """Say what this machine offers: Python, torch, devices, compiler, caches, data folders, optional packages."""
+    """Say what this machine offers: Python, torch, devices, compiler, OpenGL, caches, data folders, packages."""
     console = Console(json=json)
     checks = list(all_checks())
     for check in checks:
@@ -64,6 +71,8 @@ def all_checks() -> Iterator[Check]:
     yield from (_package(name) for name in REQUIRED)
     yield from _devices()
     yield _compiler()
+    yield _opengl()
+    yield _video()
     yield _cache()
     yield _data_folder()
     yield from (_package(name, extra) for name, extra in OPTIONAL.items())
@@ -113,6 +122,30 @@ def _compiler() -> Check:
     if done.returncode:
         return Check("C compiler", "absent", f"{compiler} builds no library: {done.stderr.strip()[:200]}", remedy)
     return Check("C compiler", "ok", compiler)
+
+
+def _opengl() -> Check:
+    """Whether a picture can be rendered off screen: the class of the window and the renderer that are really used."""
+    from physid.viewer import gl
+
+    try:
+        found = gl.probe()
+    except OSError as error:
+        return Check("OpenGL", "absent", f"no trial could be made: {error}")
+    if not found.works:
+        return Check("OpenGL", "absent", found.reason, f"install {gl.PACKAGES}; without it pages are written")
+    return Check("OpenGL", "ok", f"{found.window}, {found.renderer}")
+
+
+def _video() -> Check:
+    """Whether movies can be written, and by what."""
+    from physid.errors import MissingError
+    from physid.viewer.movie import writer_name
+
+    try:
+        return Check("video writer", "ok", writer_name())
+    except MissingError:
+        return Check("video writer", "absent", "imageio-ffmpeg is not there", "pip install 'physid[viewer]'")
 
 
 def _cache() -> Check:

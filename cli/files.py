@@ -14,13 +14,13 @@ import click
 from physid.errors import InputError
 
 
-def check_file(path: Path, suffixes: tuple[str, ...]) -> Path:
+def check_file(path: Path, suffixes: tuple[str, ...], option: str = "--out") -> Path:
     """`path`, if a file with one of the `suffixes` can be written there; InputError before any work otherwise."""
     if path.suffix.lower() not in suffixes:
-        raise InputError(f"--out {path} does not end in {' or '.join(suffixes)}. Name the file so.")
+        raise InputError(f"{option} {path} does not end in {' or '.join(suffixes)}. Name the file so.")
     if path.is_dir():
-        raise InputError(f"--out {path} is a folder. Name a file in it.")
-    check_writable(path)
+        raise InputError(f"{option} {path} is a folder. Name a file in it.")
+    check_writable(path, option)
     return path
 
 
@@ -34,15 +34,15 @@ def check_run_folder(path: Path) -> Path:
     return path
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, option: str = "--out") -> None:
     """Nothing, if something can be made at `path`; InputError otherwise."""
     folder = path.absolute().parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"--out {path}: {folder} is not a folder. Choose another place.")
+        raise InputError(f"{option} {path}: {folder} is not a folder. Choose another place.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--out {path}: the folder {folder} cannot be written. Choose another place.")
+        raise InputError(f"{option} {path}: the folder {folder} cannot be written. Choose another place.")
 
 
 def write_out(out: Path | None, write: Callable[[IO[bytes]], object]) -> None:

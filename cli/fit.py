@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ import click
 
 from physid.cli.console import Console, Row
 from physid.cli.files import check_run_folder
+from physid.cli.measured import MEASURED, column_options
 from physid.cli.options import (
     EXPERIMENT_OPTIONS,
     OUTPUT,
     atol_option,
     engine_option,
-    experiment_argument,
     experiment_options,
     fit_seed_option,
     gradient_option,
@@ -43,6 +43,7 @@ Examples:
   physid fit threebody --model drag.py:DragGravity
   physid fit solarsystem --bodies sun,jupiter,saturn --window 1970-2000
   physid fit cooling.py:coffee --model cooling.py:Cooling
+  physid fit --data swing.csv --model swing.py:Swing
 
 \b
 Ends with 0 converged, 2 bad input, 3 not converged, 4 diverged, 5 something
@@ -52,11 +53,21 @@ interrupted fit leaves a run directory that can be used.
 
 
 @click.command(cls=SectionCommand, epilog=EPILOG)
-@experiment_argument
+@click.argument("experiment", metavar="[EXPERIMENT]", required=False)
 @knowledge_option
 @model_option
 @experiment_options
 @fit_seed_option
+@option(
+    "--data",
+    section=MEASURED,
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A CSV, Parquet, NPZ or MAT file of measurements, in place of EXPERIMENT; may be repeated.",
+)
+@column_options
+@option("--sigma", section=MEASURED, type=float, metavar="X", help="Standard deviation of the noise, if it is known.")
 @method_options
 @solver_option
 @gradient_option
@@ -77,9 +88,10 @@ interrupted fit leaves a run directory that can be used.
 @json_option
 @quiet_option
 def command(
-    experiment: str,
+    experiment: str | None,
     knowledge: str | None,
     model: str | None,
+    data: tuple[Path, ...],
     out: Path | None,
     dry_run: bool,
     print_settings: bool,
@@ -90,36 +102,38 @@ def command(
     """Identify the unknowns of EXPERIMENT, print the report and write a run directory.
 
     EXPERIMENT is a name from `physid list`, or FILE.py:NAME of a function of yours that returns a physid.Experiment.
-    The physics is a level of --knowledge about a system of the catalogue, or a --model.
+    The physics is a level of --knowledge about a system of the catalogue, or a --model. Measurements of your own come
+    from --data, with a --model of yours; `physid data FILE` says what is understood of them.
     """
-    if knowledge is not None and model is not None:
-        raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
-    run = check_run_folder(out or default_folder(experiment))
-    from physid.cli.choose import build_model, load_experiment
+    from physid.cli.choose import build_model, choose_experiments
     from physid.cli.method import fit_arguments, merged, place
     from physid.cli.result import done_fields
     from physid.fitting import fit
 
     console = Console(json=json, quiet=quiet)
-    options = merged(options)
+    options = merged({**options, "model": model, "data": [str(path) for path in data]}, experiment)
+    model, data = options["model"], tuple(map(Path, options["data"]))
+    if knowledge is not None and model is not None:
+        raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
+    run = check_run_folder(out or default_folder(experiment or (data[0].name if data else "")))
     arguments = fit_arguments(options)
     if print_settings:
         from physid.fitting import settings
 
         click.echo(settings.template() + settings.dump(options), nl=False)
         return 0
-    data = load_experiment(experiment, data_options(options), seed=options["seed"], protocol=options["protocol"])
-    system = build_model(data, knowledge, model)
+    chosen = choose_experiments(experiment, data, model, data_options(options), options)
+    system = build_model(chosen[0], knowledge, model)
     place(system, options["device"], options["dtype"])
     if dry_run:
-        from physid.fitting.identify import prepare
+        from physid.fitting.pose import prepare
 
         prepare(system, arguments["fix"], arguments["free"], arguments["tie"])
-        tell_plan(console, data, system, arguments, run)
+        tell_plan(console, chosen, system, arguments, run)
         return 0
     labels = {"knowledge": None if model else knowledge or "full"}
-    with console.progress(f"fit {data.name}") as progress:
-        result = fit(system, data, out=run, progress=progress, labels=labels, **arguments)
+    with console.progress(f"fit {', '.join(one.name for one in chosen)}") as progress:
+        result = fit(system, chosen, out=run, progress=progress, labels=labels, **arguments)
     console.say(str(result.report()))
     console.note(f"run directory: {run}")
     if result.paper is not None:
@@ -141,14 +155,17 @@ def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in ("settings", *EXPERIMENT_OPTIONS)}
 
 
-def tell_plan(console: Console, data: Experiment, system: Model, arguments: Mapping[str, Any], run: Path) -> None:
+def tell_plan(
+    console: Console, chosen: Sequence[Experiment], system: Model, arguments: Mapping[str, Any], run: Path
+) -> None:
     """What would be fitted, and how."""
     from physid.cli.method import plan
 
     settings = plan(arguments).settings()
+    data = chosen[0]
     train = data.train
     rows: list[Row] = [
-        ("experiment", f"{data.name}, {data.source}"),
+        *(("experiment", f"{one.name}, {one.source}") for one in chosen),
         ("data", f"{len(train)} times on [{float(train.times[0]):g}, {float(train.times[-1]):g}] {data.time_unit}"),
         ("observed", f"{', '.join(data.channels)} {data.unit}".strip()),
         ("model", type(system).__name__),
@@ -169,7 +186,7 @@ def tell_plan(console: Console, data: Experiment, system: Model, arguments: Mapp
         "done",
         status="dry run",
         message="nothing was fitted",
-        experiment=data.name,
+        experiment=", ".join(one.name for one in chosen),
         run=run,
         unknowns=starts,
         **settings,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -10,32 +12,62 @@ from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
+if TYPE_CHECKING:
+    from physid.fitting import Fit
+    from physid.forecast import Forecast
+
 
 @click.command(
-    short_help="Forecast with the model of a run, with its 95 % band.",
+    short_help="Forecast with the model of a run, with 95 % bands.",
     epilog="""\b
 Examples:
   physid forecast runs/threebody --until 3
-  physid forecast runs/threebody --until 3 --points 301 --out forecast.csv""",
+  physid forecast runs/threebody --until 3 --points 301 --out forecast.csv
+  physid forecast runs/threebody --until 3 --draws 400 --out forecast.json --out forecast.png""",
 )
 @run_argument
 @click.option(
     "--until", type=float, default=None, metavar="T", help="End of the forecast; default: the end of the data."
 )
 @click.option("--points", type=click.IntRange(2), default=101, show_default=True, metavar="N", help="Times to give.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, metavar="FILE", help="A .csv file; else stdout.")
+@click.option(
+    "--draws",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Sample the bands by N draws of the unknowns; default: linearised.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the draws.")
+@click.option(
+    "--out",
+    "outs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A .csv, .json, .png or .svg file; may be repeated. Default: CSV on stdout.",
+)
 @trust_option
 @json_option
-def command(run: Path, until: float | None, points: int, out: Path | None, trust: bool, json: bool) -> int:
+def command(
+    run: Path,
+    until: float | None,
+    points: int,
+    draws: int,
+    seed: int,
+    outs: tuple[Path, ...],
+    trust: bool,
+    json: bool,
+) -> int:
     """Forecast with the model of the run directory RUN, from the start of its data up to --until.
 
-    A row is a time; of every observed channel there are three columns: the mean and the ends of the 95 % band that the
-    uncertainty of the unknowns makes.
+    A row is a time; of every observed channel there are five columns: the mean, the ends of the 95 % band that the
+    uncertainty of the unknowns makes, and those of the band in which a new measurement falls, noise and all. Beside it
+    stands how the bands did on held-out data, and up to when the forecast means something.
     """
-    if json and out is None:
+    if json and not outs:
         raise click.UsageError("--json needs --out FILE, as the table itself would go to stdout.")
-    if out is not None:
-        check_file(out, (".csv",))
+    for out in outs:
+        check_file(out, (".csv", ".json", ".png", ".svg"))
     import numpy as np
 
     from physid.errors import Diverged, InputError
@@ -47,15 +79,37 @@ def command(run: Path, until: float | None, points: int, out: Path | None, trust
     end = float(last.times[-1]) if until is None else until
     if not end > start:
         raise InputError(f"--until {end} is not after the start of the data, {start}. Give a later time.")
-    forecast = fit.forecast(np.linspace(start, end, points))
+    forecast = fit.forecast(np.linspace(start, end, points), draws=draws, seed=seed)
 
     if forecast.message:
         raise Diverged(f"the forecast stopped: {forecast.message} Choose an earlier --until.")
-    frame = forecast.frame()
-    write_out(out, lambda file: frame.to_csv(file, index=False, float_format="%.17g"))
-    if out is None:
-        return 0
     console = Console(json=json)
-    console.say(f"{out}: {points} times up to {end:g} {data.time_unit}")
-    console.event("done", status="ok", message=f"wrote {points} rows", run=run, out=out, until=end, rows=points)
+    if not outs:
+        write_out(None, partial(_write, forecast, fit, ".csv"))
+        console.note(str(forecast))
+        return 0
+    for out in outs:
+        write_out(out, partial(_write, forecast, fit, out.suffix.lower()))
+    for out in outs:
+        console.say(f"{out}: {points} times up to {end:g} {data.time_unit}".rstrip())
+    console.say(str(forecast))
+    about = {name: value for name, value in forecast.json().items() if name in ("method", "coverage", "horizon")}
+    console.event(
+        "done", status="ok", message=f"wrote {points} rows", run=run, out=outs[0], until=end, rows=points, **about
+    )
     return 0
+
+
+def _write(forecast: Forecast, fit: Fit, kind: str, file: IO[bytes]) -> None:
+    """The forecast in a file of that kind."""
+    if kind == ".csv":
+        forecast.frame().to_csv(file, index=False, float_format="%.17g")
+    elif kind == ".json":
+        from physid.fitting.files import json_bytes
+
+        file.write(json_bytes(forecast.json()))
+    else:
+        from physid.plots import png, svg, time_series
+
+        figure = time_series(forecast, fit.experiment)
+        file.write(png(figure) if kind == ".png" else svg(figure))

@@ -33,10 +33,18 @@ def fit_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     return arguments | {name: options[name] for name in UNKNOWNS}
 
 
-def merged(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with those of the settings file where nothing was typed, and the defaults where neither says more."""
+def merged(options: Mapping[str, Any], experiment: str | None = None) -> dict[str, Any]:
+    """The options with those of the settings file where nothing was typed, and the defaults where neither says more.
+
+    Data files in the settings, and what they say of its initial state, do not count where an `experiment` was typed.
+    """
     path = options["settings_file"]
     given = {} if path is None else settings.load(path)
+    data = given.pop("data", [])
+    if experiment is None:
+        given["data"] = [data] if isinstance(data, str) else data
+    elif data:
+        given.pop("initial", None)
     found = {**options, "fix": pairs("fix", options["fix"], number=True), "tie": pairs("tie", options["tie"])}
     found["free"] = list(options["free"])
     for name in settings.KEYS:

@@ -100,7 +100,7 @@ EXPERIMENT_OPTIONS: dict[str, str] = {
     "noise": "Standard deviation of the noise to add.",
     "horizon": "End of the time that is fitted.",
     "points": "Number of times that are fitted.",
-    "initial": "known or free: whether the initial state is fitted too.",
+    "initial": "known or free: whether the initial state is fitted too; for --data also x=0,v=1.",
     "start": "Values the unknowns start from, as in 1,1,1.",
     "random_masses": "Seed of a random system in place of the paper's.",
     "bodies": "Bodies to keep, as in sun,jupiter,saturn.",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from physid.cli.console import Console
+from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 
@@ -14,22 +15,41 @@ from physid.cli.options import json_option, run_argument, trust_option
     epilog="""\b
 Examples:
   physid report runs/threebody
+  physid report runs/threebody --html report.html
   physid report runs/threebody --json | tail -n 1"""
 )
 @run_argument
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page with figures, a .html file."
+)
+@click.option("--tex", type=click.Path(path_type=Path), metavar="FILE", help="Write a LaTeX table, a .tex file.")
+@click.option("--theme", default="light", show_default=True, metavar="NAME", help="light or dark, of the page.")
 @trust_option
 @json_option
-def command(run: Path, trust: bool, json: bool) -> int:
+def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: bool, json: bool) -> int:
     """Print the report of the run directory RUN.
 
     Value, standard error, 95 % interval, unit and start of every unknown, correlations, scores on training, test and
     forecast. With --json the last line is the one that `physid fit --json` printed.
     """
+    for path, suffix in ((html, ".html"), (tex, ".tex")):
+        if path is not None:
+            check_file(path, (suffix,))
     from physid.cli.result import done_fields
     from physid.fitting import Fit
 
     console = Console(json=json)
     fit = Fit.load(run, trust=trust)
+    if html is not None:
+        from physid.plots.page import page
+
+        text = page(fit, theme).encode()
+        write_out(html, lambda file: file.write(text))
+        console.note(f"{html}: written")
+    if tex is not None:
+        table = fit.report().latex().encode()
+        write_out(tex, lambda file: file.write(table))
+        console.note(f"{tex}: written")
     console.say(str(fit.report()))
     console.event("done", **done_fields(fit, run))
     return 0

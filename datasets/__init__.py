@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from physid.datasets import classics, solarsystem, threebody
+from physid.datasets import classics, emps, lynxhare, solarsystem, tanks, threebody
 from physid.datasets.catalog import Entry, Option
 from physid.datasets.fetch import cache_folder
 from physid.errors import unknown_name
@@ -13,7 +13,8 @@ from physid.experiment import Experiment
 
 __all__ = ["CATALOG", "Entry", "Option", "cache_folder", "load"]
 
-CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in (threebody.ENTRY, solarsystem.ENTRY, *classics.ENTRIES)}
+ENTRIES = (threebody.ENTRY, solarsystem.ENTRY, lynxhare.ENTRY, emps.ENTRY, tanks.ENTRY, *classics.ENTRIES)
+CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in ENTRIES}
 
 
 def load(name: str, **options: Any) -> Experiment:

@@ -9,11 +9,14 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
+from physid.models.measured import Carriage, CascadedTanks
 from physid.spec import Model, keyword_names
 
 __all__ = [
     "LADDER",
     "MODELS",
+    "Carriage",
+    "CascadedTanks",
     "Exponential",
     "LotkaVolterra",
     "NewtonGravity",
@@ -26,6 +29,8 @@ __all__ = [
 ]
 
 MODELS: Mapping[str, type[Model]] = {
+    "carriage": Carriage,
+    "cascaded-tanks": CascadedTanks,
     "exponential": Exponential,
     "gravity": NewtonGravity,
     "lotka-volterra": LotkaVolterra,
@@ -47,10 +52,13 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
 
 # (experiment, knowledge) -> what makes the model for it
 LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
+    ("emps", "full"): partial(make, Carriage),
     ("exponential", "full"): partial(make, Exponential),
     ("lotka-volterra", "full"): partial(make, LotkaVolterra),
+    ("lynxhare", "full"): partial(make, LotkaVolterra),
     ("pendulum", "full"): partial(make, Pendulum),
     ("solarsystem", "full"): partial(make, PlanetaryGravity),
+    ("tanks", "full"): partial(make, CascadedTanks),
     ("threebody", "full"): partial(make, NewtonGravity),
     ("vanderpol", "full"): partial(make, VanDerPol),
 }

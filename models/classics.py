@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -21,6 +22,7 @@ class Exponential(Model):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("z",)
+    units: ClassVar[Mapping[str, str]] = {"t": "s"}
     k = Unknown(0.0, real, unit="1/s")
 
     def field(self, t: Tensor, y: Tensor) -> Tensor:
@@ -55,6 +57,7 @@ class LotkaVolterra(Model):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("u", "v")
+    units: ClassVar[Mapping[str, str]] = {"t": "yr"}
     alpha = Unknown(0.4, positive, unit="1/yr")
     beta = Unknown(0.02, positive, unit="1/yr")
     gamma = Unknown(0.6, positive, unit="1/yr")
@@ -78,6 +81,8 @@ class Pendulum(Model):
     """
 
     state_names: ClassVar[tuple[str, ...]] = ("theta", "omega")
+    channel_names: ClassVar[tuple[str, ...]] = ("theta",)
+    units: ClassVar[Mapping[str, str]] = {"t": "s", "theta": "rad", "omega": "rad/s"}
     length = Unknown(1.0, positive, unit="m")
     friction = Unknown(0.2, positive, unit="1/s")
 

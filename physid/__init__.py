@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from physid.experiment import Trajectory as Trajectory
     from physid.fitting import Fit as Fit
     from physid.fitting import fit as fit
+    from physid.inputs import Inputs as Inputs
     from physid.ode import Integrator as Integrator
     from physid.ode import Solution as Solution
     from physid.ode import gradcheck as gradcheck
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from physid.ode import odeint_dense as odeint_dense
     from physid.ode import odeint_event as odeint_event
     from physid.ode import solve as solve
+    from physid.reading import read as read
     from physid.spec import Model as Model
     from physid.spec import SecondOrder as SecondOrder
     from physid.unknown import Unknown as Unknown
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Experiment": "physid.experiment",
     "Fit": "physid.fitting",
+    "Inputs": "physid.inputs",
     "Integrator": "physid.ode",
     "Model": "physid.spec",
     "PhysidError": "physid.errors",
@@ -53,6 +56,7 @@ _HOMES = {
     "odeint_dense": "physid.ode",
     "odeint_event": "physid.ode",
     "positive": "physid.unknown",
+    "read": "physid.reading",
     "real": "physid.unknown",
     "solve": "physid.ode",
 }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
+from physid.inputs import Inputs
 
 METRICS = ("mean", "sum")
 
@@ -86,9 +87,12 @@ class Experiment:
     `initial_scale` is the typical size of its elements. `start` holds starting values of unknowns by name, `constants`
     what else a model of it is made with; `truth` the true values, as far as they are known (`initial` among them).
     `metric` is "mean", the mean of the squared error over all that was measured, or "sum", summed over the channels and
-    averaged over time. `data_hash` is the sha256 of the numbers, unless the source has a better one.
+    averaged over time. `inputs` is what drove the system, over all of its times. `validation` is another experiment on
+    the same system, never fitted: it is predicted with the unknowns found, and where an element of its initial state is
+    free, from the value found for this one. `integrator` are changes to a fit's default Integrator that suit the data,
+    as {"solver": "rk4"}. `data_hash` is the sha256 of the numbers, unless the source has a better one.
 
-    Errors: InputError for an unknown metric, or shapes that do not match.
+    Errors: InputError for an unknown metric, shapes that do not match, or inputs that do not cover the times.
     """
 
     name: str
@@ -109,6 +113,9 @@ class Experiment:
     data_hash: str = ""
     metric: Literal["mean", "sum"] = "mean"
     options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Inputs | None = None
+    validation: Experiment | None = None
+    integrator: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and check what was given."""
@@ -129,9 +136,14 @@ class Experiment:
         self._check_times()
         object.__setattr__(self, "channels", tuple(self.channels) or self._default_channels())
         self._check_channels()
+        self._check_inputs()
         if not self.data_hash:
-            parts = (self.train,) if self.test is None else (self.train, self.test)
-            object.__setattr__(self, "data_hash", hash_numbers(*(x for part in parts for x in contents(part))))
+            object.__setattr__(self, "data_hash", hash_numbers(*self._numbers()))
+
+    def _numbers(self) -> list[Tensor]:
+        """Everything that was measured."""
+        found = [x for part in (self.train, self.test) if part is not None for x in contents(part)]
+        return found if self.inputs is None else [*found, self.inputs.breaks, self.inputs.coefficients]
 
     @staticmethod
     def _default_scale(initial: Tensor) -> Tensor:
@@ -157,6 +169,12 @@ class Experiment:
                 f"train and test observe {shapes} with {len(self.channels)} channel names: the same shape, "
                 "and a name for every element, are allowed."
             )
+
+    def _check_inputs(self) -> None:
+        if self.inputs is None:
+            return
+        last = max(float(part.times[-1]) for part in (self.train, self.test) if part is not None)
+        self.inputs.need(float(self.initial_time), last)
 
     @property
     def forecast(self) -> Trajectory | None:

@@ -29,7 +29,8 @@ class Report:
 
     def __str__(self) -> str:
         """The report as text."""
-        parts = [self._title(), self._estimates(), self._scores(), self._paper(), self._notes(), self._method()]
+        notes, method = ("\n".join(_wrap(line) for line in lines) for lines in (self.notes(), self.method()))
+        parts = [self._title(), self._estimates(), self._scores(), self._paper(), notes, method]
         return "\n\n".join(part for part in parts if part)
 
     def json(self) -> dict[str, Any]:
@@ -81,7 +82,7 @@ class Report:
         initial = [one for one in self.fit.estimates if one.of == "initial"]
         shown += initial if len(initial) <= MOST else []
         larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
-        tables = [_estimate_table(shown, larger, digits) for digits in (10, 8, 7, 6, 5)]
+        tables = [_align(estimate_cells(shown, larger, digits)) for digits in (10, 8, 7, 6, 5)]
         lines = next((table for table in tables if _width(table) <= COLUMNS), tables[-1])
         text = "\n".join(line[:COLUMNS] for line in lines)
         if len(initial) > MOST:
@@ -89,12 +90,9 @@ class Report:
         return text
 
     def _scores(self) -> str:
-        rows: list[tuple[str, ...]] = [("score", "mse", "rmse")]
-        for name, score in self.fit.scores.items():
-            if score is not None:
-                rows.append((name, f"{score['mse']:.4g}", f"{score['rmse']:.4g}"))
         over = "sum over channels, mean over time" if self.fit.experiment.metric == "sum" else "mean"
-        return "\n".join([*_align(rows), f"(mse: {over}; forecast: the part of the test beyond training)"])
+        lines = [*_align(self.score_cells()), f"(mse: {over}; forecast: the part of the test beyond training)"]
+        return "\n".join([*lines, *([_wrap(self.merits())] if self.merits() else [])])
 
     def _paper(self) -> str:
         paper = self.fit.paper
@@ -115,10 +113,29 @@ class Report:
             lines.append(f"recovered: {str(paper['recovered']).lower()} (every unknown within 1 % of the truth)")
         return "\n".join(lines)
 
-    def _notes(self) -> str:
+    def latex(self) -> str:
+        """The estimates as a LaTeX table (tabular), to be put into a document as it is."""
+        from physid.latex import tabular
+
+        larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
+        return tabular(self.fit.estimates, larger)
+
+    def cells(self, digits: int = 8) -> list[list[str]]:
+        """The estimates as cells of a table, the head first, without columns in which nothing stands."""
+        larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
+        return estimate_cells(self.fit.estimates, larger, digits)
+
+    def score_cells(self) -> list[list[str]]:
+        """The scores as cells of a table, the head first."""
+        known = [(name, score) for name, score in self.fit.scores.items() if score is not None]
+        rows = [[name, f"{score['mse']:.4g}", f"{score['rmse']:.4g}"] for name, score in known]
+        return [["score", "mse", "rmse"], *rows]
+
+    def notes(self) -> list[str]:
+        """What is to be said of the estimates, a sentence or two each."""
         statistics = self.fit.statistics
         if statistics is None:
-            return "No standard errors: the model could not be solved at these values."
+            return ["No standard errors: the model could not be solved at these values."]
         notes = [statistics.sentence]
         if statistics.reason:
             notes.append(f"No standard errors: {statistics.reason}.")
@@ -127,8 +144,37 @@ class Report:
         bound = [one.name for one in self.fit.estimates if one.at_bound]
         if bound:
             notes.append(f"At a bound of its domain: {', '.join(bound)}. Its interval means nothing.")
-        notes += [f"Not identifiable: the data do not tell {text}." for text in statistics.hidden]
-        return "\n".join(_wrap(note) for note in [*notes, self._correlations()] if note)
+        if statistics.robust_reason and not statistics.reason:
+            notes.append(f"No robust errors: {statistics.robust_reason}.")
+        notes += [self._combinations(), *(f"Not identifiable: the data do not tell {t}." for t in statistics.hidden)]
+        return [note for note in [*notes, self._correlations()] if note]
+
+    def _combinations(self) -> str:
+        """How many combinations of which unknowns are identifiable, and their names."""
+        statistics = self.fit.statistics
+        if statistics is None or not statistics.hidden:
+            return ""
+        lost = [one.name for one, seen in zip(self.fit.estimates, statistics.identifiable, strict=True) if not seen]
+        count = len(lost) - len(statistics.hidden)
+        what = f"{count} combination{'s' if count != 1 else ''} of {', '.join(lost)}"
+        named = f": {'; '.join(statistics.told)} (powers as they are at these values)" if statistics.told else ""
+        return f"Only {what} can be identified from these data{named}." if count else ""
+
+    def merits(self) -> str:
+        """The figures of merit."""
+        statistics = self.fit.statistics
+        if statistics is None or statistics.verdict == "exact" or "aic" not in statistics.tests:
+            return ""
+        tests = statistics.tests
+        parts = [
+            ("fit", tests["fit_percent"], "{:.2f} %"),
+            ("chi-squared per degree of freedom", tests.get("chi_squared_per_dof"), "{:.3f}"),
+            ("log-likelihood", tests["log_likelihood"], "{:.3f}"),
+            ("AIC", tests["aic"], "{:.2f}"),
+            ("BIC", tests["bic"], "{:.2f}"),
+            ("normality p", tests["normality_p"], "{:.2g}"),
+        ]
+        return ", ".join(f"{name} {form.format(value)}" for name, value, form in parts if value is not None)
 
     def _correlations(self) -> str:
         """The strong correlations, but of those among the elements of the initial state only the number."""
@@ -142,7 +188,8 @@ class Report:
             parts.append(f"{len(strong) - len(named)} within the initial state")
         return f"Strong correlations: {', '.join(parts)}." if parts else ""
 
-    def _method(self) -> str:
+    def method(self) -> list[str]:
+        """How the fit was made, in lines."""
         fit, settings = self.fit, self.fit.settings
         how = settings["optimizer"] + (f" ({settings['strategy']})" if settings.get("strategy") else "")
         note = settings.get("engine_note")
@@ -154,11 +201,11 @@ class Report:
         ]
         if fit.experiment.source:
             lines.append(f"Data: {fit.experiment.source}.")
-        return "\n".join(_wrap(line) for line in lines)
+        return lines
 
 
-def _estimate_table(estimates: Sequence[Estimate], larger: bool, digits: int) -> list[str]:
-    """The estimates as aligned lines, with so many digits at most."""
+def estimate_cells(estimates: Sequence[Estimate], larger: bool, digits: int) -> list[list[str]]:
+    """The estimates as cells, the head first, with so many digits at most, and the larger error if asked for."""
     rows = [HEAD]
     for one in estimates:
         error = max((one.stderr, one.robust if larger else None), key=lambda e: e or 0.0)
@@ -167,7 +214,7 @@ def _estimate_table(estimates: Sequence[Estimate], larger: bool, digits: int) ->
         cells = (one.name, _number(one.value, shown), _number(error, 2), interval)
         rows.append((*cells, one.unit, _number(one.start, 4), _number(one.truth, min(digits, 7))))
     used = [i for i in range(len(HEAD)) if i < 4 or any(row[i] for row in rows[1:])]
-    return _align([[row[i] for i in used] for row in rows])
+    return [[row[i] for i in used] for row in rows]
 
 
 def _digits(value: float, error: float | None, most: int) -> int:

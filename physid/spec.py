@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from physid.errors import InputError, unknown_name
 from physid.expression import Expression
+from physid.inputs import Inputs
 from physid.unknown import Tie, Unknown
 
 # The layout of what `state_dict` writes; a reader refuses a newer one.
@@ -47,6 +49,9 @@ class Model(nn.Module):
     The keywords are initial values by the unknowns' names; what is not given starts from its guess.
     `noise` is that of the measurements, which a fit may be told otherwise (see `physid.fitting.noise`).
     The state y is [..., *state_shape], observations are observe(y) [..., *observation]; all in natural units, float64.
+    A model that measured inputs drive names them, `input_names = ("force",)`, and reads them where it needs them:
+    `(force,) = self.inputs(t)`. `channel_names` are the columns of a data file that `observe` predicts, in its order
+    (by default the states), `units` those in which the model has time ("t"), channels and inputs, by name.
 
     Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
     """
@@ -54,6 +59,9 @@ class Model(nn.Module):
     unknowns: ClassVar[Mapping[str, Unknown]] = {}
     state_names: ClassVar[tuple[str, ...]] = ()
     noise: ClassVar[str] = "equal"
+    input_names: ClassVar[tuple[str, ...]] = ()
+    channel_names: ClassVar[tuple[str, ...]] = ()
+    units: ClassVar[Mapping[str, str]] = {}
     raw: RawParameters
     ties: dict[str, Tied]
 
@@ -75,6 +83,8 @@ class Model(nn.Module):
             if name not in self.unknowns:
                 raise unknown_name(f"keyword of {type(self).__name__}", name, keyword_names(type(self)))
         self.ties = {}
+        self._inputs: Inputs | None = None
+        self._given: tuple[Tensor, ...] | None = None
         self.raw = RawParameters()
         for name, unknown in self.unknowns.items():
             value = unknown.check(values.get(name, unknown.guess))
@@ -105,6 +115,63 @@ class Model(nn.Module):
     def observe(self, y: Tensor) -> Tensor:
         """What is measured of the states `y`: by default all of it."""
         return y
+
+    def inputs(self, t: Tensor) -> tuple[Tensor, ...]:
+        """The inputs at the times `t` in the order of `input_names`, each of the shape of t.
+
+        A fit drives its model with the inputs of the experiment; by hand, `model.drive(inputs)` does.
+
+        Errors: InputError when the model names no inputs or is not driven.
+        """
+        if self._given is not None:
+            return self._given
+        if self._inputs is None:
+            raise InputError(self._undriven())
+        return self._inputs(t).unbind(-1)
+
+    def drive(self, inputs: Inputs | None) -> None:
+        """Let `inputs` be what `self.inputs(t)` reads from now on; None for none.
+
+        Errors: InputError when an input that the model names is not among them, or the model names none at all.
+        """
+        if inputs is None:
+            if self.input_names:
+                raise InputError(self._undriven())
+            self._inputs = None
+        elif not self.input_names:
+            raise InputError(
+                f"the experiment has the inputs {', '.join(inputs.names)}, but {type(self).__name__} reads none. Set "
+                f"input_names = ({inputs.names[0]!r},) in it and read them by self.inputs(t), or leave them out."
+            )
+        else:
+            self._inputs = inputs.select(self.input_names)
+
+    @property
+    def driver(self) -> Inputs | None:
+        """The inputs that drive the model."""
+        return self._inputs
+
+    @property
+    def switches(self) -> Tensor | None:
+        """The times at which an input jumps, onto which solves step; None without inputs."""
+        return None if self._inputs is None or not len(self._inputs.switches) else self._inputs.switches
+
+    @contextmanager
+    def given_inputs(self, values: Tensor) -> Iterator[None]:
+        """In here `self.inputs(t)` is `values` [..., inputs] whatever t: to trace the field apart from its inputs."""
+        before, self._given = self._given, values.unbind(-1)
+        try:
+            yield
+        finally:
+            self._given = before
+
+    def _undriven(self) -> str:
+        if not self.input_names:
+            return f"{type(self).__name__} reads inputs but names none. Set input_names = (...) in it."
+        return (
+            f"{type(self).__name__} needs the inputs {', '.join(self.input_names)}, and the experiment has none. Name "
+            "them in the data, or drive the model by hand: model.drive(Inputs.through(times, values, names))."
+        )
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt, so that a model is itself a right-hand side."""

@@ -51,3 +51,15 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 def data_folder() -> Path:
     """The folder of measured data named by PHYSID_DATA; for tests marked `data`."""
     return Path(os.environ["PHYSID_DATA"])
+
+
+@pytest.fixture(scope="session")
+def opengl() -> str:
+    """The renderer, on a machine that can make pictures; the test is skipped on one that cannot."""
+    from physid.errors import MissingError
+    from physid.viewer import gl
+
+    try:
+        return gl.require().renderer
+    except MissingError as error:
+        pytest.skip(str(error))

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from physid.ode.native.guard import Surroundings
-from physid.ode.native.kernel import Kernel, assemble
+from physid.ode.native.kernel import Kernel, Refusal, assemble, kernel_for
 from physid.ode.native.ops import TABLE
 from physid.ode.native.trace import trace
+from physid.ode.problem import Problem, pose
 
 Field = Callable[[Tensor, Tensor], Tensor]
+DOUBLE = torch.float64
+TIME = torch.tensor(0.3, dtype=DOUBLE)
+Y0 = torch.tensor([1.0, 0.5], dtype=DOUBLE)
+
+
+def problem(f: Callable[..., Any], y0: Any = Y0, **options: Any) -> Problem:
+    return pose(f, y0, [0.0, 1.0], solver="dopri5", rtol=1e-6, atol=1e-6, **options)
+
+
+def native(f: Callable[..., Any], y0: Any = Y0, **options: Any) -> Kernel:
+    found = kernel_for(problem(f, y0, **options))
+    assert isinstance(found, Kernel), found
+    return found
+
+
+def refused(f: Callable[..., Any], y0: Any = Y0, **options: Any) -> str:
+    found = kernel_for(problem(f, y0, **options))
+    assert isinstance(found, Refusal)
+    return found.reason
 
 
 def kernel_of(

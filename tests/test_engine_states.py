@@ -144,7 +144,7 @@ def test_torch_func_sees_the_discrete_map() -> None:
     y0 = torch.tensor([0.4, 1.0], dtype=torch.float64)
 
     def last(y: Tensor) -> Any:
-        return solve(lambda t, y: torch.stack([y[1], -torch.sin(y[0])]), y, [0.0, 2.0], rtol=1e-8, atol=1e-8).y[-1]
+        return solve(lambda t, y: torch.stack([y[1], -torch.sin(y[0])]), y, [0.0, 2.0], rtol=1e-8, engine="eager").y[-1]
 
     tangent = torch.tensor([1.0, -2.0], dtype=torch.float64)
     moved = torch.func.jvp(last, (y0,), (tangent,))[1]

@@ -38,12 +38,16 @@ EXCEPTIONS = {
     ("physid.unknown", "physid.spec"),  # the type of an annotation
     ("physid.fitting.result", "physid.report"),  # fit.report() and fit.forecast() are thin methods
     ("physid.fitting.result", "physid.forecast"),
+    ("physid.fitting.result", "physid.viewer"),  # and so are fit.view() and forecast.view()
+    ("physid.forecast", "physid.viewer"),
     ("physid.fitting.runs", "physid.models"),  # a run names a model of the catalogue
+    ("physid.fitting.restore", "physid.models"),
 }
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.
 ORDER: list[tuple[str, ...]] = [
     ("physid.errors", "physid.machine"),
+    ("physid.smooth",),
     ("physid.ode.tableau", "physid.ode.dop853"),
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),
@@ -59,11 +63,16 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.engines",),
     ("physid.ode.methods",),
     ("physid.ode",),
-    ("physid.prior", "physid.expression", "physid.unknown", "physid.experiment"),
+    ("physid.prior", "physid.expression", "physid.unknown", "physid.inputs", "physid.experiment"),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.fitting",),
-    ("physid.report", "physid.forecast"),
+    ("physid.latex",),
+    ("physid.report", "physid.forecast", "physid.comparison"),
+    ("physid.reading",),
+    ("physid.check",),
+    ("physid.plots",),
+    ("physid.viewer",),
     ("physid",),
 ]
 

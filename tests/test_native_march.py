@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.machine import find_compiler
-from physid.ode import METHODS, Fixed, Integrator, SolveError, Status, odeint, sensitivities, solve
+from physid.ode import ACA, METHODS, Fixed, Integrator, SolveError, Status, odeint, sensitivities, solve
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
 
@@ -179,6 +179,43 @@ def test_second_derivatives_replay() -> None:
         second.append(torch.autograd.grad(first[0].sum() + first[1].square().sum(), [k, y0]))
     for native, eager in zip(*second, strict=True):
         close(native, eager, 1e-11)
+
+
+@pytest.mark.parametrize("solver", ["heun_euler", "dopri5", "dopri8"])
+@pytest.mark.parametrize("control", ["i", "pid"])
+def test_gradients_that_follow_the_step_sizes(solver: str, control: str) -> None:
+    options: dict[str, Any] = {"solver": solver, "control": control, "rtol": 1e-4, "atol": 1e-5}
+    calm = times(3.0, 1.0, 0.5) if solver != "dopri8" else times(1.0, 0.8, 0.5)
+    aware = ACA(step_aware=True)
+    native, eager = both(calm, gradient=aware, **options)
+    for ours, theirs in zip(native, eager, strict=True):
+        close(ours, theirs, 1e-9)
+    k, y0 = start()
+    naive = solve(spinning(k), y0, calm, engine="eager", gradient="naive", **options)
+    assert naive.statistics.rejected == 0
+    assert isinstance(naive.y, Tensor)
+    weight = torch.linspace(-1, 1, naive.y.numel(), dtype=torch.float64).view_as(naive.y)
+    slopes = torch.autograd.grad((weight * naive.y).sum(), [k, y0, calm])
+    frozen = both(calm, **options)[1][1:]
+    for ours, theirs, still in zip(native[1:], slopes, frozen, strict=True):
+        close(ours, theirs, 1e-10)
+        assert not torch.equal(still, theirs)
+
+
+def test_rejected_attempts_are_constants_of_a_step_aware_gradient() -> None:
+    k = torch.tensor([3.0, 0.2, 0.4], dtype=torch.float64)
+    found = []
+    for engine in ENGINES:
+        damping = k.clone().requires_grad_()
+        t = times(0.0, 2.0, 6.0)
+        y0 = torch.tensor([2.9, -0.3], dtype=torch.float64, requires_grad=True)
+        options: dict[str, Any] = {"first_step": 0.9, "rtol": 1e-5, "gradient": ACA(step_aware=True)}
+        solution = solve(spinning(damping), y0, t, engine=engine, **options)
+        assert solution.statistics.rejected > 0
+        assert isinstance(solution.y, Tensor)
+        found.append(torch.autograd.grad(solution.y[-1].sum(), [damping, y0, t]))
+    for native, eager in zip(*found, strict=True):
+        close(native, eager, 1e-9)
 
 
 FAILURES: dict[str, tuple[Field, dict[str, Any]]] = {

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from physid import Unknown, fit
 from physid.cli.app import main
+from physid.cli.fit import command as fit_command
 from physid.cli.options import METHOD_OPTIONS
 from physid.datasets import load
 from physid.errors import InputError
@@ -75,7 +76,9 @@ def test_fixed_and_freed_from_outside() -> None:
 
 def test_every_option_of_the_method_has_a_key() -> None:
     names = {name.replace("-", "_") for name, *_ in METHOD_OPTIONS} - {"settings"}
-    assert names | {"gradient", "seed", "solver", "rtol", "atol"} == set(settings.KEYS)
+    others = {"data", "model", "initial", "gradient", "seed", "solver", "rtol", "atol"}
+    assert names | others == set(settings.KEYS)
+    assert others <= {parameter.name for parameter in fit_command.params}
 
 
 @pytest.mark.parametrize(

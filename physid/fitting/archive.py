@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -16,37 +17,69 @@ from physid.fitting.problem import predict
 from physid.fitting.result import Fit
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array
+from physid.inputs import Inputs
 from physid.ode import Integrator
 
 TEXTS = (
     *("name", "channels", "unit", "time_unit", "start", "constants", "truth", "sigma", "source", "data_hash"),
     *("metric", "options", "initial_time"),
 )
+INPUTS = ("breaks", "coefficients", "switches")
 MATRICES = ("covariance", "robust", "identifiable")
 
 
-def experiment_files(experiment: Experiment) -> dict[str, bytes]:
-    """data.json and data.npz: the experiment, so that a run can be read where its data are not."""
+def experiment_files(experiments: Sequence[Experiment]) -> dict[str, bytes]:
+    """data.json and data.npz: the experiments, so that a run can be read where its data are not."""
+    about, arrays = _pack(experiments[0])
+    for i, one in enumerate(experiments[1:], 1):
+        more, parts = _pack(one)
+        about.setdefault("others", []).append(more)
+        arrays |= {f"other{i}_{name}": array for name, array in parts.items()}
+    return {"data.json": json_bytes(about), "data.npz": archive_bytes(**arrays)}
+
+
+def read_experiments(run: Folder) -> list[Experiment]:
+    """The experiments of a run."""
+    return experiments_of(run.json("data.json"), run.archive("data.npz"))
+
+
+def experiments_of(about: dict[str, Any], arrays: dict[str, Any]) -> list[Experiment]:
+    """The experiments in the contents of data.json and data.npz."""
+    others = enumerate(about.get("others", ()), 1)
+    return [_unpack(about, arrays, ""), *(_unpack(one, arrays, f"other{i}_") for i, one in others)]
+
+
+def _pack(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What an experiment says, and its arrays; those of its validation under names of their own."""
+    about: dict[str, Any] = {name: getattr(experiment, name) for name in TEXTS}
     arrays = {name: getattr(experiment, name).numpy() for name in ("initial", "initial_free", "initial_scale")}
     for name in ("train", "test"):
         part: Trajectory | None = getattr(experiment, name)
         if part is not None:
             arrays |= {f"{name}_{key}": getattr(part, key).numpy() for key in ("times", "observations", "mask")}
-    return {
-        "data.json": json_bytes({name: getattr(experiment, name) for name in TEXTS}),
-        "data.npz": archive_bytes(**arrays),
-    }
+    if experiment.inputs is not None:
+        about["inputs"] = {"names": experiment.inputs.names, "kinds": experiment.inputs.kinds}
+        arrays |= {f"inputs_{key}": getattr(experiment.inputs, key).numpy() for key in INPUTS}
+    if experiment.validation is not None:
+        about["validation"], more = _pack(experiment.validation)
+        arrays |= {f"validation_{name}": array for name, array in more.items()}
+    return about, arrays
 
 
-def read_experiment(run: Folder) -> Experiment:
-    """The experiment of a run."""
-    about, arrays = run.json("data.json"), run.archive("data.npz")
+def _unpack(about: dict[str, Any], arrays: dict[str, Any], prefix: str) -> Experiment:
+    def tensor(name: str) -> torch.Tensor:
+        return torch.from_numpy(arrays[f"{prefix}{name}"])
+
     found: dict[str, Any] = {name: about[name] for name in TEXTS} | {"channels": tuple(about["channels"])}
     for name in ("train", "test"):
-        if f"{name}_times" in arrays:
-            keys = ("times", "observations", "mask")
-            found[name] = Trajectory(*(torch.from_numpy(arrays[f"{name}_{key}"]) for key in keys))
-    found |= {name: torch.from_numpy(arrays[name]) for name in ("initial", "initial_free", "initial_scale")}
+        if f"{prefix}{name}_times" in arrays:
+            found[name] = Trajectory(*(tensor(f"{name}_{key}") for key in ("times", "observations", "mask")))
+    found |= {name: tensor(name) for name in ("initial", "initial_free", "initial_scale")}
+    if about.get("inputs"):
+        names, kinds = (tuple(about["inputs"][key]) for key in ("names", "kinds"))
+        found["inputs"] = Inputs(names, kinds, *(tensor(f"inputs_{key}") for key in INPUTS))
+    if about.get("validation"):
+        found["validation"] = _unpack(about["validation"], arrays, f"{prefix}validation_")
     return Experiment(**found)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +51,8 @@ class Objective:
         shift = torch.from_numpy(x[self.vector.parameters :].copy()).requires_grad_()
         self.vector.put(x)
         y0 = start_of(self.vector, shift)
-        integrator = self.integrator if limit is None else replace(self.integrator, time_limit=limit)
+        steps = min(self.integrator.max_steps, self.problem.patience)
+        integrator = replace(self.integrator, max_steps=steps, time_limit=limit or self.integrator.time_limit)
         solution = integrator.solve(self.vector.model, y0, self.times, throw=False)
         states = solution.y
         self.problem.account(solution)
@@ -57,6 +60,7 @@ class Objective:
         if not solution.ok or not isinstance(states, Tensor):
             self.watch.saw(phase, x, float("inf"))
             return None
+        self.problem.took(solution)
         error = self.vector.model.observe(states[1:]).reshape(self.measured.shape) - self.measured
         loss = (self.weights * error.square()).sum()
         inputs = [*self.vector.raws, shift]
@@ -89,8 +93,12 @@ def adam(objective: Objective, x: Array, plan: Plan) -> Array:
     theta = torch.nn.Parameter(torch.from_numpy(vector.natural(x) if schedule.natural else x.copy()))
     optimizer = torch.optim.Adam([theta], lr=schedule.lr, betas=schedule.betas)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, schedule.decay)
-    good, failures = theta.detach().clone(), 0
-    for _ in range(schedule.epochs):
+    good, failures, first = theta.detach().clone(), 0, 0
+    watch, held = objective.watch, objective.watch.held
+    if held.get("stage") == "adam":
+        first, failures = int(held["epoch"]), int(held["failures"])
+        good = _recall(held, theta, optimizer, scheduler)
+    for epoch in range(first, schedule.epochs):
         x = vector.raw(theta.detach().numpy()) if schedule.natural else theta.detach().numpy().copy()
         found = objective.at(x, "adam")
         if found is None:
@@ -98,16 +106,40 @@ def adam(objective: Objective, x: Array, plan: Plan) -> Array:
             if failures > FAILURES:
                 raise Diverged(f"{failures} solves failed in a row: {objective.problem.message}")
             theta.data.copy_(0.5 * (theta.data + good))
-            continue
-        good, failures = theta.detach().clone(), 0
-        theta.grad = torch.from_numpy(found[1] / vector.slopes(x) if schedule.natural else found[1])
-        optimizer.step()
-        scheduler.step()
+        else:
+            good, failures = theta.detach().clone(), 0
+            theta.grad = torch.from_numpy(found[1] / vector.slopes(x) if schedule.natural else found[1])
+            optimizer.step()
+            scheduler.step()
+        moments = {name: value.clone() for name, value in optimizer.state.get(theta, {}).items()}
+        rate, state = scheduler.get_last_lr()[0], {"theta": theta.detach().clone(), "good": good}
+        watch.hold("adam", epoch=epoch + 1, failures=failures, rate=rate, **state, **moments)
     return x if objective.watch.best is None else objective.watch.best
+
+
+def _recall(
+    held: Mapping[str, Any],
+    theta: torch.nn.Parameter,
+    optimizer: torch.optim.Adam,
+    scheduler: torch.optim.lr_scheduler.ExponentialLR,
+) -> Tensor:
+    """Put Adam back where it stood, and return the last unknowns whose solve succeeded."""
+    with torch.no_grad():
+        theta.copy_(torch.as_tensor(held["theta"]))
+    names = [name for name in ("step", "exp_avg", "exp_avg_sq") if name in held]
+    optimizer.state[theta] = {name: torch.as_tensor(held[name]) for name in names}
+    if names:
+        optimizer.state[theta]["step"] = optimizer.state[theta]["step"].float().reshape(())
+    for group in optimizer.param_groups:
+        group["lr"] = float(held["rate"])
+    scheduler.last_epoch = int(held["epoch"])
+    return torch.as_tensor(held["good"])
 
 
 def lbfgs(objective: Objective, x: Array, plan: Plan) -> tuple[Array, str]:
     """The optimum by limited-memory BFGS, and why it stopped. Source: Byrd et al. (1995)."""
+    watch = objective.watch
+    x = watch.held["x"] if watch.held.get("stage") == "lbfgs" else x
     first = objective.at(x, "lbfgs")
     if first is None:
         raise Diverged(f"the solve failed at the start: {objective.problem.message}")
@@ -115,6 +147,8 @@ def lbfgs(objective: Objective, x: Array, plan: Plan) -> tuple[Array, str]:
 
     def value(z: Array) -> tuple[float, Array]:
         found = objective.at(z, "lbfgs")
+        if watch.best is not None and np.array_equal(watch.best, z):
+            watch.hold("lbfgs", x=z)
         return (1e3, np.zeros_like(z)) if found is None else (found[0] / unit, found[1] / unit)
 
     found = minimize(

@@ -66,6 +66,8 @@ def _intervals(vector: Vector, x: Array, statistics: Statistics | None) -> tuple
     slopes = np.abs(vector.slopes(x))
     there = np.where(statistics.identifiable, 1.0, np.nan)
     errors = {name: np.sqrt(np.diag(getattr(statistics, name))) * there for name in ("covariance", "robust")}
+    if statistics.robust_reason:
+        errors["robust"] = none
     reach = statistics.quantile() * np.sqrt(np.diag(statistics.best)) * there
     with np.errstate(over="ignore"):
         low, high = vector.natural(x - reach), vector.natural(x + reach)

@@ -7,8 +7,12 @@ import hashlib
 import io
 import json
 import math
+import os
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from physid.errors import InputError
 from physid.fitting.vector import Array
 
 SUMS = "SHA256SUMS"
+ARCHIVE_ERRORS = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError)
 
 
 def plain(value: Any) -> Any:
@@ -54,9 +59,59 @@ def archive_bytes(**arrays: Array) -> bytes:
     return file.getvalue()
 
 
+def read_archive(data: bytes) -> dict[str, Array]:
+    """The arrays of an NPZ file; objects are refused. Errors: ARCHIVE_ERRORS."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as found:
+        return {key: found[key] for key in found.files}
+
+
 def sums_bytes(files: Mapping[str, bytes]) -> bytes:
     """The sha256 of every file, as sha256sum prints them."""
-    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())).encode()
+    return "".join(f"{sha256(data)}  {name}\n" for name, data in sorted(files.items())).encode()
+
+
+def sha256(data: bytes) -> str:
+    """The sha256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file in one step: beside its place, to the disk, then under its name; OSError leaves what was there."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """See that the names in a folder have reached the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """A hidden sibling to fill, which then takes the name `folder`; OSError when something else has it by then."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield work
+        os.chmod(work, 0o755)
+        os.rename(work, folder)  # onto nothing or an empty folder; fails where another run came first
+        sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 class Folder:
@@ -69,6 +124,8 @@ class Folder:
         self.path = path
         if not path.is_dir():
             raise InputError(f"{path} is no folder. Give the run directory that physid fit wrote.")
+        if not (path / SUMS).is_file() and (path / "request.json").is_file():
+            raise InputError(f"{path} is not finished: its fit has ended before. Go on with physid resume {path}.")
         if not (path / SUMS).is_file() or not (path / "settings.json").is_file():
             raise InputError(f"{path} is no run directory: it has no {SUMS} or settings.json. Give one that fit wrote.")
         try:
@@ -76,6 +133,33 @@ class Folder:
             self.sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
         except (ValueError, OSError):
             raise InputError(f"{path / SUMS} is damaged. Fit again, or take the run from a copy.") from None
+
+    @classmethod
+    def begun(cls, path: Path) -> tuple[Folder, dict[str, Any]]:
+        """What a run, finished or not, began with, and its request. Errors: InputError for what is no such run."""
+        run = cls.__new__(cls)
+        run.path, name = path, "request.json"
+        try:
+            data = (path / name).read_bytes()
+            request = json.loads(data)
+            run.sums = {**request["sums"], name: sha256(data)}
+        except FileNotFoundError:
+            raise InputError(f"{path} is no run directory: it has no {name}. Give one that physid fit wrote.") from None
+        except OSError as error:
+            raise InputError(f"{path / name} cannot be read: {error.strerror}. Use a copy.") from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path / name} is damaged. Use a copy.") from None
+        return run, request
+
+    def altered(self) -> list[str]:
+        """The files that are missing or not as they were written."""
+        return [name for name in sorted(self.sums) if not self._intact(name)]
+
+    def _intact(self, name: str) -> bool:
+        try:
+            return sha256((self.path / name).read_bytes()) == self.sums[name]
+        except OSError:
+            return False
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
@@ -85,7 +169,7 @@ class Folder:
             raise InputError(
                 f"{self.path / name} cannot be read: {error.strerror}. Fit again, or use a copy."
             ) from None
-        if hashlib.sha256(data).hexdigest() != self.sums.get(name):
+        if sha256(data) != self.sums.get(name):
             raise InputError(f"{self.path / name} is damaged: not what was written. Fit again, or use a copy.")
         return data
 
@@ -99,9 +183,8 @@ class Folder:
     def archive(self, name: str) -> dict[str, Array]:
         """The arrays of an NPZ file; objects are refused."""
         try:
-            with np.load(io.BytesIO(self.read(name)), allow_pickle=False) as found:
-                return {key: found[key] for key in found.files}
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError):
+            return read_archive(self.read(name))
+        except ARCHIVE_ERRORS:
             raise self.strange(name, "an archive of plain arrays") from None
 
     def strange(self, name: str, what: str) -> InputError:

@@ -7,18 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from physid.errors import Diverged, InputError
 from physid.experiment import Experiment
-from physid.fitting import noise as noise_models
 from physid.fitting import runs
 from physid.fitting.estimates import estimate
+from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive, sha256
 from physid.fitting.holdout import split
 from physid.fitting.joint import aligned, vector_of
+from physid.fitting.keep import CHECKPOINT, REQUEST, Keeper, Origin, checkpoint, recall
 from physid.fitting.likelihood import likelihood
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
-from physid.fitting.plan import Plan, resolve
+from physid.fitting.plan import Plan, default_integrator, resolve
+from physid.fitting.pose import described, pose, prepare
 from physid.fitting.problem import Point, Problem
+from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
 from physid.fitting.scores import scores
 from physid.fitting.statistics import Statistics, assess
@@ -27,6 +32,13 @@ from physid.fitting.watch import Progress, TimeUp, Watch
 from physid.ode import Integrator
 from physid.spec import Model
 from physid.unknown import Tie
+
+# what `fit` is asked where nothing is asked
+NOTHING: Mapping[str, Any] = {
+    **dict.fromkeys(("optimizer", "integrator", "gradient", "protocol", "epochs", "lr", "time_limit")),
+    "strategy": "auto",
+    "seed": 0,
+}
 
 
 def fit(
@@ -74,48 +86,113 @@ def fit(
 
     Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
     """
-    plan = resolve(
-        optimizer, strategy, integrator, gradient, protocol, epochs, lr, seed, time_limit,
-        noise=noise, loss=loss, loss_scale=loss_scale, starts=starts, workers=workers, holdout=holdout,
-    )  # fmt: skip
+    given = aligned([experiment] if isinstance(experiment, Experiment) else experiment)
+    if integrator is None and given[0].integrator:
+        integrator = replace(default_integrator(optimizer, protocol), **given[0].integrator)
+    asked: dict[str, Any] = {
+        "optimizer": optimizer,
+        "strategy": strategy,
+        "integrator": integrator,
+        "gradient": gradient,
+        "protocol": protocol,
+        "epochs": epochs,
+        "lr": lr,
+        "seed": seed,
+        "time_limit": time_limit,
+        "noise": noise,
+        "loss": loss,
+        "loss_scale": loss_scale,
+        "starts": starts,
+        "workers": workers,
+        "holdout": holdout,
+    }
+    plan = resolve(**asked)
     if out is not None:
         runs.check(Path(out))
-    given = aligned([experiment] if isinstance(experiment, Experiment) else experiment)
-    fitted, held = split(given, plan.holdout)
-    if len(fitted) > 1 and plan.optimizer != "lm":
-        raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
+    split(given, plan.holdout)  # refused before anything is changed
     prepare(model, fix or {}, free, tie or {})
-    vector = vector_of(model, fitted)
-    start_of_protocol(vector, plan)
-    problem = pose(model, fitted, plan)
-    start, watch = vector.get(), Watch(progress, time_limit)
-    optimum = _search(problem, plan, watch, start)
-    result = _conclude(problem, plan, watch, start, optimum, held, labels or {})
-    if out is not None:
-        result.save(out)
+    origin = Origin.of(model, given, runs.request(model, asked, labels or {}))
+    keeper = None if out is None else Keeper(Path(out), origin)
+    return run(model, given, plan, origin, Watch(progress, time_limit, keeper), labels or {}, keeper)
+
+
+def run(
+    model: Model,
+    experiments: Sequence[Experiment],
+    plan: Plan,
+    origin: Origin,
+    watch: Watch,
+    labels: Mapping[str, Any],
+    keeper: Keeper | None = None,
+) -> Fit:
+    """Fit by a plan from where `watch` stands, and leave the run with its keeper."""
+    try:
+        fitted, held = split(experiments, plan.holdout)
+        if len(fitted) > 1 and plan.optimizer != "lm":
+            raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
+        start_of_protocol(vector_of(model, fitted), plan)
+        problem = pose(model, fitted, plan)
+        problem.evaluations = watch.evaluations()
+        watch.evaluations = lambda: problem.evaluations
+        start = problem.vector.get()
+        optimum = _search(problem, plan, watch, start)
+        result = _conclude(problem, plan, watch, start, optimum, held, labels)
+        request = sha256(origin.files[REQUEST])
+        result = replace(result, origin=origin, held=checkpoint(watch, request))
+        if keeper is not None and keeper.there:
+            keeper.keep(watch)
+            keeper.finish(runs.contents(result))
+        elif keeper is not None:
+            result.save(keeper.folder)
+    finally:
+        if keeper is not None:
+            keeper.close()
     return result
 
 
-def prepare(model: Model, fix: Mapping[str, Any], free: Sequence[str], tie: Mapping[str, Tie]) -> None:
-    """Release, fix and tie unknowns of `model`; InputError for one that is named twice or that the model lacks."""
-    named = [*free, *fix, *tie]
-    twice = sorted({name for name in named if named.count(name) > 1})
-    if twice:
-        raise InputError(f"{', '.join(twice)} is to be more than one of fixed, free and tied. Name it once.")
-    for name in free:
-        model.release(name)
-    for name, value in fix.items():
-        model.untie(name)
-        model.fix(name, value)
-    for name, how in tie.items():
-        model.tie(name, how)
+def resume(
+    folder: Path,
+    model: Model | None = None,
+    trust: bool = False,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+) -> Fit:
+    """Go on with the run in `folder`; see Fit.resume."""
+    if (folder / SUMS).is_file():
+        found = load(folder, model, trust)
+        if found.status in ("converged", "diverged"):
+            return found
+    begun = beginning(folder, model, trust)
+    plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": time_limit})
+    keeper = Keeper(folder, begun.origin, resumed=True)
+    watch = Watch(progress, time_limit, keeper)
+    try:
+        before = recall(watch, read_archive(begun.checkpoint), sha256(begun.origin.files[REQUEST]))
+    except ARCHIVE_ERRORS as error:
+        keeper.close()
+        raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None
+    watch.evaluations = lambda: before
+    return run(begun.model, begun.experiments, plan, begun.origin, watch, begun.labels, keeper)
 
 
-def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:
-    """The least-squares problem of a plan, with the noise asked for or else the model's."""
-    loss_alone = plan.loss != "linear" and plan.noise is None
-    noise = noise_models.read("equal" if loss_alone or plan.optimizer != "lm" else plan.noise or model.noise, plan.loss)
-    return Problem(vector_of(model, experiments), plan.integrator, noise, plan.loss_scale)
+def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
+    """The fit on from the best of some points x [Q], by least squares over the full horizon."""
+    asked = {} if fit.origin is None else runs.arguments(fit.origin.asked)
+    plan = resolve(**{**NOTHING, **asked, "time_limit": None, "starts": 1, "workers": None})
+    plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
+    problem = pose(fit.model, fit.experiments, plan)
+    problem.evaluations = fit.evaluations
+    solved = [(point.cost, x) for x in points if (point := problem.at(x)) is not None]
+    if not solved:
+        raise InputError("none of the points to go on from can be solved. Give others.")
+    watch = Watch()
+    watch.before, watch.history = fit.seconds, list(fit.history)
+    watch.held = {"stage": "full", "x": min(solved, key=lambda pair: pair[0])[1]}
+    start = problem.vector.raw(np.array([one.start for one in fit.estimates]))
+    out = [] if fit.origin is None else split(fit.origin.experiments(), plan.holdout)[1]
+    found = _conclude(problem, plan, watch, start, _search(problem, plan, watch, start), out, {})
+    held = b"" if fit.origin is None else checkpoint(watch, sha256(fit.origin.files[REQUEST]))
+    return replace(found, settings=fit.settings, origin=fit.origin, held=held, paper=fit.paper, starts=fit.starts)
 
 
 def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum:
@@ -157,7 +234,7 @@ def _conclude(
         experiment=experiment,
         experiments=problem.experiments,
         integrator=plan.integrator,
-        settings={**_settings(problem, plan), **runs.identity(vector.model), **labels},
+        settings={**described(problem, plan), **runs.identity(vector.model), **labels},
         history=watch.history,
         status=optimum.status,
         message=optimum.message,
@@ -174,32 +251,3 @@ def _conclude(
     )
     result.paper = compare(result)
     return result
-
-
-def _settings(problem: Problem, plan: Plan) -> dict[str, Any]:
-    """What was asked for, as data."""
-    experiment, like = problem.experiment, problem.vector.like
-    noise = "known noise" if experiment.sigma else "spread of the data"
-    weight = "" if plan.schedule.discount == 1.0 else f" {plan.schedule.discount:g}^t"
-    objective = f"sum over what was measured of ((predicted - measured) / {problem.scale:.6g})^2, scaled by the {noise}"
-    if problem.noise.estimated:
-        objective = f"-log likelihood, {problem.noise.kind} noise with a sigma for every channel"
-    elif plan.loss != "linear":
-        error = f"((predicted - measured) / {problem.scale:.6g})^2"
-        objective = f"sum over what was measured of {plan.loss}({error})"
-    if plan.optimizer != "lm":
-        over = "sum over channels, mean over time" if experiment.metric == "sum" else "mean over what was measured"
-        objective = f"{over} of{weight} (predicted - measured)^2"
-    return {
-        "experiment": experiment.name,
-        "options": dict(experiment.options),
-        **plan.settings(),
-        "noise": problem.noise.kind if problem.noise.kind != "student" else f"student:{problem.noise.nu:g}",
-        "ties": {name: tie.text for name, tie in problem.vector.model.ties.items()},
-        "objective": objective,
-        "experiments": [one.name for one in problem.experiments],
-        "observations": problem.count,
-        "dtype": str(like.dtype).removeprefix("torch."),
-        "device": str(like.device),
-        "engine_note": problem.engine_note,
-    }

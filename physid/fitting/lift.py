@@ -114,7 +114,7 @@ def _values_and_rates(model: Model, t: Tensor, states: Tensor) -> tuple[Tensor, 
         weight = torch.zeros_like(seen, requires_grad=True)
         # as sums: grad_outputs makes torch import its symbolic shapes, which takes most of a second
         (pulled,) = torch.autograd.grad((seen * weight).sum(), leaf, create_graph=True)
-        field = model.field(t.view(-1, *(1,) * (leaf.ndim - 1)), leaf)
+        field = model.field(t, leaf)
         (rate,) = torch.autograd.grad((pulled * field).sum(), weight, create_graph=True)
         both = torch.cat([seen, rate], -1)
         columns = both.sum(0)

@@ -29,7 +29,8 @@ class Optimum:
 def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
     """Fit by the plan. Errors: Diverged when no solve from the start succeeds."""
     x = problem.vector.get()
-    watch.begin(x)
+    if not watch.held:
+        watch.begin(x)
     if plan.optimizer == "lm":
         records: list[Start] = []
         if plan.starts > 1:

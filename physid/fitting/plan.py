@@ -68,19 +68,11 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """The plan as data."""
-        integrator = self.integrator
-        solver, control = integrator.solver, integrator.control
         found: dict[str, Any] = {
             "optimizer": self.optimizer,
             "strategy": self.strategy if self.optimizer == "lm" else None,
             "protocol": self.protocol,
-            "gradient": self.gradient,
-            "solver": solver if isinstance(solver, str) else solver.name,
-            "rtol": _plain(integrator.rtol),
-            "atol": _plain(integrator.atol),
-            "control": control if isinstance(control, str | None) else control.name,
-            "exact": integrator.exact,
-            "max_steps": integrator.max_steps,
+            **integrator_settings(self.integrator),
             "seed": self.seed,
             "time_limit": self.time_limit,
             "noise_model": self.noise,
@@ -141,6 +133,20 @@ def resolve(
     _check_more(optimizer, noise, loss, loss_scale, starts, workers)
     plan = Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
     return replace(plan, noise=noise, loss=loss, loss_scale=loss_scale, starts=starts, workers=workers, holdout=holdout)
+
+
+def integrator_settings(integrator: Integrator) -> dict[str, Any]:
+    """An integrator as data."""
+    solver, control, gradient = integrator.solver, integrator.control, integrator.gradient
+    return {
+        "gradient": gradient if isinstance(gradient, str) else gradient.name,
+        "solver": solver if isinstance(solver, str) else solver.name,
+        "rtol": _plain(integrator.rtol),
+        "atol": _plain(integrator.atol),
+        "control": control if isinstance(control, str | None) else control.name,
+        "exact": integrator.exact,
+        "max_steps": integrator.max_steps,
+    }
 
 
 def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:

@@ -21,7 +21,7 @@ from physid.fitting.vector import Array, Vector
 from physid.fitting.weights import Weights
 from physid.ode import Integrator, Solution
 
-PATIENCE = 50  # times the steps of the last point: where a solve needs more, the optimiser should not go
+PATIENCE = 20  # times the steps of the last point: where a solve needs more, the optimiser should not go
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Problem:
         found = solve_lanes(self.vector.model, self.vector.raws, thetas, y0, grid, integrator)
         self.account(found.solution)
         if any(found.ok):
-            self.patience = PATIENCE * (100 + found.solution.statistics.accepted // len(group))
+            self.took(found.solution, len(group))
         out: list[tuple[Array, Array] | None] = []
         for lane, (s, e) in enumerate(group):
             if not found.ok[lane]:
@@ -209,6 +209,10 @@ class Problem:
     def floor(self) -> float:
         """A change of the residuals' length that is below the error of the solver."""
         return 1e-2 * tolerance(self.integrator, self.spread) / self.scale
+
+    def took(self, solution: Solution, lanes: int = 1) -> None:
+        """Measure the patience with the next solve by a solution, of so many lanes, that is good."""
+        self.patience = PATIENCE * (100 + solution.statistics.accepted // lanes)
 
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""

@@ -12,14 +12,17 @@ import numpy as np
 from physid.experiment import Experiment
 from physid.fitting.estimates import Estimate
 from physid.fitting.joint import vector_of
+from physid.fitting.keep import Origin
 from physid.fitting.likelihood import Likelihood
 from physid.fitting.records import Start
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array, Vector
+from physid.fitting.watch import Progress
 from physid.ode import Integrator
 from physid.spec import Model
 
 if TYPE_CHECKING:
+    from physid.fitting.profile import Profile
     from physid.forecast import Forecast
     from physid.report import Report
 
@@ -35,7 +38,8 @@ class Fit:
     could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none.
     `experiments` are all that were fitted, `experiment` the first of them, `scores_of` the scores of each by its name.
     `likelihood` is None with a robust loss. `starts` are the records of many starts, in the order of the starts.
-    `paper` compares with the published figures where the fit followed a protocol of the paper.
+    `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
+    began and `held` where its search stood last, so that it can be replayed and continued; `profiles` are those made.
     """
 
     model: Model
@@ -57,6 +61,9 @@ class Fit:
     scores_of: dict[str, dict[str, dict[str, float] | None]] = field(default_factory=dict)
     likelihood: Likelihood | None = None
     starts: list[Start] = field(default_factory=list)
+    origin: Origin | None = None
+    held: bytes = b""
+    profiles: list[Profile] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:
@@ -95,11 +102,34 @@ class Fit:
 
         return Report(self)
 
-    def forecast(self, until: float | Sequence[float] | Array, points: int = 201) -> Forecast:
-        """The mean and the 95 % band of the observations, at given times or at `points` times up to `until`."""
+    def forecast(
+        self, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
+    ) -> Forecast:
+        """The mean and the 95 % bands of the observations, at given times or at `points` times up to `until`.
+
+        The bands are linearised or, with `draws`, sampled: that many draws of the unknowns, solved as one batch.
+        """
         from physid.forecast import forecast
 
-        return forecast(self, until, points)
+        return forecast(self, until, points, draws, seed)
+
+    def profile(self, *names: str, jobs: int = 1) -> tuple[Fit, list[Profile]]:
+        """The profile likelihoods of the unknowns `names` (default: all but the initial state), and whose they are.
+
+        A profile that meets a better optimum adopts it: the fit returned is then another, and better, one.
+        """
+        from physid.fitting.profile import profile
+
+        return profile(self, names, jobs)
+
+    def view(self, **settings: Any) -> object:
+        """Show the forecast in space: a window, in a notebook a page, without a display the path of one.
+
+        Settings: until, bodies, theme, size, camera; see physid.viewer.show.
+        """
+        from physid.viewer import show
+
+        return show(self, **settings)
 
     def save(self, folder: str | Path) -> Path:
         """Write the run directory `folder`, which must be new or empty; InputError when it cannot be written."""
@@ -114,6 +144,23 @@ class Fit:
         A model of the catalogue is found by its name; any other is given as `model`, or imported from the file that the
         run names with trust=True, if that file has not changed. Errors: InputError for what is no intact run.
         """
-        from physid.fitting.runs import load
+        from physid.fitting.restore import load
 
         return load(Path(folder), model, trust)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | Path,
+        model: Model | None = None,
+        trust: bool = False,
+        progress: Progress | None = None,
+        time_limit: float | None = None,
+    ) -> Fit:
+        """Go on with the unfinished or interrupted run in `folder`, and finish it there; a converged one is loaded.
+
+        Errors: as `load`, and InputError when another process fits into the folder.
+        """
+        from physid.fitting.identify import resume
+
+        return resume(Path(folder), model, trust, progress, time_limit)

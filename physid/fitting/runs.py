@@ -1,15 +1,13 @@
-"""Run directories: written beside their place and renamed, so that none is ever partial; read without unpickling."""
+"""Run directories: written beside their place and renamed, so that none is ever partial."""
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 import hashlib
-import io
 import os
 import platform
-import shutil
 import sys
-import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +17,15 @@ import safetensors.torch
 import torch
 
 from physid.errors import InputError
-from physid.fitting import files
-from physid.fitting.files import Folder, json_bytes, table_bytes
-from physid.modelfile import load_model_file
+from physid.fitting import files, keep
+from physid.fitting.files import json_bytes, table_bytes
+from physid.fitting.plan import integrator_settings
 from physid.spec import Model, keyword_names
 
 if TYPE_CHECKING:
     from physid.fitting.result import Fit
 
-FORMAT = 1
+FORMAT = 2
 
 
 def check(folder: Path) -> None:
@@ -47,30 +45,33 @@ def save(fit: Fit, folder: Path) -> Path:
     """Write the run: all files into a hidden sibling, which then takes the name; InputError when that fails."""
     check(folder)
     content = contents(fit)
-    content[files.SUMS] = files.sums_bytes(content)
-    work: Path | None = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        for name, data in content.items():
-            _write(work / name, data)
-        os.chmod(work, 0o755)
-        os.rename(work, folder)  # onto nothing or an empty folder; fails where another run came first
-        work = None
+        with files.whole(folder) as work:
+            for name, data in {**content, files.SUMS: files.sums_bytes(content), keep.LOCK: b""}.items():
+                files.put(work / name, data)
+            if fit.held:
+                files.put(work / keep.CHECKPOINT, fit.held)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}. Choose another place.") from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file and see that it reached the disk before the folder takes its name."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def replace(fit: Fit, folder: Path) -> None:
+    """Write a fit over the run of the same request in `folder`; what is there is continued if that fails midway.
+
+    Errors: InputError for a run of another request, one that another process fits into, or that cannot be written.
+    """
+    if fit.origin is None:
+        raise InputError(f"{folder} does not say how it began, so nothing can be added to it. Fit again.")
+    keeper = keep.Keeper(folder, fit.origin, resumed=True)
+    try:
+        if fit.held:
+            files.put(folder / keep.CHECKPOINT, fit.held)
+        keeper.finish(contents(fit))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
+    finally:
+        keeper.close()
 
 
 def contents(fit: Fit) -> dict[str, bytes]:
@@ -87,6 +88,9 @@ def contents(fit: Fit) -> dict[str, bytes]:
         "seconds": fit.seconds,
         "engine": fit.engine,
         "scores": fit.scores,
+        "scores_of": fit.scores_of,
+        "likelihood": None if fit.likelihood is None else fit.likelihood.data(),
+        "starts": [asdict(one) for one in fit.starts],
         "paper": fit.paper,
         "free": list(fit.model.free()),
         "settings": fit.settings,
@@ -101,14 +105,41 @@ def contents(fit: Fit) -> dict[str, bytes]:
         "unknowns.json": json_bytes([asdict(one) for one in fit.estimates]),
         "report.txt": (str(report) + "\n").encode(),
         "report.json": json_bytes(report.json()),
-        **experiment_files(fit.experiment),
+        **(experiment_files(fit.experiments) if fit.origin is None else fit.origin.files),
         **statistics_files(fit),
     }
+    if fit.profiles:
+        found["profiles.json"] = json_bytes([asdict(one) for one in fit.profiles])
     if fit.status != "diverged":
         last = fit.experiment.test or fit.experiment.train
         forecast = fit.forecast(float(last.times[-1]))
         found["forecast.csv"] = table_bytes(forecast.columns, forecast.rows().tolist())
+        found["forecast.json"] = json_bytes(
+            {k: v for k, v in forecast.json().items() if k not in ("times", "channels")}
+        )
     return found
+
+
+def request(model: Model, asked: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
+    """What a fit was asked, as data: request.json but for the sums and the free unknowns."""
+    integrator = asked["integrator"]
+    like = next(iter(model.parameters()), torch.empty(0, dtype=torch.float64))
+    ties = {name: tie.text for name, tie in model.ties.items()}
+    known = {**identity(model), "ties": ties, "dtype": str(like.dtype).removeprefix("torch.")}
+    how = None if integrator is None else {**integrator_settings(integrator), "engine": integrator.engine}
+    data = {**asked, "integrator": how}
+    return {"format": FORMAT, "asked": data, "labels": dict(labels), "identity": known}
+
+
+def arguments(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of a fit from the data of `request`."""
+    from physid.fitting.archive import read_integrator
+
+    how = asked["integrator"]
+    return {
+        **asked,
+        "integrator": None if how is None else dataclasses.replace(read_integrator(how), engine=how["engine"]),
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -146,103 +177,3 @@ def identity(model: Model) -> dict[str, Any]:
     attributes = {name: getattr(model, name, None) for name in keyword_names(cls) if name not in model.unknowns}
     found["constants"] = {k: v for k, v in attributes.items() if isinstance(v, bool | int | float | str)}
     return found
-
-
-def load(folder: Path, model: Model | None, trust: bool) -> Fit:
-    """The run at `folder`; see Fit.load."""
-    from physid.fitting.archive import compare, read_estimates, read_experiment, read_integrator, read_statistics
-    from physid.fitting.result import Fit
-
-    run = Folder(folder)
-    about = run.json("settings.json")
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputError(f"{folder} has another format than {FORMAT}, the one this physid reads. Use its own version.")
-    try:
-        settings = about["settings"]
-        experiment = read_experiment(run)
-        model = _restore(run, about, model, trust)
-        statistics, x = read_statistics(run)
-        fit = Fit(
-            model=model,
-            experiment=experiment,
-            integrator=read_integrator(settings),
-            settings=settings,
-            history=_history(run),
-            status=about["status"],
-            message=about["message"],
-            x=x,
-            estimates=read_estimates(run),
-            statistics=statistics,
-            scores=about["scores"],
-            evaluations=about["evaluations"],
-            seconds=about["seconds"],
-            engine=about["engine"],
-            paper=about["paper"],
-        )
-        fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
-    compare(run, fit)
-    return fit
-
-
-def _restore(run: Folder, about: dict[str, Any], model: Model | None, trust: bool) -> Model:
-    """The model with the saved state: the one given, or one of the saved class."""
-    settings = about["settings"]
-    try:
-        state = safetensors.torch.load(run.read("model.safetensors"))
-    except (safetensors.SafetensorError, ValueError):
-        raise run.strange("model.safetensors", "a safetensors file") from None
-    if model is None:
-        cls = _find(settings, trust)
-        natural = {name.removeprefix("natural."): value for name, value in state.items() if "natural." in name}
-        offered = {**run.json("data.json")["constants"], **settings["constants"], **natural}
-        model = cls(**{name: offered[name] for name in keyword_names(cls) if name in offered})
-    model.to(dtype=getattr(torch, settings["dtype"]))
-    model.load_state_dict(state)
-    for name in model.unknowns:
-        if name not in model.ties:
-            (model.release if name in about["free"] else model.fix)(name)
-    for name, text in settings.get("ties", {}).items():
-        if text is not None:
-            model.tie(name, text)
-    return model
-
-
-def _find(settings: dict[str, Any], trust: bool) -> type[Model]:
-    """The saved class: of the catalogue, or of an unchanged file that is trusted."""
-    name, file = settings["model"], settings["model_file"]
-    if file is None:
-        from physid.models import MODELS
-
-        if name in MODELS:
-            return MODELS[name]
-        raise InputError(
-            f"the model {name} of the run is in no file and no catalogue. Give it, Fit.load(folder, model=...)."
-        )
-    path = Path(file)
-    if not trust:
-        raise InputError(
-            f"the run's model is in {path}, which would have to be executed. If you trust that file, say so: --trust, "
-            "or Fit.load(folder, trust=True)."
-        )
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != settings["model_sha256"]:
-        raise InputError(
-            f"{path} is missing or has changed since the fit. Give the model, Fit.load(folder, model=...)."
-        )
-    return load_model_file(path, name.rpartition(":")[2])
-
-
-def _history(run: Folder) -> list[dict[str, Any]]:
-    """The history of a run, with numbers for numbers."""
-    rows = csv.DictReader(io.StringIO(run.read("history.csv").decode(errors="replace")))
-    return [{name: _number(value) for name, value in row.items() if value != ""} for row in rows]
-
-
-def _number(text: str) -> str | int | float:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

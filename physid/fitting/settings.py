@@ -53,6 +53,9 @@ def _expressions(value: Any) -> bool:
 
 
 KEYS: Mapping[str, Key] = {
+    "data": Key("a file or a list of files", lambda v: _text(v) or _texts(v), "files of measurements"),
+    "model": Key("a name", _text, "a model of the catalogue, or FILE.py:CLASS"),
+    "initial": Key("free, known or x=0,v=1", _text, "whether the initial state is fitted too"),
     "optimizer": Key("a name", _text, "lm, adam or lbfgs"),
     "strategy": Key("a name", _text, "auto, full, segments or grow"),
     "protocol": Key("a name", _text, "default, paper-text or paper-code"),

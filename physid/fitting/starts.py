@@ -72,6 +72,7 @@ def _initial_scales(vector: Vector) -> dict[int, float]:
 
 def best_of(problem: Problem, plan: Plan, watch: Watch, x: Array) -> tuple[Found, list[Start]]:
     """The best optimum of the plan's starts, and the record of each. Errors: Diverged when none can be solved."""
+    watch.hold("starts")  # a search that goes on tries all starts anew
     begins = draws(problem.vector, x, plan.starts, plan.seed)
     if plan.workers is not None:
         from physid.fitting.workers import over_processes
@@ -103,7 +104,7 @@ def in_a_batch(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) 
         point = problem.at(batch.xs[number])
         if point is None:
             continue
-        found = finish(problem, plan.integrator, watch, point)
+        found = finish(problem, plan.integrator, watch, point, held=False)
         value = problem.objective(found.point)
         if best is None or value < best[0]:
             best, fresh_best = (value, found), problem.weights

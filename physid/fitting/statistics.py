@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from physid.fitting.combinations import echelon, told
+from physid.fitting.criteria import criteria
 from physid.fitting.lm import optimal
 from physid.fitting.problem import Point, Problem, tolerance
 from physid.fitting.vector import Array
@@ -17,6 +19,7 @@ RANK = 1e-8  # a singular value of the scaled Jacobian below this part of the la
 SIGNIFICANT = 1e-3  # p values below this count against the model
 PRECISION = 100.0  # residuals up to this many times the solver's tolerance are the solver's own
 LAGS = 10
+FEWEST = 10  # times that robust errors need
 NO_OPTIMUM = (
     "These values are no optimum of least squares: neither standard errors nor residuals tell whether the model is "
     "right. Fit on, or use optimizer lm."
@@ -31,8 +34,9 @@ class Statistics:
     consistent) are those of the transformed unknowns, without the directions that the data do not tell; `identifiable`
     [Q] says which unknowns have no part in such a direction.
     `dof` are the degrees of freedom, `sigma` the noise: known, or estimated from the residuals. `hidden` names the
-    directions that the data do not tell. `verdict` is "adequate", "inadequate", "exact",
-    "not tested" or "no optimum".
+    directions that the data do not tell, and `told` the combinations that they do tell of the unknowns in those.
+    `reason` says why there are no errors, `robust_reason` why the robust ones are not to be had. `verdict` is
+    "adequate", "inadequate", "exact", "not tested" or "no optimum".
     """
 
     covariance: Array
@@ -44,10 +48,12 @@ class Statistics:
     rms: float
     condition: float
     hidden: list[str]
+    told: list[str] = field(default_factory=list)
     tests: dict[str, Any] = field(default_factory=dict)
     verdict: str = "not tested"
     sentence: str = ""
     reason: str = ""
+    robust_reason: str = ""
 
     @property
     def chosen(self) -> str:
@@ -87,7 +93,8 @@ def assess(problem: Problem, point: Point) -> Statistics:
     plain = inverse * square
     meat = _meat(problem, point, scaled) * (problem.count / max(dof, 1))
     robust = inverse @ meat @ inverse
-    tests = whiteness(_series(problem, data))
+    series = _series(problem, data)
+    tests = {**whiteness(series), **criteria(problem, point, series)}
     if known and dof > 0:
         tests["chi_squared_per_dof"] = 2.0 * point.cost * problem.count / dof
         tests["chi_squared_p"] = float(stats.chi2.sf(2.0 * point.cost * problem.count, dof))
@@ -103,11 +110,13 @@ def assess(problem: Problem, point: Point) -> Statistics:
         sigma_known=known,
         rms=rms,
         condition=float(s[0] / s[-1]) if s[-1] > 0 else float("inf"),
-        hidden=[_direction(problem, row / size) for row in vt[~seen]],
+        hidden=[_direction(problem, row) for row in echelon(vt[~seen] / size)],
+        told=told(vt[seen] * size, problem.vector.entries) if lost.any() else [],
         tests=tests,
         verdict=verdict,
         sentence=sentence,
         reason="" if dof > 0 or known else "there are no more observations than unknowns",
+        robust_reason=_robust_reason(problem, point, scaled),
     )
 
 
@@ -179,17 +188,32 @@ def _meat(problem: Problem, point: Point, scaled: Array) -> Array:
 
     Source: Newey and West (1987); Andrews (1991), equations 6.2 and 6.4.
     """
-    times = np.nonzero(problem.mask)[0]
-    rows = scaled[: problem.count] * point.residual[: problem.count, None]
-    scores = np.zeros((len(problem.mask), scaled.shape[1]))
-    np.add.at(scores, times, rows)
-    scores = scores[problem.mask.any(1)]
+    scores = _scores(problem, point, scaled)
     meat = scores.T @ scores
     width = _bandwidth(scores)
     for lag in range(1, width + 1):
         cross = scores[lag:].T @ scores[:-lag]
         meat += (1.0 - lag / (width + 1.0)) * (cross + cross.T)
     return np.asarray(meat)
+
+
+def _scores(problem: Problem, point: Point, scaled: Array) -> Array:
+    """The scores J_t^T r_t [T, Q] of the times at which something was measured."""
+    times = np.nonzero(problem.mask)[0]
+    rows = scaled[: problem.count] * point.residual[: problem.count, None]
+    scores = np.zeros((len(problem.mask), scaled.shape[1]))
+    np.add.at(scores, times, rows)
+    return np.asarray(scores[problem.mask.any(1)])
+
+
+def _robust_reason(problem: Problem, point: Point, scaled: Array) -> str:
+    """Why there are no robust errors, if there are none to be had."""
+    scores = _scores(problem, point, scaled)
+    if len(scores) < FEWEST:
+        return f"{len(scores)} times are too few to tell the correlation of the residuals by; {FEWEST} are needed"
+    if _bandwidth(scores) >= len(scores) // 3:
+        return "the residuals are correlated over more than a third of the record, which is too short to tell how much"
+    return ""
 
 
 def _bandwidth(scores: Array) -> int:

@@ -30,16 +30,20 @@ HORIZONS = (0.125, 0.25, 0.5)  # of the whole, before the whole
 
 def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
     """Levenberg-Marquardt on the full horizon, and before it what the strategy says where the start is far off."""
-    full, strategy = Full(problem, watch), plan.strategy
+    full, strategy, held = Full(problem, watch), plan.strategy, watch.held
     if problem.weights.unknown.any():
         problem.integrator = looser(plan.integrator)  # `finish` begins there too
     if strategy == "segments":
         segments.need(problem)
+    if held.get("stage") == "full":
+        start = full(held["x"])
+        if start is not None:
+            return finish(problem, plan.integrator, watch, start)
     start = full(x) if strategy != "segments" else None
     reason = problem.message
     near = start is not None and is_near(problem, start)
     if strategy in ("auto", "segments") and segments.enough(problem) and not near:
-        for most, rows in segments.divisions(problem):
+        for most, rows in left(segments.divisions(problem), watch):
             start = better(full, start, weld(problem, plan, watch, x, most, rows), watch, x)
             if start is not None and is_near(problem, start, FAIR):
                 break
@@ -54,17 +58,32 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
     return finish(problem, plan.integrator, watch, start)
 
 
-class Full:
-    """The problem on the full horizon, evaluated under the eyes of a watch."""
+def left(divisions: list[tuple[int, int]], watch: Watch) -> list[tuple[int, int]]:
+    """Those of the divisions into segments that a search that goes on has not done."""
+    held = watch.held
+    there = (int(held["most"]), int(held["rows"])) if held.get("stage") == "weld" else None
+    return divisions[divisions.index(there) :] if there in divisions else divisions
 
-    def __init__(self, problem: Problem, watch: Watch, phase: str = "full") -> None:
-        self.problem, self.watch, self.phase = problem, watch, phase
+
+class Full:
+    """The problem on the full horizon, evaluated under the eyes of a watch.
+
+    With `held` a search can go on from its best points.
+    """
+
+    def __init__(self, problem: Problem, watch: Watch, phase: str = "full", held: bool = False) -> None:
+        self.problem, self.watch, self.phase, self.held = problem, watch, phase, held
+        self.best = np.inf
 
     def __call__(self, x: Array) -> Point | None:
         """The point at `x`; None where the solve fails."""
         self.problem.limited(self.watch.left)
         point = self.problem.at(x)
-        self.watch.saw(self.phase, x, self.problem.objective(point) if point else np.inf)
+        cost = self.problem.objective(point) if point else np.inf
+        self.watch.saw(self.phase, x, cost)
+        if self.held and cost < self.best:
+            self.best = cost
+            self.watch.hold("full", x=x)
         return point
 
 
@@ -81,10 +100,16 @@ def better(full: Full, start: Point | None, x: Array | None, watch: Watch, first
     return there if there is not None and (start is None or there.cost <= start.cost) else start
 
 
-def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point) -> Found:
-    """The optimum from `start`; with estimated noise least squares and sigma take turns until neither moves."""
-    full, stop = Full(problem, watch), Stop(floor=problem.floor)
+def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point, held: bool = True) -> Found:
+    """The optimum from `start`; with estimated noise least squares and sigma take turns until neither moves.
+
+    With `held` a search can go on from its best points: it is the only one.
+    """
+    full, stop = Full(problem, watch, held=held), Stop(floor=problem.floor)
+    if held:
+        watch.hold("full", x=start.x)
     if not problem.weights.unknown.any():
+        full.best = start.cost
         watch.begin(start.x)
         return least(full, start, stop)
     found = Found(start, False, "the solve fails where the fit began")
@@ -103,16 +128,20 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point) -> F
 def weld(problem: Problem, plan: Plan, watch: Watch, x: Array, most: int, rows: int) -> Array | None:
     """The unknowns from welded segments, `most` at most, of `rows` times at least; None when none could be solved."""
     pieces = Segments(problem, looser(plan.integrator), most, rows)
-    z = pieces.begin(x)
-    solved = False
-    for weight in WELDS:
+    z, done, held, solved = pieces.begin(x), 0, watch.held, False
+    if held.get("stage") == "weld" and (held["most"], held["rows"]) == (most, rows) and len(held["z"]) == len(z):
+        z, done = held["z"], int(held["weld"])
+    for number, weight in enumerate(WELDS):
+        if number < done:
+            continue
         pieces.weld = weight
         phase = f"segments, weld {weight:g}"
 
-        def at(z: Array, phase: str = phase) -> Point | None:
+        def at(z: Array, phase: str = phase, number: int = number) -> Point | None:
             pieces.limited(watch.left)
             point = pieces.at(z)
-            watch.saw(phase, z[: len(x)], point.cost if point else np.inf)
+            if watch.saw(phase, z[: len(x)], point.cost if point else np.inf):
+                watch.hold("weld", weld=number, most=most, rows=rows, z=z)
             return point
 
         watch.begin(z[: len(x)])

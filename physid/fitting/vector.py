@@ -65,7 +65,8 @@ class Vector:
         return np.concatenate([*parts, np.zeros(len(self.places))])
 
     def put(self, x: Array) -> Tensor:
-        """Give the model the unknowns of `x` and return the initial state [*state], in the model's dtype and device."""
+        """Give the model the unknowns of `x` and the experiment's inputs; the initial state [*state], in its dtype."""
+        self.model.drive(self.experiment.inputs)
         values = torch.from_numpy(np.ascontiguousarray(x[: self.parameters], dtype=np.float64))
         with torch.no_grad():
             for raw, part in zip(self.raws, values.split([raw.numel() for raw in self.raws]), strict=True):

@@ -51,7 +51,7 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
     point = problem.at(done[best]["x"])
     if point is None:
         raise Diverged(f"the best start cannot be solved again: {problem.message}")
-    return finish(problem, plan.integrator, watch, point), records
+    return finish(problem, plan.integrator, watch, point, held=False), records
 
 
 def model_file(problem: Problem) -> str | None:

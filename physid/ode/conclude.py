@@ -8,7 +8,7 @@ from torch import Tensor
 
 from physid.ode.march import Outcome
 from physid.ode.problem import Problem
-from physid.ode.solution import Solution, SolveError
+from physid.ode.solution import Solution, SolveError, Status
 
 
 def conclude(
@@ -23,7 +23,9 @@ def conclude(
     """Dress an outcome as the user's Solution, or raise its failure."""
     layout, statistics = problem.layout, outcome.statistics
     statistics.seconds = time.perf_counter() - problem.started
-    failed = [lane for lane, status in enumerate(outcome.statuses) if not status.ok]
+    statuses = outcome.statuses
+    all_reached = statuses.count(Status.SUCCESS) == len(statuses)
+    failed = [] if all_reached else [lane for lane, status in enumerate(statuses) if not status.ok]
     status = outcome.statuses[failed[0]] if failed else outcome.statuses[0]
     message = outcome.messages[failed[0]] if failed else f"{status.value}."
     if failed and layout.batched:
@@ -33,6 +35,10 @@ def conclude(
             " The steps are limited by stability: f looks stiff; an implicit solver (SciPy's Radau) may be faster."
         )
     grids = outcome.grids(layout.lanes)
+
+    def read_grid() -> Tensor | list[Tensor]:
+        return grids() if layout.batched else grids()[0]
+
     solution = Solution(
         t=problem.t,
         y=layout.unpack(values, (problem.grid.shape[0],)),
@@ -42,7 +48,7 @@ def conclude(
         solver=problem.tableau.name,
         gradient=gradient,
         engine=engine,
-        grid=grids if layout.batched else grids[0],
+        read_grid=read_grid,
         statuses=outcome.statuses if layout.batched else [],
         event_time=outcome.event_time,
         engine_note=note,

@@ -50,10 +50,10 @@ class Outcome:
     tape: Tape | None = None
     final: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def grids(self, lanes: int) -> list[Tensor]:
-        """The accepted times of every lane."""
+    def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
+        """What reads the accepted times of every lane."""
         times, taken = torch.stack(self.times), torch.stack(self.taken)
-        return [times[:, lane][taken[:, lane]] for lane in range(lanes)]
+        return lambda: [times[:, lane][taken[:, lane]] for lane in range(lanes)]
 
 
 class March:
@@ -64,11 +64,13 @@ class March:
         problem: Problem,
         *,
         traced: bool = False,
+        fixed_rejections: bool = False,
         tape: Tape | None = None,
         watch: Callable[[Step], Tensor | None] | None = None,
     ) -> None:
         p = self.problem = problem
         self.traced, self.tape, self.watch = traced, tape, watch
+        self.fixed_rejections = fixed_rejections  # what a rejected attempt makes of the step is then a constant
         lanes = p.layout.lanes
         self.stages: Stages = (Traced if traced else InPlace)(p.coefficients, p.layout)
         self.base = range(1, len(p.tableau.b))
@@ -319,6 +321,8 @@ class March:
             factor = torch.where(finite, factor, 0.1)
         if not (all_good and self.calm):
             factor = torch.where(good & ~self.after_rejection, factor, factor.clamp(max=1.0))
+        if self.fixed_rejections and not all_good:
+            factor = torch.where(good, factor, factor.detach())
         proposal = factor * h
         keep = good & cut & (proposal.detach().abs() < self.h.detach().abs())
         proposal = torch.where(keep, self.h, proposal)

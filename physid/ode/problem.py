@@ -123,9 +123,17 @@ class Problem:
         low, high = torch.minimum(t, end).detach(), torch.maximum(t, end).detach()
         real = self.layout.real
         up, down = torch.tensor(math.inf, dtype=real), torch.tensor(-math.inf, dtype=real)
-        inner_low = torch.where(torch.isin(low, self.jumps), torch.nextafter(inward(low, real, up=True), up), down)
-        inner_high = torch.where(torch.isin(high, self.jumps), torch.nextafter(inward(high, real, up=False), down), up)
+        (at_low, first), (at_high, last) = self._jump_at(low), self._jump_at(high)
+        inner_low = torch.where(at_low, torch.nextafter(inward(first, real, up=True), up), down)
+        inner_high = torch.where(at_high, torch.nextafter(inward(last, real, up=False), down), up)
         return inner_low, inner_high
+
+    def _jump_at(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Whether these times are jumps, and the jumps; a time that was summed from a step may be off by round-off."""
+        place = torch.searchsorted(self.jumps, time.contiguous()).clamp(max=len(self.jumps) - 1)
+        before, after = self.jumps[(place - 1).clamp(min=0)], self.jumps[place]
+        near = torch.where((time - before).abs() < (time - after).abs(), before, after)
+        return (near - time).abs() <= 4 * torch.finfo(torch.float64).eps * torch.maximum(near.abs(), time.abs()), near
 
     def size(self, error: Tensor) -> Tensor:
         """The norm of a scaled error [L * N] per lane: rms, the largest over a tuple's parts, or the user's."""
@@ -137,6 +145,7 @@ class Problem:
         return torch.stack([rms(part) for part in rows.split(self.layout.sizes, dim=-1)]).amax(0)
 
 
+NO_LIMITS = Limits()
 Recall = Callable[[Problem], "tuple[list[Tensor], Any] | None"]
 
 
@@ -198,7 +207,7 @@ def pose(
         rtol=_tolerance("rtol", rtol, layout),
         atol=_tolerance("atol", atol, layout),
         norm=norm,
-        limits=limits or Limits(),
+        limits=limits or NO_LIMITS,
         stops=all_stops,
         jumps=jumpy.reshape(-1).sort().values if len(jumpy) else NO_TIMES,
         captured=[],

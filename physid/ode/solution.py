@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from torch import Tensor
 
@@ -64,10 +66,15 @@ class Solution:
     solver: str
     gradient: str
     engine: str
-    grid: Tensor | list[Tensor]
+    read_grid: Callable[[], Tensor | list[Tensor]]
     statuses: list[Status] = field(default_factory=list)
     event_time: Tensor | None = None
     engine_note: str = ""
+
+    @cached_property
+    def grid(self) -> Tensor | list[Tensor]:
+        """The accepted times [steps + 1], of every sample when batched."""
+        return self.read_grid()
 
     @property
     def ok(self) -> bool:

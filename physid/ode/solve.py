@@ -65,6 +65,7 @@ class Integrator:
             exact=self.exact,
             limits=limits,
             recall=recall,
+            jumps=getattr(f, "switches", None),
         )
 
     def solve(
@@ -119,6 +120,7 @@ def solve(
     """Solve dy/dt = f(t, y), y(t[0]) = y0, for the states at the times t [T].
 
     f takes (t, y) and returns dy/dt with the shape and dtype of y; y0 is a tensor of any shape or a tuple of tensors.
+    An f with an attribute `switches`, a tensor of times, jumps there: steps land on them (a Model with held inputs).
     The states come as `Solution.y` [T, *state] and carry gradients with respect to y0, t, and every tensor that f
     depends on: those are found in f's module, its closure and its first evaluation, or named by `params`.
     `batched=True`: y0 [B, *state], every sample has its own steps, f gets t [B], and t may be [T] or [T, B].

@@ -32,8 +32,8 @@ class Tier(Protocol):
         """The engine's name in a Solution."""
         ...
 
-    def march(self, problem: Problem, keep: bool) -> tuple[Outcome, Any]:
-        """Solve; with `keep`, what `pull` and `tape` need comes along."""
+    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Any]:
+        """Solve; with `keep`, what `pull` and `tape` need comes along, the choice of the steps too with `aware`."""
         ...
 
     def pull(
@@ -64,8 +64,8 @@ class Eager:
 
     name: str = "eager"
 
-    def march(self, problem: Problem, keep: bool) -> tuple[Outcome, Any]:
-        """Solve; what is kept is the tape."""
+    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Any]:
+        """Solve; what is kept is the tape, which knows nothing of the choice of the steps."""
         layout = problem.layout
         tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device) if keep else None
         return March(problem, tape=tape).run(), tape

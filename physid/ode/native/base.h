@@ -20,6 +20,11 @@
 #define NP ((N + VL - 1) / VL * VL)
 #define MOST_STAGES 24
 #define ONCE __attribute__((noinline))
+#if N <= 6
+#define HOT inline /* a call would cost as much as what it does */
+#else
+#define HOT ONCE
+#endif
 #define COLD_ONCE __attribute__((noinline, cold)) /* small code, for what runs once or seldom */
 
 typedef REAL vec __attribute__((vector_size(VL * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
@@ -41,11 +46,19 @@ typedef struct {
     int32_t first, count, end, dense;
 } Step;
 
+/* How an accepted step's length came about, for gradients that follow it: the error ratio and the two before it, the
+ * factor proposed after it, what rejected attempts made of the proposal; which branches were taken. */
+typedef struct {
+    double ratio, before[2], factor, multiple;
+    uint8_t cut, keep, free, anchored, limited;
+} Choice;
+
 /* The accepted steps of a lane; `y` [count][N] and, where they are kept, stage states and slopes [count][total][NP]. */
 typedef struct {
     int64_t count, room, stage_room;
     Step *step;
     REAL *y, *u, *k;
+    Choice *choice;
 } Tape;
 
 /* One solve: settings, inputs, outputs; mirrored by runtime.py. Strides count numbers. */
@@ -56,7 +69,8 @@ typedef struct {
     int64_t max_steps, parts, tolerance_stride;
     const int64_t *sizes;
     const REAL *rtol, *atol;
-    int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes, threads;
+    int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;
+    int32_t keep_choices, threads, spare;
     int64_t lanes, times, stops, columns, stage_bytes;
     const REAL *y0, *p, *c, *dp;
     int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane;
@@ -89,6 +103,7 @@ typedef struct {
     REAL low, high;
     int64_t pointer, next, accepted, rejected, evaluations;
     int fresh, after_rejection, status, stiff;
+    Choice choice;
     Tape tape;
 } Lane;
 
@@ -99,7 +114,7 @@ static COLD_ONCE double clock_seconds(void) {
 }
 
 /* out = base + sum_j w_j rows_j over padded rows. */
-static ONCE void combine(REAL *out, const REAL *base, const REAL *rows, const REAL *w, int count) {
+static HOT void combine(REAL *out, const REAL *base, const REAL *rows, const REAL *w, int count) {
     for (int v = 0; v < NP; v += VL) {
         vec sum = *(const vec *)(base + v);
         for (int j = 0; j < count; j++) sum += w[j] * *(const vec *)(rows + (int64_t)j * NP + v);

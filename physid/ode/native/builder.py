@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from physid.ode.native.ir import SHIFT, Buffer, Dot, Ids, Map, Node, Number, Pack, TooLarge, View, affine
 from physid.ode.native.scalars import SCALARS
+from physid.ode.native.simplify import SIMPLER
 
+SHIFT_ONE = 1 << SHIFT  # ids of scalars are below
 WIDE = 16  # shorter loops are written out
 DENSE = 64  # so many products, and the matrix product becomes a loop
 
@@ -114,7 +116,7 @@ class Builder:
                 return self.literal(SCALARS[op].value(*values))
             except (ArithmeticError, ValueError):
                 return None
-        rule = _SIMPLER.get(op)
+        rule = SIMPLER.get(op)
         return None if rule is None else rule(self, ids, values)
 
     # --- arrays
@@ -133,12 +135,22 @@ class Builder:
     def _loops(self, arrays: list[Ids]) -> bool:
         """Whether pointwise work on these is a loop: it is long, or what it reads is in a buffer already."""
         size = arrays[0].size
+        if any(self._known_mostly(array) for array in arrays):
+            return False  # zeros and ones, of which little is left
         if self.wide is not None and size >= self.wide:
             return any(bool((array >> SHIFT).any()) or len(np.unique(array)) > 1 for array in arrays)
         heads = {int(array.flat[0]) >> SHIFT for array in arrays if array.size}
         return any(b and self.buffers[b - 1].producer >= 0 for b in heads) and any(
             (view := affine(array)) is not None and any(view.strides) and self._made(view.source) for array in arrays
         )
+
+    def _known_mostly(self, array: Ids) -> bool:
+        """Whether most numbers of an array are literals, and not all the same."""
+        flat = array.ravel()
+        small = flat[flat < SHIFT_ONE]
+        if 2 * len(small) <= len(flat) or bool((flat == flat[0]).all()):
+            return False
+        return 2 * sum(self.value(number) is not None for number in small.tolist()) > len(flat)
 
     def _made(self, number: int) -> bool:
         buffer = number >> SHIFT
@@ -253,90 +265,3 @@ class Builder:
         for number in row:
             found = self.number("add", found, number)
         return found
-
-
-Simplify: TypeAlias = Callable[[Builder, tuple[int, ...], list[float | None]], int | None]
-
-
-def _add(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
-    for here, there in ((0, 1), (1, 0)):
-        if values[here] == 0.0:
-            return ids[there]
-        op, args = b.op_of(ids[here])
-        if op == "neg":
-            return b.number("sub", ids[there], args[0])
-    return None
-
-
-def _sub(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
-    if values[1] == 0.0:
-        return ids[0]
-    if values[0] == 0.0:
-        return b.number("neg", ids[1])
-    op, args = b.op_of(ids[1])
-    return b.number("add", ids[0], args[0]) if op == "neg" else None
-
-
-def _mul(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
-    for here, there in ((0, 1), (1, 0)):
-        if values[here] == 0.0:
-            return b.zero
-        if values[here] == 1.0:
-            return ids[there]
-        if values[here] == -1.0:
-            return b.number("neg", ids[there])
-    for here, there in ((0, 1), (1, 0)):
-        op, args = b.op_of(ids[here])
-        if op == "neg":
-            return b.number("neg", b.number("mul", args[0], ids[there]))
-    return None
-
-
-def _neg(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
-    op, args = b.op_of(ids[0])
-    if op == "neg":
-        return args[0]
-    return b.number("sub", args[1], args[0]) if op == "sub" else None
-
-
-def _select(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
-    if values[0] is not None:
-        return ids[1] if values[0] != 0.0 else ids[2]
-    return ids[1] if ids[1] == ids[2] else None
-
-
-def _pow(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
-    """Small whole and half exponents: products and roots are faster than pow, and as exact."""
-    x, exponent = ids[0], values[1]
-    if exponent is None or abs(exponent) > 8 or (2 * exponent) % 1:
-        return None
-    if exponent > 0 and exponent % 1 and exponent != 0.5:
-        return None  # kept for its derivative at zero
-    if exponent < 0:
-        x, exponent = b.number("recip", x), -exponent
-    found = b.number("sqrt", x) if exponent % 1 else b.one
-    power, rest = x, int(exponent)
-    while rest:
-        if rest & 1:
-            found = b.number("mul", found, power)
-        power, rest = b.number("mul", power, power) if rest > 1 else power, rest >> 1
-    return found
-
-
-def _recip(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
-    op, args = b.op_of(ids[0])
-    if op == "recip":
-        return args[0]
-    inner, of = b.op_of(args[0]) if op == "sqrt" else ("", ())
-    return b.number("mul", ids[0], of[0]) if inner == "recip" else None  # 1 / sqrt(1 / x) = x sqrt(1 / x)
-
-
-_SIMPLER: dict[str, Simplify] = {
-    "recip": _recip,
-    "add": _add,
-    "sub": _sub,
-    "mul": _mul,
-    "neg": _neg,
-    "select": _select,
-    "pow": _pow,
-}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.autograd import forward_ad
+
 from physid.ode.native.kernel import Refusal, kernel_for
 from physid.ode.native.known import refused, remember
 from physid.ode.native.runtime import MOST_STAGES, source
@@ -23,6 +25,8 @@ def native_tier(problem: Problem, forward: bool = False) -> Native | str:
 
 def _beyond(problem: Problem) -> str:
     """What the compiled march does not do."""
+    if forward_ad._current_level >= 0:
+        return "forward-mode derivatives"
     if problem.norm is not None:
         return "a norm of the user's"
     if len(problem.jumps):

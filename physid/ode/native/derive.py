@@ -18,7 +18,7 @@ def reachable(builder: Builder, outputs: Ids, leaves: Collection[int]) -> list[i
     A leaf is a scalar's id or the first id of a buffer.
     """
     stops, found = set(leaves), set()
-    todo = [int(number) for number in np.unique(outputs).tolist()]
+    todo = builder.heads(outputs)
     while todo:
         number = todo.pop()
         buffer = number >> SHIFT
@@ -54,6 +54,10 @@ class Cotangents:
 
     def of(self, ids: Ids) -> Ids:
         """The cotangents collected so far."""
+        heads = np.unique(ids >> SHIFT).tolist()
+        if len(heads) == 1 and heads[0]:
+            held = self.buffers.get(heads[0] - 1)
+            return np.full(ids.shape, self.b.zero, np.int64) if held is None else held[ids & (1 << SHIFT) - 1]
         flat = [self._one(number) for number in ids.ravel().tolist()]
         return np.array(flat, np.int64).reshape(ids.shape)
 
@@ -110,8 +114,7 @@ def reverse(builder: Builder, outputs: Ids, seeds: Ids, leaves: Collection[int],
     """
     order = reachable(builder, outputs, leaves)
     collected = Cotangents(builder, lambda number: bool(builder.depends(number) & wanted))
-    for number, seed in zip(outputs.ravel().tolist(), seeds.ravel().tolist(), strict=True):
-        collected.add_one(number, seed)
+    collected.add(outputs, seeds)
     for place in reversed(order):
         if builder.deps[place] & wanted:
             _pull(builder, collected, place, wanted)

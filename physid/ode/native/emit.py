@@ -12,6 +12,7 @@ import numpy as np
 from physid.ode.native.builder import Builder
 from physid.ode.native.derive import reachable
 from physid.ode.native.ir import COLUMNS, SHIFT, Dot, Ids, Map, Node, Number, Pack, View
+from physid.ode.native.prelude import LANES
 from physid.ode.native.scalars import SCALARS
 
 MASK = (1 << SHIFT) - 1
@@ -91,8 +92,10 @@ class Emitter:
         """REAL, or VREAL for what differs from column to column."""
         return "VREAL" if deps & COLUMNS else "REAL"
 
-    def expression(self, op: str, args: Sequence[str], kinds: Sequence[str]) -> str:
-        """op of C expressions."""
+    def expression(self, op: str, args: Sequence[str], kinds: Sequence[str], loop: bool = False) -> str:
+        """op of C expressions; in a loop, by functions that the compiler can put into lanes."""
+        if loop and op in LANES:
+            return LANES[op].format(*args)
         if op == "select" and kinds[1] != kinds[2]:
             args = [args[0], *(a if k == "VREAL" else f"SPLAT({a})" for a, k in zip(args[1:], kinds[1:], strict=True))]
         return SCALARS[op].c.format(*args, s=self.suffix)
@@ -189,7 +192,9 @@ class Emitter:
                 for v in node.operands
             ]
             kinds = [self.kind(self.b.depends(v.source)) for v in node.operands]
-            lines.append(f"const {self.kind(deps)} m{node.buffer} = {self.expression(node.op, args, kinds)};")
+            lines.append(
+                f"const {self.kind(deps)} m{node.buffer} = {self.expression(node.op, args, kinds, loop=True)};"
+            )
             inside.add(node.buffer)
             if node.buffer in self.direct:
                 target, add = self.direct[node.buffer]
@@ -210,7 +215,7 @@ class Emitter:
         place = " + ".join(f"{s} * {i}" for s, i in zip(_contiguous(node.shape), indices, strict=True))
         args = [self.at(v, indices) for v in node.operands]
         kinds = [self.kind(self.b.depends(v.source)) for v in node.operands]
-        yield f"{heads} {target}[{place}] {'+=' if add else '='} {self.expression(node.op, args, kinds)};"
+        yield f"{heads} {target}[{place}] {'+=' if add else '='} {self.expression(node.op, args, kinds, loop=True)};"
 
     # --- matrix products
 

@@ -6,6 +6,7 @@ import ctypes
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from physid.ode.native.trace import Graph, Unsupported, trace
 from physid.ode.native.unit import Unit
 from physid.ode.native.verify import agree, verify
 from physid.ode.problem import Problem
+
+OTHER_ZEROS = "other zeros and ones"
 
 
 @dataclass(frozen=True)
@@ -111,18 +114,22 @@ class Kernel:
         if any(self.own_constants):
             return rows(now, self.own_constants, self._lanes(now, self.own_constants), self.dtype)
         c = self._joined(now)
-        if any(c[place] != value for place, value in zip(*self._baked(), strict=True)):
-            raise Unsupported("a constant tensor of f has other zeros and ones than when it was traced")
+        places, values = self.baked
+        if not torch.equal(c[places], values):
+            raise Unsupported(f"a constant tensor of f has {OTHER_ZEROS} than when it was traced")
         self.kept[:] = [([(tensor, tensor._version) for tensor in now], c)]
         return c
+
+    @cached_property
+    def baked(self) -> tuple[Tensor, Tensor]:
+        """The places in c of the constants that are written into the code, and their values."""
+        places = torch.tensor([place for place, _ in self.graph.baked], dtype=torch.long)
+        return places, torch.tensor([value for _, value in self.graph.baked], dtype=self.dtype)
 
     def _alike(self, tensor: Tensor, before: Tensor) -> bool:
         """Whether a constant has the shape and type of the one that was traced, rows of samples left out."""
         first = 1 if any(self.own_constants) else 0
         return tensor.shape[first:] == before.shape[first:] and tensor.dtype == before.dtype
-
-    def _baked(self) -> tuple[list[int], list[float]]:
-        return [place for place, _ in self.graph.baked], [value for _, value in self.graph.baked]
 
     def pull(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None) -> list[Tensor]:
         """Cotangents of the captured tensors, for that of the prepared parameters [P]; c [C] are the constants."""
@@ -211,18 +218,18 @@ def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...
     if reason:
         return Refusal(reason)
     key = _identity(problem, runtime_source, flags)
-    entry = _ENTRIES.get(key)
+    entry, bake = _ENTRIES.get(key), True
     if entry is not None and entry.around.change() is None:
         _ENTRIES.move_to_end(key)
         if isinstance(entry.kernel, Refusal):
             return entry.kernel
         try:
             check_start(entry.kernel, problem)
-        except Unsupported:
-            pass  # traced anew: a constant may have been replaced
+        except Unsupported as why:  # traced anew: a constant may have been replaced
+            bake = OTHER_ZEROS not in str(why)
         else:
             return entry.kernel
-    entry = _ENTRIES[key] = _made(problem, runtime_source, flags)
+    entry = _ENTRIES[key] = _made(problem, runtime_source, flags, bake)
     while len(_ENTRIES) > MOST_ENTRIES:
         _ENTRIES.popitem(last=False)
     return entry.kernel
@@ -253,10 +260,10 @@ def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
     return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
 
 
-def _made(problem: Problem, runtime: str, flags: tuple[str, ...]) -> _Entry:
+def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) -> _Entry:
     around = Surroundings(problem.f)
     try:
-        kernel = _compiled(problem, around, runtime, flags)
+        kernel = _compiled(problem, around, runtime, flags, bake)
         changed = around.change()
         if changed:
             raise Unsupported(f"f changes {changed} as it is evaluated")
@@ -274,12 +281,12 @@ def _lane_field(problem: Problem, f: Any, captured: list[Tensor]) -> Field:
     return Field(f, Layout(y0, layout.batched), captured)
 
 
-def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...]) -> Kernel:
+def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
     """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
     one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
     try:
         field = _lane_field(problem, problem.f, problem.captured)
-        kernel = assemble(_traced(field, problem, problem.captured), around, runtime, flags)
+        kernel = assemble(_traced(field, problem, problem.captured, bake), around, runtime, flags)
         verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
         check_start(kernel, problem)
         return kernel

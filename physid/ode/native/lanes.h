@@ -75,7 +75,7 @@ void physid_bytes(const Tape *tape, int64_t lanes, int64_t slopes, int64_t total
 }
 
 void physid_release(Tape *tape, int64_t lanes) {
-    for (int64_t i = 0; i < lanes; i++) free(tape[i].step), free(tape[i].y), free(tape[i].u), free(tape[i].k);
+    for (int64_t i = 0; i < lanes; i++) free(tape[i].step), free(tape[i].y), free(tape[i].u), free(tape[i].k), free(tape[i].choice);
     free(tape);
 }
 

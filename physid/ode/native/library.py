@@ -32,6 +32,7 @@ def unit_of(graph: Graph) -> Unit:
 
 
 def declare(library: ctypes.CDLL) -> None:
+    """Tell ctypes what the entry points take."""
     pointer, whole = ctypes.c_void_p, ctypes.c_int
     signatures: dict[str, list[Callable[..., Any]]] = {
         "physid_fields": [whole, *[pointer] * 6],
@@ -49,6 +50,7 @@ def declare(library: ctypes.CDLL) -> None:
 
 
 def pointers(*tensors: Tensor) -> list[int]:
+    """The addresses of the first numbers of contiguous tensors, which the caller keeps alive."""
     return [tensor.data_ptr() for tensor in tensors]
 
 

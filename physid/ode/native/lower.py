@@ -16,7 +16,7 @@ from physid.ode.native.ops import TABLE
 from physid.ode.native.trace import Fixed, Graph, Ref, Step, Unsupported, _window
 
 SMALL = 400  # operations that are written out without a second thought
-LIMIT = 20_000  # operations, derivatives included, beyond which no compiler is troubled
+LIMIT = 3_000  # operations of f that are written out at most: the compiler takes six seconds for them
 LOOPS = 16  # the length from which pointwise work of a large graph loops
 NUMBERS = 60_000  # numbers in buffers that fit on a thread's stack
 

@@ -6,13 +6,13 @@
 static double asked(const Task *q, const Lane *l, int64_t i) { return l->time[i * q->time_row]; }
 static double stop_at(const Task *q, const Lane *l, int64_t i) { return l->stop[i * q->stop_row]; }
 
-static ONCE void evaluate(Lane *l, REAL t, const REAL *u, REAL *k, Scratch *s) {
+static HOT void evaluate(Lane *l, REAL t, const REAL *u, REAL *k, Scratch *s) {
     field(t, u, l->p, l->c, k, s->work);
     l->evaluations++;
 }
 
 /* The root mean square of scaled errors, the largest over the parts of a tuple; not-a-number stays. */
-static ONCE double size_of(const Task *q, const REAL *square) {
+static HOT double size_of(const Task *q, const REAL *square) {
     double best = -1, least = sizeof(REAL) == 8 ? 1e-60 : 1e-30;
     int64_t n = 0;
     for (int64_t part = 0; part < q->parts; part++) {
@@ -29,7 +29,7 @@ static ONCE double size_of(const Task *q, const REAL *square) {
     return best;
 }
 
-static ONCE double measure(const Task *q, Scratch *s, const REAL *value, const REAL *y, const REAL *y1) {
+static HOT double measure(const Task *q, Scratch *s, const REAL *value, const REAL *y, const REAL *y1) {
     for (int n = 0; n < NP; n++) {
         REAL a = y[n] < 0 ? -y[n] : y[n], b = y1[n] < 0 ? -y1[n] : y1[n];
         REAL ratio = value[n] / ((a > b ? a : b) * s->rtol[n] + s->atol[n]);
@@ -87,7 +87,7 @@ static ONCE void run_stages(const Task *q, Lane *l, Scratch *s, double t, double
 }
 
 /* The state inside of a step as a polynomial in theta: coefficient d [NP] is sum_s dense_sd h k_s, in double. */
-static ONCE void dense_poly(const Method *m, double *poly, const REAL *k, double h, int width) {
+static HOT void dense_poly(const Method *m, double *poly, const REAL *k, double h, int width) {
     for (int d = 0; d < m->degree; d++)
         for (int v = 0; v < NP; v += VL) {
             wide sum = {0};
@@ -107,7 +107,7 @@ static void read_inside(const Method *m, const double *poly, const REAL *y, doub
 }
 
 /* The asked times up to `end`, from `next` on; `inner` says whether one lies strictly inside. */
-static ONCE int64_t outputs_until(const Task *q, const Lane *l, double end, int *inner) {
+static HOT int64_t outputs_until(const Task *q, const Lane *l, double end, int *inner) {
     int64_t stop = l->next;
     *inner = 0;
     while (stop < q->times && q->direction * (asked(q, l, stop) - end) <= 0) {
@@ -117,7 +117,7 @@ static ONCE int64_t outputs_until(const Task *q, const Lane *l, double end, int 
     return stop;
 }
 
-static ONCE void write_outputs(const Task *q, const Lane *l, int64_t lane, Scratch *s, double h, int64_t stop, int inner,
+static HOT void write_outputs(const Task *q, const Lane *l, int64_t lane, Scratch *s, double h, int64_t stop, int inner,
                           int width) {
     if (inner) dense_poly(&q->method, s->poly, s->k, h, width);
     for (int64_t i = l->next; i < stop; i++) {
@@ -140,16 +140,17 @@ static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     Tape *tape = &l->tape;
     const Method *m = &q->method;
     if (tape->count == tape->room) {
-        int64_t room = tape->room + tape->room / 8 + 16;
+        int64_t room = tape->room + (tape->room < 64 ? 8 : tape->room / 8);
         if (!grow((void **)&tape->step, room, sizeof(Step))) return 0;
         if (q->keep_states && !grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
+        if (q->keep_choices && !grow((void **)&tape->choice, room, sizeof(Choice))) return 0;
         tape->room = room;
     }
     if (q->keep_states) memcpy(tape->y + tape->count * N, s->y, N * sizeof(REAL));
     int64_t rows = (int64_t)m->total * NP;
     if (q->keep_stages && tape->stage_room >= 0) {
         if (tape->count == tape->stage_room) {
-            int64_t room = 2 * tape->stage_room + 16;
+            int64_t room = 2 * tape->stage_room + 32;
             if (room * rows * (int64_t)sizeof(REAL) * (1 + !!q->keep_slopes) > q->stage_bytes) {
                 free(tape->u), free(tape->k);
                 tape->u = tape->k = 0, tape->stage_room = -1; /* too much: the backward pass will replay */
@@ -222,7 +223,25 @@ static COLD_ONCE void reject(const Task *q, Lane *l, int64_t lane, Scratch *s, d
 
 static double clamped(double value, double low, double high) { return value < low ? low : value > high ? high : value; }
 
-static ONCE void propose(const Task *q, Lane *l, double ratio, int finite, int good, double h, int cut) {
+/* Keep what the accepted step's proposal depends on; of a rejected one, only the factor by which it shortened the step. */
+static ONCE void note_choice(const Task *q, Lane *l, double ratio, double factor, int good, int cut, int keep) {
+    Choice *c = &l->choice;
+    if (!good) {
+        if (cut) c->multiple = 1, c->anchored = 1;
+        c->multiple *= factor;
+        return;
+    }
+    double free = q->safety * pow(ratio < 1e-12 ? 1e-12 : ratio, q->power0);
+    if (q->power1 != 0) free *= pow(l->ratio[0] < 1e-12 ? 1e-12 : l->ratio[0], q->power1);
+    if (q->power2 != 0) free *= pow(l->ratio[1] < 1e-12 ? 1e-12 : l->ratio[1], q->power2);
+    c->ratio = ratio, c->before[0] = l->ratio[0], c->before[1] = l->ratio[1], c->factor = factor;
+    c->cut = cut, c->keep = keep, c->free = free == factor;
+    c->limited = fabs(l->h) < q->min_step || fabs(l->h) > q->max_step;
+    l->tape.choice[l->tape.count - 1] = *c;
+    *c = (Choice){.multiple = 1};
+}
+
+static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int good, double h, int cut) {
     if (q->fixed) return;
     double floor = 1e-12, now = finite ? ratio : 1e4;
     double factor = q->safety * pow(now < floor ? floor : now, q->power0);
@@ -231,12 +250,14 @@ static ONCE void propose(const Task *q, Lane *l, double ratio, int finite, int g
     factor = finite ? clamped(factor, q->shrink, q->grow) : 0.1;
     if ((!good || l->after_rejection) && factor > 1) factor = 1;
     double proposal = factor * h;
-    if (!(good && cut && fabs(proposal) < fabs(l->h))) l->h = proposal;
+    int keep = good && cut && fabs(proposal) < fabs(l->h);
+    if (q->keep_choices) note_choice(q, l, now, factor, good, cut, keep);
+    if (!keep) l->h = proposal;
     if (q->remembers && good) l->ratio[2] = l->ratio[1], l->ratio[1] = l->ratio[0], l->ratio[0] = now;
     l->after_rejection = !good;
 }
 
-static ONCE double error_ratio(const Task *q, Scratch *s, double h) {
+static HOT double error_ratio(const Task *q, Scratch *s, double h) {
     const Method *m = &q->method;
     REAL w[MOST_STAGES];
     if (q->fixed || !m->has_error) return all_finite(s->y1) ? 0.0 : NAN;
@@ -287,7 +308,7 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
     Lane *l = &lane_state;
     l->time = q->time + lane * q->time_lane, l->stop = q->stop + lane * q->stop_lane;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
-    l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0;
+    l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
     bounds(l->t, l->end, &l->low, &l->high);
     take_row(s->y, q->y0 + lane * N), take_row(s->u, s->y);
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;

@@ -93,7 +93,7 @@ static ONCE void stages_of(Task *q, Lane *l, Scratch *s, const Tape *tape, int64
 
 /* Cotangents of the asked times: outputs through the dense output, step ends where they move. */
 static COLD_ONCE void move_times(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Tape *tape, int64_t w,
-                       const REAL *k, double hbar, double tbar) {
+                       const REAL *k, double hbar, double tbar, Follow *follow, double kept) {
     const Method *m = &q->method;
     const Step *step = tape->step + w;
     double *out = q->tbar + lane;
@@ -108,22 +108,31 @@ static COLD_ONCE void move_times(const Task *q, const Lane *l, int64_t lane, Scr
         }
         out[i * q->lanes] += rate, hbar -= theta * rate, tbar -= rate;
     }
+    if (q->keep_choices) {
+        end_follow(q, l, lane, step, tape->choice + w, follow, hbar, tbar, kept);
+        return;
+    }
     int64_t begin = w ? tape->step[w - 1].end : 0;
     if (begin >= 0) out[begin * q->lanes] += tbar - hbar;
     if (step->end >= 0) out[step->end * q->lanes] += hbar;
 }
 
 /* Pull s->ybar, the cotangent of the end of step w, back to its start; `tail` is the share of the step before. */
-static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, const Tape *tape, int64_t w, const REAL *seed,
-                      const REAL *direct, int inner, const REAL *tail, double tail_h) {
+static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, const Tape *tape, int64_t w, REAL *seed,
+                      REAL *direct, int inner, const REAL *tail, double tail_h, Follow *follow) {
     const Method *m = &q->method;
     const Step *step = tape->step + w;
     const REAL *u, *k;
     REAL weights[MOST_STAGES], moment = 0, *pbar = q->pbar + lane * P;
-    double hbar = 0, tbar = 0;
+    double hbar = 0, tbar = 0, kept = 0, ratio = 0;
     int last = w == tape->count - 1, count = step->dense ? m->total : m->stages;
-    if (m->fsal && !step->dense && (!last || !inner)) count = m->stages - 1;
+    if (m->fsal && !step->dense && (!last || !inner) && !q->keep_choices) count = m->stages - 1;
     stages_of(q, l, s, tape, w, &u, &k);
+    if (q->keep_choices) {
+        hbar = begin_follow(q, tape->choice + w, step->h, follow, &ratio, &kept);
+        if (!inner) memset(seed, 0, (int64_t)m->total * NP * sizeof(REAL)), inner = 1;
+        if (ratio != 0) spread_ratio(q, s, k, u, step->h, ratio, seed, direct);
+    }
     add(s->ybar, direct + NP);
     for (int i = count - 1; i >= 0; i--) {
         REAL *kbar = s->kbar + (int64_t)i * NP, *ubar = s->ubar + (int64_t)i * NP;
@@ -142,7 +151,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, const Tap
     __atomic_fetch_add(&q->vjps, count, __ATOMIC_RELAXED);
     if (q->tbar && inner && count < m->stages)
         hbar += dot(seed + (int64_t)count * NP, k + (int64_t)count * NP);
-    if (q->tbar) move_times(q, l, lane, s, tape, w, k, hbar, tbar);
+    if (q->tbar) move_times(q, l, lane, s, tape, w, k, hbar, tbar, follow, kept);
     add(s->ybar, direct);
     for (int i = 0; i < count; i++) add(s->ybar, s->ubar + (int64_t)i * NP);
 }
@@ -155,16 +164,22 @@ static COLD_ONCE void pull_lane(Task *q, int64_t lane, Scratch *s) {
     l->time = q->time + lane * q->time_lane;
     bounds(asked(q, l, 0), asked(q, l, q->times - 1), &l->low, &l->high);
     memset(s->ybar, 0, NP * sizeof(REAL));
+    for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
+    take_row(s->rtol, q->rtol + lane * q->tolerance_stride);
+    Follow follow = {0, 0, {0, 0}};
+    l->end = asked(q, l, q->times - 1), l->stop = q->stop + lane * q->stop_lane;
     int64_t w = tape->count - 1;
     int inner = w >= 0 ? seeds_of(q, l, lane, s, tape->step + w, s->seed[w & 1], s->direct[w & 1]) : 0;
     for (; w >= 0; w--) {
         int before = 0, now = w & 1;
         if (w) before = seeds_of(q, l, lane, s, tape->step + w - 1, s->seed[!now], s->direct[!now]);
-        int defers = before && q->method.fsal && !tape->step[w - 1].dense;
+        int defers = before && !q->keep_choices && q->method.fsal && !tape->step[w - 1].dense;
         const REAL *tail = defers ? s->seed[!now] + (int64_t)(q->method.stages - 1) * NP : 0;
-        pull_step(q, l, lane, s, tape, w, s->seed[now], s->direct[now], inner, tail, defers ? tape->step[w - 1].h : 0);
+        pull_step(q, l, lane, s, tape, w, s->seed[now], s->direct[now], inner, tail, defers ? tape->step[w - 1].h : 0,
+                  &follow);
         inner = before;
     }
+    if (q->keep_choices) q->tbar[lane] += follow.t;
     const REAL *g = g_row(q, lane, 0);
     for (int n = 0; n < N; n++) q->ybar[lane * N + n] = s->ybar[n] + g[n];
     __atomic_fetch_add(&q->replayed, l->evaluations, __ATOMIC_RELAXED);

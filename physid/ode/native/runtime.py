@@ -17,7 +17,7 @@ from torch import Tensor
 from physid.ode.tableau import Tableau
 from physid.ode.tape import Tape
 
-PARTS = ("base.h", "carry.h", "march.h", "pull.h", "lanes.h")
+PARTS = ("base.h", "carry.h", "march.h", "aware.h", "pull.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
@@ -54,7 +54,8 @@ class Task(ctypes.Structure):
         *_fields(
             "f64: safety, shrink, grow, power0, power1, power2, min_step, max_step, first_step, seconds;"
             "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
-            "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes, threads;"
+            "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
+            "i32: keep_choices, threads, spare;"
             "i64: lanes, times, stops, columns, stage_bytes; ptr: y0, p, c, dp;"
             "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop;"
             "ptr: y, sensitivity, culprit, final, status, stiff, accepted, rejected, evaluations, reached, tape;"
@@ -161,12 +162,12 @@ class Run:
             tape.states.append(states)
         return tape
 
-    def grids(self) -> list[Tensor]:
-        """The accepted times of every lane."""
-        sizes = (self.counts[0] + 1).tolist()
-        times = torch.empty(sum(sizes), dtype=torch.float64)
+    def grids(self) -> Callable[[], list[Tensor]]:
+        """What reads the accepted times of every lane, and keeps nothing else."""
+        sizes = self.counts[0] + 1
+        times = torch.empty(int(sizes.sum()), dtype=torch.float64)
         self.library.grids(self.task, times.data_ptr())
-        return list(times.split(sizes))
+        return lambda: list(times.split(sizes.tolist()))
 
     def tape_bytes(self) -> tuple[int, int]:
         """Bytes of checkpoints, and of stages kept beside them."""
@@ -186,13 +187,15 @@ def march(
     *,
     keep: bool = False,
     slopes: bool = False,
+    choices: bool = False,
 ) -> Run:
     """Solve all lanes; `settings` holds everything but the values. MemoryError when there is too little."""
     task = Task.from_buffer_copy(settings)
     lanes, width = task.lanes, y0.numel() // task.lanes
     y = torch.empty(task.times, y0.numel(), dtype=y0.dtype)
-    counts, flags, reached = np.empty((3, lanes), np.int64), np.empty((2, lanes), np.int32), np.empty(lanes)
-    run = Run(library, task, y, counts, flags, reached)
+    counts = torch.empty(3, lanes, dtype=torch.int64)
+    flags, reached = torch.empty(2, lanes, dtype=torch.int32), torch.empty(lanes, dtype=torch.float64)
+    run = Run(library, task, y, counts.numpy(), flags.numpy(), reached.numpy())
     culprit, final = torch.zeros_like(y0), torch.empty_like(y0)
     run.held = {"settings": settings, "y0": y0, "p": p, "c": c, "dp": dp, "culprit": culprit, "final": final}
     task.y0, task.p, task.c, task.y = y0.data_ptr(), p.data_ptr(), c.data_ptr(), y.data_ptr()
@@ -200,12 +203,13 @@ def march(
     task.c_stride = c.shape[-1] if c.ndim == 2 else 0
     task.culprit, task.final = culprit.data_ptr(), final.data_ptr()
     row = lanes * 8
-    task.accepted = base = counts.ctypes.data
+    task.accepted = base = counts.data_ptr()
     task.rejected, task.evaluations = base + row, base + 2 * row
-    task.status = base = flags.ctypes.data
-    task.stiff, task.reached = base + row // 2, reached.ctypes.data
+    task.status = base = flags.data_ptr()
+    task.stiff, task.reached = base + row // 2, reached.data_ptr()
     task.keep_states = task.keep_stages = int(keep)
-    task.keep_slopes, task.stage_bytes = int(slopes), STAGE_BYTES // lanes
+    task.keep_slopes, task.stage_bytes = int(slopes or choices), STAGE_BYTES // lanes
+    task.keep_choices = int(choices)
     if dp is not None:
         columns = torch.cat([dp.new_zeros(len(dp), width), dp], 1) if dp.numel() else None
         task.columns, task.dp = width + dp.shape[-1], None if columns is None else columns.data_ptr()
@@ -226,7 +230,7 @@ def pull(run: Run, g: Tensor, parameters: int, need_times: bool) -> tuple[Tensor
     g = g.contiguous()
     ybar = torch.empty_like(run.held["y0"])
     pbar = torch.zeros(task.lanes, parameters, dtype=g.dtype)
-    tbar = torch.zeros(task.times, task.lanes, dtype=torch.float64) if need_times else None
+    tbar = torch.zeros(task.times, task.lanes, dtype=torch.float64) if need_times or task.keep_choices else None
     task.g, task.ybar, task.pbar = g.data_ptr(), ybar.data_ptr(), pbar.data_ptr()
     task.tbar = None if tbar is None else tbar.data_ptr()
     task.vjps = task.replayed = 0

@@ -28,7 +28,7 @@ class OneSample:
 
 
 def one_sample(f: Any, lanes: int) -> tuple[OneSample, list[Tensor]] | None:
-    """f with closed-over tensors [lanes, ...] cut to their first row, and those tensors; None where there is none."""
+    """f with tensors [lanes, ...] of its closure and module cut to their first row, and those; None without any."""
     if not isinstance(f, types.FunctionType) or lanes < 2:
         return None
     first: dict[int, Tensor] = {}
@@ -38,18 +38,21 @@ def one_sample(f: Any, lanes: int) -> tuple[OneSample, list[Tensor]] | None:
 
 
 def _cut(f: types.FunctionType, lanes: int, first: dict[int, Tensor], whole: list[Tensor]) -> types.FunctionType:
-    cells = []
-    for cell in f.__closure__ or ():
-        value = cell.cell_contents
+    def own(value: Any) -> Any:
+        """The first row of a tensor with one per sample, a function over such; anything else as it is."""
         if isinstance(value, Tensor) and value.ndim and value.shape[0] == lanes:
             if id(value) not in first:
                 first[id(value)] = value.detach()[:1].clone().requires_grad_(value.requires_grad)
                 whole.append(value)
-            value = first[id(value)]
-        elif isinstance(value, types.FunctionType) and value.__closure__:
-            value = _cut(value, lanes, first, whole)
-        cells.append(types.CellType(value))
-    other = types.FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, tuple(cells))
+            return first[id(value)]
+        if isinstance(value, types.FunctionType) and value.__closure__:
+            return _cut(value, lanes, first, whole)
+        return value
+
+    cells = tuple(types.CellType(own(cell.cell_contents)) for cell in f.__closure__ or ())
+    seen = {name: f.__globals__[name] for name in f.__code__.co_names if name in f.__globals__}
+    rows = {name: own(value) for name, value in seen.items() if isinstance(value, Tensor)}
+    other = types.FunctionType(f.__code__, {**f.__globals__, **rows}, f.__name__, f.__defaults__, cells)
     other.__kwdefaults__ = f.__kwdefaults__
     other.__dict__.update(f.__dict__)
     return other

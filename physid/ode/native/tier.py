@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -35,9 +35,9 @@ class Compiled(Outcome):
 
     run: Run | None = field(default=None)
 
-    def grids(self, lanes: int) -> list[Tensor]:
-        """The accepted times of every lane."""
-        return self.run.grids() if self.run else []
+    def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
+        """What reads the accepted times of every lane."""
+        return self.run.grids() if self.run else list
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Native:
     constants: Tensor | None = None
     name: str = "native"
 
-    def march(self, problem: Problem, keep: bool) -> tuple[Outcome, Run]:
+    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Run]:
         """Solve; what is kept is the run with its tape."""
         p, c = self._pack(problem.captured)
         slopes = keep and problem.t.requires_grad
-        run = march(self.library, settings_of(problem), _flat(problem), p, c, keep=keep, slopes=slopes)
+        run = march(self.library, settings_of(problem), _flat(problem), p, c, keep=keep, slopes=slopes, choices=aware)
         return _outcome(problem, run), run
 
     def pull(

@@ -12,6 +12,7 @@ from physid.ode.native.derive import Tangents, reachable, reverse
 from physid.ode.native.emit import Emitter, Output
 from physid.ode.native.ir import COLUMNS, PARAMS, SHIFT, STATE, Ids
 from physid.ode.native.lower import Program
+from physid.ode.native.prelude import prelude
 
 # A function of more statements than this is not inlined into the stages of the march.
 INLINE = 400
@@ -113,6 +114,7 @@ def emit(program: Program, dtype: torch.dtype) -> Unit:
     parts = [list(part) for part in (writer.field(), writer.vjp(), writer.jvp(), writer.prepare(), writer.pull())]
     count = len(parts[1])
     sizes = {"n": program.k.size, "p": program.prepared.size, "raw": program.raw.size, "c": program.c.size}
+    single = dtype == torch.float32
     head = HEAD.format(
         **sizes,
         real="float" if dtype == torch.float32 else "double",
@@ -120,6 +122,7 @@ def emit(program: Program, dtype: torch.dtype) -> Unit:
         narrow=8 if dtype == torch.float32 else 4,
         inline="inline" if count <= INLINE else "__attribute__((noinline))",
     )
+    head += prelude(single)
     body = "\n".join(line for part in parts for line in part)
     return Unit(f"{head}\n{body}\n{PROBES}", **sizes, identity=program.identity, operations=len(parts[0]))
 
@@ -156,8 +159,11 @@ class _Writer:
 
     def _live(self, ids: Ids) -> Ids:
         """Prepared numbers that depend on captured ones; zero, which has no cotangent, for the others."""
-        live = [bool(self.b.depends(n) & PARAMS) for n in ids.tolist()]
-        return np.where(np.array(live, bool), ids, self.b.zero) if len(ids) else ids
+        live = np.zeros(len(ids), bool)
+        for head in self.b.heads(ids):
+            same = ids >> SHIFT == head >> SHIFT if head >> SHIFT else ids == head
+            live |= same & bool(self.b.depends(head) & PARAMS)
+        return np.where(live, ids, self.b.zero)
 
     def jvp(self) -> Iterator[str]:
         """k and dk, with and without tangents of the parameters."""

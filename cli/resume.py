@@ -1,0 +1,42 @@
+"""`physid resume`: go on with a fit that was interrupted, ran out of time, or was killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from physid.cli.console import Console
+from physid.cli.options import json_option, quiet_option, run_argument, trust_option
+
+
+@click.command(
+    short_help="Go on with an interrupted or killed fit.",
+    epilog="""\b
+Examples:
+  physid resume runs/threebody
+  physid resume runs/threebody --time-limit 600
+
+\b
+Ends as physid fit does.""",
+)
+@run_argument
+@click.option("--time-limit", type=float, default=None, metavar="S", help="Stop after S more seconds (exit code 124).")
+@trust_option
+@json_option
+@quiet_option
+def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet: bool) -> int:
+    """Go on with the fit in the run directory RUN from its last checkpoint, and finish it there.
+
+    A fit that was interrupted, that ran out of time, whose process was killed or whose disk was full reaches the
+    optimum that it would have reached. One that has converged is reported again.
+    """
+    from physid.cli.result import done_fields
+    from physid.fitting import Fit
+
+    console = Console(json=json, quiet=quiet)
+    with console.progress(f"resume {run}") as progress:
+        fit = Fit.resume(run, trust=trust, progress=progress, time_limit=time_limit)
+    console.say(str(fit.report()))
+    console.event("done", **done_fields(fit, run))
+    return fit.exit_code

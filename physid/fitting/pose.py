@@ -1,0 +1,66 @@
+"""From a model, experiments and a plan to the problem that is solved, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from physid.errors import InputError
+from physid.experiment import Experiment
+from physid.fitting import noise as noise_models
+from physid.fitting.joint import vector_of
+from physid.fitting.plan import Plan
+from physid.fitting.problem import Problem
+from physid.spec import Model
+from physid.unknown import Tie
+
+
+def prepare(model: Model, fix: Mapping[str, Any], free: Sequence[str], tie: Mapping[str, Tie]) -> None:
+    """Release, fix and tie unknowns of `model`; InputError for one that is named twice or that the model lacks."""
+    named = [*free, *fix, *tie]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if twice:
+        raise InputError(f"{', '.join(twice)} is to be more than one of fixed, free and tied. Name it once.")
+    for name in free:
+        model.release(name)
+    for name, value in fix.items():
+        model.untie(name)
+        model.fix(name, value)
+    for name, how in tie.items():
+        model.tie(name, how)
+
+
+def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:
+    """The least-squares problem of a plan, with the noise asked for or else the model's."""
+    loss_alone = plan.loss != "linear" and plan.noise is None
+    noise = noise_models.read("equal" if loss_alone or plan.optimizer != "lm" else plan.noise or model.noise, plan.loss)
+    return Problem(vector_of(model, experiments), plan.integrator, noise, plan.loss_scale)
+
+
+def described(problem: Problem, plan: Plan) -> dict[str, Any]:
+    """What was asked for, as data."""
+    experiment, like = problem.experiment, problem.vector.like
+    noise = "known noise" if experiment.sigma else "spread of the data"
+    weight = "" if plan.schedule.discount == 1.0 else f" {plan.schedule.discount:g}^t"
+    objective = f"sum over what was measured of ((predicted - measured) / {problem.scale:.6g})^2, scaled by the {noise}"
+    if problem.noise.estimated:
+        objective = f"-log likelihood, {problem.noise.kind} noise with a sigma for every channel"
+    elif plan.loss != "linear":
+        error = f"((predicted - measured) / {problem.scale:.6g})^2"
+        objective = f"sum over what was measured of {plan.loss}({error})"
+    if plan.optimizer != "lm":
+        over = "sum over channels, mean over time" if experiment.metric == "sum" else "mean over what was measured"
+        objective = f"{over} of{weight} (predicted - measured)^2"
+    return {
+        "experiment": experiment.name,
+        "options": dict(experiment.options),
+        **plan.settings(),
+        "noise": problem.noise.kind if problem.noise.kind != "student" else f"student:{problem.noise.nu:g}",
+        "ties": {name: tie.text for name, tie in problem.vector.model.ties.items()},
+        "objective": objective,
+        "experiments": [one.name for one in problem.experiments],
+        "observations": problem.count,
+        "dtype": str(like.dtype).removeprefix("torch."),
+        "device": str(like.device),
+        "engine_note": problem.engine_note,
+    }

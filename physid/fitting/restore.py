@@ -1,0 +1,211 @@
+"""Run directories read again: the finished fit, or where it began; nothing is unpickled, no code runs unasked."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from physid.errors import InputError
+from physid.experiment import Experiment
+from physid.fitting import keep
+from physid.fitting.files import Folder
+from physid.fitting.holdout import split
+from physid.fitting.keep import Origin
+from physid.fitting.likelihood import Likelihood
+from physid.fitting.profile import Profile
+from physid.fitting.records import Start
+from physid.fitting.runs import FORMAT
+from physid.modelfile import load_model_file
+from physid.spec import Model, keyword_names
+
+if TYPE_CHECKING:
+    from physid.fitting.result import Fit
+
+PROFILES = "profiles.json"
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a run began with: the model and the experiments as they were, what was asked, and the last checkpoint."""
+
+    model: Model
+    experiments: list[Experiment]
+    origin: Origin
+    labels: dict[str, Any]
+    checkpoint: bytes
+
+
+def beginning(folder: Path, model: Model | None, trust: bool) -> Beginning:
+    """What the run at `folder`, finished or not, began with.
+
+    Errors: InputError for what is no run, for damage, and for a model that is in no catalogue and no trusted file.
+    """
+    from physid.fitting.archive import read_experiments
+
+    run, request = Folder.begun(folder)
+    if request.get("format") != FORMAT:
+        raise InputError(f"{folder} has another format than {FORMAT}, the one this physid reads. Use its own version.")
+    try:
+        experiments = read_experiments(run)
+        model = _restore(run, keep.START, request["identity"], request["free"], model, trust)
+        names = (keep.REQUEST, keep.START, "data.json", "data.npz")
+        origin = Origin({name: run.read(name) for name in names})
+        labels = dict(request["labels"])
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
+    return Beginning(model, experiments, origin, labels, _held(folder))
+
+
+def load(folder: Path, model: Model | None, trust: bool) -> Fit:
+    """The run at `folder`; see Fit.load."""
+    from physid.fitting.archive import compare, read_estimates, read_experiments, read_integrator, read_statistics
+    from physid.fitting.result import Fit
+
+    run = Folder(folder)
+    about = run.json("settings.json")
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputError(f"{folder} has another format than {FORMAT}, the one this physid reads. Use its own version.")
+    try:
+        settings = about["settings"]
+        holdout = settings.get("holdout") if keep.REQUEST in run.sums else None
+        experiments, _ = split(read_experiments(run), holdout)
+        model = _restore(run, "model.safetensors", settings, about["free"], model, trust)
+        statistics, x = read_statistics(run)
+        fit = Fit(
+            model=model,
+            experiment=experiments[0],
+            experiments=experiments,
+            integrator=read_integrator(settings),
+            settings=settings,
+            history=_history(run),
+            status=about["status"],
+            message=about["message"],
+            x=x,
+            estimates=read_estimates(run),
+            statistics=statistics,
+            scores=about["scores"],
+            scores_of=about.get("scores_of", {}),
+            likelihood=Likelihood(**about["likelihood"]) if about.get("likelihood") else None,
+            starts=[Start(**_start(one)) for one in about.get("starts", ())],
+            evaluations=about["evaluations"],
+            seconds=about["seconds"],
+            engine=about["engine"],
+            paper=about["paper"],
+            origin=_origin(run),
+            held=_held(folder),
+            profiles=_profiles(run),
+        )
+        fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
+    compare(run, fit)
+    return fit
+
+
+def _restore(
+    run: Folder, file: str, identity: dict[str, Any], free: list[str], model: Model | None, trust: bool
+) -> Model:
+    """The model with the state of `file`: the one given, or one of the saved class."""
+    try:
+        state = safetensors.torch.load(run.read(file))
+    except (safetensors.SafetensorError, ValueError):
+        raise run.strange(file, "a safetensors file") from None
+    if model is None:
+        cls = _find(identity, trust)
+        natural = {name.removeprefix("natural."): value for name, value in state.items() if "natural." in name}
+        offered = {**run.json("data.json")["constants"], **identity["constants"], **natural}
+        model = cls(**{name: offered[name] for name in keyword_names(cls) if name in offered})
+    model.to(dtype=getattr(torch, identity["dtype"]))
+    model.load_state_dict(state)
+    _tie(model, identity.get("ties", {}))
+    for name in model.unknowns:
+        if name not in model.ties:
+            (model.release if name in free else model.fix)(name)
+    return model
+
+
+def _tie(model: Model, ties: dict[str, str | None]) -> None:
+    """Tie the unknowns that were tied, and no others. Errors: InputError for a tie by a function that is not there."""
+    for name in [name for name in model.ties if name not in ties]:
+        model.untie(name)
+    for name, text in ties.items():
+        if text is not None:
+            model.tie(name, text)
+        elif name not in model.ties:
+            raise InputError(
+                f"{name} was tied by a function, which a run does not hold. Give the model with that tie, "
+                "Fit.load(folder, model=...)."
+            )
+
+
+def _find(settings: dict[str, Any], trust: bool) -> type[Model]:
+    """The saved class: of the catalogue, or of an unchanged file that is trusted."""
+    name, file = settings["model"], settings["model_file"]
+    if file is None:
+        from physid.models import MODELS
+
+        if name in MODELS:
+            return MODELS[name]
+        raise InputError(
+            f"the model {name} of the run is in no file and no catalogue. Give it, Fit.load(folder, model=...)."
+        )
+    path = Path(file)
+    if not trust:
+        raise InputError(
+            f"the run's model is in {path}, which would have to be executed. If you trust that file, say so: --trust, "
+            "or Fit.load(folder, trust=True)."
+        )
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != settings["model_sha256"]:
+        raise InputError(
+            f"{path} is missing or has changed since the fit. Give the model, Fit.load(folder, model=...)."
+        )
+    return load_model_file(path, name.rpartition(":")[2])
+
+
+def _origin(run: Folder) -> Origin | None:
+    """How the fit began, if the run says so."""
+    names = (keep.REQUEST, keep.START, "data.json", "data.npz")
+    return Origin({name: run.read(name) for name in names}) if keep.REQUEST in run.sums else None
+
+
+def _held(folder: Path) -> bytes:
+    """The last checkpoint, none if there is none."""
+    path = folder / keep.CHECKPOINT
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _profiles(run: Folder) -> list[Profile]:
+    """The profiles that were made, if there are any."""
+    rows: list[dict[str, Any]] = run.json(PROFILES) if PROFILES in run.sums else []
+    for row in rows:
+        row |= {name: np.array(row[name]) for name in ("values", "tau", "better") if row[name] is not None}
+    return [Profile(**row) for row in rows]
+
+
+def _start(row: dict[str, Any]) -> dict[str, Any]:
+    """The record of a start; JSON has no infinity."""
+    return row | {"cost": math.inf if row["cost"] is None else row["cost"]}
+
+
+def _history(run: Folder) -> list[dict[str, Any]]:
+    """The history of a run, with numbers for numbers."""
+    rows = csv.DictReader(io.StringIO(run.read("history.csv").decode(errors="replace")))
+    return [{name: _number(value) for name, value in row.items() if value != ""} for row in rows]
+
+
+def _number(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,172 @@
+"""`read`: from files of measurements to experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from physid.errors import InputError, unknown_name
+from physid.experiment import Experiment, Trajectory
+from physid.fitting.lift import FEWEST, lift, smooth
+from physid.inputs import Inputs
+from physid.reading.roles import Wishes, observed_shape
+from physid.reading.runs import Run, Source, source
+from physid.reading.table import Array
+from physid.spec import Model
+
+NEARLY_ZERO = 1e-3  # where the search for a state starts: at zero itself roots and divisions have no slope
+LIFTED = 20  # times at which the states are guessed, for their sizes
+
+
+def read(
+    path: str | Path | Sequence[str | Path],
+    *,
+    model: Model | type[Model] | None = None,
+    time: str | None = None,
+    channels: Sequence[str] | None = None,
+    inputs: Sequence[str] | None = None,
+    experiment: str | None = None,
+    units: Mapping[str, str] | None = None,
+    interpolation: str | Mapping[str, str] = "hold",
+    initial: str | Mapping[str, float] = "free",
+    sigma: float | None = None,
+) -> list[Experiment]:
+    """The experiments in one file or several: CSV, Parquet, NPZ or MAT; long (time, channel, value) or wide.
+
+    A column is named by its header; a unit stands in brackets, `x [mm]`, and is converted to that of the model
+    (`Model.units`). Empty cells were not measured. Each value of the column `experiment` (by default one of that name)
+    is an experiment with times of its own; without one, each file is.
+
+    model: names channels, inputs and units; without it every numeric column is a channel and a state.
+    time, channels, inputs, experiment: columns by name. units: of columns that say none.
+    interpolation: of the inputs between samples, "hold", "linear" or "cubic", or one for each by name.
+    initial: "free", "known" (the first row is taken as exact), or numbers for the states that are known, by name.
+    What is free starts from the data: from what the first observations, and their slopes, say of the state.
+    sigma: the standard deviation of the noise, if it is known.
+
+    Errors: InputError for whatever is wrong with a file, in one line with file, column, row and remedy; MissingError
+    for Parquet without pyarrow.
+    """
+    built = model() if isinstance(model, type) else model
+    wishes = Wishes(time, channels, inputs, experiment, units or {}, interpolation, built)
+    paths = [Path(one) for one in ([path] if isinstance(path, str | Path) else path)]
+    sources = [source(one, wishes) for one in paths]
+    for name in wishes.units:
+        if not any(name in one.table.columns for one in sources):
+            raise unknown_name("column for a unit", name, sources[0].table.columns)
+    found = [_experiment(one, run, wishes, initial, sigma) for one in sources for run in one.runs]
+    names = [one.name for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two experiments are called '{twice}'. Rename a file, or the experiment in its column.")
+    return found
+
+
+def _experiment(
+    origin: Source, run: Run, wishes: Wishes, initial: str | Mapping[str, float], sigma: float | None
+) -> Experiment:
+    """One run as an experiment."""
+    roles, path = origin.roles, origin.table.path
+    measured = np.isfinite(run.channels).any(1)
+    drive = _inputs(origin, run, wishes)
+    model, shape = wishes.model, run.channels.shape[1:]
+    if model is not None:
+        shape = observed_shape(model)
+    try:
+        seen = torch.from_numpy(run.channels[measured].reshape(-1, *shape))
+        train = Trajectory(torch.from_numpy(run.times[measured]), seen)
+        start = _Start.of(model, train, drive, float(run.times[0]))
+        state, free = start.state(initial)
+        units = {origin.units[name] for name in roles.channels}
+        return Experiment(
+            name=run.name,
+            train=train,
+            initial=state,
+            initial_time=float(run.times[0]),
+            initial_free=free,
+            initial_scale=start.scale,
+            channels=roles.channels,
+            unit=units.pop() if len(units) == 1 else "",
+            time_unit=origin.units[roles.time],
+            sigma=sigma,
+            inputs=drive,
+            source=f"{path.name}" + (f", experiment {run.name}" if roles.experiment else ""),
+        )
+    except InputError as error:
+        raise InputError(f"{path}{f', experiment {run.name}' if roles.experiment else ''}: {error}") from error
+
+
+def _inputs(origin: Source, run: Run, wishes: Wishes) -> Inputs | None:
+    names = origin.roles.inputs
+    if not names:
+        return None
+    parts = []
+    for name, column in zip(names, run.inputs.T, strict=True):
+        try:
+            parts.append(Inputs.through(run.times, column, [name], wishes.kind(name)))
+        except InputError as error:
+            raise origin.table.error(str(error), name) from error
+    return Inputs.join(parts)
+
+
+class _Start:
+    """A guess of the initial state, and the sizes of its elements, from the observations and their slopes."""
+
+    def __init__(self, names: Sequence[str], guess: Tensor, scale: Tensor) -> None:
+        self.names, self.guess, self.scale = names, guess, scale
+
+    @classmethod
+    def of(cls, model: Model | None, train: Trajectory, drive: Inputs | None, start: float) -> _Start:
+        """By the model, if there is one, else the first observations."""
+        flat = train.observations.reshape(len(train), -1).numpy()
+        first = np.array([column[np.isfinite(column)][0] if np.isfinite(column).any() else 0.0 for column in flat.T])
+        if model is None:
+            guess = torch.from_numpy(first).view(train.observations.shape[1:])
+            spread = torch.from_numpy(np.array([_size(column) for column in flat.T])).view(guess.shape)
+            return cls((), guess, spread)
+        states = _states(model, train, drive, start, first)
+        size = states.square().mean(0).sqrt()
+        size = torch.where(size > 0, size, torch.where(size.max() > 0, size.max(), 1.0))
+        return cls(model.state_names, states[0], size)
+
+    def state(self, wish: str | Mapping[str, float]) -> tuple[Tensor, Tensor]:
+        """The initial state and which of its elements are free."""
+        guess, free = self.guess.clone(), torch.ones_like(self.guess, dtype=torch.bool)
+        if isinstance(wish, str):
+            if wish not in ("free", "known"):
+                raise unknown_name("initial state", wish, ("free", "known"))
+            return guess, free if wish == "free" else ~free
+        for name, value in wish.items():
+            if name not in self.names:
+                raise unknown_name("state", name, self.names)
+            place = list(self.names).index(name)
+            guess.view(-1)[place], free.view(-1)[place] = float(value), False
+        return guess, free
+
+
+def _size(column: Array) -> float:
+    there = column[np.isfinite(column)]
+    return float(np.sqrt((there**2).mean())) or 1.0 if len(there) else 1.0
+
+
+def _states(model: Model, train: Trajectory, drive: Inputs | None, start: float, first: Array) -> Tensor:
+    """States [S, *state] along the record, the first at its start, that give the smoothed observations and slopes."""
+    last = float(train.times[-1])
+    times = np.linspace(start, last, LIFTED if last > start and len(train) >= FEWEST else 1)
+    seen, rate = smooth(train, times)
+    seen[0] = np.where(np.isfinite(seen[0]), seen[0], first)
+    like = next(iter(model.parameters()), torch.zeros((), dtype=torch.float64))
+    guess = torch.full((len(times), *model.state_shape), NEARLY_ZERO, dtype=like.dtype)
+    before: Any = model.driver
+    model.drive(drive)
+    try:
+        found = lift(model, times, seen, rate, guess, torch.ones(model.state_shape, dtype=torch.float64))
+    finally:
+        if before is not None or not model.input_names:
+            model.drive(before)
+    return found.double().cpu()

@@ -1,0 +1,129 @@
+"""From a table with roles to the runs of each experiment: checked times, channels and inputs in the model's units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physid.errors import InputError
+from physid.reading.binary import read_mat, read_npz, read_parquet
+from physid.reading.roles import Roles, Wishes, assign, clock, widened
+from physid.reading.table import Array, Table, regular_file
+from physid.reading.text import read_text
+from physid.reading.units import convert
+
+READERS = {
+    ".csv": read_text,
+    ".txt": read_text,
+    ".tsv": read_text,
+    ".dat": read_text,
+    ".parquet": read_parquet,
+    ".npz": read_npz,
+    ".mat": read_mat,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One experiment of a file: times [T], channels [T, M] and inputs [T, m], not-a-number where not measured."""
+
+    name: str
+    times: Array
+    channels: Array
+    inputs: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A file as it was understood: its table, the roles of the columns, their units after conversion, the runs."""
+
+    table: Table
+    roles: Roles
+    units: dict[str, str]
+    runs: list[Run]
+
+
+def source(path: Path, wishes: Wishes) -> Source:
+    """Read and understand one file. Errors: InputError, which names file, column and row, and says what to do."""
+    table = widened(_with_units(load(path), wishes), wishes)
+    roles = assign(table, wishes)
+    units: dict[str, str] = {}
+    times, unit = clock(table, roles.time)
+    times = _converted(table, wishes, units, roles.time, "time", times, unit)
+    columns = {}
+    for role, names in (("channel", roles.channels), ("input", roles.inputs)):
+        for name in names:
+            if name in roles.missing:
+                columns[name], units[name] = np.full(len(table), np.nan), wishes.wanted(name, role)
+                continue
+            values = table.numbers(name)
+            columns[name] = _converted(table, wishes, units, name, role, values, table.columns[name].unit)
+    runs = []
+    for name, rows in _experiments(table, roles):
+        _check_order(table, roles.time, times, rows)
+        table_of = {
+            key: _stacked([columns[c][rows] for c in names], len(rows))
+            for key, names in (("channels", roles.channels), ("inputs", roles.inputs))
+        }
+        if not np.isfinite(table_of["channels"]).any():
+            whose = f" of experiment '{name}'" if roles.experiment else ""
+            raise table.error(f"every cell of {', '.join(roles.channels)}{whose} is empty. Measure something.")
+        runs.append(Run(name, times[rows], **table_of))
+    return Source(table, roles, units, runs)
+
+
+def load(path: Path) -> Table:
+    """The table in a file, by its suffix."""
+    head = regular_file(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        hint = " Save the sheet as CSV." if path.suffix.lower() in (".xls", ".xlsx", ".ods") else ""
+        raise InputError(f"{path}: the suffix '{path.suffix}' is not known. Allowed: {', '.join(READERS)}.{hint}")
+    return reader(path, head)
+
+
+def _with_units(table: Table, wishes: Wishes) -> Table:
+    """The table with the units that were told; InputError for a column that is not there, or says otherwise."""
+    columns = dict(table.columns)
+    for name, unit in wishes.units.items():
+        if name not in columns:
+            continue  # it may be in another file
+        if columns[name].unit and columns[name].unit != unit:
+            raise table.error(f"the header says [{columns[name].unit}], but [{unit}] was given. Correct one.", name)
+        columns[name] = replace(columns[name], unit=unit)
+    return replace(table, columns=columns)
+
+
+def _converted(
+    table: Table, wishes: Wishes, units: dict[str, str], name: str, role: str, values: Array, unit: str
+) -> Array:
+    wanted = wishes.wanted(name, role)
+    units[name] = wanted or unit
+    return convert(values, unit, wanted, f"{table.path}, column '{name}'")
+
+
+def _experiments(table: Table, roles: Roles) -> list[tuple[str, NDArray[np.intp]]]:
+    """Name and rows of each experiment, in the order of their first rows."""
+    if roles.experiment is None:
+        return [(table.path.stem, np.arange(len(table)))]
+    names = np.array(table.texts(roles.experiment))
+    return [(str(name), np.flatnonzero(names == name)) for name in dict.fromkeys(names.tolist())]
+
+
+def _check_order(table: Table, column: str, times: Array, rows: NDArray[np.intp]) -> None:
+    late = np.flatnonzero(np.diff(times[rows]) <= 0)
+    if not len(late):
+        return
+    row, before = int(rows[late[0] + 1]), int(rows[late[0]])
+    if times[row] == times[before]:
+        what = f"the time {times[row]:g} is there twice, also on {table.place(before)}. Keep one row, or name a column "
+        raise table.error(what + "that tells the experiments apart: experiment=, --group.", column, row)
+    what = f"the time {times[row]:g} comes after {times[before]:g} on {table.place(before)}. Sort the rows by time, or "
+    raise table.error(what + "name a column that tells the experiments apart: experiment=, --group.", column, row)
+
+
+def _stacked(columns: list[Array], rows: int) -> Array:
+    return np.stack(columns, 1) if columns else np.empty((rows, 0))

@@ -1,0 +1,91 @@
+"""The measured data sets: what is read, what their models reach, and what happens when a file is another one."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import physid
+from physid.datasets import load
+from physid.datasets.lynxhare import PELTS
+from physid.errors import InputError
+from physid.experiment import Experiment
+from physid.models import build
+
+pytestmark = [pytest.mark.data, pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")]
+
+
+def test_pelts() -> None:
+    experiment = load("lynxhare")
+    assert experiment.train.observations.shape == (21, 2)
+    assert experiment.train.observations[0].tolist() == [30.0, 4.0]  # hares first
+    assert experiment.train.times[[0, -1]].tolist() == [1900.0, 1920.0]
+    assert load("lynxhare", initial="known").initial_free.tolist() == [False, False]
+
+
+def test_carriage_is_thinned_without_a_change_of_momentum() -> None:
+    thin, full = load("emps", rate=50), load("emps", rate=1000)
+    for one in (thin, full):
+        assert one.inputs is not None
+        assert one.validation is not None
+    assert torch.equal(thin.train.observations, full.train.observations[::20])
+
+    def impulse(one: Experiment) -> float:
+        assert one.inputs is not None
+        held = one.inputs(one.train.times)[:-1, 0]
+        return float((held * one.train.times.diff()).sum())
+
+    assert impulse(thin) == pytest.approx(impulse(full), rel=1e-9)
+    with pytest.raises(InputError, match="a divisor of 1000"):
+        load("emps", rate=300)
+
+
+def test_tanks_start_both_records_from_one_state() -> None:
+    experiment = load("tanks")
+    assert experiment.validation is not None
+    assert bool(experiment.validation.initial_free.all())
+    assert experiment.train.observations.shape == (1024, 1)
+    assert experiment.train.observations.max().item() == 10.0
+    assert math.isclose(float(np.diff(experiment.train.times).max()), 4.0)
+
+
+def test_lynx_and_hare_are_fitted() -> None:
+    experiment = load("lynxhare")
+    fit = physid.fit(build(experiment), experiment)
+    assert fit.status == "converged"
+    assert fit.scores["train"] is not None
+    assert fit.scores["train"]["rmse"] < 3.8
+
+
+@pytest.mark.slow
+def test_the_carriage_runs_freely_within_6_mm_of_the_record_with_pulses() -> None:
+    experiment = load("emps")
+    fit = physid.fit(build(experiment), experiment)
+    assert fit.status == "converged"
+    found = {one.name: one.value for one in fit.estimates}
+    assert found["mass"] == pytest.approx(95.11, rel=0.03)  # published, by another method
+    assert found["viscous"] == pytest.approx(203.5, rel=0.05)
+    assert found["dry"] == pytest.approx(20.39, rel=0.05)
+    assert fit.scores["validation"] is not None
+    assert fit.scores["validation"]["rmse"] <= 6.4e-3
+
+
+@pytest.mark.slow
+def test_the_tanks_run_freely_closer_than_published_networks() -> None:
+    experiment = load("tanks")
+    fit = physid.fit(build(experiment), experiment)
+    assert fit.status == "converged"
+    assert fit.scores["validation"] is not None
+    assert fit.scores["validation"]["rmse"] <= 0.32  # networks: 0.396 to 0.490 V
+
+
+def test_another_file_of_that_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / PELTS.folder).mkdir()
+    (tmp_path / PELTS.folder / PELTS.name).write_text("Year, Lynx, Hare\n1900, 1, 2\n")
+    monkeypatch.setenv("PHYSID_DATA", str(tmp_path))
+    with pytest.raises(InputError, match="another file, or a damaged one"):
+        load("lynxhare")

@@ -1,0 +1,54 @@
+"""`physid verify`: a run comes out again, and whatever was altered is seen."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from physid import Fit
+from physid.cli.app import main
+from physid.fitting import keep
+from physid.fitting.files import SUMS
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def decay(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "decay"
+    assert main(["fit", "exponential", "--noise", "0.05", "--seed", "3", "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+def copy(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to))
+
+
+def test_verify_says_that_a_run_comes_out_again(decay: Path, capsys: Captured) -> None:
+    assert main(["verify", str(decay)]) == 0
+    assert "every file is intact and 1 unknowns come out again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["report.txt", "data.npz", "unknowns.json", "request.json", "history.csv"])
+def test_verify_sees_an_altered_file(name: str, decay: Path, tmp_path: Path, capsys: Captured) -> None:
+    folder = copy(decay, tmp_path / "run")
+    (folder / name).write_bytes((folder / name).read_bytes() + b" ")
+    assert main(["verify", str(folder)]) == 6
+    assert f"{name} is not what was written" in capsys.readouterr().err
+    (folder / name).unlink()
+    assert main(["verify", str(folder)]) == 6
+
+
+def test_verify_sees_a_result_that_does_not_come_out(decay: Path, tmp_path: Path, capsys: Captured) -> None:
+    folder = copy(decay, tmp_path / "run")
+    content = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in (folder / SUMS).read_text()}
+    text = content["unknowns.json"].decode()
+    value = repr(Fit.load(folder).estimates[0].value)
+    content["unknowns.json"] = text.replace(value, value[:5] + "9" + value[6:]).encode()
+    keeper = keep.Keeper(folder, keep.Origin(content), resumed=True)
+    keeper.finish(content)  # with sums that fit the forgery
+    keeper.close()
+    assert main(["verify", str(folder), "--json"]) == 6
+    assert "k was" in capsys.readouterr().err
