@@ -1,0 +1,147 @@
+"""Runs of fits with several experiments, noise models, ties and many starts: kept whole, resumed, verified."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from physid import Experiment, Fit, Unknown, fit
+from physid.cli.app import main
+from physid.datasets import load
+from physid.errors import InputError
+from physid.fitting import keep
+from physid.fitting.verify import verify
+from physid.models import Pendulum
+
+Captured = pytest.CaptureFixture[str]
+
+
+def pair() -> list[Experiment]:
+    one = load("pendulum", noise=0.01, seed=1, points=40)
+    return [one, replace(load("pendulum", noise=0.01, seed=2, points=30), name="second")]
+
+
+class Stopper:
+    """Interrupts a fit at one evaluation."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, fields: Mapping[str, Any]) -> None:
+        if fields["evaluation"] == self.at:
+            raise KeyboardInterrupt
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "several": {},
+    "held out": {"holdout": "second"},
+    "part held out": {"holdout": 0.2},
+    "tied": {"tie": {"friction": "length / 7"}},
+    "sigmas": {"noise": "normal"},
+    "student": {"noise": "student:5"},
+    "loss": {"loss": "huber", "loss_scale": 0.02},
+    "starts": {"starts": 3, "seed": 5},
+    "grow": {"strategy": "grow"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_kept_is_what_was_found(case: str, tmp_path: Path) -> None:
+    found = fit(Pendulum(), pair(), out=tmp_path / "run", **CASES[case])
+    again = Fit.load(tmp_path / "run")
+    assert found.status == again.status == "converged"
+    assert [one.name for one in again.experiments] == [one.name for one in found.experiments]
+    for a, b in zip(again.experiments, found.experiments, strict=True):
+        assert (len(a.train), a.sigma) == (len(b.train), b.sigma)
+    assert again.scores_of == found.scores_of
+    assert again.likelihood == found.likelihood
+    assert again.starts == found.starts
+    assert np.array_equal(again.x, found.x)
+    checked = verify(tmp_path / "run")
+    assert checked.differences == []
+    assert checked.compared == len(found.estimates)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_interrupted_fit_goes_on_to_the_same_end(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep, "EVERY", 0.0)
+    monkeypatch.setattr(keep, "SHARE", 0.0)
+    whole = fit(Pendulum(), pair(), **CASES[case])
+    for at in (len(whole.history) // 3, len(whole.history) - 1):
+        run = tmp_path / str(at)
+        assert fit(Pendulum(), pair(), out=run, progress=Stopper(at), **CASES[case]).status == "interrupted"
+        found = Fit.resume(run)
+        assert found.status == "converged"
+        assert found.x == pytest.approx(whole.x, rel=1e-5, abs=1e-7)
+        assert [one.start for one in found.starts] == [one.start for one in whole.starts]
+        assert Fit.load(run).status == "converged"
+
+
+def test_a_profile_of_several_is_that_of_all_and_other_noise_is_refused() -> None:
+    found = fit(Pendulum(), pair())
+    (profile,) = found.profile("length")[1]
+    estimate = next(one for one in found.estimates if one.name == "length")
+    assert profile.low == pytest.approx(estimate.low, rel=1e-5)
+    assert profile.high == pytest.approx(estimate.high, rel=1e-5)
+    for case in ("sigmas", "loss"):
+        with pytest.raises(InputError, match="profiles are of noise model equal alone"):
+            fit(Pendulum(), pair(), **CASES[case]).profile("length")
+
+
+def test_the_band_of_a_measurement_is_that_of_normal_noise_alone() -> None:
+    several = [replace(one, sigma=None) for one in pair()]
+    band = fit(Pendulum(), several, noise="normal").forecast(4.0)
+    assert float((band.noise_high - band.mean).max()) == pytest.approx(1.99 * 0.01, rel=0.2)
+    for case in ("student", "loss"):
+        assert np.isnan(fit(Pendulum(), several, **CASES[case]).forecast(4.0).noise_high).all()
+
+
+def test_a_tie_by_a_function_asks_for_its_model(tmp_path: Path) -> None:
+    found = fit(Pendulum(), pair(), tie={"friction": lambda model: model.length / 7.0}, out=tmp_path / "run")
+    assert found.status == "converged"
+    with pytest.raises(InputError, match="friction was tied by a function, which a run does not hold"):
+        Fit.load(tmp_path / "run")
+    with pytest.raises(InputError, match="friction was tied by a function"):
+        Fit.load(tmp_path / "run", model=Pendulum())
+
+    model = Pendulum()
+    model.tie("friction", lambda model: model.length / 7.0)
+    assert Fit.load(tmp_path / "run", model=model).status == "converged"
+
+
+def test_a_tie_of_the_class_may_be_freed(tmp_path: Path) -> None:
+    class Tied(Pendulum):
+        friction = Unknown(0.2, tie=lambda model: model.length / 5.0)
+
+    found = fit(Tied(), pair(), free=["friction"], out=tmp_path / "run")
+    assert len(found.estimates) == 2
+    assert Fit.load(tmp_path / "run", model=Tied()).model.ties == {}
+
+
+def test_a_file_of_several_experiments_is_fitted_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = ["experiment,t,theta,omega"]
+    for one in pair():
+        for t, (theta,) in zip(one.train.times.tolist(), one.train.observations.tolist(), strict=True):
+            lines.append(f"{one.name},{t:.8g},{theta:.8g},")
+    (tmp_path / "both.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "swing.py").write_text(
+        "from physid.models import Pendulum\nclass Swing(Pendulum):\n    channel_names = ('theta',)\n"
+    )
+    arguments = ["fit", "--data", "both.csv", "--channels", "theta", "--model", "swing.py:Swing", "--out", "run"]
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "second" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert done["status"] == "converged"
+    assert {"length", "friction", "initial[0]@pendulum", "initial[0]@second"} <= set(done["unknowns"])
+    assert main(["verify", "run", "--trust"]) == 0
+    assert main(["report", "run"]) == 0
