@@ -197,7 +197,7 @@ def test_a_model_that_gives_no_number_diverges_and_says_where(desk: Path, capsys
         "    def field(self, t, y): return self.k * y * float('nan')\n"
     )
     assert main(["fit", "exponential", "--model", "nan.py:Nan"]) == 4
-    assert "f returned not-a-number in component 0" in " ".join(capsys.readouterr().out.split())
+    assert "f returned not-a-number in component 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["report", "forecast"])

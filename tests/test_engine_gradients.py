@@ -120,6 +120,27 @@ def test_aca_of_closures_globals_and_inputs_equals_autograd(
     close(*pair(lambda t, y: hidden["rate"] * torch.cos(y + t), name, y0, t, [x], params=[hidden["rate"]]))
 
 
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+@pytest.mark.parametrize("gradient", ["aca", "forward", "naive"])
+def test_a_tensor_beside_another_one_made_from_it(gradient: str, engine: str) -> None:
+    k = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    for _ in range(2):  # the second time f may be known
+        rate = k.exp()
+        found = solve(
+            lambda t, y, rate=rate: -rate * y + k,  # type: ignore[misc]
+            torch.ones(1, dtype=torch.float64),
+            [0.0, 1.0],
+            rtol=1e-10,
+            atol=1e-10,
+            gradient=gradient,
+            engine=engine,
+        )
+        (slope,) = torch.autograd.grad(found.y[-1].sum(), k)
+        r, e = math.exp(0.3), math.exp(-math.exp(0.3))
+        exact = -r * e + (1 - e) / r + 0.3 * (r * e - (1 - e)) / r
+        assert float(slope) == pytest.approx(exact, rel=1e-8)
+
+
 @SOME
 @PATHS
 def test_stepping_onto_every_time_moves_only_the_ends(name: str, widest: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from physid.comparison import Comparison
 from physid.errors import InputError
 from physid.fitting.estimates import Estimate
 from physid.latex import number, rounded, tabular
+from physid.plots.fits import waterfall
 from physid.plots.page import page, table
 
 Captured = pytest.CaptureFixture[str]
@@ -158,3 +159,13 @@ def test_one_run_is_no_comparison(desk: Path, capsys: Captured) -> None:
     assert "1 runs were given: two or more are needed" in capsys.readouterr().err
     with pytest.raises(InputError):
         Comparison([Fit.load(desk / "a")], ["a"])
+
+
+def test_the_waterfall_counts_the_starts_that_agree() -> None:
+    figure = waterfall([1.0, 1.0000001, float("inf"), 50.0, 1.0])
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "3 of 5 starts agree, 1 failed"
+    assert axes.get_yscale() == "log"
+    assert list(axes.lines[0].get_ydata()) == [1.0, 1.0, 1.0000001, 50.0]  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no start came to an end"):
+        waterfall([float("nan")])

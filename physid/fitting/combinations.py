@@ -8,6 +8,7 @@ import numpy as np
 
 from physid.fitting.vector import Array, Entry
 
+NONE = 1e-9  # a pivot below this part of the largest entry
 SMALL = 1e-3  # a weight below this part of the largest is none
 
 
@@ -31,12 +32,13 @@ def told(rows: Array, entries: Sequence[Entry]) -> list[str]:
 def echelon(rows: Array) -> Array:
     """The reduced row echelon form of `rows` [R, Q] with complete pivoting: the span is the same."""
     table = np.array(rows, dtype=np.float64)
+    least = NONE * float(np.abs(table).max(initial=0.0))
     done: list[int] = []
     for row in range(len(table)):
         rest = np.abs(table[row:])
         rest[:, done] = 0.0
         r, column = np.unravel_index(int(np.argmax(rest)), rest.shape)
-        if rest[r, column] <= 0:
+        if rest[r, column] <= least:  # what is left is round-off
             return table[:row]
         table[[row, row + int(r)]] = table[[row + int(r), row]]
         table[row] /= table[row, column]

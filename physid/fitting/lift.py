@@ -81,8 +81,6 @@ def lift(model: Model, times: Array, seen: Array, rate: Array, guess: Tensor, sc
         gap, slope = (want - value) / unit, slope / unit[:, None] * scale.reshape(-1).to(guess)
         measured = torch.isfinite(gap) & torch.isfinite(slope).all(-1)  # and f is finite there
         gap, slope = torch.where(measured, gap, 0.0), torch.where(measured[..., None], slope, 0.0)
-        if not bool(torch.isfinite(slope).all()):
-            break  # some LAPACKs refuse it
         step = (torch.linalg.pinv(slope, rtol=SMALLEST) @ gap[..., None])[..., 0] * scale.reshape(-1).to(guess)
         if not bool(torch.isfinite(step).all()):
             break

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from physid.errors import InputError
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, rms
 from physid.ode.gradients import Holder, fold_times, wants_gradient
@@ -44,6 +45,11 @@ class Adjoint:
         if not wants_gradient(problem):
             outcome = March(problem).run()
             return outcome.values, outcome
+        if problem.field.entangled:
+            raise InputError(
+                "gradient 'adjoint' with an f that uses a tensor and another one made from it: make it inside of f, or "
+                "use gradient='aca'."
+            )
         holder = Holder(EAGER)
         values = _Continuous.apply(self, problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome

@@ -104,6 +104,7 @@ class Field:
         self.buffers = _moving_buffers(self.modules)
         self.named = None if params is None else list(params)
         self.random: dict[str, Tensor] | None = None
+        self.entangled = False  # a captured tensor is made from another one, so that their graphs run into each other
         self.plain = False  # under torch.func, tensors that f captured bring tangents that the march has no use for
         if layout.batched and self.buffers:
             raise InputError(
@@ -121,7 +122,9 @@ class Field:
         if any(not torch.equal(before[key], after[key]) for key in before):
             self.random = before
         found = self.named if self.named is not None else _unique([*self._held(), *recorder.found.values()])
-        return value, [tensor for tensor in found if tensor.requires_grad]
+        captured = [tensor for tensor in found if tensor.requires_grad]
+        self.entangled = _entangled(captured)
+        return value, captured
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt as a flat tensor [L * N]."""
@@ -227,6 +230,26 @@ def _moving_buffers(modules: list[nn.Module]) -> list[Tensor]:
         if part.training and getattr(part, "track_running_stats", False)
     ]
     return _unique([buffer for part in norms for buffer in part.buffers(recurse=False)])
+
+
+def _entangled(tensors: list[Tensor]) -> bool:
+    """Whether the graph of one tensor leads to another one of them."""
+    made = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    if not made or len(tensors) < 2:
+        return False
+    leaves = {id(tensor) for tensor in tensors if tensor.grad_fn is None}
+    others = {id(node) for node in made}
+    seen: set[int] = set()
+    queue = [node for start in made for node, _ in start.next_functions]
+    while queue:
+        node = queue.pop()
+        if node is None or id(node) in seen:
+            continue
+        if id(node) in others or id(getattr(node, "variable", None)) in leaves:
+            return True
+        seen.add(id(node))
+        queue.extend(after for after, _ in node.next_functions)
+    return False
 
 
 def _unique(tensors: Sequence[Tensor]) -> list[Tensor]:

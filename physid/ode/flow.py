@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from physid.errors import InputError
-from physid.ode.gradients import Holder, wants_gradient
+from physid.ode.gradients import Holder, transformed, wants_gradient
 from physid.ode.march import Outcome
 from physid.ode.problem import Problem
 from physid.ode.tier import EAGER, Tier
@@ -33,6 +33,8 @@ class Forward:
             return outcome.values, outcome
         if problem.t.requires_grad or problem.y0.is_complex():
             raise InputError("gradient 'forward' reaches real y0 and parameters, not t: use gradient='aca'.")
+        if problem.field.entangled:
+            return transformed(problem, Holder(EAGER))
         holder = Holder(self.tier)
         values = _Carried.apply(problem, holder, problem.y0, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome

@@ -75,10 +75,12 @@ class ACA:
         """March without a graph and leave checkpoints for the backward pass."""
         holder = Holder(self.tier)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
-            return _transformed(problem, holder)
+            return transformed(problem, holder)
         if not wants_gradient(problem):
             outcome, _ = self.tier.march(problem, keep=False)
             return outcome.values, outcome
+        if problem.field.entangled:
+            return transformed(problem, Holder(EAGER))
         if self.step_aware and self.tier is EAGER:
             outcome = March(problem, traced=True, fixed_rejections=True).run()
             return outcome.values, outcome
@@ -87,8 +89,11 @@ class ACA:
         return values, holder.the_outcome
 
 
-def _transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
-    """A solve under torch.func: it differentiates what it sees, so it is shown the discrete map itself.
+def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
+    """The discrete map itself, as a graph over the accepted steps.
+
+    For torch.func, which differentiates what it sees, and for an f that uses a tensor and another one made from it: the
+    partial derivatives by the two cannot be told apart step by step.
 
     Under vmap every sample has an accepted grid of its own, and the samples are solved one by one.
     """

@@ -159,12 +159,14 @@ def _settle(words: Sequence[Text], legend: Legend, layout: Layout) -> None:
         room = legend.get_window_extent().x1 - words[1].get_window_extent().x1 - gap
         factor = min(1.0, room / legend.get_window_extent().width)
         for part in legend.get_texts():
-            part.set_fontsize(part.get_fontsize() * max(factor, 0.35))
+            part.set_fontsize(float(part.get_fontsize()) * max(factor, 0.35))
     limit = layout.size[0] - gap if layout.count > 1 else legend.get_window_extent().x0 - gap
     for text in words:
         box = text.get_window_extent()
         if box.x1 > limit:
-            text.set_fontsize(text.get_fontsize() * (limit - box.x0) / box.width)
+            text.set_fontsize(
+                float(text.get_fontsize()) * 0.9 * (limit - box.x0) / box.width
+            )  # small letters are rounded up
 
 
 def _legend(figure: Figure, scene: Scene, layout: Layout) -> Legend:

@@ -174,7 +174,10 @@ class Known:
         mine = self.f
         if not isinstance(f, types.FunctionType) or f.__globals__ is not mine.__globals__ or f.__dict__:
             return None
-        if f.__defaults__ != mine.__defaults__ or f.__kwdefaults__ != mine.__kwdefaults__:
+        if not _same(f.__defaults__ or (), mine.__defaults__ or ()):
+            return None
+        new, old = f.__kwdefaults__ or {}, mine.__kwdefaults__ or {}
+        if new.keys() != old.keys() or not _same(tuple(new.values()), tuple(old[name] for name in new)):
             return None
         try:
             cells = [cell.cell_contents for cell in f.__closure__ or ()]
@@ -183,6 +186,14 @@ class Known:
         for new, old in zip(cells, self.cells, strict=True):
             if isinstance(old, Tensor):
                 continue
-            if new is not old and (type(new) is not type(old) or not isinstance(new, SIMPLE) or new != old):
+            if not _same((new,), (old,)):
                 return None
         return cells
+
+
+def _same(new: tuple[Any, ...], old: tuple[Any, ...]) -> bool:
+    """Whether these are the same objects, or equal plain values: tensors of equal values are others."""
+    if len(new) != len(old):
+        return False
+    pairs = zip(new, old, strict=True)
+    return all(a is b or (type(a) is type(b) and isinstance(a, SIMPLE) and a == b) for a, b in pairs)
