@@ -127,7 +127,7 @@ def test_a_tensor_beside_another_one_made_from_it(gradient: str, engine: str) ->
     for _ in range(2):  # the second time f may be known
         rate = k.exp()
         found = solve(
-            lambda t, y, rate=rate: -rate * y + k,  # type: ignore[misc]
+            lambda t, y, rate=rate: -rate * y + k,
             torch.ones(1, dtype=torch.float64),
             [0.0, 1.0],
             rtol=1e-10,
