@@ -1,4 +1,4 @@
-"""The engine beside its peers: three bodies, a batch of van der Pol oscillators, a block of convolutions.
+"""The eager engine beside its peers: three bodies, a batch of van der Pol oscillators, a block of convolutions.
 
 OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--heavy]
 """
@@ -28,7 +28,7 @@ Gradient = Callable[[float, int], tuple[Tensor, int]]
 
 def ours(f: object, y0: Tensor, t: Tensor, tol: float, params: object, **options: object) -> tuple[Tensor, int]:
     """physid's engine under the signature of the peers."""
-    solution = ode.solve(f, y0, t, rtol=tol, atol=tol, **options)
+    solution = ode.solve(f, y0, t, rtol=tol, atol=tol, engine="eager", **options)
     return solution.y, solution.statistics.evaluations
 
 
