@@ -144,4 +144,4 @@ def test_a_file_of_several_experiments_is_fitted_as_one(
     assert done["status"] == "converged"
     assert {"length", "friction", "initial[0]@pendulum", "initial[0]@second"} <= set(done["unknowns"])
     assert main(["verify", "run", "--trust"]) == 0
-    assert main(["report", "run"]) == 0
+    assert main(["report", "run", "--trust"]) == 0
