@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fits import Drift
 from scipy import stats
 from torch import Tensor
 
@@ -20,16 +21,6 @@ from physid.fitting.ensemble import ensemble
 from physid.inputs import Inputs
 
 Captured = pytest.CaptureFixture[str]
-
-
-class Drift(Model):
-    """z' = rate: the straight line, whose bands are in every textbook."""
-
-    state_names: ClassVar[tuple[str, ...]] = ("z",)
-    rate = Unknown(0.0)
-
-    def field(self, t: Tensor, y: Tensor) -> Tensor:
-        return self.rate + torch.zeros_like(y)
 
 
 class Growth(Model):

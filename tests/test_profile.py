@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from fits import Drift, Product
 from scipy import stats
 from scipy.optimize import brentq
 from torch import Tensor
@@ -18,27 +19,6 @@ from physid.errors import InputError
 from physid.models import Exponential
 
 Captured = pytest.CaptureFixture[str]
-
-
-class Drift(Model):
-    """z' = rate."""
-
-    state_names: ClassVar[tuple[str, ...]] = ("z",)
-    rate = Unknown(0.0)
-
-    def field(self, t: Tensor, y: Tensor) -> Tensor:
-        return self.rate + torch.zeros_like(y)
-
-
-class Product(Model):
-    """z' = -a b z, in which only the product can be seen."""
-
-    state_names: ClassVar[tuple[str, ...]] = ("z",)
-    a = Unknown(1.0, positive)
-    b = Unknown(1.0, positive)
-
-    def field(self, t: Tensor, y: Tensor) -> Tensor:
-        return -self.a * self.b * y
 
 
 class Swing(Model):
