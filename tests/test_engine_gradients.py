@@ -19,6 +19,7 @@ EVERY = pytest.mark.parametrize("name", METHODS)
 SOME = pytest.mark.parametrize("name", ["rk4", "heun_euler", "bosh3", "dopri5", "dopri8"])
 PATHS = pytest.mark.parametrize("widest", [64, 0], ids=["wide", "stepwise"])
 Function = Callable[[Tensor, Tensor], Tensor]
+REACH = {"dopri8": 5e-12}  # of slopes at the end of its dense polynomial, whose terms of degree 7 cancel
 
 
 def loop(f: Function, tableau: Tableau, grid: Tensor, y: Tensor, t: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ def test_stepping_onto_every_time_moves_only_the_ends(name: str, widest: int, mo
     monkeypatch.setattr(physid.ode.wide, "WIDEST", widest)
     field, y0, t = Field(), start(), times()
     found, wanted = pair(field, name, y0, t, [y0, t, *field.parameters()], exact=True)
-    close(found, wanted, 5e-12)  # slopes at the end of a dense polynomial, whose terms cancel
+    close(found, wanted, REACH.get(name, 1e-12))
 
 
 @SOME
@@ -165,7 +166,7 @@ def test_complex_states_and_tuples(name: str, widest: int, monkeypatch: pytest.M
     reference = loop(f, METHODS[name], torch.as_tensor(solution.grid), z0, t)
     assert isinstance(solution.y, Tensor)
     found = torch.autograd.grad(solution.y.abs().square().sum(), [z0, w, t])
-    close(found, torch.autograd.grad(reference.abs().square().sum(), [z0, w, t]), 5e-12)
+    close(found, torch.autograd.grad(reference.abs().square().sum(), [z0, w, t]), REACH.get(name, 1e-12))
 
     field, y0 = Field(), start()
     parts = (y0[:1].reshape(1, 1), y0[1:])
@@ -179,7 +180,7 @@ def test_complex_states_and_tuples(name: str, widest: int, monkeypatch: pytest.M
     reference = loop(field, METHODS[name], torch.as_tensor(both.grid), y0, t)
     inputs = [y0, t, *field.parameters()]
     found = torch.autograd.grad((joined * weights(joined)).sum(), inputs)
-    close(found, torch.autograd.grad((reference * weights(joined)).sum(), inputs), 5e-12)
+    close(found, torch.autograd.grad((reference * weights(joined)).sum(), inputs), REACH.get(name, 1e-12))
 
 
 @EVERY

@@ -140,11 +140,12 @@ def test_lanes_are_permuted_with_their_samples(seed: int, lanes: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, at the first torch.func call
-def test_torch_func_sees_the_discrete_map() -> None:
+@pytest.mark.parametrize("engine", ["eager", "auto"])
+def test_torch_func_sees_the_discrete_map(engine: str) -> None:
     y0 = torch.tensor([0.4, 1.0], dtype=torch.float64)
 
     def last(y: Tensor) -> Any:
-        return solve(lambda t, y: torch.stack([y[1], -torch.sin(y[0])]), y, [0.0, 2.0], rtol=1e-8, engine="eager").y[-1]
+        return solve(lambda t, y: torch.stack([y[1], -torch.sin(y[0])]), y, [0.0, 2.0], rtol=1e-8, engine=engine).y[-1]
 
     tangent = torch.tensor([1.0, -2.0], dtype=torch.float64)
     moved = torch.func.jvp(last, (y0,), (tangent,))[1]
