@@ -92,8 +92,8 @@ def notes(results: Results) -> list[str]:
     """What is counted, and the range of what it is counted against."""
     found = [
         "Cost: passes through a layer, forward or backward. Memory: most bytes that autograd and checkpoints hold at "
-        "once, parameters not counted; naive also holds the sums of "
-        "the stages, whose number does not depend on Nf, so that its formula fits least. Depth: layers on the longest path of the gradient from the loss to z(0).",
+        "once, parameters not counted; naive also holds the sums of the stages, whose number does not depend on Nf, so "
+        "that its formula fits least. Depth: layers on the longest path of the gradient from the loss to z(0).",
     ]
     if results:
         counts = [one["aca"] for one in results.values()]
