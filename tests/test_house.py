@@ -61,6 +61,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.transition",),
     ("physid.ode.tier",),
     ("physid.ode.native",),
+    ("physid.ode.augmented",),
     ("physid.ode.gradients", "physid.ode.flow", "physid.ode.adjoint"),
     ("physid.ode.engines",),
     ("physid.ode.methods",),

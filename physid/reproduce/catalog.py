@@ -14,6 +14,7 @@ EXHIBITS: Mapping[str, str] = {
     "fig6": "physid.reproduce.toy:FIG6",
     "fig9": "physid.reproduce.vanderpol:FIG9",
     "table1": "physid.reproduce.cost:TABLE1",
+    "table5": "physid.reproduce.table5:TABLE5",
 }
 
 
