@@ -73,7 +73,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.fitting",),
     ("physid.training",),
     ("physid.latex",),
-    ("physid.report", "physid.forecast", "physid.comparison"),
+    ("physid.report", "physid.forecast", "physid.freerun", "physid.comparison"),
     ("physid.reading",),
     ("physid.check",),
     ("physid.plots",),

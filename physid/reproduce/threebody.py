@@ -12,8 +12,8 @@ from physid.errors import Diverged
 from physid.reproduce.exhibit import Cell, TimeUp, Work
 
 if TYPE_CHECKING:
-    from physid.experiment import Experiment
     from physid.fitting import Fit
+    from physid.freerun import Run
 
 SEEDS = (0, 1, 2)
 GRADIENTS = ("adjoint", "naive", "aca")  # in the order of the paper's columns
@@ -32,13 +32,18 @@ def fitted(work: Work, begin: Callable[[], Fit]) -> Fit:
     run = work.folder / "run"
     begun = (run / "request.json").is_file()
     found = Fit.resume(run, progress=work.tell, time_limit=work.left) if begun else begin()
-    if found.status == "interrupted":
-        raise KeyboardInterrupt
-    if found.status == "time limit":
-        raise TimeUp
-    if found.status == "diverged":
-        raise Diverged(found.message)
+    ended(found.status, found.message)
     return found
+
+
+def ended(status: str, message: str) -> None:
+    """Nothing for a fit or a training that came to its end. Errors: TimeUp, KeyboardInterrupt, Diverged."""
+    if status == "interrupted":
+        raise KeyboardInterrupt
+    if status == "time limit":
+        raise TimeUp
+    if status == "diverged":
+        raise Diverged(message)
 
 
 def by_fit(
@@ -65,8 +70,36 @@ def by_fit(
     return described(fitted(work, begin))
 
 
-def described(found: Fit) -> dict[str, Any]:
-    """What a fit found, as data: scores by both readings of the metric, masses, cost, and the path at a few times."""
+def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any]:
+    """Train an LSTM by the paper's recipe for so many epochs; scores of its free runs, and the path."""
+    from dataclasses import replace
+
+    import torch
+
+    from physid.datasets import load
+    from physid.freerun import FreeRun
+    from physid.models import NETWORKS, network
+    from physid.training import Trained, train
+
+    run, entry = work.folder / "run", NETWORKS[model]
+    if (run / "request.json").is_file():
+        trained = Trained.resume(run, progress=work.tell, time_limit=work.left)
+    else:
+        collect = entry.collect
+        if collect is None:
+            raise ValueError(f"{model} makes no collection of an experiment")
+        collection = collect(load("threebody", protocol="paper-text", seed=seed))
+        recipe = replace(entry.choose("paper-text"), epochs=epochs, seed=seed)
+        torch.manual_seed(seed)
+        learner = network(model, collection)
+        trained = train(learner, collection, recipe, out=run, progress=work.tell, time_limit=work.left)
+    ended(trained.status, trained.message)
+    found = FreeRun.load(run)
+    return {**described(found), "weights": trained.size, "loss": trained.history[-1]["loss"]}
+
+
+def described(found: Run) -> dict[str, Any]:
+    """What a run found, as data: scores by both readings of the metric, masses, cost, and the path at a few times."""
     import numpy as np
 
     data = found.experiment
@@ -75,12 +108,11 @@ def described(found: Fit) -> dict[str, Any]:
     return {
         **both_readings(scores, len(data.channels)),
         "status": found.status,
-        "message": found.message,
-        "recovered": found.recovered,
+        "recovered": getattr(found, "recovered", None),
         "masses": {one.name: one.value for one in found.estimates if one.name.startswith("mass")},
         "evaluations": found.evaluations,
         "seconds": found.seconds,
-        "engine": found.engine,
+        "engine": getattr(found, "engine", None),
         "times": path.times,
         "path": path.mean,
     }
@@ -135,9 +167,7 @@ def cells(seeds: tuple[int, ...], gradients: tuple[str, ...], lstm_epochs: int) 
                     settings = {"model": model, "seed": seed, "protocol": protocol, "gradient": gradient}
                     found.append(Cell(f"{name}-{gradient}-{protocol}-{seed}", by_fit, settings))
         found += [Cell(f"{name}-default-{seed}", by_fit, {"model": model, "seed": seed}) for seed in seeds]
+    for name in ("lstm", "lstm-aug"):
+        for seed in seeds:
+            found.append(Cell(f"{name}-{seed}", by_training, {"model": name, "seed": seed, "epochs": lstm_epochs}))
     return found
-
-
-def positions_of(experiment: Experiment) -> Any:
-    """The training positions [T, 9]."""
-    return experiment.train.observations.reshape(len(experiment.train), -1)
