@@ -12,7 +12,9 @@ EXHIBITS: Mapping[str, str] = {
     "fig4": "physid.reproduce.vanderpol:FIG4",
     "fig5": "physid.reproduce.convolution:FIG5",
     "fig6": "physid.reproduce.toy:FIG6",
+    "fig8": "physid.reproduce.orbits:FIG8",
     "fig9": "physid.reproduce.vanderpol:FIG9",
+    "fig21-23": "physid.reproduce.orbits:FIG21",
     "table1": "physid.reproduce.cost:TABLE1",
     "table5": "physid.reproduce.table5:TABLE5",
 }

@@ -131,6 +131,14 @@ def notes(results: Results) -> list[str]:
                 told.append(f"{better} < {worse} {holds} ({ours[0]:.2g}, {ours[1]:.2g})")
         if told:
             found.append(f"The paper's order, settings of its {protocol.removeprefix('paper-')}: {'; '.join(told)}.")
+    for key, one in results.items():
+        if key.startswith("gradient-error"):
+            medians = ", ".join(f"{name} {value:.2g}" for name, value in one["median"].items())
+            found.append(
+                f"Relative error of dL/dm at the tolerance {one['tolerance']:.0e}, median of "
+                f"{len(one['errors']['aca'])} points between the first start and the true masses: {medians}. ACA holds "
+                "the steps fixed; step-aware and naive let them move, which counts near close encounters."
+            )
     return found
 
 
