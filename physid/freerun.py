@@ -47,6 +47,8 @@ class FreeRun:
     experiment: Experiment
     statistics: None = None
     estimates: list[Estimate] = field(default_factory=list)
+    derived: list[Estimate] = field(default_factory=list)
+    listed: list[Estimate] = field(default_factory=list)
 
     @classmethod
     def load(cls, folder: str | Path) -> FreeRun:
