@@ -138,9 +138,9 @@ def notes(results: Results) -> list[str]:
     ]
     if medians:
         found.append(
-            "Relative error of dL/dm by the solver's tolerance, median over points between the first start and the true "
-            f"masses: {'; '.join(medians)}. ACA holds the steps fixed; step-aware and naive let them move, which counts "
-            "near close encounters."
+            "Relative error of dL/dm by the solver's tolerance, median over points between the first start and the "
+            f"true masses: {'; '.join(medians)}. ACA holds the steps fixed; step-aware and naive let them move, which "
+            "counts near close encounters."
         )
     return found
 
