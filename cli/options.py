@@ -99,7 +99,10 @@ def method_options(command: F) -> F:
 RECIPE_OPTIONS: tuple[str, ...] = ("lr", "batch", "amp")
 
 # What a network may be asked for by an option of its own; one that does not take an option refuses it.
-NETWORK_OPTIONS: dict[str, str] = {}
+NETWORK_OPTIONS: dict[str, str] = {
+    "hidden": "Units of a recurrent layer.",
+    "seeds": "Networks from seeds of their own, trained at once; their spread is the band of a forecast.",
+}
 
 
 def network_options(command: F) -> F:
