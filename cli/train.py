@@ -40,7 +40,7 @@ def train_command(console: Console, experiment: str | None, run: Path, options: 
     entry = _network(experiment, options["model"])
     _refuse(entry.name, options)
     recipe = _recipe(entry, options)
-    built = {name: options[name] for name in (*NETWORK_OPTIONS, *SOLVER) if options.get(name) is not None}
+    built = {name: options[name] for name in (*NETWORK_OPTIONS, "compile", *SOLVER) if options.get(name) is not None}
     collection = _collection(entry, experiment, options)
     torch.manual_seed(recipe.seed)
     learner = network(entry.name, collection, **built)
@@ -92,7 +92,7 @@ def _refuse(name: str, options: Mapping[str, Any]) -> None:
 
 def refuse_network_options(options: Mapping[str, Any]) -> None:
     """Refuse what belongs to trainings. Errors: InputError."""
-    names = [name for name in (*NETWORK_OPTIONS, *RECIPE_OPTIONS) if name != "lr"]
+    names = [name for name in (*NETWORK_OPTIONS, "compile", *RECIPE_OPTIONS) if name != "lr"]
     given = [name for name in names if options[name] not in (None, False)]
     if given:
         raise InputError(

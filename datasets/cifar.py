@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from physid.catalog import Entry, Option, one_of, whole
 from physid.datasets import frozen
-from physid.datasets.catalog import Option, one_of, whole
 from physid.datasets.fetch import cache_folder, data_folder, download
 from physid.datasets.images import Images, Subset
 from physid.errors import InputError, MissingError
+from physid.training import Collection
 
 Bytes = npt.NDArray[np.uint8]
 SIDE = 32
@@ -274,3 +275,7 @@ OPTIONS = {
     "augment": Option("yes or no: random crops and flips.", one_of("yes", "no"), "yes"),
     "version": Option("binary, python, or any of them that is there.", one_of("binary", "python", "any"), "any"),
 }
+ENTRIES: tuple[Entry[Collection], ...] = (
+    Entry("cifar10", "50,000 and 10,000 photographs of 32 x 32 in 10 classes.", OPTIONS, load10),
+    Entry("cifar100", "50,000 and 10,000 photographs of 32 x 32 in 100 classes.", OPTIONS, load100),
+)

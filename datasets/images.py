@@ -39,7 +39,7 @@ class Subset(NamedTuple):
         return self if count is None else Subset(self.images[:count], self.labels[:count])
 
 
-@dataclass(frozen=True)
+@dataclass
 class Images:
     """A collection of labelled images.
 
@@ -80,6 +80,10 @@ class Images:
         """The number of test images."""
         return len(self.held_out.labels)
 
+    def steps(self, size: int) -> int:
+        """The number of batches of an epoch."""
+        return -(-self.count // size)
+
     def to(self, device: torch.device | str) -> Images:
         """The same images on that device."""
         train, held_out = (Subset(*(part.to(device) for part in half)) for half in (self.train, self.held_out))
@@ -96,7 +100,6 @@ class Images:
             "augment": self.augment,
             "source": self.source,
             "data_hash": self.data_hash,
-            "options": dict(self.options),
         }
 
     def batches(self, epoch: int, seed: int, size: int) -> Iterator[Batch]:

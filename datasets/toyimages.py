@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from physid.datasets.catalog import Option, number, one_of, whole
+from physid.catalog import Entry, Option, number, one_of, whole
 from physid.datasets.images import Images, Subset
+from physid.training import Collection
 
 OPTIONS = {
     "images": Option("How many training images.", whole(1), 512),
@@ -61,3 +62,6 @@ def _stripes(angle: Tensor, size: int, noise: float, generator: torch.Generator)
     wave = torch.cos(2 * math.pi * (frequency[:, None, None] * along + phase[:, None, None]))
     value = 0.5 + colour * wave[..., None] + noise * torch.randn(count, size, size, 3, generator=generator)
     return (255 * value.clamp(0, 1)).round().to(torch.uint8)
+
+
+ENTRY: Entry[Collection] = Entry("images-toy", "Small synthetic stripes in 10 classes, for trials.", OPTIONS, load)

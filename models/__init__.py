@@ -7,6 +7,7 @@ from functools import partial
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
+from physid.models import imagenets
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.measured import Carriage, CascadedTanks
@@ -42,6 +43,9 @@ MODELS: Mapping[str, type[Model]] = {
     "planetary": PlanetaryGravity,
     "vanderpol": VanDerPol,
 }
+
+
+NETWORKS.update({entry.name: entry for entry in imagenets.NETWORKS})
 
 
 def make(cls: type[Model], experiment: Experiment) -> Model:

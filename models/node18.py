@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from physid.errors import InputError
 from physid.models.odeblock import ConvField, OdeBlock
 from physid.ode import Fixed, Integrator, tableaus
+from physid.training import Learner
 
 STAGES = (1, 2, 4, 8)  # widths over that of the stem
 STRIDES = (1, 2, 2, 2)
+COSTS = ("evaluations", "backward_evaluations", "accepted", "rejected", "checkpoint_bytes")
 TRAINING = Integrator("heun_euler", rtol=1e-2, atol=1e-2, control="paper", gradient="aca", engine="eager")
-TIGHT = Integrator("dopri5", rtol=1e-5, atol=1e-5, control="paper", engine="eager")
 
 
 class Residual(nn.Module):
@@ -41,7 +42,7 @@ class Residual(nn.Module):
         return F.relu(inner + self.shortcut(x), inplace=True)
 
 
-class NODE18(nn.Module):
+class NODE18(Learner):
     """Stem, four stages of an ordinary residual block and an ODE block each, average pool, linear: images to logits.
 
     dz/dt = f(z), t in [0, 1], f = ReLU BN conv ReLU BN conv, in the four ODE blocks. Of width 64 and 10 classes it has
@@ -110,8 +111,9 @@ class NODE18(nn.Module):
             block.compile()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes]."""
+    def forward(self, batch: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """Logits [B, classes] of images, or of a batch of images and classes."""
+        images = batch if isinstance(batch, Tensor) else batch[0]
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         features = self.stages(self.stem(images))
@@ -136,8 +138,12 @@ class NODE18(nn.Module):
         """What the last solves cost, over all blocks: evaluations forwards and backwards, steps, checkpoint bytes."""
         return {name: sum(block.cost(name) for block in self.blocks) for name in COSTS}
 
-
-COSTS = ("evaluations", "backward_evaluations", "accepted", "rejected", "checkpoint_bytes")
+    def tally(self) -> dict[str, float]:
+        """The costs of the last step."""
+        found = {name: float(value) for name, value in self.costs().items()}
+        for block in self.blocks:
+            block.statistics = None
+        return found
 
 
 def changed(integrator: Integrator, *, step: float | None = None, **changes: Any) -> Integrator:
@@ -171,8 +177,3 @@ def ANODE18(num_classes: int = 10, *, steps: int = 2, **options: Any) -> NODE18:
     if steps < 1:
         raise InputError(f"steps={steps}: a whole number from 1 up is allowed.")
     return NODE18(num_classes, integrator=changed(TRAINING, solver="euler", step=1 / steps), **options)
-
-
-def parameters(net: nn.Module) -> int:
-    """How many numbers the network learns."""
-    return sum(p.numel() for p in net.parameters())

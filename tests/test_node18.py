@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError
-from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18, parameters
+from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18
 from physid.models.odeblock import ConvField, OdeBlock
 from physid.ode import tableaus
 
@@ -26,6 +26,10 @@ def made(kind: Any = NODE18, **options: Any) -> NODE18:
     torch.manual_seed(0)
     net: NODE18 = kind(**{**SMALL, **options})
     return net
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize("kind", [NODE18, ResNet18, ANODE18])

@@ -38,7 +38,7 @@ class Loop:
         time_limit: float | None = None,
         keep: Callable[[Loop], object] | None = None,
     ) -> None:
-        self.learner, self.collection, self.recipe = learner, collection, recipe
+        self.learner, self.collection, self.recipe = learner, placed(collection, learner), recipe
         self.progress, self.time_limit, self.keep = progress, time_limit, keep
         self.optimizer = recipe.build(p for p in learner.parameters() if p.requires_grad)
         self.device = next(learner.parameters()).device
@@ -133,6 +133,13 @@ def evaluate(learner: Learner, collection: Collection, recipe: Recipe) -> dict[s
     learner.tally()  # what scoring evaluated is none of the training's steps
     count = sums.pop("count", 0.0)
     return {name: total / count for name, total in sums.items()} if count else {}
+
+
+def placed(collection: Collection, learner: nn.Module) -> Collection:
+    """The collection on the device of the learner, where it can be put there; else its batches are moved."""
+    put = getattr(collection, "to", None)
+    found: Collection = collection if put is None else put(next(learner.parameters()).device)
+    return found
 
 
 def peak(device: torch.device) -> float:
