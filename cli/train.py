@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def is_trained(experiment: str | None, model: str | None) -> bool:
 def train_command(console: Console, experiment: str | None, run: Path, options: Mapping[str, Any]) -> int:
     """Train what was asked for, print the report, and return the exit code."""
     from physid.training import train
+    from physid.training.processes import local
 
     entry = _network(experiment, options["model"])
     _refuse(entry.name, options)
@@ -44,7 +46,7 @@ def train_command(console: Console, experiment: str | None, run: Path, options: 
     collection = _collection(entry, experiment, options)
     torch.manual_seed(recipe.seed)
     learner = network(entry.name, collection, **built)
-    place(learner, options["device"], options["dtype"] or "float32")
+    place(learner, local(options["device"]), options["dtype"] or "float32")
     if options["dry_run"]:
         tell_plan(console, entry, collection, recipe, run)
         return 0
@@ -58,9 +60,10 @@ def train_command(console: Console, experiment: str | None, run: Path, options: 
 
 def conclude(console: Console, found: Trained, run: Path) -> int:
     """Print what a training found, and return its exit code. Errors: Diverged when it did."""
-    console.say(str(found))
-    console.note(f"run directory: {run}")
-    console.event("done", run=run, **found.json())
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        console.say(str(found))
+        console.note(f"run directory: {run}")
+        console.event("done", run=run, **found.json())
     if found.status == "diverged":
         raise Diverged(found.message)
     return found.exit_code

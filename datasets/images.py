@@ -5,7 +5,7 @@ What a batch holds depends on (epoch, seed, size) alone, so that training that w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ class Images:
     std: tuple[float, ...] = STD
     source: str = ""
     data_hash: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse images and classes that do not fit together."""

@@ -18,17 +18,19 @@ OPTIONS = {
     "size": Option("Height and width in pixels.", whole(8), 16),
     "noise": Option("Standard deviation of the pixels' noise, of a range of 1.", number(0.0), 0.15),
     "augment": Option("yes or no: random crops and flips.", one_of("yes", "no"), "no"),
-    "seed": Option("Seed of the images.", whole(0), 0),
+    "data_seed": Option("Seed of the images.", whole(0), 0),
 }
 
 
-def load(*, images: int, test_images: int, classes: int, size: int, noise: float, augment: str, seed: int) -> Images:
+def load(
+    *, images: int, test_images: int, classes: int, size: int, noise: float, augment: str, data_seed: int
+) -> Images:
     """Stripes cos(2 pi f (x cos a + y sin a) + phase) of random frequency, phase and colour; a = pi class / classes.
 
     Made up: the errors of networks on them say nothing about photographs. A flip turns class k into another one, so
     augmentation is off unless it is asked for.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(data_seed)
     labels = torch.randint(classes, (images + test_images,), generator=generator)
     pixels = _stripes(labels * (math.pi / classes), size, noise, generator)
     return Images(
@@ -47,7 +49,7 @@ def load(*, images: int, test_images: int, classes: int, size: int, noise: float
             "size": size,
             "noise": noise,
             "augment": augment,
-            "seed": seed,
+            "data_seed": data_seed,
         },
     )
 

@@ -114,20 +114,24 @@ class NODE18(Learner):
     def forward(self, batch: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         """Logits [B, classes] of images, or of a batch of images and classes."""
         images = batch if isinstance(batch, Tensor) else batch[0]
+        images = images.to(self.head.weight.dtype)
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         features = self.stages(self.stem(images))
         return self.head(features.mean((2, 3)))  # type: ignore[no-any-return]
 
+    def logits(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Logits [B, classes], in float32 at least."""
+        found: Tensor = self(batch)
+        return found if found.dtype == torch.float64 else found.float()
+
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Cross-entropy, mean over the batch of images and classes."""
-        images, labels = batch
-        return F.cross_entropy(self(images).float(), labels)
+        return F.cross_entropy(self.logits(batch), batch[1])
 
     def scores(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Sums over the batch: cross-entropy, misclassified images, images."""
-        images, labels = batch
-        logits = self(images).float()
+        logits, labels = self.logits(batch), batch[1]
         return {
             "loss": F.cross_entropy(logits, labels, reduction="sum"),
             "error": (logits.argmax(1) != labels).sum(),
@@ -137,6 +141,11 @@ class NODE18(Learner):
     def costs(self) -> dict[str, int]:
         """What the last solves cost, over all blocks: evaluations forwards and backwards, steps, checkpoint bytes."""
         return {name: sum(block.cost(name) for block in self.blocks) for name in COSTS}
+
+    def join(self, processes: Any) -> None:
+        """Choose the steps by the error over the whole batch, of which every process has a share."""
+        for block in self.blocks:
+            block.norm = processes.rms
 
     def tally(self) -> dict[str, float]:
         """The costs of the last step."""

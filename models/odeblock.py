@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
-from physid.ode import Fixed, Integrator, Statistics
+from physid.ode import Adjoint, Fixed, Integrator, Statistics
 
 
 class ConvField(nn.Module):
@@ -76,6 +78,7 @@ class OdeBlock(nn.Module):
         self.channels_last = channels_last
         self.paper_compat = paper_compat
         self.compiled: Any = None
+        self.norm: Callable[[Any], Tensor] | None = None
         self.statistics: Statistics | None = None
         self.grid: Any = None
 
@@ -89,7 +92,7 @@ class OdeBlock(nn.Module):
         state = x.permute(0, 2, 3, 1) if self.channels_last else x
         f = RightHandSide(self, x)
         shown: Any = Unseen(f) if self.paper_compat else f
-        solution = self.integrator.solve(shown, state, [0.0, 1.0], params=list(self.field.parameters()))
+        solution = self._shared().solve(shown, state, [0.0, 1.0], params=list(self.field.parameters()))
         self.statistics, self.grid = solution.statistics, solution.grid
         end = solution.y[-1]
         return end.permute(0, 3, 1, 2) if self.channels_last else end
@@ -100,6 +103,19 @@ class OdeBlock(nn.Module):
         chosen = self.integrator
         one = isinstance(chosen.control, Fixed) and chosen.control.step in (None, 1.0)
         return chosen.solver == "euler" and one and chosen.gradient == "naive"
+
+    def _shared(self) -> Integrator:
+        """The integrator, with the error measured over all processes that share the batch.
+
+        The adjoint's reverse steps are then chosen by the state and its adjoint, without the parameters' shares.
+        """
+        chosen, norm = self.integrator, self.norm
+        if norm is None:
+            return chosen
+        if chosen.gradient == "adjoint":
+            reverse = Adjoint(norm=lambda state: torch.maximum(norm(state[1]), norm(state[2])))
+            return replace(chosen, norm=norm, gradient=reverse)
+        return replace(chosen, norm=norm)
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         """Compile f by torch.compile; the solve around it stays eager."""

@@ -73,7 +73,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.training",),
     ("physid.latex",),
     ("physid.report", "physid.forecast", "physid.comparison"),
-    ("physid.reading",),
+    ("physid.reading", "physid.classifying"),
     ("physid.check",),
     ("physid.plots",),
     ("physid.viewer",),

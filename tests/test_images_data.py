@@ -258,7 +258,7 @@ def test_crops_and_flips_are_those_of_each_image() -> None:
 
 
 def test_batches_are_a_function_of_epoch_seed_and_size() -> None:
-    data = toyimages.load(images=50, test_images=10, classes=4, size=8, noise=0.1, augment="yes", seed=0)
+    data = toyimages.load(images=50, test_images=10, classes=4, size=8, noise=0.1, augment="yes", data_seed=0)
     first, again = list(data.batches(3, 1, 16)), list(data.batches(3, 1, 16))
     assert [len(batch.labels) for batch in first] == [16, 16, 16, 2]
     for one, other in zip(first, again, strict=True):
@@ -273,7 +273,7 @@ def test_batches_are_a_function_of_epoch_seed_and_size() -> None:
 
 
 def test_test_images_are_normalised_and_in_order() -> None:
-    data = toyimages.load(images=5, test_images=9, classes=3, size=8, noise=0.0, augment="yes", seed=1)
+    data = toyimages.load(images=5, test_images=9, classes=3, size=8, noise=0.0, augment="yes", data_seed=1)
     found = torch.cat([batch.images for batch in data.test(4)])
     expected = (data.held_out.images.permute(0, 3, 1, 2).double() / 255 - 0.5) / 0.25
     assert torch.allclose(found.double(), expected, atol=1e-6)
