@@ -33,6 +33,7 @@ COMMANDS = (
     "verify",
     "evaluate",
     "reliability",
+    "reproduce",
     "gradcheck",
     "doctor",
 )

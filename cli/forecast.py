@@ -13,8 +13,8 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 if TYPE_CHECKING:
-    from physid.fitting import Fit
     from physid.forecast import Forecast
+    from physid.freerun import Run
 
 
 @click.command(
@@ -71,9 +71,9 @@ def command(
     import numpy as np
 
     from physid.errors import Diverged, InputError
-    from physid.fitting import Fit
+    from physid.freerun import open_run
 
-    fit = Fit.load(run, trust=trust)
+    fit = open_run(run, trust)
     data = fit.experiment
     start, last = data.initial_time, data.test or data.train
     end = float(last.times[-1]) if until is None else until
@@ -100,7 +100,7 @@ def command(
     return 0
 
 
-def _write(forecast: Forecast, fit: Fit, kind: str, file: IO[bytes]) -> None:
+def _write(forecast: Forecast, fit: Run, kind: str, file: IO[bytes]) -> None:
     """The forecast in a file of that kind."""
     if kind == ".csv":
         forecast.frame().to_csv(file, index=False, float_format="%.17g")

@@ -105,6 +105,8 @@ NETWORK_OPTIONS: dict[str, str] = {
     "steps": "Number of steps of equal length.",
     "layout": "channels-last or channels-first, in memory.",
     "paper_compat": "yes: as the authors' code has it, where it differs from the paper.",
+    "hidden": "Units of a recurrent layer.",
+    "seeds": "Networks from seeds of their own, trained at once; their spread is the band of a forecast.",
 }
 
 

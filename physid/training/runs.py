@@ -114,9 +114,14 @@ def load(folder: Path, learner: Learner | None) -> Trained:
 
 
 def _collection(about: Mapping[str, Any]) -> Collection:
-    from physid.datasets import collect
+    from physid.datasets import CATALOG, COLLECTIONS, collect, load
+    from physid.models import NETWORKS
 
-    return collect(about["collection"]["name"], **about["collection"]["options"])
+    name, options = about["collection"]["name"], about["collection"]["options"]
+    entry = NETWORKS.get(about["learner"].get("model", ""))
+    if name not in COLLECTIONS and name in CATALOG and entry is not None and entry.collect is not None:
+        return entry.collect(load(name, **options))
+    return collect(name, **options)
 
 
 def _learner(about: Mapping[str, Any], collection: Collection) -> Learner:
