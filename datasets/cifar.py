@@ -90,21 +90,29 @@ CIFAR100 = Published(
 )
 
 
-def find(published: Published, version: str = "any") -> tuple[str, Path]:
-    """The version and the folder of the files: under PHYSID_DATA, in the cache, or fetched into it.
+def present(published: Published, version: str = "any") -> tuple[str, Path] | None:
+    """The version and the folder of the files under PHYSID_DATA or in the cache; None where there are none.
 
     Under PHYSID_DATA the folder may stand by itself or in one that is called cifar10 or cifar100.
-    Errors: MissingError when there is none and the publisher's archive cannot be had or is another one.
     """
     roots = [cache_folder()]
     if (named := data_folder()) is not None:
         roots[:0] = [named, named / published.name.replace("-", "")]
-    versions = ("binary", "python") if version == "any" else (version,)
     for root in roots:
-        for kind in versions:
+        for kind in ("binary", "python") if version == "any" else (version,):
             place = root / published.folders[kind]
             if (place / published.files(kind)[0]).is_file():
                 return kind, place
+    return None
+
+
+def find(published: Published, version: str = "any") -> tuple[str, Path]:
+    """The version and the folder of the files: those that are present, or the publisher's, fetched into the cache.
+
+    Errors: MissingError when there is none and the publisher's archive cannot be had or is another one.
+    """
+    if (found := present(published, version)) is not None:
+        return found
     if version == "python":
         raise MissingError(
             f"{published.folders['python']} is neither under PHYSID_DATA nor in {cache_folder()}. Put it there, or "
