@@ -64,6 +64,9 @@ class Agreement:
     high: float
 
 
+UNDEFINED = Agreement(math.nan, math.nan, math.nan)
+
+
 def icc(ratings: npt.ArrayLike, confidence: float = 0.95) -> tuple[Agreement, Agreement]:
     """ICC1 and ICC1k of ratings [n subjects, k raters]: of a single rater, and of the mean of k.
 
@@ -97,7 +100,7 @@ def icc(ratings: npt.ArrayLike, confidence: float = 0.95) -> tuple[Agreement, Ag
 def reliability(answers: Sequence[Classes], truth: Classes) -> dict[str, Mapping[str, Any]]:
     """ICC1 and ICC1k of the classes that several runs gave, on all images and on those that any of them got wrong.
 
-    The paper's reading is not stated; here the number of the class is the rating, an image a subject, a run a rater.
+    Not-a-number where there are too few images. The paper's reading is not stated; here the number of the class is the rating, an image a subject, a run a rater.
 
     Source: Zhuang et al. (2020), table 3.
     """
@@ -105,6 +108,7 @@ def reliability(answers: Sequence[Classes], truth: Classes) -> dict[str, Mapping
     wrong = (ratings != truth[:, None]).any(1)
     found: dict[str, Mapping[str, Any]] = {}
     for name, chosen in (("all", ratings), ("misclassified", ratings[wrong])):
-        single, mean_of_all = icc(chosen)
+        defined = len(chosen) > 1 and chosen.min() < chosen.max()
+        single, mean_of_all = icc(chosen) if defined else (UNDEFINED, UNDEFINED)
         found[name] = {"images": len(chosen), "icc1": single, "icc1k": mean_of_all}
     return found

@@ -72,6 +72,13 @@ def test_misclassified_images_are_those_that_any_run_got_wrong() -> None:
     assert found["all"]["icc1"].value > found["misclassified"]["icc1"].value
 
 
+def test_too_few_images_have_no_agreement() -> None:
+    found = reliability([np.array([0, 1, 2]), np.array([0, 1, 1])], np.array([0, 1, 2]))
+    assert found["misclassified"]["images"] == 1
+    assert np.isnan(found["misclassified"]["icc1"].value)
+    assert np.isfinite(found["all"]["icc1"].value)
+
+
 def test_a_learner_without_classes_or_an_ode_is_refused() -> None:
     trained = Trained(Line(2), Points(), RECIPE, [], "finished", "", 0.0)
     with pytest.raises(InputError, match="does not tell classes"):

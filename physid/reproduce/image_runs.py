@@ -5,6 +5,7 @@ Source: Zhuang et al. (2020), section 4.2, figure 7 and table 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def table3(results: Results) -> Table:
                 continue
             found = reliability([np.array(one["answers"]) for one in runs], np.array(runs[0]["truth"]))
             parts = [found[where][what] for where in ("all", "misclassified") for what in ("icc1", "icc1k")]
-            told = [f"{part.low:.3f}-{part.high:.3f}" for part in parts]
+            told = [f"{part.low:.3f}-{part.high:.3f}" if math.isfinite(part.value) else None for part in parts]
             rows.append([data, name, len(runs), 100 * fmean(one["error"] for one in runs), *told])
             if (data, kind) in PAPER3:
                 rows.append([data, f"{name}, paper", RUNS, None, *PAPER3[data, kind]])
