@@ -100,7 +100,8 @@ def icc(ratings: npt.ArrayLike, confidence: float = 0.95) -> tuple[Agreement, Ag
 def reliability(answers: Sequence[Classes], truth: Classes) -> dict[str, Mapping[str, Any]]:
     """ICC1 and ICC1k of the classes that several runs gave, on all images and on those that any of them got wrong.
 
-    Not-a-number where there are too few images. The paper's reading is not stated; here the number of the class is the rating, an image a subject, a run a rater.
+    Not-a-number where there are too few images. The paper's reading is not stated; here the number of the class is the
+    rating, an image a subject, a run a rater.
 
     Source: Zhuang et al. (2020), table 3.
     """
