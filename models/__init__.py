@@ -7,7 +7,7 @@ from functools import partial
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
-from physid.models import lstm
+from physid.models import imagenets, lstm
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.measured import Carriage, CascadedTanks
@@ -45,7 +45,7 @@ MODELS: Mapping[str, type[Model]] = {
 }
 
 
-NETWORKS.update({entry.name: entry for entry in lstm.ENTRIES})
+NETWORKS.update({entry.name: entry for entry in (*imagenets.NETWORKS, *lstm.ENTRIES)})
 
 
 def make(cls: type[Model], experiment: Experiment) -> Model:

@@ -74,7 +74,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.training",),
     ("physid.latex",),
     ("physid.report", "physid.forecast", "physid.freerun", "physid.comparison"),
-    ("physid.reading",),
+    ("physid.reading", "physid.classifying"),
     ("physid.check",),
     ("physid.plots",),
     ("physid.viewer",),

@@ -14,7 +14,7 @@ from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Problem, Recall, Tolerance, pose, read_times
+from physid.ode.problem import Limits, Norm, Problem, Recall, Tolerance, pose, read_times
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
 
@@ -25,7 +25,8 @@ class Integrator:
 
     `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components. `exact=True` steps onto every asked time
     instead of reading them off the dense output. `time_limit` in seconds of wall clock. `engine`: "native" compiles f,
-    "eager" runs it by torch, "auto" compiles where that applies.
+    "eager" runs it by torch, "auto" compiles where that applies. `norm(error) -> []` measures the scaled error of the
+    whole state in place of the rms.
     """
 
     solver: str | Tableau = "dopri5"
@@ -39,6 +40,7 @@ class Integrator:
     max_step: float = float("inf")
     max_steps: int = 100_000
     time_limit: float | None = None
+    norm: Norm | None = None
 
     def pose(
         self,
@@ -64,6 +66,7 @@ class Integrator:
             batched=batched,
             exact=self.exact,
             limits=limits,
+            norm=self.norm,
             recall=recall,
             jumps=getattr(f, "switches", None),
         )
