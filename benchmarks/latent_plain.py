@@ -66,4 +66,3 @@ class PlainLatentODE(LatentODE):
         """As LatentODE, by torchdiffeq."""
         found = self.solver(self.wrapped[0], first, times, rtol=self.rtol, atol=self.atol, method="dopri5")
         return found.permute(1, 2, 0, 3)  # type: ignore[no-any-return]
-

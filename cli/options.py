@@ -125,6 +125,7 @@ EXPERIMENT_OPTIONS: dict[str, str] = {
     "bodies": "Bodies to keep, as in sun,jupiter,saturn.",
     "window": "Years to fit, as in 1970-2000.",
     "tables": "Folder of the measured tables.",
+    "observed": "Part of the times of a series that a network is shown.",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from physid.catalog import Entry, Option
-from physid.datasets import classics, emps, lynxhare, solarsystem, tanks, threebody
+from physid.datasets import classics, emps, hopper, irregular, lynxhare, solarsystem, tanks, threebody
 from physid.datasets.fetch import cache_folder
 from physid.errors import unknown_name
 from physid.experiment import Experiment
@@ -16,7 +16,7 @@ __all__ = ["CATALOG", "COLLECTIONS", "Entry", "Option", "cache_folder", "collect
 
 ENTRIES = (threebody.ENTRY, solarsystem.ENTRY, lynxhare.ENTRY, emps.ENTRY, tanks.ENTRY, *classics.ENTRIES)
 CATALOG: Mapping[str, Entry[Experiment]] = {entry.name: entry for entry in ENTRIES}
-COLLECTIONS: Mapping[str, Entry[Collection]] = {}
+COLLECTIONS: Mapping[str, Entry[Any]] = {entry.name: entry for entry in (hopper.ENTRY, irregular.ENTRY)}
 
 
 def load(name: str, **options: Any) -> Experiment:

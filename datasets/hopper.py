@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from physid.datasets.catalog import Option, whole
+from physid.catalog import Entry, Option, whole
 from physid.datasets.fetch import cache_folder
-from physid.datasets.series import OBSERVED, Array, SeriesSet
+from physid.datasets.irregular import OBSERVED, Array, SeriesSet, a_file
 from physid.errors import InputError, MissingError
 
 SEED = 123  # of the throws
@@ -28,13 +28,13 @@ TIMES = np.arange(WINDOW) / LENGTH  # the source experiment's unit: 200 samples,
 OPTIONS = {
     "observed": OBSERVED,
     "trajectories": Option("Number of throws, of which the first four fifths are for training.", whole(10), PUBLISHED),
-    "file": Option("A training.pt of the source experiment, in place of new throws.", Path, None),
+    "file": Option("A training.pt of the source experiment, in place of new throws.", a_file, None),
 }
 Progress = Callable[[int, int], object]
 
 
 def load(
-    *, observed: float, trajectories: int = PUBLISHED, file: Path | None = None, progress: Progress | None = None
+    *, observed: float = 0.1, trajectories: int = PUBLISHED, file: str | None = None, progress: Progress | None = None
 ) -> SeriesSet:
     """Windows of 100 of the 200 samples of each throw, of which a part is observed.
 
@@ -45,7 +45,7 @@ def load(
 
     Source: Rubanova, Chen and Duvenaud (2019), section 4.2; dm_control's hopper, Tassa et al. (2018).
     """
-    raw = read_original(file)[:trajectories] if file is not None else throws(trajectories, progress)
+    raw = throws(trajectories, progress) if file is None else read_original(Path(file))[:trajectories]
     low, high = raw.min((0, 1)), raw.max((0, 1))
     scale = np.where(high == 0, 1.0, high)
     begins = np.random.RandomState(WINDOW_SEED).randint(0, LENGTH - WINDOW + 1, len(raw))
@@ -62,8 +62,9 @@ def load(
         channels=CHANNELS,
         low=torch.from_numpy(low),
         scale=torch.from_numpy(scale),
-        source="dm_control hopper/stand, thrown" if file is None else f"{file.name} of the source experiment",
+        source="dm_control hopper/stand, thrown" if file is None else f"{Path(file).name} of the source experiment",
         data_hash=digest(raw),
+        options={"observed": observed, "trajectories": trajectories, "file": file},
     )
 
 
@@ -149,13 +150,17 @@ def read_original(path: Path) -> Array:
         with torch.serialization.safe_globals(_numbers()):
             found = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Name a training.pt of the source experiment.") from None
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}. Name a training.pt of the source experiment."
+        ) from None
     except Exception as error:  # torch raises whatever its unpickler meets
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} is no file of numbers that torch can load safely: {reason}") from None
     shape = tuple(getattr(found, "shape", ()))
     if len(shape) != 3 or shape[1:] != (LENGTH, WIDTH) or not shape[0]:
-        raise InputError(f"{path} holds {type(found).__name__} {list(shape)}: an array [N, {LENGTH}, {WIDTH}] is allowed.")
+        raise InputError(
+            f"{path} holds {type(found).__name__} {list(shape)}: an array [N, {LENGTH}, {WIDTH}] is allowed."
+        )
     throws = np.asarray(found, dtype=np.float64)
     if not np.isfinite(throws).all():
         raise InputError(f"{path} holds numbers that are not finite: a whole file is needed; fetch it again.")
@@ -173,3 +178,8 @@ def _numbers() -> list[Any]:
         np.dtypes.Float64DType,
         np.dtypes.Float32DType,
     ]
+
+
+ENTRY: Entry[SeriesSet] = Entry(
+    "hopper", "A hopping robot thrown into the air, seen at irregular times.", OPTIONS, load
+)

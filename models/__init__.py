@@ -7,6 +7,7 @@ from functools import partial
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
+from physid.models import forecasters
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.measured import Carriage, CascadedTanks
@@ -31,6 +32,8 @@ __all__ = [
     "make",
     "network",
 ]
+
+NETWORKS.update((entry.name, entry) for entry in forecasters.ENTRIES)
 
 MODELS: Mapping[str, type[Model]] = {
     "carriage": Carriage,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from physid.errors import InputError
 from physid.models.odernn import OdeRnn
 from physid.models.perceptron import Perceptron
-from physid.ode import Gradient, Integrator
+from physid.ode import Integrator
 from physid.series import Series
+from physid.training import Learner
 
 SIGMA = 1e-3  # standard deviation of an observation
 SAMPLES = 3  # of the state at the first time
@@ -21,7 +21,7 @@ WAIT = 10  # epochs without the Kullback-Leibler term
 ANNEAL = 0.99  # what is left of its absence after each epoch from then on
 
 
-class LatentODE(nn.Module):
+class LatentODE(Learner):
     """A variational autoencoder of irregular series with an ODE between encoder and observations.
 
         z0 ~ N(m, s),  m, s = head(ODE-RNN of the observations);  dz/dt = net(z);  x(t) = A z(t) + b
@@ -67,7 +67,16 @@ class LatentODE(nn.Module):
         self.field = Perceptron(latent, *[width] * (depth + 1), latent)
         self.readout = Perceptron(latent, channels)
         self.integrator = integrator or Integrator("dopri5", rtol=1e-3, atol=1e-4, engine="eager")
-        self.own_steps = own_steps
+        self.own_steps, self.epoch, self.evaluations = own_steps, 0, 0
+
+    def begin(self, epoch: int) -> None:
+        """Told before each epoch, for the weight of the Kullback-Leibler term."""
+        self.epoch = epoch
+
+    def tally(self) -> dict[str, float]:
+        """Evaluations of the decoder's field since the last call."""
+        found, self.evaluations = float(self.evaluations), 0
+        return {"evaluations": found}
 
     def encode(self, batch: Series) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [B, latent] of the state at the first time."""
@@ -78,6 +87,7 @@ class LatentODE(nn.Module):
         """States [S, B, T, latent] at times [T] from those at the first of them [S, B, latent]."""
         flat = first.flatten(0, 1)
         solution = self.integrator.solve(self._slope, flat, times, batched=self.own_steps)
+        self.evaluations += solution.statistics.evaluations
         states: Tensor = solution.y
         return states.movedim(0, 1).unflatten(0, first.shape[:2])
 
@@ -85,29 +95,31 @@ class LatentODE(nn.Module):
         slope: Tensor = self.field(z)
         return slope
 
-    def sample(self, batch: Series, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Observations [count, B, T, C] at the batch's times for draws of the state at the first of them."""
-        mean, spread = self.encode(batch)
-        return self.readout(self.decode(self._draw(mean, spread, count, generator), batch.times))  # type: ignore[no-any-return]
+    def forward(self, batch: Series) -> Tensor:
+        """Observations [S, B, T, C] at the batch's times for draws of the state at the first of them."""
+        return self.sample(batch, self.samples)
 
-    @staticmethod
-    def _draw(mean: Tensor, spread: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-        noise = torch.randn(count, *mean.shape, dtype=mean.dtype, generator=generator)  # on the host: alike everywhere
-        return mean + spread * noise.to(mean.device)
+    def sample(self, batch: Series, count: int) -> Tensor:
+        """The same for `count` draws."""
+        return self._predict(*self.encode(batch), batch.times, count)
+
+    def _predict(self, mean: Tensor, spread: Tensor, times: Tensor, count: int) -> Tensor:
+        noise = torch.randn(count, *mean.shape, dtype=mean.dtype).to(mean.device)  # alike on every device
+        found: Tensor = self.readout(self.decode(mean + spread * noise, times))
+        return found
 
     def loss(self, batch: Series) -> Tensor:
         """The loss [] of a batch, one draw of `samples` states."""
         mean, spread = self.encode(batch)
-        predicted = self.readout(self.decode(self._draw(mean, spread, self.samples), batch.times))
-        weight = (1 - ANNEAL ** (batch.epoch - WAIT)).clamp(min=0)
+        predicted = self._predict(mean, spread, batch.times, self.samples)
+        weight = max(0.0, 1 - ANNEAL ** (self.epoch - WAIT))
         divergence = (spread.square() + mean.square() - 1 - 2 * spread.log()).mean() / 2
         return -torch.logsumexp(log_likelihood(predicted, batch) - weight * divergence, 0)
 
     def scores(self, batch: Series) -> dict[str, Tensor]:
         """Sums over the batch of the squared error per wanted value (mse), and how many series there are (count)."""
-        generator = torch.Generator().manual_seed(0)
-        predicted = self.sample(batch, self.samples, generator)
-        return {"mse": squared_error(predicted, batch).sum(), "count": torch.tensor(len(batch.values))}
+        error = squared_error(self(batch), batch)
+        return {"mse": error.sum(), "count": torch.tensor(len(error))}
 
 
 def squared_error(predicted: Tensor, batch: Series) -> Tensor:

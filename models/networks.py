@@ -34,7 +34,7 @@ class Network(Entry[Learner]):
         return self.protocols[str(protocol)]
 
 
-NETWORKS: Mapping[str, Network] = {}
+NETWORKS: dict[str, Network] = {}  # filled in by the package
 
 
 def network(name: str, collection: Collection, **options: Any) -> Learner:

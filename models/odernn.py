@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from physid.models.odernn_loop import Loop, Plan, Workspace
 from physid.models.perceptron import Perceptron
 
+
 class OdeRnn(nn.Module):
     """Encodes irregular series, from the last observation back to the first, into the distribution of a state.
 

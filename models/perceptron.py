@@ -25,7 +25,7 @@ class Perceptron(nn.Sequential):
             layers += [linear, nn.Tanh()]
         super().__init__(*layers[:-1])
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         """The value of the last layer."""
         rows = input.reshape(-1, input.shape[-1])
         found: Tensor = _Layers.apply(rows, *self.parameters())  # type: ignore[no-untyped-call]

@@ -11,8 +11,7 @@ class Series(NamedTuple):
     """B series of C channels on common times [T], of which each was observed at times of its own.
 
     `values` [B, T, C] and `observed` [B, T, C], which is 1 where a value was seen and 0 where `values` holds a 0;
-    `targets` [B, T, C] and `wanted` [B, T, C] likewise for what a model has to predict. `epoch` [] is how often the
-    training set was gone through before, for losses that change as training goes on.
+    `targets` [B, T, C] and `wanted` [B, T, C] likewise for what a model has to predict.
     """
 
     times: Tensor
@@ -20,4 +19,3 @@ class Series(NamedTuple):
     observed: Tensor
     targets: Tensor
     wanted: Tensor
-    epoch: Tensor

@@ -65,7 +65,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.engines",),
     ("physid.ode.methods",),
     ("physid.ode",),
-    ("physid.prior", "physid.expression", "physid.unknown", "physid.inputs", "physid.experiment"),
+    ("physid.prior", "physid.expression", "physid.unknown", "physid.inputs", "physid.experiment", "physid.series"),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.catalog",),

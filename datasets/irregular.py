@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from physid.datasets.catalog import Option, Refused
+from physid.catalog import Entry, Option, Refused
 from physid.errors import InputError
 from physid.series import Series
 
@@ -46,6 +46,7 @@ class SeriesSet:
     time_scale: float = 1.0
     source: str = ""
     data_hash: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what was given."""
@@ -62,6 +63,10 @@ class SeriesSet:
         """The number of series for training."""
         return self.trained
 
+    def steps(self, size: int) -> int:
+        """The number of batches of an epoch."""
+        return -(-self.trained // size)
+
     def batches(self, epoch: int, seed: int, size: int) -> Iterator[Series]:
         """The training series in their order, `size` at a time; what is kept of each is drawn anew in every epoch."""
         yield from self._parts(0, self.trained, size, seed, epoch)
@@ -73,24 +78,24 @@ class SeriesSet:
     def _parts(self, begin: int, end: int, size: int, seed: int, epoch: int) -> Iterator[Series]:
         for place, start in enumerate(range(begin, end, size)):
             draw = np.random.default_rng((seed, epoch, place))
-            yield self.gather(range(start, min(start + size, end)), draw, epoch)
+            yield self.gather(range(start, min(start + size, end)), draw)
 
-    def gather(self, which: Sequence[int], draw: np.random.Generator, epoch: int = 0) -> Series:
+    def gather(self, which: Sequence[int], draw: np.random.Generator) -> Series:
         """The series `which` as one batch on the union of their times."""
         begins, ends = self.rows[list(which)], self.rows[[i + 1 for i in which]]
         counts = ends - begins
         owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
         offset = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
-        picked = (begins[owner] + offset).to(self.values.device)
-        kept = self._kept(owner, offset, counts, draw).to(picked.device)
+        picked = begins[owner] + offset
+        kept = self._kept(owner, offset, counts, draw)
         times, place = torch.unique(self.times[picked], return_inverse=True)
         shape = (len(counts), len(times), self.values.shape[1])
-        index = (owner.to(picked.device), place)
+        index = (owner, place)
         measured = self.measured[picked].to(self.values.dtype)
         targets = self.values.new_zeros(shape).index_put(index, self.values[picked] * measured)
         wanted = self.values.new_zeros(shape).index_put(index, measured)
         observed = self.values.new_zeros(shape).index_put(index, measured * kept[:, None])
-        return Series(times, targets * observed, observed, targets, wanted, torch.tensor(float(epoch)))
+        return Series(times, targets * observed, observed, targets, wanted)
 
     def _kept(self, owner: Tensor, offset: Tensor, counts: Tensor, draw: np.random.Generator) -> Tensor:
         """Which rows are shown: of every series the first in a random order."""
@@ -100,10 +105,6 @@ class SeriesSet:
         kept[order] = offset < most[owner]
         return kept
 
-    def to(self, device: torch.device | str) -> SeriesSet:
-        """The same on another device."""
-        return replace(self, **{key: getattr(self, key).to(device) for key in ("times", "values", "measured")})
-
     def mean_error(self) -> float:
         """The test's mean squared error of the mean of the training series, channel by channel: what a model must beat."""
         cut = int(self.rows[self.trained])
@@ -111,7 +112,7 @@ class SeriesSet:
         mean = (self.values[:cut] * weight[:cut]).sum(0) / weight[:cut].sum(0).clamp(min=1)
         square = ((self.values[cut:] - mean) ** 2 * weight[cut:]).sum(1)
         lengths = (self.rows[1:] - self.rows[:-1])[self.trained :]
-        owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(square.device)
+        owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         blank = square.new_zeros(len(lengths))
         per_series = blank.index_add(0, owner, square) / blank.index_add(0, owner, weight[cut:].sum(1)).clamp(min=1)
         return float(per_series.mean())
@@ -144,17 +145,29 @@ def part(value: Any) -> float:
 OBSERVED = Option("Part of the times of a series that a model is shown.", part, 0.1)
 
 
-def from_table(
-    path: str | Path,
+def a_file(value: Any) -> str:
+    """Reads the path of a file."""
+    if not Path(value).expanduser().is_file():
+        raise Refused("a file that exists")
+    return str(Path(value).expanduser().resolve())
+
+
+def _names(value: Any) -> list[str]:
+    """Reads names, separated by commas when they are text."""
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+
+
+def load(
     *,
+    table: str | None,
     observed: float = 0.1,
-    series: str | None = None,
+    group: str | None = None,
     time: str | None = None,
     channels: Sequence[str] | None = None,
 ) -> SeriesSet:
     """The series in a CSV, Parquet, NPZ or MAT file, wide or long; an empty cell was not measured.
 
-    series, time, channels: columns by name; without them as `physid.read` has it. The last fifth of the series, at least
+    group, time, channels: columns by name; without them as `physid.read` has it. The last fifth of the series, at least
     one, is the test. Every channel runs from 0 to 1 over the whole file, and so do the times from the start of each
     series to the end of the longest.
 
@@ -164,28 +177,43 @@ def from_table(
     from physid.reading.roles import Wishes
     from physid.reading.runs import source
 
-    found = source(Path(path), Wishes(time, channels, None, series, {}, "hold", None))
-    runs = found.runs
+    if table is None:
+        raise InputError("the series come from a file of yours: name it, as in table=FILE (--set table=FILE).")
+    found = source(Path(table), Wishes(time, channels, None, group, {}, "hold", None))
+    runs, name = found.runs, Path(table).name
     if len(runs) < 2:
-        raise InputError(f"{path}: there is one series; two or more are needed. Name the column that tells them apart.")
-    rows = torch.tensor([0, *np.cumsum([len(run.times) for run in runs])])
+        raise InputError(f"{name}: there is one series; two or more are needed. Name the column that tells them apart.")
     values = np.concatenate([run.channels for run in runs])
-    low, high = np.nanmin(values, 0), np.nanmax(values, 0)
+    low, high = (
+        f(values, axis=0, where=np.isfinite(values), initial=i) for f, i in ((np.min, np.inf), (np.max, -np.inf))
+    )
+    low = np.where(np.isfinite(low), low, 0.0)
     scale = np.where(high > low, high - low, 1.0)
     times = np.concatenate([run.times - run.times[0] for run in runs])
     span = float(times.max()) or 1.0
     return SeriesSet(
-        name=Path(path).stem,
+        name="series",
         times=torch.from_numpy(times / span),
         values=torch.from_numpy(np.nan_to_num((values - low) / scale)).float(),
         measured=torch.from_numpy(np.isfinite(values)),
-        rows=rows,
+        rows=torch.tensor([0, *np.cumsum([len(run.times) for run in runs])]),
         trained=min(len(runs) - 1, max(1, int(0.8 * len(runs)))),
         observed=observed,
         channels=tuple(found.roles.channels),
         low=torch.from_numpy(low),
         scale=torch.from_numpy(scale),
         time_scale=span,
-        source=Path(path).name,
+        source=name,
         data_hash=hashlib.sha256(times.tobytes() + values.tobytes()).hexdigest(),
+        options={"table": table, "observed": observed, "group": group, "time": time, "channels": channels},
     )
+
+
+OPTIONS = {
+    "table": Option("The file: CSV, Parquet, NPZ or MAT.", a_file, None),
+    "observed": OBSERVED,
+    "group": Option("Column that tells the series apart.", str, None),
+    "time": Option("Column of the times.", str, None),
+    "channels": Option("What was measured, as in x,y.", _names, None),
+}
+ENTRY: Entry[SeriesSet] = Entry("series", "Irregular time series in a file of yours (a table).", OPTIONS, load)
