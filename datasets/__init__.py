@@ -30,4 +30,5 @@ def collect(name: str, **options: Any) -> Collection:
     """The collection `name` of the catalogue with these options; InputError for a name that is not there."""
     if name not in COLLECTIONS:
         raise unknown_name("collection", name, COLLECTIONS)
-    return COLLECTIONS[name].load(**options)
+    found: Collection = COLLECTIONS[name].load(**options)
+    return found

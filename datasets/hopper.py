@@ -70,7 +70,7 @@ def load(
 
 def digest(throws: Array) -> str:
     """The sha256 of the numbers, as float64 in memory order."""
-    return hashlib.sha256(np.ascontiguousarray(throws)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(throws).data).hexdigest()
 
 
 def throws(count: int, progress: Progress | None = None) -> Array:

@@ -106,7 +106,7 @@ class SeriesSet:
         return kept
 
     def mean_error(self) -> float:
-        """The test's mean squared error of the mean of the training series, channel by channel: what a model must beat."""
+        """The test's mean squared error of the training series' mean, channel by channel: what a model must beat."""
         cut = int(self.rows[self.trained])
         weight = self.measured.double()
         mean = (self.values[:cut] * weight[:cut]).sum(0) / weight[:cut].sum(0).clamp(min=1)

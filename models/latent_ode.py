@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,8 +89,9 @@ class LatentODE(Learner):
         flat = first.flatten(0, 1)
         solution = self.integrator.solve(self._slope, flat, times, batched=self.own_steps)
         self.evaluations += solution.statistics.evaluations
-        states: Tensor = solution.y
-        return states.movedim(0, 1).unflatten(0, first.shape[:2])
+        states: Any = solution.y
+        decoded: Tensor = states.movedim(0, 1).unflatten(0, first.shape[:2])
+        return decoded
 
     def _slope(self, t: Tensor, z: Tensor) -> Tensor:
         slope: Tensor = self.field(z)

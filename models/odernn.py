@@ -57,7 +57,7 @@ class _Encoded(torch.autograd.Function):
         return ctx.loop.run()  # type: ignore[no-any-return]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         ctx.saved_tensors  # noqa: B018 - raises where a weight was changed in place since, or at a second pass
         found = ctx.loop.pull(cotangent)

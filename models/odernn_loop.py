@@ -1,8 +1,8 @@
 """The loop of the ODE-RNN over the times, and the same loop back, written out.
 
-A time costs a few small matrix products, so that what torch adds to each of them would count: nothing is allocated in
-the loop that is kept, the observed inputs pass their layers before it, all at once, and the gradients of the weights are
-taken after it, in one product per layer over all times.
+A time costs a few small matrix products, so that what torch adds to each of them would count: what is kept has its
+place before the loop, the observed inputs pass their layers before it, all at once, and the gradients of the weights
+are taken after it, in one product per layer over all times.
 """
 
 from __future__ import annotations

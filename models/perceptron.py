@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ class Perceptron(nn.Sequential):
 
     def __init__(self, *widths: int) -> None:
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             linear = nn.Linear(inputs, outputs)
             nn.init.normal_(linear.weight, std=SPREAD)
             nn.init.zeros_(linear.bias)
@@ -44,7 +45,7 @@ class _Layers(torch.autograd.Function):
         return torch.addmm(tensors[-1], values[-1], tensors[-2].T)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         count = 2 * len(ctx.saved_tensors) // 3
         tensors, values = ctx.saved_tensors[:count], ctx.saved_tensors[count:]

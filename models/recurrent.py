@@ -25,7 +25,8 @@ class Recurrent(Learner):
     there is none. In training, half of the steps are fed the prediction in place of the observation. The loss is minus
     the log-likelihood with standard deviation 1e-3.
 
-    Source: RNN with time gaps of Rubanova, Chen and Duvenaud (2019), section 4.2; "RNN" in Zhuang et al. (2020), table 4.
+    Source: RNN with time gaps of Rubanova, Chen and Duvenaud (2019), section 4.2; "RNN" in Zhuang et al. (2020),
+    table 4.
     """
 
     def __init__(self, channels: int = 14, *, hidden: int = 15, width: int = 300) -> None:
@@ -80,8 +81,8 @@ class Decaying(Recurrent):
 
     The gap is the time since the last observation of each channel; the mean that of what was observed of the series.
 
-    Source: GRU-D, Che et al. (2018), Recurrent Neural Networks for Multivariate Time Series with Missing Values; "RNN-GRU"
-    in Zhuang et al. (2020), table 4.
+    Source: GRU-D of Che et al. (2018), Recurrent Neural Networks for Multivariate Time Series with Missing Values;
+    "RNN-GRU" in Zhuang et al. (2020), table 4.
     """
 
     def __init__(self, channels: int = 14, *, hidden: int = 15, width: int = 300) -> None:
