@@ -22,6 +22,8 @@ class PlainEncoder(OdeRnn):
     def forward(self, times: Tensor, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """As OdeRnn."""
         met = (observed.sum((0, 2)) > 0).nonzero()[:, 0]
+        if not len(met):
+            met = torch.tensor([0, len(times) - 1])
         y = values.new_zeros(len(values), self.state)
         s = torch.zeros_like(y)
         for place, lengths in zip(reversed(met.tolist()), euler_steps(times[met].flip(0).tolist()), strict=True):

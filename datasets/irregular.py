@@ -100,7 +100,7 @@ class SeriesSet:
     def _kept(self, owner: Tensor, offset: Tensor, counts: Tensor, draw: np.random.Generator) -> Tensor:
         """Which rows are shown: of every series the first in a random order."""
         order = torch.argsort(owner + torch.from_numpy(draw.random(len(owner))), stable=True)
-        most = (counts.double() * self.observed + 1e-9).long().clamp(min=1)
+        most = (counts.double() * self.observed).long().clamp(min=1)
         kept = torch.zeros(len(owner), dtype=torch.bool)
         kept[order] = offset < most[owner]
         return kept

@@ -10,6 +10,7 @@ from physid.experiment import Experiment
 from physid.models import forecasters
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
+from physid.models.latent_ode import LatentODE
 from physid.models.measured import Carriage, CascadedTanks
 from physid.models.networks import NETWORKS, Network, network
 from physid.spec import Model, keyword_names
@@ -21,6 +22,7 @@ __all__ = [
     "Carriage",
     "CascadedTanks",
     "Exponential",
+    "LatentODE",
     "LotkaVolterra",
     "Network",
     "NewtonGravity",
