@@ -71,6 +71,16 @@ class SeriesSet:
         """The training series in their order, `size` at a time; what is kept of each is drawn anew in every epoch."""
         yield from self._parts(0, self.trained, size, seed, epoch)
 
+    def tested(self, numbers: Sequence[int], until: float | None = None) -> Series:
+        """Those of the test series that have these numbers, from 0; nothing later than `until` is observed.
+
+        Errors: InputError for a number that is not there.
+        """
+        total = len(self.rows) - 1 - self.trained
+        if not numbers or not all(0 <= number < total for number in numbers):
+            raise InputError(f"series {', '.join(map(str, numbers))}: the test has the numbers 0 to {total - 1}.")
+        return self.gather([self.trained + i for i in numbers], np.random.default_rng(TEST_SEED), until)
+
     def test(self, size: int) -> Iterator[Series]:
         """The test series, of which the same times are kept whenever this is called."""
         yield from self._parts(self.trained, len(self.rows) - 1, size, TEST_SEED, 0)
@@ -80,14 +90,16 @@ class SeriesSet:
             draw = np.random.default_rng((seed, epoch, place))
             yield self.gather(range(start, min(start + size, end)), draw)
 
-    def gather(self, which: Sequence[int], draw: np.random.Generator) -> Series:
-        """The series `which` as one batch on the union of their times."""
+    def gather(self, which: Sequence[int], draw: np.random.Generator, until: float | None = None) -> Series:
+        """The series `which` as one batch on the union of their times; nothing later than `until` is observed."""
         begins, ends = self.rows[list(which)], self.rows[[i + 1 for i in which]]
         counts = ends - begins
         owner = torch.repeat_interleave(torch.arange(len(counts)), counts)
         offset = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
         picked = begins[owner] + offset
         kept = self._kept(owner, offset, counts, draw)
+        if until is not None:
+            kept &= self.times[picked] * self.time_scale <= until
         times, place = torch.unique(self.times[picked], return_inverse=True)
         shape = (len(counts), len(times), self.values.shape[1])
         index = (owner, place)

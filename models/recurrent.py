@@ -54,6 +54,11 @@ class Recurrent(Learner):
             found.append(self.readout(state))
         return torch.stack(found, 1)[None]
 
+    def sample(self, batch: Series, count: int) -> Tensor:
+        """The predictions [1, B, T, C]: without draws there is one, whatever the `count`."""
+        found: Tensor = self(batch)
+        return found
+
     def filled(self, batch: Series) -> Tensor:
         """The values [B, T, C] that are read."""
         return batch.values

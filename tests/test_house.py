@@ -66,6 +66,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.methods",),
     ("physid.ode",),
     ("physid.prior", "physid.expression", "physid.unknown", "physid.inputs", "physid.experiment", "physid.series"),
+    ("physid.seriesforecast",),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.catalog",),
