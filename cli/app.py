@@ -31,6 +31,7 @@ COMMANDS = (
     "compare",
     "profile",
     "verify",
+    "reproduce",
     "gradcheck",
     "doctor",
 )
