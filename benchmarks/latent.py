@@ -1,12 +1,12 @@
 """A training step of the latent ODE beside the same model on torchdiffeq, interleaved in one process.
 
-    python benchmarks/latent.py [--repeats 7] [--train 100] [--adjoint 2] [--curve 50]
+    python benchmarks/latent.py [--repeats 7] [--train 100] [--adjoint 2] [--curve 50] [--run RUN]
 
-Times are of this thread's processor, with one thread for torch, so that other work disturbs them little. The batch is
-that of the experiment, 50 series of the hopper (random numbers without the extra mujoco), 10 % and 50 % observed;
-solved on either side by dopri5 at rtol 1e-3 and atol 1e-4; first with fresh weights, then with those after some steps of
-training, whose equation takes more evaluations. The curves are those of training both from the same weights with the
-same draws.
+Times are of this thread's processor, with one thread for torch, so that other work disturbs them little. The batch has
+50 series of the hopper (random numbers without the extra mujoco), 10 % and 50 % observed, solved on either side by
+dopri5 at rtol 1e-3 and atol 1e-4; first with fresh weights, then with those after some steps of training, whose
+equation takes more evaluations, and with those of a run. The curves are those of training both from the same weights
+with the same draws.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from physid.errors import MissingError
 from physid.models import LatentODE
 from physid.ode import Integrator
 from physid.series import Series
+from physid.training import Trained
 
 CHANNELS = 14
 
@@ -129,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, default in (("repeats", 7), ("train", 100), ("adjoint", 2), ("curve", 50)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--run", type=Path, help="a training of the latent ODE, for its weights")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.autograd.set_multithreading_enabled(False)  # type: ignore[no-untyped-call]
@@ -138,7 +140,10 @@ def main() -> None:
     models["odeint_adjoint"] = PlainLatentODE(adjoint)
     repeats = {"physid": given.repeats, "odeint": given.repeats, "odeint_adjoint": given.adjoint}
     sparse = batches(0.1)
-    for state, deal in (("fresh", sparse), ("fresh, 50 % observed", batches(0.5)), (f"{given.train} steps", sparse)):
+    states = [("fresh", sparse), ("fresh, 50 % observed", batches(0.5)), (f"{given.train} steps", sparse)]
+    for state, deal in states + ([("run", sparse)] if given.run else []):
+        if state == "run":
+            ours.load_state_dict(Trained.load(given.run).learner.state_dict())
         if state.endswith("steps"):
             steps(ours, sparse, given.train, torch.float32)
         for name in ("odeint", "odeint_adjoint"):

@@ -40,10 +40,13 @@ def series_channels(
         for column, number in enumerate(forecast.numbers):
             grid[-1, column].set_xlabel("time")
             grid[0, column].set_title(f"series {number}", pad=16, fontsize=9.5)
+        figure.align_ylabels(grid[:, 0])
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8.5)
         if sentence:
-            figure.supxlabel(f"Shown are {sentence}.", fontsize=8.5, color=found.muted, x=0.01, ha="left")
+            figure.supxlabel(
+                f"Shown are {sentence}.".replace(": ", ":\n"), fontsize=8.0, color=found.muted, x=0.01, ha="left"
+            )
     return figure
 
 

@@ -9,11 +9,15 @@ from physid.errors import unknown_name
 from physid.reproduce.exhibit import Exhibit
 
 EXHIBITS: Mapping[str, str] = {
+    "fig10": "physid.reproduce.hopper:FIG10",
+    "fig11": "physid.reproduce.hopper:FIG11",
+    "fig12": "physid.reproduce.hopper:FIG12",
     "fig4": "physid.reproduce.vanderpol:FIG4",
     "fig5": "physid.reproduce.convolution:FIG5",
     "fig6": "physid.reproduce.toy:FIG6",
     "fig9": "physid.reproduce.vanderpol:FIG9",
     "table1": "physid.reproduce.cost:TABLE1",
+    "table4": "physid.reproduce.hopper:TABLE4",
     "table5": "physid.reproduce.table5:TABLE5",
 }
 
