@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +88,24 @@ def throws(count: int, progress: Progress | None = None) -> Array:
             if found.shape == (int(size), LENGTH, WIDTH) and digest(found).startswith(short):
                 return found[:count]
             path.unlink()
-    made = simulate(count, progress)
+    with bar(count) if progress is None else nullcontext(progress) as told:
+        made = simulate(count, told)
     keep(folder / f"throws-{count}-{digest(made)[:16]}.npy", made)
     return made
+
+
+@contextmanager
+def bar(count: int) -> Iterator[Progress | None]:
+    """What shows a bar on stderr; None where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("throwing the hopper", total=count)
+        yield lambda done, total: shown.update(task, completed=done)
 
 
 def keep(path: Path, throws: Array) -> None:
