@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -149,7 +150,9 @@ def simulate(count: int, progress: Progress | None = None) -> Array:
 def _physics() -> Any:
     """dm_control's hopper."""
     try:
-        from dm_control import suite
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its renderer, where there is no display; nothing is rendered
+            from dm_control import suite
     except ImportError as error:
         raise MissingError(
             f"the hopper is simulated with dm_control and mujoco, and {error.name or 'one of them'} is not installed: "

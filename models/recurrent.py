@@ -42,15 +42,15 @@ class Recurrent(Learner):
 
     def forward(self, batch: Series) -> Tensor:
         """Predictions [1, B, T, C] at the batch's times."""
-        values, mask = self.filled(batch), batch.observed
-        seen = (mask.sum(-1) > 0).to(values)
-        gaps = elapsed(batch.times.to(values), seen[..., None])
+        batch = Series(*(part.to(self.cell.weight_ih.dtype) for part in batch))
+        values, mask, gaps = self.filled(batch), batch.observed, self.gaps(batch)
+        seen = mask.sum(-1) > 0
         state = values.new_zeros(len(values), self.hidden)
         found, fed = [values[:, 0] * mask[:, 0]], torch.rand(values.shape[1]) < FED
         for place in range(values.shape[1] - 1):
             x = found[-1] if self.training and place and fed[place] else values[:, place]
             after = self.step(x, mask[:, place], gaps[:, place], state)
-            state = torch.where(seen[:, place, None] > 0, after, state)
+            state = torch.where(seen[:, place, None], after, state)
             found.append(self.readout(state))
         return torch.stack(found, 1)[None]
 
@@ -62,6 +62,10 @@ class Recurrent(Learner):
     def filled(self, batch: Series) -> Tensor:
         """The values [B, T, C] that are read."""
         return batch.values
+
+    def gaps(self, batch: Series) -> Tensor:
+        """The time [B, T, 1] since the last observation of the series."""
+        return elapsed(batch.times, (batch.observed.sum(-1, keepdim=True) > 0).to(batch.times))
 
     def step(self, x: Tensor, mask: Tensor, gap: Tensor, state: Tensor) -> Tensor:
         """The state after an observation."""
@@ -106,12 +110,16 @@ class Decaying(Recurrent):
         last = last_seen(values, mask)
         mean = values.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
         slope, offset = self.fading
-        decay = torch.exp(-(slope * elapsed(batch.times.to(values), mask) + offset).clamp(SLOWEST, FASTEST))
+        decay = torch.exp(-(slope * elapsed(batch.times, mask) + offset).clamp(SLOWEST, FASTEST))
         return mask * values + (1 - mask) * (decay * last + (1 - decay) * mean)
+
+    def gaps(self, batch: Series) -> Tensor:
+        """The time [B, T, C] since the last observation of each channel."""
+        return elapsed(batch.times, batch.observed)
 
     def step(self, x: Tensor, mask: Tensor, gap: Tensor, state: Tensor) -> Tensor:
         """The state after an observation."""
-        decay = torch.exp(-self.forgetting(gap.expand_as(x)).clamp(SLOWEST, FASTEST))
+        decay = torch.exp(-self.forgetting(gap).clamp(SLOWEST, FASTEST))
         after: Tensor = self.cell(torch.cat((x, mask), -1), state * decay)
         return after
 

@@ -59,6 +59,14 @@ def test_losses_fall(kind: type[Recurrent]) -> None:
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in model.parameters())
 
 
+def test_weights_and_batches_may_differ_in_precision() -> None:
+    data = batch()
+    single = type(data)(*(x.float() for x in data))
+    for model in (Recurrent(3, hidden=4, width=5).double(), Decaying(3, hidden=4, width=5)):
+        assert bool(torch.isfinite(model.loss(single)))
+        assert bool(torch.isfinite(model.loss(data)))
+
+
 def test_without_decay_what_is_read_is_the_last_value() -> None:
     model, data = Decaying(3, hidden=4, width=5).double(), batch(part=0.3)
     seen = data.observed > 0
