@@ -20,7 +20,7 @@ from physid.models import NETWORKS, LatentODE, network
 from physid.models.odernn import OdeRnn
 from physid.models.odernn_loop import euler_steps
 from physid.models.perceptron import Perceptron
-from physid.ode import Integrator
+from physid.ode import Integrator, wide
 from physid.series import Series
 from physid.training import Trained, train
 from tests.oscillators import batch, write_table
@@ -142,6 +142,14 @@ def test_own_steps_do_not_depend_on_the_neighbours() -> None:
     together = model.decode(first, times)
     for b in range(4):
         torch.testing.assert_close(model.decode(first[:, b : b + 1], times), together[:, b : b + 1], rtol=0, atol=1e-13)
+
+
+def test_jacobians_are_for_cheap_fields() -> None:
+    """The pullback of many steps at once costs a product per component of the state."""
+    for width, pays in ((4, True), (300, False)):
+        net = nn.Sequential(nn.Linear(15, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 15))
+        problem = Integrator().pose(lambda t, y, net=net: net(y), torch.zeros(50, 15), [0.0, 1.0], None, True)
+        assert wide.applies(problem) == pays
 
 
 @pytest.mark.parametrize("epoch", [0, 10, 30])
