@@ -9,7 +9,7 @@ from physid.catalog import Option, number, one_of, whole
 from physid.models.latent_ode import SAMPLES, LatentODE
 from physid.models.networks import Network
 from physid.models.recurrent import Decaying, Recurrent
-from physid.ode import GRADIENTS, METHODS, Integrator
+from physid.ode import METHODS, Integrator
 from physid.training import Collection, Rate, Recipe
 
 PAPER = Recipe(
@@ -43,7 +43,7 @@ def decaying(collection: Collection, **options: Any) -> Decaying:
 
 LATENT = {
     "solver": Option("Solver of the decoder.", one_of(*METHODS), "dopri5"),
-    "gradient": Option("Gradient method of the decoder.", one_of(*GRADIENTS), "aca"),
+    "gradient": Option("Gradient method of the decoder.", one_of("aca", "naive", "adjoint"), "aca"),
     "engine": Option("Engine of the decoder.", one_of("auto", "native", "eager"), "eager"),
     "rtol": Option("Relative tolerance of the decoder.", number(0.0), 1e-3),
     "atol": Option("Absolute tolerance of the decoder.", number(0.0), 1e-4),
