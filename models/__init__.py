@@ -7,9 +7,10 @@ from functools import partial
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
-from physid.models import imagenets, lstm
+from physid.models import forecasters, imagenets, lstm
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
+from physid.models.latent_ode import LatentODE
 from physid.models.measured import Carriage, CascadedTanks
 from physid.models.networks import NETWORKS, Network, network
 from physid.spec import Model, keyword_names
@@ -21,6 +22,7 @@ __all__ = [
     "Carriage",
     "CascadedTanks",
     "Exponential",
+    "LatentODE",
     "LotkaVolterra",
     "Network",
     "NewtonGravity",
@@ -45,7 +47,7 @@ MODELS: Mapping[str, type[Model]] = {
 }
 
 
-NETWORKS.update({entry.name: entry for entry in (*imagenets.NETWORKS, *lstm.ENTRIES)})
+NETWORKS.update({entry.name: entry for entry in (*imagenets.NETWORKS, *forecasters.ENTRIES, *lstm.ENTRIES)})
 
 
 def make(cls: type[Model], experiment: Experiment) -> Model:
