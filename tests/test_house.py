@@ -52,6 +52,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),
     ("physid.ode.stages",),
+    ("physid.ode.plan",),
     ("physid.ode.problem",),
     ("physid.ode.start", "physid.ode.outputs", "physid.ode.tape", "physid.ode.failure"),
     ("physid.ode.march",),

@@ -18,9 +18,10 @@ from physid.ode.engines import check_engine, equip
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose, read_times, with_interpolation
+from physid.ode.plan import Limits, Norm, Tolerance, read_times
+from physid.ode.problem import Problem, pose
 from physid.ode.solution import Solution
-from physid.ode.tableaus import Tableau
+from physid.ode.tableaus import Tableau, with_interpolation
 
 Options = Mapping[str, Any]
 ADAPTIVE = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from torch import Tensor
 
@@ -14,7 +15,8 @@ from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Problem, Recall, Tolerance, pose, read_times
+from physid.ode.plan import Limits, Tolerance, Wishes, read_times
+from physid.ode.problem import Problem, Recall, pose
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
 
@@ -51,22 +53,16 @@ class Integrator:
     ) -> Problem:
         """The checked problem."""
         check_engine(self.engine)
+        jumps = getattr(f, "switches", None)
+        wishes = self._plain[batched] if jumps is None else replace(self._plain[batched], jumps=jumps)
+        return pose(f, y0, t, params=params, recall=recall, wishes=wishes)
+
+    @cached_property
+    def _plain(self) -> tuple[Wishes, Wishes]:
+        """What it asks for, for one state and for a batch."""
         limits = Limits(self.first_step, 0.0, self.max_step, self.max_steps, self.time_limit)
-        return pose(
-            f,
-            y0,
-            t,
-            solver=self.solver,
-            rtol=self.rtol,
-            atol=self.atol,
-            control=self.control,
-            params=params,
-            batched=batched,
-            exact=self.exact,
-            limits=limits,
-            recall=recall,
-            jumps=getattr(f, "switches", None),
-        )
+        one = Wishes(self.solver, self.rtol, self.atol, self.control, exact=self.exact, limits=limits)
+        return one, replace(one, batched=True)
 
     def solve(
         self,
@@ -133,7 +129,10 @@ def solve(
     Errors: InputError for arguments that cannot work;
     SolveError, with the part that was reached, when the solve fails (`throw=False` returns it with its status).
     """
-    integrator = Integrator(
-        solver, rtol, atol, control, gradient, engine, exact, first_step, max_step, max_steps, time_limit
-    )
+    options = solver, rtol, atol, control, gradient, engine, exact, first_step, max_step, max_steps, time_limit
+    plain = type(rtol) is float and type(atol) is float and isinstance(gradient, str) and isinstance(solver, str)
+    integrator = _integrator(*options) if plain else Integrator(*options)  # type: ignore[arg-type]
     return integrator.solve(f, y0, t, params=params, batched=batched, event_fn=event_fn, throw=throw)
+
+
+_integrator = lru_cache(maxsize=64)(Integrator)

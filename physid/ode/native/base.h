@@ -61,6 +61,13 @@ typedef struct {
     Choice *choice;
 } Tape;
 
+/* How a lane ended: the numbers of its steps, the time it reached, its status. */
+typedef struct {
+    int64_t accepted, rejected, evaluations;
+    double reached;
+    int32_t status, stiff;
+} Report;
+
 /* One solve: settings, inputs, outputs; mirrored by runtime.py. Strides count numbers. */
 typedef struct {
     Method method;
@@ -76,14 +83,12 @@ typedef struct {
     int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane;
     const double *time, *stop;
     REAL *y, *sensitivity, *culprit, *final;
-    int32_t *status, *stiff;
-    int64_t *accepted, *rejected, *evaluations;
-    double *reached;
+    Report *report;
     Tape *tape;
     const REAL *g;
     REAL *ybar, *pbar;
     double *tbar;
-    int64_t vjps, replayed;
+    int64_t vjps, replayed, checkpoint_bytes, kept_bytes;
 } Task;
 
 /* What one thread works with: rows of stages and whatever forward, backward and sensitivities need beside them. */

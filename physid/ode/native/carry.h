@@ -19,13 +19,9 @@ static ONCE void carry_stage(const Task *q, const Lane *l, REAL t, const REAL *u
     field_jvp(t, u, l->p, l->c, (int)q->columns, du, q->dp, s->error, dk, s->work);
 }
 
-/* The derivative of the initial state by itself, and of the first slope; later outputs wait as not-a-number. */
+/* The derivative of the initial state by itself, and of the first slope. */
 static COLD_ONCE void carry_begin(const Task *q, const Lane *l, int64_t lane, Scratch *s) {
     int64_t size = N * q->columns;
-    for (int64_t i = 1; i < q->times; i++) {
-        REAL *out = q->sensitivity + (i * q->lanes + lane) * size;
-        for (int64_t j = 0; j < size; j++) out[j] = (REAL)NAN;
-    }
     memset(s->ds, 0, size * sizeof(REAL));
     for (int64_t n = 0; n < N; n++) s->ds[n * q->columns + n] = 1;
     memcpy(q->sensitivity + lane * size, s->ds, size * sizeof(REAL));

@@ -44,6 +44,7 @@ class Kernel:
     dtype: torch.dtype
     own: tuple[bool, ...] = ()  # which captured tensors have a row per sample
     own_constants: tuple[bool, ...] = ()
+    sampled: bool = False  # whether samples have parameters or constants of their own
     kept: list[tuple[list[tuple[Tensor, int]], Tensor]] = field(default_factory=list)
 
     @property
@@ -66,11 +67,6 @@ class Kernel:
         c = self.constants()
         return self.prepare(self.flat(captured), c), c
 
-    @property
-    def sampled(self) -> bool:
-        """Whether samples have parameters or constants of their own."""
-        return any(self.own) or any(self.own_constants)
-
     def _lanes(self, tensors: Sequence[Tensor], own: Sequence[bool]) -> int:
         return next((tensor.shape[0] for tensor, mine in zip(tensors, own, strict=True) if mine), 1)
 
@@ -81,10 +77,10 @@ class Kernel:
         return self._joined(captured)
 
     def _joined(self, captured: Sequence[Tensor]) -> Tensor:
+        if len(captured) == 1 and captured[0].dtype is self.dtype and captured[0].is_contiguous():
+            return captured[0].detach().view(-1)
         parts = [tensor.detach().reshape(-1).to(self.dtype) for tensor in captured]
-        return (
-            torch.cat(parts) if len(parts) > 1 else parts[0].contiguous() if parts else torch.zeros(0, dtype=self.dtype)
-        )
+        return torch.cat(parts) if parts else torch.zeros(0, dtype=self.dtype)
 
     def prepare(self, raw: Tensor, c: Tensor) -> Tensor:
         """The prepared parameters [P] for captured numbers [RAW], and so for rows of them."""
@@ -131,16 +127,23 @@ class Kernel:
         first = 1 if any(self.own_constants) else 0
         return tensor.shape[first:] == before.shape[first:] and tensor.dtype == before.dtype
 
-    def pull(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None) -> list[Tensor]:
-        """Cotangents of the captured tensors, for that of the prepared parameters [P]; c [C] are the constants."""
+    def pull(
+        self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None, raw: Tensor | None = None
+    ) -> list[Tensor]:
+        """Cotangents of the captured tensors, for that of the prepared parameters [P].
+
+        `c` [C] are the constants and `raw` [RAW] the captured numbers, where they are at hand.
+        """
         if self.sampled:
             return self._pull_rows(gp, captured, self.constants() if c is None else c)
         if self.unit.identity:
             flat = gp
         else:
             flat, c = torch.zeros(self.raw, dtype=self.dtype), self.constants() if c is None else c
-            raw, gp = self.flat(captured), gp.contiguous()
+            raw, gp = self.flat(captured) if raw is None else raw, gp.contiguous()
             self.library.physid_prepare_vjp(raw.data_ptr(), c.data_ptr(), gp.data_ptr(), flat.data_ptr())
+        if len(captured) == 1:
+            return [flat.view(captured[0].shape)]
         parts = flat.split([tensor.numel() for tensor in captured]) if captured else ()
         return [part.view(tensor.shape) for part, tensor in zip(parts, captured, strict=True)]
 
@@ -161,8 +164,9 @@ class Kernel:
         rows = torch.eye(self.p, dtype=self.dtype)
         if self.unit.identity:
             return rows
-        pulled = [torch.cat([g.reshape(-1) for g in self.pull(row, captured, c)]) for row in rows]
-        return torch.stack(pulled) if pulled else torch.zeros(0, self.raw, dtype=self.dtype)
+        if not self.p or not captured:
+            return torch.zeros(self.p, self.raw, dtype=self.dtype)
+        return torch.stack([torch.cat([g.reshape(-1) for g in self.pull(row, captured, c)]) for row in rows])
 
     # --- single evaluations, for comparisons and tests
 
@@ -302,6 +306,7 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
     kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)
     kept = [cut.whole(tensor, whole) for tensor in graph.constants]
     kernel.own_constants = tuple(id(tensor) in cut.first for tensor in kept)
+    kernel.sampled = any(kernel.own) or any(kernel.own_constants)
     kernel.places = tuple(around.tensors.get(id(tensor), tensor) for tensor in kept)
     kernel.kept.clear()
     check_start(kernel, problem)

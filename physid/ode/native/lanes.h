@@ -35,8 +35,25 @@ static int share_out(Task *q, int backward) {
     return share.failed;
 }
 
+/* Bytes held by the tape: of checkpoints, and of stages kept so that nothing is evaluated again. */
+static void count_bytes(Task *q) {
+    q->checkpoint_bytes = q->kept_bytes = 0;
+    for (int64_t i = 0; i < q->lanes; i++) {
+        const Tape *tape = q->tape + i;
+        q->checkpoint_bytes += tape->room * (int64_t)(sizeof(Step) + (tape->y ? N * sizeof(REAL) : 0));
+        if (tape->stage_room > 0)
+            q->kept_bytes += tape->stage_room * q->method.total * NP * (int64_t)sizeof(REAL) * (tape->k ? 2 : 1);
+    }
+}
+
 /* Solve every lane; 1 when memory ran out. */
-int physid_march(Task *q) { return share_out(q, 0); }
+int physid_march(Task *q) {
+    q->tape = calloc(q->lanes, sizeof(Tape));
+    if (!q->tape) return 1;
+    int failed = share_out(q, 0);
+    count_bytes(q);
+    return failed;
+}
 
 /* Cotangents of y0 [L][N], parameters [L][P] (added) and times [T][L] (added) for q->g; 1 when memory ran out. */
 int physid_pull(Task *q) { return share_out(q, 1); }
@@ -61,16 +78,7 @@ void physid_grids(const Task *q, double *times) {
     for (int64_t lane = 0; lane < q->lanes; lane++) {
         const Tape *tape = q->tape + lane;
         for (int64_t i = 0; i < tape->count; i++) *times++ = tape->step[i].t;
-        *times++ = q->reached[lane];
-    }
-}
-
-/* Bytes held by a tape: of checkpoints, and of stages kept so that nothing is evaluated again. */
-void physid_bytes(const Tape *tape, int64_t lanes, int64_t slopes, int64_t total, int64_t *checkpoints, int64_t *stages) {
-    *checkpoints = *stages = 0;
-    for (int64_t i = 0; i < lanes; i++) {
-        *checkpoints += tape[i].room * (int64_t)(sizeof(Step) + (tape[i].y ? N * sizeof(REAL) : 0));
-        if (tape[i].stage_room > 0) *stages += tape[i].stage_room * total * NP * (int64_t)sizeof(REAL) * (1 + slopes);
+        *times++ = q->report[lane].reached;
     }
 }
 
@@ -79,9 +87,7 @@ void physid_release(Tape *tape, int64_t lanes) {
     free(tape);
 }
 
-Tape *physid_tape(int64_t lanes) { return calloc(lanes, sizeof(Tape)); }
-
 int64_t physid_sizes(int which) {
-    const int64_t sizes[] = {sizeof(Task), sizeof(REAL), N, P, sizeof(Tape)};
+    const int64_t sizes[] = {sizeof(Task), sizeof(REAL), N, P, sizeof(Report)};
     return sizes[which];
 }

@@ -302,6 +302,15 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     return 1;
 }
 
+/* Not-a-number for the outputs that were not reached. */
+static COLD_ONCE void leave_blank(const Task *q, int64_t lane, int64_t from) {
+    for (int64_t i = from; i < q->times; i++) {
+        int64_t row = i * q->lanes + lane, size = N * q->columns;
+        for (int n = 0; n < N; n++) q->y[row * N + n] = (REAL)NAN;
+        for (int64_t j = 0; j < size; j++) q->sensitivity[row * size + j] = (REAL)NAN;
+    }
+}
+
 /* March one lane to its end or its failure; 0 when memory ran out. */
 static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double started) {
     Lane lane_state = {.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride, .status = -1, .fresh = 1};
@@ -314,8 +323,6 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
     take_row(s->rtol, q->rtol + lane * q->tolerance_stride);
     memcpy(q->y + lane * N, s->y, N * sizeof(REAL));
-    for (int64_t i = 1; i < q->times; i++)
-        for (int n = 0; n < N; n++) q->y[(i * q->lanes + lane) * N + n] = (REAL)NAN;
     evaluate(l, stage_time(l->t, 0, 0, l->low, l->high), s->y, s->k, s);
     if (q->columns) carry_begin(q, l, lane, s);
     int fine = 1;
@@ -329,8 +336,8 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
             l->stiff |= looks_stiff(q, s, l->h), l->status = TIME_LIMIT;
         else fine = attempt(q, l, lane, s);
     }
-    q->status[lane] = l->status, q->stiff[lane] = l->stiff, q->reached[lane] = l->t;
-    q->accepted[lane] = l->accepted, q->rejected[lane] = l->rejected, q->evaluations[lane] = l->evaluations;
+    q->report[lane] = (Report){l->accepted, l->rejected, l->evaluations, l->t, l->status, l->stiff};
+    leave_blank(q, lane, l->next);
     memcpy(q->final + lane * N, s->y, N * sizeof(REAL));
     q->tape[lane] = l->tape;
     return fine;
