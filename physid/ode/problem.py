@@ -25,8 +25,9 @@ CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 class Problem:
     """dy/dt = f(t, y), y(t[0]) = y0 on flat states [L * N], with the times of lane l in grid[:, l].
 
-    `recalled` is what a compiled engine remembers of f, which then need not be looked at again: field, slope and
-    coefficients are made when they are asked for. `notes` are kept with the plan, for every solve of its kind.
+    `origin` is y0 as it was given. `recalled` is what a compiled engine remembers of f, which then need not be looked at
+    again: field, slope and coefficients are made when they are asked for. `notes` are kept with the plan, for every
+    solve of its kind.
     """
 
     f: RightHandSide
@@ -49,6 +50,7 @@ class Problem:
     started: float
     callbacks: dict[str, Callable[..., object]]
     notes: dict[str, Any]
+    origin: State = ()
     recalled: Any = None
     slope: Tensor | None = None
 
@@ -56,6 +58,11 @@ class Problem:
     def field(self) -> Field:
         """f on flat states."""
         return Field(self.f, self.layout, self.named)
+
+    @property
+    def entangled(self) -> bool:
+        """Whether f was seen to use a tensor and another one made from it."""
+        return "field" in self.__dict__ and self.field.entangled
 
     @cached_property
     def coefficients(self) -> Coefficients:
@@ -154,6 +161,7 @@ def pose(
         started=started,
         callbacks={},
         notes=plan.notes,
+        origin=y0,
     )
     found = recall(problem) if recall else None
     if found is not None:

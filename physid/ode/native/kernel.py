@@ -79,8 +79,10 @@ class Kernel:
     def _joined(self, captured: Sequence[Tensor]) -> Tensor:
         if len(captured) == 1 and captured[0].dtype is self.dtype and captured[0].is_contiguous():
             return captured[0].detach().view(-1)
-        parts = [tensor.detach().reshape(-1).to(self.dtype) for tensor in captured]
-        return torch.cat(parts) if parts else torch.zeros(0, dtype=self.dtype)
+        if not captured:
+            return torch.zeros(0, dtype=self.dtype)
+        flat: Tensor = torch._C._nn.flatten_dense_tensors([x.detach().to(self.dtype) for x in captured])
+        return flat
 
     def prepare(self, raw: Tensor, c: Tensor) -> Tensor:
         """The prepared parameters [P] for captured numbers [RAW], and so for rows of them."""
@@ -97,6 +99,8 @@ class Kernel:
 
     def constants(self, swapped: Mapping[int, Tensor] | None = None) -> Tensor:
         """The current constants [C]; `swapped` gives other tensors in the place of those with these ids."""
+        if not self.places:
+            return self.none
         now = [place if isinstance(place, Tensor) else place.now() for place in self.places]
         if swapped:
             now = [swapped.get(id(tensor), tensor) for tensor in now]
@@ -115,6 +119,11 @@ class Kernel:
             raise Unsupported(f"a constant tensor of f has {OTHER_ZEROS} than when it was traced")
         self.kept[:] = [([(tensor, tensor._version) for tensor in now], c)]
         return c
+
+    @cached_property
+    def none(self) -> Tensor:
+        """No constants."""
+        return torch.zeros(0, dtype=self.dtype)
 
     @cached_property
     def baked(self) -> tuple[Tensor, Tensor]:
@@ -144,8 +153,7 @@ class Kernel:
             self.library.physid_prepare_vjp(raw.data_ptr(), c.data_ptr(), gp.data_ptr(), flat.data_ptr())
         if len(captured) == 1:
             return [flat.view(captured[0].shape)]
-        parts = flat.split([tensor.numel() for tensor in captured]) if captured else ()
-        return [part.view(tensor.shape) for part, tensor in zip(parts, captured, strict=True)]
+        return list(torch._C._nn.unflatten_dense_tensors(flat, list(captured)))
 
     def _pull_rows(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor) -> list[Tensor]:
         """The same for cotangents [L, P] of samples with parameters or constants of their own."""
