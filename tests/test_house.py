@@ -48,7 +48,7 @@ EXCEPTIONS = {
 ORDER: list[tuple[str, ...]] = [
     ("physid.errors", "physid.machine"),
     ("physid.smooth",),
-    ("physid.ode.tableau", "physid.ode.dop853"),
+    ("physid.ode.tableau", "physid.ode.dop853", "physid.ode.binomial"),
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),
     ("physid.ode.stages",),

@@ -65,12 +65,24 @@ class ACA:
     where the steps are coarse, as near close encounters. In the native engine it needs no more memory than ACA and has
     no second derivatives; in the eager one it keeps the graph of the accepted steps.
 
-    Source: Zhuang et al. (2020), Algorithm 2.
+    `checkpoints=K` holds at most K states of a solve (of every sample) in memory, the first one among them. A march of
+    more steps is rebuilt from it in the binomial schedule, which takes the least number of steps forward again.
+
+    Source: Zhuang et al. (2020), Algorithm 2; Griewank and Walther (2000) for the schedule.
     """
 
     name: str = "aca"
     tier: Tier = EAGER
     step_aware: bool = False
+    checkpoints: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoints is None:
+            return
+        if type(self.checkpoints) is not int or self.checkpoints < 1:
+            raise InputError(f"checkpoints={self.checkpoints!r}: a whole number from 1 on is allowed; None keeps all.")
+        if self.step_aware:
+            raise InputError("checkpoints with step_aware=True: that gradient needs every step; leave one of them out.")
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
@@ -85,7 +97,7 @@ class ACA:
         if self.step_aware and self.tier is EAGER:
             outcome = March(problem, traced=True, fixed_rejections=True).run()
             return outcome.values, outcome
-        holder.aware = self.step_aware
+        holder.aware, holder.checkpoints = self.step_aware, self.checkpoints
         origin = problem.origin if isinstance(problem.origin, Tensor) else problem.y0
         values = _Plain.apply(problem, holder, origin, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
@@ -128,6 +140,7 @@ class Holder:
 
     def __init__(self, tier: Tier) -> None:
         self.tier, self.aware = tier, False
+        self.checkpoints: int | None = None
         self.outcome: Outcome | None = None
         self.kept: Any = None
         self.derivatives: tuple[Tensor, ...] = ()
@@ -195,7 +208,7 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, problem: Problem, holder: Holder, *tensors: Tensor) -> Tensor:
-        outcome, kept = holder.tier.march(problem, True, holder.aware)
+        outcome, kept = holder.tier.march(problem, True, holder.aware, holder.checkpoints)
         holder.outcome = outcome
         ctx.save_for_backward(*tensors)
         ctx.job = Job(problem, holder.tier, kept, outcome.statistics, holder.aware)

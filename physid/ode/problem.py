@@ -25,9 +25,9 @@ CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 class Problem:
     """dy/dt = f(t, y), y(t[0]) = y0 on flat states [L * N], with the times of lane l in grid[:, l].
 
-    `origin` is y0 as it was given. `recalled` is what a compiled engine remembers of f, which then need not be looked at
-    again: field, slope and coefficients are made when they are asked for. `notes` are kept with the plan, for every
-    solve of its kind.
+    `origin` is y0 as it was given. `recalled` is what a compiled engine remembers of f, which need not be looked at
+    again then: field, slope and coefficients are made when they are asked for. `notes` are kept with the plan, for
+    every solve of its kind.
     """
 
     f: RightHandSide

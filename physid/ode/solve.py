@@ -26,7 +26,8 @@ class Integrator:
     """How to integrate: solver, tolerances, controller, gradient method, limits; swappable after training.
 
     `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components. `exact=True` steps onto every asked time
-    instead of reading them off the dense output. `time_limit` in seconds of wall clock. `engine`: "native" compiles f,
+    instead of reading them off the dense output. `time_limit` in seconds of wall clock. `checkpoints`: the most states
+    that gradient "aca" holds in memory, for more evaluations. `engine`: "native" compiles f,
     "eager" runs it by torch, "auto" compiles where that applies.
     """
 
@@ -41,6 +42,7 @@ class Integrator:
     max_step: float = float("inf")
     max_steps: int = 100_000
     time_limit: float | None = None
+    checkpoints: int | None = None
 
     def pose(
         self,
@@ -76,7 +78,7 @@ class Integrator:
         throw: bool = True,
     ) -> Solution:
         """Solve dy/dt = f(t, y), y(t[0]) = y0; see `solve`."""
-        method = methods.lookup(self.gradient)
+        method = methods.lookup(self.gradient, self.checkpoints)
 
         def posed(times: Tensor | Sequence[float]) -> Problem:
             return self.pose(f, y0, times, params, batched)
@@ -110,6 +112,7 @@ def solve(
     max_step: float = float("inf"),
     max_steps: int = 100_000,
     time_limit: float | None = None,
+    checkpoints: int | None = None,
     event_fn: EventFunction | None = None,
     throw: bool = True,
 ) -> Solution:
@@ -124,12 +127,26 @@ def solve(
     before the event and the event's time, both with gradients.
 
     solver: a name (see `physid list`) or a Tableau. control: "i", "pi", "pid", "fixed" or a value.
-    gradient: "aca", "naive", "adjoint", "forward" or a value. engine: "native" runs the whole solve as compiled C,
+    gradient: "aca", "naive", "adjoint", "forward" or a value; `checkpoints=K` bounds the states that "aca" holds in
+    memory, which the backward pass then rebuilds. engine: "native" runs the whole solve as compiled C,
     "eager" by torch; "auto" takes the native one where it applies, and `Solution.engine_note` says why it did not.
     Errors: InputError for arguments that cannot work;
     SolveError, with the part that was reached, when the solve fails (`throw=False` returns it with its status).
     """
-    options = solver, rtol, atol, control, gradient, engine, exact, first_step, max_step, max_steps, time_limit
+    options = (
+        solver,
+        rtol,
+        atol,
+        control,
+        gradient,
+        engine,
+        exact,
+        first_step,
+        max_step,
+        max_steps,
+        time_limit,
+        checkpoints,
+    )
     plain = type(rtol) is float and type(atol) is float and isinstance(gradient, str) and isinstance(solver, str)
     integrator = _integrator(*options) if plain else Integrator(*options)  # type: ignore[arg-type]
     return integrator.solve(f, y0, t, params=params, batched=batched, event_fn=event_fn, throw=throw)

@@ -53,9 +53,9 @@ typedef struct {
     uint8_t cut, keep, free, anchored, limited;
 } Choice;
 
-/* The accepted steps of a lane; `y` [count][N] and, where they are kept, stage states and slopes [count][total][NP]. */
+/* The accepted steps of a lane; `y` [count][N] (nothing where there are more than most_states) and, where they are kept, stage states and slopes [count][total][NP]. */
 typedef struct {
-    int64_t count, room, stage_room;
+    int64_t count, room, state_room, stage_room;
     Step *step;
     REAL *y, *u, *k;
     Choice *choice;
@@ -78,7 +78,7 @@ typedef struct {
     const REAL *rtol, *atol;
     int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;
     int32_t keep_choices, threads, spare;
-    int64_t lanes, times, stops, columns, stage_bytes;
+    int64_t lanes, times, stops, columns, stage_bytes, most_states;
     const REAL *y0, *p, *c, *dp;
     int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane;
     const double *time, *stop;

@@ -18,8 +18,8 @@ static void *work_on(void *shared) {
     int64_t lane, few = q->lanes > 64 ? 4 : 1;
     while ((lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
         for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; lane < stop; lane++) {
-            if (share->backward) pull_lane(q, lane, &scratch);
-            else if (!march_lane(q, lane, &scratch, share->started)) share->failed = 1;
+            int fine = share->backward ? pull_lane(q, lane, &scratch) : march_lane(q, lane, &scratch, share->started);
+            if (!fine) share->failed = 1;
         }
     release_scratch(&scratch);
     return 0;
@@ -40,7 +40,7 @@ static void count_bytes(Task *q) {
     q->checkpoint_bytes = q->kept_bytes = 0;
     for (int64_t i = 0; i < q->lanes; i++) {
         const Tape *tape = q->tape + i;
-        q->checkpoint_bytes += tape->room * (int64_t)(sizeof(Step) + (tape->y ? N * sizeof(REAL) : 0));
+        q->checkpoint_bytes += tape->room * (int64_t)sizeof(Step) + tape->state_room * N * (int64_t)sizeof(REAL);
         if (tape->stage_room > 0)
             q->kept_bytes += tape->stage_room * q->method.total * NP * (int64_t)sizeof(REAL) * (tape->k ? 2 : 1);
     }
@@ -66,11 +66,6 @@ void physid_steps(const Task *q, int64_t lane, double *rows) {
         double row[] = {step->t, step->h, (double)lane, step->first, step->count, step->end};
         memcpy(rows + 6 * i, row, sizeof row);
     }
-}
-
-/* The states at the starts of a lane's steps [count][N]. */
-void physid_states(const Task *q, int64_t lane, REAL *rows) {
-    memcpy(rows, q->tape[lane].y, q->tape[lane].count * N * sizeof(REAL));
 }
 
 /* The accepted times of all lanes, one lane after the other, each with the time it reached at its end. */

@@ -136,17 +136,32 @@ static COLD_ONCE int grow(void **array, int64_t room, size_t bytes) {
     return 1;
 }
 
+/* Keep the state at the start of a step; where there are too many, none: they are rebuilt from the first (rebuild.h). */
+static ONCE int keep_state(const Task *q, Tape *tape, const REAL *y) {
+    if (q->most_states && tape->count >= q->most_states) {
+        free(tape->y), tape->y = 0, tape->state_room = 0;
+        return 1;
+    }
+    if (tape->count == tape->state_room) {
+        int64_t room = tape->room;
+        if (q->most_states && room > q->most_states) room = q->most_states;
+        if (!grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
+        tape->state_room = room;
+    }
+    memcpy(tape->y + tape->count * N, y, N * sizeof(REAL));
+    return 1;
+}
+
 static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     Tape *tape = &l->tape;
     const Method *m = &q->method;
     if (tape->count == tape->room) {
         int64_t room = tape->room + (tape->room < 64 ? 8 : tape->room / 8);
         if (!grow((void **)&tape->step, room, sizeof(Step))) return 0;
-        if (q->keep_states && !grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
         if (q->keep_choices && !grow((void **)&tape->choice, room, sizeof(Choice))) return 0;
         tape->room = room;
     }
-    if (q->keep_states) memcpy(tape->y + tape->count * N, s->y, N * sizeof(REAL));
+    if (q->keep_states && !keep_state(q, tape, s->y)) return 0;
     int64_t rows = (int64_t)m->total * NP;
     if (q->keep_stages && tape->stage_room >= 0) {
         if (tape->count == tape->stage_room) {

@@ -17,7 +17,7 @@ from torch import Tensor
 from physid.ode.tableau import Tableau
 from physid.ode.tape import Tape
 
-PARTS = ("base.h", "carry.h", "march.h", "aware.h", "pull.h", "lanes.h")
+PARTS = ("base.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
@@ -62,7 +62,7 @@ class Task(ctypes.Structure):
             "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
             "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
             "i32: keep_choices, threads, spare;"
-            "i64: lanes, times, stops, columns, stage_bytes; ptr: y0, p, c, dp;"
+            "i64: lanes, times, stops, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
             "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop;"
             "ptr: y, sensitivity, culprit, final, report, tape;"
             "ptr: g, ybar, pbar, tbar; i64: vjps, replayed, checkpoint_bytes, kept_bytes"
@@ -100,7 +100,6 @@ class Library:
     march: Callable[[Any], int]
     pull: Callable[[Any], int]
     steps: Callable[..., None]
-    states: Callable[..., None]
     grids: Callable[..., None]
     release: Callable[..., None]
 
@@ -121,7 +120,6 @@ class Library:
             function("march", ctypes.c_int, task),
             function("pull", ctypes.c_int, task),
             function("steps", None, task, _i64, _ptr),
-            function("states", None, task, _i64, _ptr),
             function("grids", None, task, _ptr),
             function("release", None, _ptr, _i64),
         )
@@ -152,17 +150,15 @@ class Run:
             self.library.release(tape, self.task.lanes)
 
     def tape(self) -> Tape:
-        """The accepted steps with the states at their starts, as the eager tier keeps them."""
+        """The accepted steps as the eager tier keeps them, for a replay from the first state."""
         task, y0 = self.task, self.y0
         width = y0.numel() // task.lanes
         tape = Tape(task.lanes, width, y0.dtype, y0.device)
         for lane in range(task.lanes):
             steps = self.reports[lane].accepted
-            rows, states = torch.empty(steps, 6, dtype=torch.float64), torch.empty(steps, width, dtype=y0.dtype)
+            rows = torch.empty(steps, 6, dtype=torch.float64)
             self.library.steps(task, lane, rows.data_ptr())
-            self.library.states(task, lane, states.data_ptr())
             tape.meta.append(rows)
-            tape.states.append(states)
         return tape
 
     def grids(self) -> list[Tensor]:
@@ -184,6 +180,7 @@ def march(
     keep: bool = False,
     slopes: bool = False,
     choices: bool = False,
+    checkpoints: int | None = None,
 ) -> tuple[Run, Tensor]:
     """Solve all lanes: the run and the states [T, L * N]; `settings` holds everything but the values.
 
@@ -191,7 +188,8 @@ def march(
     """
     run, y = _prepared(library, settings, y0, p, c, raw)
     task = run.task
-    task.keep_states = task.keep_stages = keep
+    task.keep_states, task.keep_stages = keep, keep and checkpoints is None
+    task.most_states = checkpoints or 0
     task.keep_slopes, task.keep_choices = slopes or choices, choices
     _marched(run)
     return run, y

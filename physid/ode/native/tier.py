@@ -51,13 +51,14 @@ class Native:
     constants: Tensor | None = None
     name: str = "native"
 
-    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Run]:
+    def march(
+        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
+    ) -> tuple[Outcome, Run]:
         """Solve; what is kept is the run with its tape."""
         raw, p, c = self._pack(problem.captured)
         slopes = keep and problem.t.requires_grad
-        run, y = march(
-            self.library, settings_of(problem), _flat(problem), p, c, raw, keep=keep, slopes=slopes, choices=aware
-        )
+        kept = {"keep": keep, "slopes": slopes, "choices": aware, "checkpoints": checkpoints}
+        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, **kept)  # type: ignore[arg-type]
         return _outcome(problem, run, y), run
 
     def pull(
