@@ -83,7 +83,6 @@ def test_samples_of_their_own_steps(engine: str, checkpoints: int) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_steps_that_land_on_jumps_are_rebuilt(engine: str) -> None:
-    engine = "auto" if engine == "native" else engine
     ours, plain = solved(engine, 3, Jumping())[1], solved(engine, None, Jumping())[1]
     for a, b in zip(ours, plain, strict=True):
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12 * float(b.abs().max()))

@@ -67,7 +67,7 @@ static ONCE void carry_step(const Task *q, const Lane *l, int64_t lane, Scratch 
     int64_t size = N * q->columns;
     REAL w[MOST_STAGES];
     for (int i = 0; i < width; i++) {
-        if (i == 0 && m->fsal) continue;
+        if (i == 0 && reuses(q)) continue;
         scaled(w, m->a + (int64_t)i * m->total, step->h, i);
         combine_wide(s->du, s->ds, s->dk, w, i, size);
         REAL t = stage_time(step->t, step->h, m->c[i], l->low, l->high);
@@ -78,5 +78,5 @@ static ONCE void carry_step(const Task *q, const Lane *l, int64_t lane, Scratch 
     if (step->count) carry_outputs(q, l, lane, s, step, width);
     REAL *swap = s->ds;
     s->ds = s->du, s->du = swap;
-    if (m->fsal) memcpy(s->dk, s->dk + (int64_t)(m->stages - 1) * size, size * sizeof(REAL));
+    if (reuses(q)) memcpy(s->dk, s->dk + (int64_t)(m->stages - 1) * size, size * sizeof(REAL));
 }

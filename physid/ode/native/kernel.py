@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physid.ode.field import Field, Layout
 from physid.ode.native import build
 from physid.ode.native.guard import Place, Surroundings
 from physid.ode.native.library import declare, pointers, strided, unit_of
-from physid.ode.native.ops import TABLE
+from physid.ode.native.record import lane_field, traced
 from physid.ode.native.samples import one_sample, rows
-from physid.ode.native.trace import Graph, Unsupported, trace
+from physid.ode.native.trace import Graph, Unsupported
 from physid.ode.native.unit import Unit
 from physid.ode.native.verify import agree, verify
 from physid.ode.problem import Problem
@@ -284,21 +283,12 @@ def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) ->
         return _Entry(problem.f, Refusal(str(why)), around)
 
 
-def _lane_field(problem: Problem, f: Any, captured: list[Tensor]) -> Field:
-    """f on one lane."""
-    layout = problem.layout
-    y0 = layout.unpack(problem.y0.detach())
-    if layout.batched:
-        y0 = y0[:1] if isinstance(y0, Tensor) else tuple(part[:1] for part in y0)
-    return Field(f, Layout(y0, layout.batched), captured)
-
-
 def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
     """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
     one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
     try:
-        field = _lane_field(problem, problem.f, problem.captured)
-        kernel = assemble(_traced(field, problem, problem.captured, bake), around, runtime, flags)
+        field = lane_field(problem, problem.f, problem.captured)
+        kernel = assemble(traced(field, problem, problem.captured, bake), around, runtime, flags)
         verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
         check_start(kernel, problem)
         return kernel
@@ -307,8 +297,8 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
             raise
     cut, whole = one
     captured = cut.of(problem.captured)
-    field = _lane_field(problem, cut.f, captured)
-    graph = _traced(field, problem, captured, bake=False)
+    field = lane_field(problem, cut.f, captured)
+    graph = traced(field, problem, captured, bake=False)
     kernel = assemble(graph, around, runtime, flags)
     verify(kernel, field, problem, captured, *kernel.pack(captured))
     kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)
@@ -328,18 +318,6 @@ def assemble(graph: Graph, around: Surroundings, runtime: str = "", flags: tuple
     declare(library)
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
     return Kernel(library, unit, graph, places, graph.dtype)
-
-
-def _traced(one: Field, problem: Problem, captured: Sequence[Tensor], bake: bool = True) -> Graph:
-    y, t = problem.y0.detach()[: one.layout.width], problem.grid[0, :1].to(problem.layout.real)
-    try:
-        return trace(one, t if problem.layout.batched else t[0], y, captured, TABLE.__contains__, bake)
-    except Unsupported:
-        raise
-    except Exception as error:
-        batch = " of one sample" if one.layout.batched else ""
-        first = (str(error).splitlines() or [""])[0][:160]
-        raise Unsupported(f"f cannot be recorded{batch} ({type(error).__name__}: {first})") from None
 
 
 def check_start(kernel: Kernel, problem: Problem) -> None:

@@ -151,6 +151,7 @@ class Known:
             spots.append(Spot.of(place, index.get(name, -1)))
         places = () if isinstance(tier, str) else tier.kernel.places
         constants = [x if isinstance(x, Tensor) else x.value for x in places]
+        constants = constants if isinstance(tier, str) else [x for x in constants if x is not tier.kernel.graph.pieces]
         if any(id(tensor) not in found for tensor in (*problem.captured, *constants)):
             return None
         captured = tuple(found[id(tensor)] for tensor in problem.captured)

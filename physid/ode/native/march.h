@@ -207,8 +207,8 @@ static ONCE int accept(const Task *q, Lane *l, int64_t lane, Scratch *s, double 
     l->t = end;
     memcpy(s->y, s->y1, NP * sizeof(REAL));
     memcpy(s->u, s->y, NP * sizeof(REAL));
-    l->fresh = m->fsal;
-    if (m->fsal) memcpy(s->k, s->k + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
+    l->fresh = reuses(q);
+    if (l->fresh) memcpy(s->k, s->k + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
     l->accepted++;
     return 1;
 }
@@ -294,6 +294,7 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     int cut = q->direction * (l->t + 1.01 * length - stop) >= 0;
     double end = q->fixed || cut ? stop : l->t + length, h = end - l->t;
     REAL w[MOST_STAGES];
+    enter_step(q, l, l->t, end);
     if (!l->fresh) evaluate(l, stage_time(l->t, h, m->c[0], l->low, l->high), s->y, s->k, s), l->fresh = 1;
     run_stages(q, l, s, l->t, h, 1, m->stages);
     if (m->fsal) {
@@ -333,7 +334,7 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
     l->time = q->time + lane * q->time_lane, l->stop = q->stop + lane * q->stop_lane;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
     l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
-    bounds(l->t, l->end, &l->low, &l->high);
+    bounds(l->t, l->end, l);
     take_row(s->y, q->y0 + lane * N), take_row(s->u, s->y);
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
     take_row(s->rtol, q->rtol + lane * q->tolerance_stride);

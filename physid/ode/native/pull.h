@@ -89,6 +89,7 @@ static ONCE void stages_of(Task *q, Lane *l, Scratch *s, Shelf *shelf, const Tap
     int width = step->dense ? m->total : m->stages;
     if (shelf->held) rebuild(q, l, s, shelf, tape, w);
     else take_row(s->y, tape->y + w * N);
+    enter_step(q, l, step->t, step->t + step->h);
     run_stages(q, l, s, step->t, step->h, 0, width);
     *u = s->u, *k = s->k;
 }
@@ -128,8 +129,9 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
     REAL weights[MOST_STAGES], moment = 0, *pbar = q->pbar + lane * P;
     double hbar = 0, tbar = 0, kept = 0, ratio = 0;
     int last = w == tape->count - 1, count = step->dense ? m->total : m->stages;
-    if (m->fsal && !step->dense && (!last || !inner) && !q->keep_choices) count = m->stages - 1;
+    if (reuses(q) && !step->dense && (!last || !inner) && !q->keep_choices) count = m->stages - 1;
     stages_of(q, l, s, shelf, tape, w, &u, &k);
+    enter_step(q, l, step->t, step->t + step->h);
     if (q->keep_choices) {
         hbar = begin_follow(q, tape->choice + w, step->h, follow, &ratio, &kept);
         if (!inner) memset(seed, 0, (int64_t)m->total * NP * sizeof(REAL)), inner = 1;
@@ -166,7 +168,7 @@ static COLD_ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
     Lane lane_state = {.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride};
     Lane *l = &lane_state;
     l->time = q->time + lane * q->time_lane;
-    bounds(asked(q, l, 0), asked(q, l, q->times - 1), &l->low, &l->high);
+    bounds(asked(q, l, 0), asked(q, l, q->times - 1), l);
     memset(s->ybar, 0, NP * sizeof(REAL));
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
     take_row(s->rtol, q->rtol + lane * q->tolerance_stride);
@@ -177,7 +179,7 @@ static COLD_ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
     for (; w >= 0; w--) {
         int before = 0, now = w & 1;
         if (w) before = seeds_of(q, l, lane, s, tape->step + w - 1, s->seed[!now], s->direct[!now]);
-        int defers = before && !q->keep_choices && q->method.fsal && !tape->step[w - 1].dense;
+        int defers = before && !q->keep_choices && reuses(q) && !tape->step[w - 1].dense;
         const REAL *tail = defers ? s->seed[!now] + (int64_t)(q->method.stages - 1) * NP : 0;
         pull_step(q, l, lane, s, &shelf, tape, w, s->seed[now], s->direct[now], inner, tail,
                   defers ? tape->step[w - 1].h : 0, &follow);

@@ -48,7 +48,8 @@ static ONCE void advance(const Task *q, Lane *l, Scratch *s, const Tape *tape, i
     REAL w[MOST_STAGES];
     for (int64_t i = first; i < last; i++) {
         const Step *step = tape->step + i;
-        run_stages(q, l, s, step->t, step->h, i > first && m->fsal, m->stages);
+        enter_step(q, l, step->t, step->t + step->h);
+        run_stages(q, l, s, step->t, step->h, i > first && reuses(q), m->stages);
         if (m->fsal) {
             memcpy(s->y, s->u + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
             memcpy(s->k, s->k + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));

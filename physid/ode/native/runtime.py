@@ -62,8 +62,8 @@ class Task(ctypes.Structure):
             "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
             "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
             "i32: keep_choices, threads, spare;"
-            "i64: lanes, times, stops, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
-            "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop;"
+            "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
+            "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop, jump;"
             "ptr: y, sensitivity, culprit, final, report, tape;"
             "ptr: g, ybar, pbar, tbar; i64: vjps, replayed, checkpoint_bytes, kept_bytes"
         ),

@@ -56,7 +56,8 @@ def _settings(problem: Problem) -> Task:
     task.time, task.stop = grid.data_ptr(), stops.data_ptr()
     task.time_row, task.time_lane = grid.stride()
     task.stop_row, task.stop_lane = stops.stride()
-    task.held = (held, grid, stops)
+    task.jumps, task.jump = len(p.jumps), p.jumps.data_ptr() or None
+    task.held = (held, grid, stops, p.jumps)
     return task
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from physid.ode.native.derive import Tangents, reachable, reverse
+from physid.ode.native.driven import SOURCE as INPUTS
 from physid.ode.native.emit import Emitter, Output
 from physid.ode.native.ir import COLUMNS, PARAMS, SHIFT, STATE, Ids
 from physid.ode.native.lower import Program
@@ -123,6 +124,9 @@ def emit(program: Program, dtype: torch.dtype) -> Unit:
         inline="inline" if count <= INLINE else "__attribute__((noinline))",
     )
     head += prelude(single)
+    if program.inputs:
+        first, degree, many = program.inputs
+        head += INPUTS.format(first=first, degree=degree, count=many)
     body = "\n".join(line for part in parts for line in part)
     return Unit(f"{head}\n{body}\n{PROBES}", **sizes, identity=program.identity, operations=len(parts[0]))
 
