@@ -24,6 +24,7 @@ from physid.cli.options import (
     knowledge_option,
     method_options,
     model_option,
+    network_options,
     quiet_option,
     rtol_option,
     solver_option,
@@ -69,13 +70,14 @@ interrupted fit leaves a run directory that can be used.
 @column_options
 @option("--sigma", section=MEASURED, type=float, metavar="X", help="Standard deviation of the noise, if it is known.")
 @method_options
+@network_options
 @solver_option
 @gradient_option
 @engine_option
 @rtol_option
 @atol_option
 @option("--device", section="Solver", metavar="D", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@option("--dtype", section="Solver", metavar="T", default="float64", show_default=True, help="float64 or float32.")
+@option("--dtype", section="Solver", metavar="T", help="float64, float32. [default: float64; networks float32]")
 @option(
     "--out",
     section=OUTPUT,
@@ -108,14 +110,19 @@ def command(
     from physid.cli.choose import build_model, choose_experiments
     from physid.cli.method import fit_arguments, merged, place
     from physid.cli.result import done_fields
+    from physid.cli.train import is_trained, refuse_network_options, train_command
     from physid.fitting import fit
 
     console = Console(json=json, quiet=quiet)
     options = merged({**options, "model": model, "data": [str(path) for path in data]}, experiment)
     model, data = options["model"], tuple(map(Path, options["data"]))
+    options |= {"knowledge": knowledge, "dry_run": dry_run}
     if knowledge is not None and model is not None:
         raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
     run = check_run_folder(out or default_folder(experiment or (data[0].name if data else "")))
+    if is_trained(experiment, model):
+        return train_command(console, experiment, run, options)
+    refuse_network_options(options)
     arguments = fit_arguments(options)
     if print_settings:
         from physid.fitting import settings
@@ -124,7 +131,7 @@ def command(
         return 0
     chosen = choose_experiments(experiment, data, model, data_options(options), options)
     system = build_model(chosen[0], knowledge, model)
-    place(system, options["device"], options["dtype"])
+    place(system, options["device"], options["dtype"] or "float64")
     if dry_run:
         from physid.fitting.pose import prepare
 

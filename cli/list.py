@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from physid.cli.console import Console, Row
 from physid.cli.options import json_option
 
-KINDS = ("experiments", "options", "models", "solvers", "gradients")
+if TYPE_CHECKING:
+    from physid.catalog import Entry
 
-DEFAULT = ("experiments", "models", "solvers", "gradients")
+KINDS = ("experiments", "collections", "options", "models", "networks", "solvers", "gradients")
+
+DEFAULT = ("experiments", "collections", "models", "networks", "solvers", "gradients")
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,23 @@ Examples:
 def command(kind: str | None, json: bool) -> int:
     """List experiments, models, solvers and gradient methods; or only one KIND of them.
 
-    KIND is experiments, options (of the experiments, with their meaning), models, solvers or gradients.
+    KIND is experiments, collections (data sets that networks are trained on), options (of both and of the networks,
+    with their meaning), models, networks, solvers or gradients.
     """
     console = Console(json=json)
     readers = {
         "experiments": experiments,
+        "collections": collections,
         "options": options,
         "models": models,
+        "networks": networks,
         "solvers": solvers,
         "gradients": gradients,
     }
     listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
     for name, listing in listings.items():
+        if not listing.rows and not kind:
+            continue
         console.table(name, listing.columns, listing.rows)
         console.say()
     found = {
@@ -72,16 +81,36 @@ def experiments() -> Listing:
     return Listing(("name", "summary", "knowledge", "options"), rows)
 
 
-def options() -> Listing:
-    """The options of the data sets: experiment, name, default, what it means."""
-    from physid.datasets import CATALOG
+def collections() -> Listing:
+    """The data sets that networks are trained on: name, what it is, the networks that take it, its options."""
+    from physid.datasets import COLLECTIONS
+    from physid.models import NETWORKS
 
+    rows: list[Row] = []
+    for name, entry in COLLECTIONS.items():
+        takers = [network.name for network in NETWORKS.values() if name in network.collections]
+        rows.append((name, entry.summary, takers, list(entry.options)))
+    return Listing(("name", "summary", "networks", "options"), rows)
+
+
+def networks() -> Listing:
+    """The networks: name, what it is, its options, its protocols."""
+    from physid.models import NETWORKS
+
+    rows: list[Row] = [(n.name, n.summary, list(n.options), list(n.protocols)) for n in NETWORKS.values()]
+    return Listing(("name", "summary", "options", "protocols"), rows)
+
+
+def options() -> Listing:
+    """The options of data sets and networks: whose, name, default, what it means."""
+    from physid.datasets import CATALOG, COLLECTIONS
+    from physid.models import NETWORKS
+
+    entries: list[Entry[Any]] = [*CATALOG.values(), *COLLECTIONS.values(), *NETWORKS.values()]
     rows: list[Row] = [
-        (entry.name, name, option.default, option.help)
-        for entry in CATALOG.values()
-        for name, option in entry.options.items()
+        (entry.name, name, option.default, option.help) for entry in entries for name, option in entry.options.items()
     ]
-    return Listing(("experiment", "option", "default", "meaning"), rows)
+    return Listing(("of", "option", "default", "meaning"), rows)
 
 
 def models() -> Listing:

@@ -16,7 +16,7 @@ from physid.ode import Integrator, tableaus
 from physid.ode.engines import check_engine
 
 NAMES = (
-    *("optimizer", "strategy", "protocol", "gradient", "epochs", "seed", "time_limit"),
+    *("optimizer", "strategy", "protocol", "gradient", "epochs", "lr", "seed", "time_limit"),
     *("loss", "loss_scale", "starts", "workers", "holdout"),
 )
 UNKNOWNS = ("fix", "free", "tie")
@@ -74,7 +74,7 @@ def pairs(option: str, texts: Sequence[str], number: bool = False) -> dict[str, 
 
 def plan(arguments: Mapping[str, Any]) -> Plan:
     """What a fit with these arguments would do."""
-    return resolve(**{"lr": None, **{name: value for name, value in arguments.items() if name not in UNKNOWNS}})
+    return resolve(**{name: value for name, value in arguments.items() if name not in UNKNOWNS})
 
 
 def _integrator(options: Mapping[str, Any]) -> Integrator | None:

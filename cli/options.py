@@ -12,7 +12,7 @@ from physid.cli.sections import option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATA, METHOD, SOLVER, OUTPUT = "Data", "Method", "Solver", "Output"
+DATA, METHOD, NETWORK, SOLVER, OUTPUT = "Data", "Method", "Network", "Solver", "Output"
 
 run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 experiment_argument = click.argument("experiment", metavar="EXPERIMENT")
@@ -60,7 +60,8 @@ METHOD_OPTIONS: tuple[tuple[str, Any, str, bool, str], ...] = (
         *("protocol", str, "NAME", False),
         "default, paper-text or paper-code: the settings of the paper, as its text or its code has them.",
     ),
-    ("epochs", click.IntRange(1), "N", False, "Epochs of adam, iterations of lbfgs."),
+    ("epochs", click.IntRange(1), "N", False, "Epochs of adam or of a training, iterations of lbfgs."),
+    ("lr", float, "X", False, "Learning rate of adam or of a training, at its beginning."),
     ("time-limit", float, "S", False, "Stop after S seconds (exit code 124)."),
     ("starts", int, "K", False, "Try K starts: the first guess and draws from priors and domains. [default: 1]"),
     ("workers", int, "N", False, "Run the starts in N processes. [default: as one batch]"),
@@ -92,6 +93,24 @@ def method_options(command: F) -> F:
             f"--{name}", variable, section=METHOD, type=kind, metavar=metavar, multiple=multiple, help=text
         )(command)
     return command
+
+
+# Options of a recipe, for networks that are trained by batches.
+RECIPE_OPTIONS: tuple[str, ...] = ("lr", "batch", "amp")
+
+# What a network may be asked for by an option of its own; one that does not take an option refuses it.
+NETWORK_OPTIONS: dict[str, str] = {}
+
+
+def network_options(command: F) -> F:
+    """Add the options of trainings to `command`."""
+    for name, text in reversed(NETWORK_OPTIONS.items()):
+        flag = f"--{name.replace('_', '-')}"
+        command = option(flag, name, section=NETWORK, metavar="VALUE", help=text)(command)
+    text = "Compute in bfloat16 where that is safe."
+    command = option("--amp", section=NETWORK, is_flag=True, help=text)(command)
+    text = "Samples of a step of the optimiser."
+    return option("--batch", section=NETWORK, type=click.IntRange(1), metavar="N", help=text)(command)
 
 
 # What a data set may be asked for by an option of its own; anything else goes through --set. `physid list` says which

@@ -9,6 +9,7 @@ import click
 from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
+from physid.errors import InputError
 
 
 @click.command(
@@ -37,8 +38,11 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
             check_file(path, (suffix,))
     from physid.cli.result import done_fields
     from physid.fitting import Fit
+    from physid.training import is_training
 
     console = Console(json=json)
+    if is_training(run):
+        return _training(console, run, [option for option, path in (("--html", html), ("--tex", tex)) if path])
     fit = Fit.load(run, trust=trust)
     if html is not None:
         from physid.plots.page import page
@@ -52,4 +56,16 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
         console.note(f"{tex}: written")
     console.say(str(fit.report()))
     console.event("done", **done_fields(fit, run))
+    return 0
+
+
+def _training(console: Console, run: Path, given: list[str]) -> int:
+    """The report of a training."""
+    from physid.training import Trained
+
+    if given:
+        raise InputError(f"{given[0]} is for runs with unknowns, and {run} is a training. Leave it out.")
+    trained = Trained.load(run)
+    console.say(str(trained))
+    console.event("done", run=run, **trained.json())
     return 0

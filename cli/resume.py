@@ -33,9 +33,14 @@ def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet:
     """
     from physid.cli.result import done_fields
     from physid.fitting import Fit
+    from physid.training import Trained, is_training
 
     console = Console(json=json, quiet=quiet)
     with console.progress(f"resume {run}") as progress:
+        if is_training(run):
+            from physid.cli.train import conclude
+
+            return conclude(console, Trained.resume(run, progress=progress, time_limit=time_limit), run)
         fit = Fit.resume(run, trust=trust, progress=progress, time_limit=time_limit)
     console.say(str(fit.report()))
     console.event("done", **done_fields(fit, run))

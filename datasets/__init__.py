@@ -1,20 +1,22 @@
-"""Data sets by name: `load("threebody", noise=0.01)` gives an Experiment."""
+"""Data sets by name: `load("threebody", noise=0.01)` gives an Experiment, `collect` what networks are trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from physid.catalog import Entry, Option
 from physid.datasets import classics, emps, lynxhare, solarsystem, tanks, threebody
-from physid.datasets.catalog import Entry, Option
 from physid.datasets.fetch import cache_folder
 from physid.errors import unknown_name
 from physid.experiment import Experiment
+from physid.training import Collection
 
-__all__ = ["CATALOG", "Entry", "Option", "cache_folder", "load"]
+__all__ = ["CATALOG", "COLLECTIONS", "Entry", "Option", "cache_folder", "collect", "load"]
 
 ENTRIES = (threebody.ENTRY, solarsystem.ENTRY, lynxhare.ENTRY, emps.ENTRY, tanks.ENTRY, *classics.ENTRIES)
-CATALOG: Mapping[str, Entry] = {entry.name: entry for entry in ENTRIES}
+CATALOG: Mapping[str, Entry[Experiment]] = {entry.name: entry for entry in ENTRIES}
+COLLECTIONS: Mapping[str, Entry[Collection]] = {}
 
 
 def load(name: str, **options: Any) -> Experiment:
@@ -22,3 +24,10 @@ def load(name: str, **options: Any) -> Experiment:
     if name not in CATALOG:
         raise unknown_name("experiment", name, CATALOG)
     return CATALOG[name].load(**options)
+
+
+def collect(name: str, **options: Any) -> Collection:
+    """The collection `name` of the catalogue with these options; InputError for a name that is not there."""
+    if name not in COLLECTIONS:
+        raise unknown_name("collection", name, COLLECTIONS)
+    return COLLECTIONS[name].load(**options)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from physid.datasets.catalog import Entry, Option, number, whole
+from physid.catalog import Entry, Option, number, whole
 from physid.datasets.simulate import Array, RightHandSide, grids, simulate, tensor, trajectory, with_noise
 from physid.experiment import Experiment
 
@@ -53,7 +53,7 @@ def load(system: System, *, noise: float, seed: int, horizon: float, points: int
     )
 
 
-def entry(system: System) -> Entry:
+def entry(system: System) -> Entry[Experiment]:
     """The entry of the catalogue for a classical system."""
     options = {
         "noise": Option("Standard deviation of normal errors added to what is fitted.", number(0.0), 0.0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from physid.datasets.catalog import Entry, Option, whole
+from physid.catalog import Entry, Option, whole
 from physid.datasets.measured import Record
 from physid.datasets.simulate import Array
 from physid.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from physid.datasets.catalog import Entry, Option, one_of
+from physid.catalog import Entry, Option, one_of
 from physid.datasets.measured import Record
 from physid.experiment import Experiment
 from physid.reading import read

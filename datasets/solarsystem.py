@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from physid.datasets.catalog import Entry, Option, Refused, folder
+from physid.catalog import Entry, Option, Refused, folder
 from physid.datasets.horizons import TARGETS, Table, find_tables
 from physid.datasets.simulate import Array, tensor, trajectory
 from physid.errors import InputError

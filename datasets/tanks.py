@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from physid.datasets.catalog import Entry
+from physid.catalog import Entry
 from physid.datasets.measured import Record
 from physid.datasets.simulate import Array
 from physid.experiment import Experiment, Trajectory

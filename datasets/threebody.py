@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from physid.datasets.catalog import Entry, Option, number, numbers_list, one_of, whole
+from physid.catalog import Entry, Option, number, numbers_list, one_of, whole
 from physid.datasets.simulate import SIMULATORS, Array, grids, simulate, tensor, trajectory, with_noise
 from physid.errors import InputError
 from physid.experiment import Experiment

@@ -10,15 +10,18 @@ from physid.experiment import Experiment
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.measured import Carriage, CascadedTanks
+from physid.models.networks import NETWORKS, Network, network
 from physid.spec import Model, keyword_names
 
 __all__ = [
     "LADDER",
     "MODELS",
+    "NETWORKS",
     "Carriage",
     "CascadedTanks",
     "Exponential",
     "LotkaVolterra",
+    "Network",
     "NewtonGravity",
     "Pendulum",
     "PlanetaryGravity",
@@ -26,6 +29,7 @@ __all__ = [
     "VanDerPol",
     "build",
     "make",
+    "network",
 ]
 
 MODELS: Mapping[str, type[Model]] = {

@@ -42,6 +42,8 @@ EXCEPTIONS = {
     ("physid.forecast", "physid.viewer"),
     ("physid.fitting.runs", "physid.models"),  # a run names a model of the catalogue
     ("physid.fitting.restore", "physid.models"),
+    ("physid.training.runs", "physid.models"),  # and a training a network and a collection
+    ("physid.training.runs", "physid.datasets"),
 }
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.
@@ -67,7 +69,9 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.prior", "physid.expression", "physid.unknown", "physid.inputs", "physid.experiment"),
     ("physid.spec",),
     ("physid.modelfile",),
+    ("physid.catalog",),
     ("physid.fitting",),
+    ("physid.training",),
     ("physid.latex",),
     ("physid.report", "physid.forecast", "physid.comparison"),
     ("physid.reading",),

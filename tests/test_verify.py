@@ -47,7 +47,7 @@ def test_verify_sees_a_result_that_does_not_come_out(decay: Path, tmp_path: Path
     text = content["unknowns.json"].decode()
     value = repr(Fit.load(folder).estimates[0].value)
     content["unknowns.json"] = text.replace(value, value[:5] + "9" + value[6:]).encode()
-    keeper = keep.Keeper(folder, keep.Origin(content), resumed=True)
+    keeper = keep.Keeper(folder, content, resumed=True)
     keeper.finish(content)  # with sums that fit the forgery
     keeper.close()
     assert main(["verify", str(folder), "--json"]) == 6

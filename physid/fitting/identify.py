@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from physid.errors import Diverged, InputError
 from physid.experiment import Experiment
 from physid.fitting import runs
 from physid.fitting.estimates import estimate
-from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive, sha256
+from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive
 from physid.fitting.holdout import split
 from physid.fitting.joint import aligned, vector_of
-from physid.fitting.keep import CHECKPOINT, REQUEST, Keeper, Origin, checkpoint, recall
+from physid.fitting.keep import CHECKPOINT, Keeper, Origin, checkpoint, recall
 from physid.fitting.likelihood import likelihood
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
@@ -112,8 +113,8 @@ def fit(
     split(given, plan.holdout)  # refused before anything is changed
     prepare(model, fix or {}, free, tie or {})
     origin = Origin.of(model, given, runs.request(model, asked, labels or {}))
-    keeper = None if out is None else Keeper(Path(out), origin)
-    return run(model, given, plan, origin, Watch(progress, time_limit, keeper), labels or {}, keeper)
+    keeper = None if out is None else Keeper(Path(out), origin.files)
+    return run(model, given, plan, origin, Watch(progress, time_limit), labels or {}, keeper)
 
 
 def run(
@@ -127,6 +128,8 @@ def run(
 ) -> Fit:
     """Fit by a plan from where `watch` stands, and leave the run with its keeper."""
     try:
+        if keeper is not None:
+            watch.keep = lambda watch: keeper(watch.stage, partial(checkpoint, watch, origin.request))
         fitted, held = split(experiments, plan.holdout)
         if len(fitted) > 1 and plan.optimizer != "lm":
             raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
@@ -137,10 +140,10 @@ def run(
         start = problem.vector.get()
         optimum = _search(problem, plan, watch, start)
         result = _conclude(problem, plan, watch, start, optimum, held, labels)
-        request = sha256(origin.files[REQUEST])
-        result = replace(result, origin=origin, held=checkpoint(watch, request))
+        last = checkpoint(watch, origin.request)
+        result = replace(result, origin=origin, held=last)
         if keeper is not None and keeper.there:
-            keeper.keep(watch)
+            keeper.keep(watch.stage, lambda: last)
             keeper.finish(runs.contents(result))
         elif keeper is not None:
             result.save(keeper.folder)
@@ -164,10 +167,10 @@ def resume(
             return found
     begun = beginning(folder, model, trust)
     plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": time_limit})
-    keeper = Keeper(folder, begun.origin, resumed=True)
-    watch = Watch(progress, time_limit, keeper)
+    keeper = Keeper(folder, begun.origin.files, resumed=True)
+    watch = Watch(progress, time_limit)
     try:
-        before = recall(watch, read_archive(begun.checkpoint), sha256(begun.origin.files[REQUEST]))
+        before = recall(watch, read_archive(begun.checkpoint), begun.origin.request)
     except ARCHIVE_ERRORS as error:
         keeper.close()
         raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None
@@ -191,7 +194,7 @@ def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
     start = problem.vector.raw(np.array([one.start for one in fit.estimates]))
     out = [] if fit.origin is None else split(fit.origin.experiments(), plan.holdout)[1]
     found = _conclude(problem, plan, watch, start, _search(problem, plan, watch, start), out, {})
-    held = b"" if fit.origin is None else checkpoint(watch, sha256(fit.origin.files[REQUEST]))
+    held = b"" if fit.origin is None else checkpoint(watch, fit.origin.request)
     return replace(found, settings=fit.settings, origin=fit.origin, held=held, paper=fit.paper, starts=fit.starts)
 
 

@@ -10,7 +10,7 @@ import fcntl
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -47,6 +47,11 @@ class Origin:
         return Origin({REQUEST: json_bytes({**about, "free": list(model.free()), "sums": sums}), **files})
 
     @property
+    def request(self) -> str:
+        """The sha256 of what was asked."""
+        return sha256(self.files[REQUEST])
+
+    @property
     def asked(self) -> dict[str, Any]:
         """The keywords of the fit."""
         return dict(json.loads(self.files[REQUEST])["asked"])
@@ -61,38 +66,40 @@ class Origin:
 class Keeper:
     """Writes a running fit into `folder`, which it makes, or which holds an unfinished run that is `resumed`.
 
+    `files` are those that a run begins with, request.json among them; `checkpoint` is the name of the one that changes.
     Only one process at a time may fit into a folder. Errors: InputError when another does, or when the folder cannot be
     made; a later checkpoint that fails leaves the one before it, with the reason in `trouble`.
     """
 
-    def __init__(self, folder: Path, origin: Origin, resumed: bool = False) -> None:
-        self.folder, self.origin = folder, origin
+    def __init__(
+        self, folder: Path, files: Mapping[str, bytes], resumed: bool = False, checkpoint: str = CHECKPOINT
+    ) -> None:
+        self.folder, self.files, self.checkpoint = folder, files, checkpoint
         self.trouble = ""
         self.stage = ""
         self.due = 0.0
         self.lock: IO[bytes] | None = claim(folder) if resumed else None
         self.there = resumed
 
-    def __call__(self, watch: Watch) -> None:
-        """Keep where the search stands, if it is time to."""
-        stage = str(watch.held.get("stage"))
+    def __call__(self, stage: str, data: Callable[[], bytes]) -> None:
+        """Keep what `data` gives, where the fit stands in `stage`, if it is time to."""
         if not self.there or stage != self.stage or time.monotonic() >= self.due:
-            self.keep(watch)
+            self.keep(stage, data)
 
-    def keep(self, watch: Watch) -> None:
-        """Keep where the search stands."""
+    def keep(self, stage: str, data: Callable[[], bytes]) -> None:
+        """Keep what `data` gives, where the fit stands in `stage`."""
         began = time.monotonic()
-        data = checkpoint(watch, sha256(self.origin.files[REQUEST]))
+        content = data()
         if not self.there:
-            self._appear(data)
+            self._appear(content)
         else:
             try:
-                put(self.folder / CHECKPOINT, data)
+                put(self.folder / self.checkpoint, content)
                 self.trouble = ""
             except OSError as error:
                 self.trouble = error.strerror or str(error)
         now = time.monotonic()
-        self.stage, self.due = str(watch.held.get("stage")), now + max(EVERY, SHARE * (now - began))
+        self.stage, self.due = stage, now + max(EVERY, SHARE * (now - began))
 
     def finish(self, content: Mapping[str, bytes]) -> None:
         """Write the files of the finished run; its sums come last, and say that it is whole."""
@@ -117,7 +124,7 @@ class Keeper:
         """Make the folder with everything in it."""
         try:
             with whole(self.folder) as work:
-                for name, content in {**self.origin.files, CHECKPOINT: data, LOCK: b""}.items():
+                for name, content in {**self.files, self.checkpoint: data, LOCK: b""}.items():
                     put(work / name, content)
                 self.lock = claim(work)
         except OSError as error:

@@ -72,6 +72,8 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
 
     run = Folder(folder)
     about = run.json("settings.json")
+    if isinstance(about, dict) and about.get("kind") == "training":
+        raise InputError(f"{folder} is a training of a network, which has no unknowns. Use physid report {folder}.")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputError(f"{folder} has another format than {FORMAT}, the one this physid reads. Use its own version.")
     try:

@@ -63,7 +63,7 @@ def replace(fit: Fit, folder: Path) -> None:
     """
     if fit.origin is None:
         raise InputError(f"{folder} does not say how it began, so nothing can be added to it. Fit again.")
-    keeper = keep.Keeper(folder, fit.origin, resumed=True)
+    keeper = keep.Keeper(folder, fit.origin.files, resumed=True)
     try:
         if fit.held:
             files.put(folder / keep.CHECKPOINT, fit.held)

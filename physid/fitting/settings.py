@@ -61,6 +61,7 @@ KEYS: Mapping[str, Key] = {
     "protocol": Key("a name", _text, "default, paper-text or paper-code"),
     "gradient": Key("a name", _text, "aca, naive, adjoint or forward"),
     "epochs": Key("a whole number", _whole, "epochs of adam, iterations of lbfgs"),
+    "lr": Key("a number", _number, "learning rate of adam, at its beginning"),
     "seed": Key("a whole number", _whole, "seed of noise and random starts"),
     "time_limit": Key("a number", _number, "seconds after which the fit stops"),
     "noise_model": Key("a name", _text, "equal, normal, lognormal, student or student:NU"),

@@ -41,6 +41,11 @@ class Watch:
         self.evaluations: Callable[[], int] = lambda: 0
 
     @property
+    def stage(self) -> str:
+        """The stage of the search."""
+        return str(self.held.get("stage"))
+
+    @property
     def seconds(self) -> float:
         """Wall clock of the fit, without the time in which it did not run."""
         return self.before + time.perf_counter() - self.started

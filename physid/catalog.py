@@ -1,4 +1,4 @@
-"""What the catalogue holds: an entry with its options, each with a meaning, a default and a reader of text."""
+"""What a catalogue holds: an entry with its options, each with a meaning, a default and a reader of text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from physid.errors import InputError, unknown_name
-from physid.experiment import Experiment
+
+T = TypeVar("T")
 
 # A reader takes what was given, text or a value, and returns the value; it raises ValueError with what is allowed.
 Reader = Callable[[Any], Any]
@@ -25,20 +26,24 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One data set of the catalogue."""
+class Entry(Generic[T]):
+    """One data set, or one network, of a catalogue."""
 
     name: str
     summary: str
     options: Mapping[str, Option]
-    loader: Callable[..., Experiment]
+    loader: Callable[..., T]
 
-    def load(self, **options: Any) -> Experiment:
-        """The experiment with these options, given as values or as text; InputError for one that cannot be."""
+    def load(self, *given: Any, **options: Any) -> T:
+        """The thing with these options, given as values or as text; InputError for one that cannot be."""
+        return self.loader(*given, **self.read(options))
+
+    def read(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of all options, read or by default; InputError for one that cannot be."""
         for name in options:
             if name not in self.options:
                 raise unknown_name(f"option of {self.name}", name, self.options)
-        return self.loader(**{name: self._read(name, options.get(name)) for name in self.options})
+        return {name: self._read(name, options.get(name)) for name in self.options}
 
     def _read(self, name: str, value: Any) -> Any:
         option = self.options[name]

@@ -1,0 +1,177 @@
+"""The loop of a training: steps, epochs, scores; it can be told to stop between two steps and go on from there."""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from physid.errors import Diverged
+from physid.fitting.watch import Progress, TimeUp
+from physid.training.learner import Batch, Collection, Learner, moved
+from physid.training.recipe import Recipe
+
+
+class Loop:
+    """Where a training stands, and how it goes on.
+
+    `epoch` and `step` count what is done; `sums` are those of the epoch so far; `history` has a row for each epoch.
+    `keep` is called between steps, with the loop in a state that can be gone on from.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        collection: Collection,
+        recipe: Recipe,
+        progress: Progress | None = None,
+        time_limit: float | None = None,
+        keep: Callable[[Loop], object] | None = None,
+    ) -> None:
+        self.learner, self.collection, self.recipe = learner, collection, recipe
+        self.progress, self.time_limit, self.keep = progress, time_limit, keep
+        self.optimizer = recipe.build(p for p in learner.parameters() if p.requires_grad)
+        self.device = next(learner.parameters()).device
+        self.steps = collection.steps(recipe.batch)
+        self.epoch = self.step = 0
+        self.sums: dict[str, float] = {}
+        self.history: list[dict[str, Any]] = []
+        self.started, self.before = time.perf_counter(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of the training, without the time in which it did not run."""
+        return self.before + time.perf_counter() - self.started
+
+    def run(self) -> None:
+        """Train to the end of the recipe. Errors: KeyboardInterrupt and TimeUp, always between two steps; Diverged."""
+        with between_steps() as stop:
+            while self.epoch < self.recipe.epochs:
+                self.learner.begin(self.epoch)
+                batches = self.collection.batches(self.epoch, self.recipe.seed, self.recipe.batch)
+                for batch in islice(batches, self.step, None):
+                    self.take(batch)
+                    self._pause(stop)
+                self.conclude()
+                self._pause(stop)
+
+    def take(self, batch: Batch) -> None:
+        """One step of the optimiser. Errors: Diverged when the loss is not a number."""
+        self.learner.train()
+        done = self.epoch * self.steps + self.step
+        rate = self.recipe.rate.at(self.epoch, done, self.recipe.epochs * self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.amp):
+            loss = self.learner.loss(moved(batch, self.device))
+        loss.backward()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise Diverged(f"the loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}. Lower the rate lr.")
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.learner.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.step += 1
+        for name, number in {"loss": value, **self.learner.tally()}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + number
+        if self.progress is not None:
+            self.progress(self._where(value))
+
+    def conclude(self) -> None:
+        """End an epoch: its means, and the scores of the test set when they are due."""
+        row: dict[str, Any] = {"epoch": self.epoch + 1}
+        row |= {name: total / max(1, self.step) for name, total in self.sums.items()}
+        row["lr"] = self.optimizer.param_groups[0]["lr"]
+        if (self.epoch + 1) % self.recipe.evaluate_every == 0 or self.epoch + 1 == self.recipe.epochs:
+            found = evaluate(self.learner, self.collection, self.recipe)
+            row |= {f"test_{name}": value for name, value in found.items()}
+        row |= {"seconds": self.seconds, "memory_mb": peak(self.device)}
+        self.history.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+
+    def _pause(self, stop: Callable[[], None]) -> None:
+        if self.keep is not None:
+            self.keep(self)
+        stop()
+        if self.time_limit is not None and time.perf_counter() - self.started >= self.time_limit:
+            raise TimeUp
+
+    def _where(self, loss: float) -> dict[str, Any]:
+        """What is shown after a step."""
+        done, total = self.epoch * self.steps + self.step, self.recipe.epochs * self.steps
+        left = self.seconds / done * (total - done)
+        last = {k: v for k, v in (self.history[-1] if self.history else {}).items() if k.startswith("test_")}
+        where = {"epoch": f"{self.epoch + 1}/{self.recipe.epochs}", "step": f"{self.step}/{self.steps}", "loss": loss}
+        return {**where, **last, "left": f"{left:.0f} s"}
+
+
+def evaluate(learner: Learner, collection: Collection, recipe: Recipe) -> dict[str, float]:
+    """The mean scores of the test set, by name; draws that a learner makes are those of the recipe's seed."""
+    device = next(learner.parameters()).device
+    was = learner.training
+    sums: dict[str, float] = {}
+    learner.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(recipe.seed)
+        for batch in collection.test(recipe.batch):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp):
+                found = learner.scores(moved(batch, device))
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value.double().item()
+    learner.train(was)
+    learner.tally()  # what scoring evaluated is none of the training's steps
+    count = sums.pop("count", 0.0)
+    return {name: total / count for name, total in sums.items()} if count else {}
+
+
+def peak(device: torch.device) -> float:
+    """The most memory that was held so far, MB: of the device, or resident memory of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+@contextmanager
+def between_steps() -> Iterator[Callable[[], None]]:
+    """A function that raises what an interrupt would have raised: Ctrl-C and SIGTERM wait until it is called.
+
+    A second interrupt does not wait. Only the main thread is told of signals; elsewhere the function does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    before: Mapping[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        caught.append((number, frame))
+        if len(caught) > 1:
+            stop()
+
+    def stop() -> None:
+        if caught:
+            number, frame = caught[0]
+            if callable(before[number]):
+                before[number](number, frame)
+            else:
+                raise KeyboardInterrupt
+
+    ours = [number for number, handler in before.items() if handler is not None and handler != signal.SIG_IGN]
+    for number in ours:
+        signal.signal(number, catch)
+    try:
+        yield stop
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])

@@ -1,0 +1,113 @@
+"""Trained: what a training found, and what can be done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from physid.fitting.result import EXIT_CODES
+from physid.training.learner import Collection, Learner
+from physid.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FINISHED = "finished"
+
+
+@dataclass
+class Trained:
+    """The result of `train`: the learner as it is at the end, a row of `history` for each epoch, and how it was had.
+
+    `status` is "finished", "diverged", "interrupted" or "time limit", `message` a sentence. `scores` are the last ones
+    of the test set, by name. `labels` are what the caller added to the settings. `data` describes the collection.
+    """
+
+    learner: Learner
+    collection: Collection
+    recipe: Recipe
+    history: list[dict[str, Any]]
+    status: str
+    message: str
+    seconds: float
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line ends with."""
+        return 0 if self.status == FINISHED else EXIT_CODES[self.status]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The last scores of the test set, by name."""
+        rows = [row for row in self.history if any(name.startswith("test_") for name in row)]
+        return {n.removeprefix("test_"): v for n, v in rows[-1].items() if n.startswith("test_")} if rows else {}
+
+    @property
+    def size(self) -> int:
+        """The number of weights."""
+        return sum(parameter.numel() for parameter in self.learner.parameters())
+
+    def frame(self) -> pd.DataFrame:
+        """The history as a table, a row for each epoch."""
+        import pandas as pd
+
+        return pd.DataFrame(self.history)
+
+    def json(self) -> dict[str, Any]:
+        """What was found, as data."""
+        return {
+            "status": self.status,
+            "message": self.message,
+            "model": self.learner.identity.get("model", type(self.learner).__name__),
+            "weights": self.size,
+            "collection": self.collection.name,
+            "data": dict(self.data),
+            "recipe": self.recipe.data(),
+            "labels": dict(self.labels),
+            "epochs": len(self.history),
+            "scores": self.scores,
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        """The report as text."""
+        name = self.learner.identity.get("model", type(self.learner).__name__)
+        rows = [
+            ("weights", f"{self.size:,}"),
+            ("epochs", f"{len(self.history)} of {self.recipe.epochs}"),
+            *((f"test {name}", f"{value:.6g}") for name, value in self.scores.items()),
+            *((k, f"{v:.6g}" if isinstance(v, float) else str(v)) for k, v in self._last().items()),
+        ]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name.ljust(width)}  {value}" for name, value in rows]
+        title = f"{self.collection.name} with model {name}: {self.status}. {self.message}"
+        return "\n".join([title, "", *lines])
+
+    def _last(self) -> dict[str, Any]:
+        """The other numbers of the last epoch."""
+        last = self.history[-1] if self.history else {}
+        return {name: value for name, value in last.items() if name != "epoch" and not name.startswith("test_")}
+
+    @classmethod
+    def load(cls, folder: str | Path, learner: Learner | None = None) -> Trained:
+        """The training saved in the run directory `folder`; a learner of the catalogue is built by its name.
+
+        Errors: InputError for what is no intact run, and for a learner that is in no catalogue and was not given.
+        """
+        from physid.training.runs import load
+
+        return load(Path(folder), learner)
+
+    @classmethod
+    def resume(cls, folder: str | Path, learner: Learner | None = None, **how: Any) -> Trained:
+        """Go on with the training in `folder` from its last checkpoint; `how`: progress, time_limit.
+
+        On a CPU the weights become those of a training that nothing disturbed, bit for bit. Errors: as of `load`.
+        """
+        from physid.training.train import resume
+
+        return resume(Path(folder), learner, **how)

@@ -1,0 +1,99 @@
+"""`train`: from a learner and a collection to trained weights, and a run directory that survives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from physid.errors import Diverged, InputError
+from physid.fitting import runs as folders
+from physid.fitting.files import SUMS, sha256
+from physid.fitting.keep import REQUEST, Keeper
+from physid.fitting.watch import Progress, TimeUp
+from physid.training import runs
+from physid.training.learner import Collection, Learner
+from physid.training.loop import Loop
+from physid.training.recipe import Recipe
+from physid.training.result import FINISHED, Trained
+from physid.training.snapshot import CHECKPOINT, DAMAGE, recall, snapshot
+
+
+def train(
+    learner: Learner,
+    collection: Collection,
+    recipe: Recipe,
+    *,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+    labels: Mapping[str, Any] | None = None,
+) -> Trained:
+    """Train `learner`, in place, on `collection` by `recipe`.
+
+    `out` is a new folder for the run; `progress` is called with a dict at every step; `labels` are kept with the run.
+    Random numbers are those of the recipe's seed. Ctrl-C and the time limit (seconds) end the training between two
+    steps, with a status that says so.
+
+    Errors: InputError for a folder that cannot be made. A training that fails has a status, not an error.
+    """
+    torch.manual_seed(recipe.seed)
+    loop = Loop(learner, collection, recipe, progress, time_limit)
+    origin = runs.request(learner, collection, recipe, labels or {})
+    if out is not None:
+        folders.check(Path(out))
+    keeper = None if out is None else Keeper(Path(out), origin, checkpoint=CHECKPOINT)
+    return _finish(loop, origin, labels or {}, keeper)
+
+
+def resume(
+    folder: Path,
+    learner: Learner | None = None,
+    progress: Progress | None = None,
+    time_limit: float | None = None,
+) -> Trained:
+    """Go on with the training in `folder`; see Trained.resume."""
+    if (folder / SUMS).is_file():
+        found = runs.load(folder, learner)
+        if found.status in (FINISHED, "diverged"):
+            return found
+    learner, collection, recipe, about = runs.begun(folder, learner)
+    origin = {REQUEST: (folder / REQUEST).read_bytes()}
+    keeper = Keeper(folder, origin, resumed=True, checkpoint=CHECKPOINT)
+    loop = Loop(learner, collection, recipe, progress, time_limit)
+    try:
+        recall(loop, (folder / CHECKPOINT).read_bytes(), sha256(origin[REQUEST]))
+    except (OSError, *DAMAGE) as error:
+        keeper.close()
+        raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Train anew, or use a copy.") from None
+    return _finish(loop, origin, about["labels"], keeper)
+
+
+def _finish(loop: Loop, origin: Mapping[str, bytes], labels: Mapping[str, Any], keeper: Keeper | None) -> Trained:
+    """Train from where `loop` stands, and leave the run with its keeper."""
+    data = partial(snapshot, loop, sha256(origin[REQUEST]))
+    if keeper is not None:
+        loop.keep = lambda loop: keeper("training", data)
+    status, message = FINISHED, "All epochs are done."
+    try:
+        try:
+            loop.run()
+        except KeyboardInterrupt:
+            status, message = "interrupted", "Interrupted; physid resume goes on."
+        except TimeUp:
+            status, message = "time limit", f"The time limit of {loop.time_limit:g} s ran out; physid resume goes on."
+        except Diverged as error:
+            status, message = "diverged", f"{str(error)[:1].upper()}{str(error)[1:]}"
+        about = loop.collection.describe()
+        parts = (loop.learner, loop.collection, loop.recipe, loop.history, status, message, loop.seconds)
+        trained = Trained(*parts, labels, about)
+        if keeper is not None:
+            keeper.keep("end", data)
+            keeper.finish(runs.contents(trained, origin))
+    finally:
+        if keeper is not None:
+            keeper.close()
+    return trained
