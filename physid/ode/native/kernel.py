@@ -12,13 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physid.ode.native import build
 from physid.ode.native.guard import Place, Surroundings
-from physid.ode.native.library import declare, pointers, strided, unit_of
+from physid.ode.native.library import Sizes, declare, library_of, pointers, strided
 from physid.ode.native.record import lane_field, traced
 from physid.ode.native.samples import one_sample, rows
 from physid.ode.native.trace import Graph, Unsupported
-from physid.ode.native.unit import Unit
 from physid.ode.native.verify import agree, verify
 from physid.ode.problem import Problem
 
@@ -37,7 +35,7 @@ class Kernel:
     """A compiled f: the library, the sizes of its arrays, and where its constants are found."""
 
     library: ctypes.CDLL
-    unit: Unit
+    unit: Sizes
     graph: Graph
     places: tuple[Place | Tensor, ...]
     dtype: torch.dtype
@@ -313,11 +311,10 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
 
 def assemble(graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = ()) -> Kernel:
     """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
-    unit = unit_of(graph)
-    library = build.load(unit.source + runtime, flags)
+    library = library_of(graph, runtime, flags)
     declare(library)
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
-    return Kernel(library, unit, graph, places, graph.dtype)
+    return Kernel(library, Sizes.of(library), graph, places, graph.dtype)
 
 
 def check_start(kernel: Kernel, problem: Problem) -> None:

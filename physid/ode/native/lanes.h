@@ -18,7 +18,13 @@ static void *work_on(void *shared) {
     int64_t lane, few = q->lanes > 64 ? 4 : 1;
     while ((lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
         for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; lane < stop; lane++) {
-            int fine = share->backward ? pull_lane(q, lane, &scratch) : march_lane(q, lane, &scratch, share->started);
+            int fine = 1;
+#if !defined(PART) || PART == 1
+            if (!share->backward) fine = march_lane(q, lane, &scratch, share->started);
+#endif
+#if !defined(PART) || PART == 2
+            if (share->backward) fine = pull_lane(q, lane, &scratch);
+#endif
             if (!fine) share->failed = 1;
         }
     release_scratch(&scratch);
@@ -35,6 +41,7 @@ static int share_out(Task *q, int backward) {
     return share.failed;
 }
 
+#if !defined(PART) || PART == 1
 /* Bytes held by the tape: of checkpoints, and of stages kept so that nothing is evaluated again. */
 static void count_bytes(Task *q) {
     q->checkpoint_bytes = q->kept_bytes = 0;
@@ -55,9 +62,13 @@ int physid_march(Task *q) {
     return failed;
 }
 
+#endif
+#if !defined(PART) || PART == 2
 /* Cotangents of y0 [L][N], parameters [L][P] (added) and times [T][L] (added) for q->g; 1 when memory ran out. */
 int physid_pull(Task *q) { return share_out(q, 1); }
 
+#endif
+#if !defined(PART) || PART == 1
 /* The accepted steps of a lane: t and h [count], and the row [6] of the eager tape for each. */
 void physid_steps(const Task *q, int64_t lane, double *rows) {
     const Tape *tape = q->tape + lane;
@@ -86,3 +97,4 @@ int64_t physid_sizes(int which) {
     const int64_t sizes[] = {sizeof(Task), sizeof(REAL), N, P, sizeof(Report)};
     return sizes[which];
 }
+#endif
