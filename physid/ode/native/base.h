@@ -88,6 +88,8 @@ typedef struct {
     const REAL *g;
     REAL *ybar, *pbar;
     double *tbar;
+    const REAL *target, *weight;
+    double total;
     int64_t vjps, replayed, checkpoint_bytes, kept_bytes;
 } Task;
 

@@ -67,6 +67,25 @@ int physid_march(Task *q) {
 /* Cotangents of y0 [L][N], parameters [L][P] (added) and times [T][L] (added) for q->g; 1 when memory ran out. */
 int physid_pull(Task *q) { return share_out(q, 1); }
 
+/* Solve, q->total = sum weight (y - target)^2, and its cotangents; y becomes the sum's derivative by it. 1 as above. */
+int physid_march(Task *q);
+int physid_misfit(Task *q) {
+    if (physid_march(q)) return 1;
+    for (int64_t i = 0; i < q->lanes; i++)
+        if (q->report[i].status != SUCCESS) return 0;
+    const int64_t count = q->times * q->lanes * N;
+    REAL *restrict y = q->y;
+    const REAL *restrict target = q->target, *restrict weight = q->weight;
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < count; i++) {
+        REAL apart = y[i] - target[i], weighted = weight ? weight[i] * apart : apart;
+        total += (double)weighted * apart, y[i] = 2 * weighted;
+    }
+    q->total = total;
+    return physid_pull(q);
+}
+
 #endif
 #if !defined(PART) || PART == 1
 /* The accepted steps of a lane: t and h [count], and the row [6] of the eager tape for each. */

@@ -65,7 +65,7 @@ class Task(ctypes.Structure):
             "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
             "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop, jump;"
             "ptr: y, sensitivity, culprit, final, report, tape;"
-            "ptr: g, ybar, pbar, tbar; i64: vjps, replayed, checkpoint_bytes, kept_bytes"
+            "ptr: g, ybar, pbar, tbar, target, weight; f64: total; i64: vjps, replayed, checkpoint_bytes, kept_bytes"
         ),
     ]
 
@@ -99,6 +99,7 @@ class Library:
 
     march: Callable[[Any], int]
     pull: Callable[[Any], int]
+    misfit: Callable[[Any], int]
     steps: Callable[..., None]
     grids: Callable[..., None]
     release: Callable[..., None]
@@ -119,6 +120,7 @@ class Library:
         return Library(
             function("march", ctypes.c_int, task),
             function("pull", ctypes.c_int, task),
+            function("misfit", ctypes.c_int, task),
             function("steps", None, task, _i64, _ptr),
             function("grids", None, task, _ptr),
             function("release", None, _ptr, _i64),
@@ -231,6 +233,32 @@ def _prepared(
 def _marched(run: Run) -> None:
     if run.library.march(run.task):
         raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
+
+
+def misfit(
+    library: Library,
+    settings: Task,
+    y0: Tensor,
+    p: Tensor,
+    c: Tensor,
+    raw: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+) -> tuple[Run, Tensor, Tensor, Tensor]:
+    """Solve, sum weight (y - target)^2 into the task's total, and pull it back: run, residuals, cotangents.
+
+    Cotangents of y0 [L * N] and of the parameters [L, P]; the residuals [T, L * N] are those of the sum's derivative.
+    """
+    run, y = _prepared(library, settings, y0, p, c, raw)
+    task, target = run.task, target.contiguous()
+    weight = None if weight is None else weight.contiguous()
+    ybar, pbar = torch.empty_like(y0), y0.new_zeros(task.lanes, p.shape[-1])
+    task.keep_states = task.keep_stages = 1
+    task.target, task.weight = target.data_ptr(), None if weight is None else weight.data_ptr()
+    task.g, task.ybar, task.pbar = task.y, ybar.data_ptr(), pbar.data_ptr()
+    if library.misfit(task):
+        raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
+    return run, y, ybar, pbar
 
 
 def pull(run: Run, g: Tensor, parameters: int, need_times: bool) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from physid.ode.failure import sentence
 from physid.ode.march import Outcome
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.runtime import Library, Report, Run, carry, march, pull
+from physid.ode.native.runtime import Library, Report, Run, carry, march, misfit, pull
 from physid.ode.native.settings import settings_of
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
@@ -79,6 +79,21 @@ class Native:
             return ybar, [None] * len(needs), tbar
         found = self.kernel.pull(_summed(pbar, self.kernel.sampled), captured, kept.c, kept.raw)
         return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar
+
+    def misfit(
+        self, problem: Problem, target: Tensor, weight: Tensor | None
+    ) -> tuple[Outcome, float, Tensor, list[Tensor]]:
+        """Solve and sum weight (y - target)^2: with cotangents of y0 [L * N] and of the captured tensors."""
+        raw, p, c = self._pack(problem.captured)
+        run, y, ybar, pbar = misfit(
+            self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight
+        )
+        outcome, total = _outcome(problem, run, y), run.task.total
+        outcome.statistics.backward_vjps += run.task.vjps
+        if outcome.messages:
+            return outcome, total, ybar, []
+        found = self.kernel.pull(_summed(pbar, self.kernel.sampled), problem.captured, c, raw)
+        return outcome, total, ybar, found
 
     def tape(self, problem: Problem, kept: Run) -> Tape:
         """The accepted steps, for a differentiable replay by torch."""
