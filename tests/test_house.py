@@ -50,10 +50,11 @@ EXCEPTIONS = {
 ORDER: list[tuple[str, ...]] = [
     ("physid.errors", "physid.machine"),
     ("physid.smooth",),
-    ("physid.ode.tableau", "physid.ode.dop853"),
+    ("physid.ode.tableau", "physid.ode.dop853", "physid.ode.binomial"),
     ("physid.ode.tableaus",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution"),
     ("physid.ode.stages",),
+    ("physid.ode.plan",),
     ("physid.ode.problem",),
     ("physid.ode.start", "physid.ode.outputs", "physid.ode.tape", "physid.ode.failure"),
     ("physid.ode.march",),
