@@ -7,6 +7,7 @@ from functools import partial
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
+from physid.models.augmented import Augmented, SparseAugmented
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.measured import Carriage, CascadedTanks
@@ -17,6 +18,7 @@ __all__ = [
     "LADDER",
     "MODELS",
     "NETWORKS",
+    "Augmented",
     "Carriage",
     "CascadedTanks",
     "Exponential",
@@ -26,6 +28,7 @@ __all__ = [
     "Pendulum",
     "PlanetaryGravity",
     "PointMasses",
+    "SparseAugmented",
     "VanDerPol",
     "build",
     "make",
@@ -33,6 +36,8 @@ __all__ = [
 ]
 
 MODELS: Mapping[str, type[Model]] = {
+    "augmented": Augmented,
+    "augmented-sparse": SparseAugmented,
     "carriage": Carriage,
     "cascaded-tanks": CascadedTanks,
     "exponential": Exponential,
@@ -45,11 +50,13 @@ MODELS: Mapping[str, type[Model]] = {
 
 
 def make(cls: type[Model], experiment: Experiment) -> Model:
-    """A `cls` with those starting values and constants of the experiment that it takes as keywords.
+    """A `cls` with those starting values, constants and sizes of the experiment that it takes as keywords.
 
     So a subclass of the usual model of an experiment is made like that model, and a stranger from its own guesses.
     """
-    offered = {**experiment.constants, **experiment.start}
+    shape = experiment.initial.shape
+    sizes = {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    offered = {**sizes, **experiment.constants, **experiment.start}
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
     return cls(**taken)
 
@@ -64,6 +71,7 @@ LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
     ("solarsystem", "full"): partial(make, PlanetaryGravity),
     ("tanks", "full"): partial(make, CascadedTanks),
     ("threebody", "full"): partial(make, NewtonGravity),
+    ("threebody", "partial"): partial(make, Augmented),
     ("vanderpol", "full"): partial(make, VanDerPol),
 }
 
