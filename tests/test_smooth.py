@@ -86,14 +86,14 @@ def test_what_cannot_be_is_refused() -> None:
 
 @pytest.mark.parametrize("engine", ["eager", "native"])
 def test_sensitivities_far_from_a_corner_do_not_overflow(engine: str) -> None:
-    """y' = 1e6 rate - ramp(y - 10), where exp((y - 10) / w) is 1e301 and y moves by up to 0.05 with the rate."""
-    rate = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    """y' = 1e16 rate - ramp(y - 10), where exp((y - 10) / w) is 1e301 and dy / d rate 5e8: their product is infinite."""
+    rate = torch.full((1,), 1e-10, dtype=torch.float64, requires_grad=True)
     found = sensitivities(
-        lambda t, y: 1e6 * rate - smooth_ramp(y - 10.0, 0.1),
+        lambda t, y: 1e16 * rate - smooth_ramp(y - 10.0, 0.1),
         tensor(79.4),
         torch.linspace(0.0, 5e-8, 5, dtype=torch.float64),
         params=[rate],
         integrator=Integrator("rk4", engine=engine),
     )
     (by_rate,) = found.params
-    assert by_rate[-1].item() == pytest.approx(0.05, rel=1e-6)
+    assert by_rate[-1].item() == pytest.approx(5e8, rel=1e-6)
