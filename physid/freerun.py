@@ -88,21 +88,23 @@ class FreeRun:
 
         Scored is the mean of the networks' paths.
         """
-        found = {"train": self._scored(self.experiment.train, None)}
-        for name, part in (("test", None), ("forecast", self.experiment.forecast)):
-            found[name] = None if self.experiment.test is None else self._scored(self.experiment.test, part)
+        data = self.experiment
+        found: dict[str, dict[str, float] | None] = {"train": None, "test": None, "forecast": None}
+        for name, whole in (("train", data.train), ("test", data.test)):
+            path = None if whole is None else self._over(whole)
+            if whole is not None and path is not None:
+                found[name] = data.score(path, whole)
+                if name == "test" and data.forecast is not None:
+                    found["forecast"] = data.score(path[len(whole) - len(data.forecast) :], data.forecast)
         return found
 
-    def _scored(self, whole: Trajectory, part: Trajectory | None) -> dict[str, float] | None:
-        """The score of a run over a trajectory, or of the last rows of it."""
+    def _over(self, part: Trajectory) -> Tensor | None:
+        """The mean path at the times of a trajectory, from its own first points; None where it has no others."""
         network: Recurrent = self.trained.learner  # type: ignore[assignment]
-        if len(whole) <= network.given:
+        if len(part) <= network.given:
             return None
-        rows = whole.observations.reshape(len(whole), -1)[: network.given]
-        path = self._run(rows, len(whole)).mean(0)
-        scored = part or whole
-        kept = torch.from_numpy(path[len(whole) - len(scored) :]).view(scored.observations.shape)
-        return self.experiment.score(kept, scored)
+        rows = part.observations.reshape(len(part), -1)[: network.given]
+        return torch.from_numpy(self._run(rows, len(part)).mean(0)).view(part.observations.shape)
 
     def _run(self, given: Tensor, count: int) -> Array:
         network: Recurrent = self.trained.learner  # type: ignore[assignment]

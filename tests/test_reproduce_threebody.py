@@ -41,8 +41,6 @@ def test_a_fit_of_a_cell_is_the_fit(tmp_path: Path) -> None:
     assert cell["test"]["mean"] == pytest.approx(direct.scores["test"]["mse"] / 9, rel=1e-9)
     assert list(cell["masses"].values()) == pytest.approx([one.value for one in direct.estimates], rel=1e-12)
     assert np.shape(cell["path"]) == (threebody.POINTS, 9)
-    again = threebody.by_fit(work, model="gravity", seed=1, protocol="paper-code", gradient="aca", system=3)
-    assert again["test"] == cell["test"]  # read from its folder
 
 
 def test_a_cell_that_is_cut_off_goes_on(tmp_path: Path) -> None:
@@ -68,13 +66,11 @@ def test_a_cell_that_is_cut_off_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_training_of_a_cell(tmp_path: Path) -> None:
-    model = "lstm-aug"
-    found = threebody.by_training(Work(tmp_path / "cell"), model=model, seed=0, epochs=2)
+    found = threebody.by_training(Work(tmp_path / "cell"), model="lstm-aug", seed=0, epochs=2)
     assert found["test"]["sum"] == pytest.approx(9 * found["test"]["mean"])
     assert found["test"]["sum"] > 0.1
     assert (found["recovered"], found["masses"], found["weights"] > 1000) == (None, {}, True)
-    again = threebody.by_training(Work(tmp_path / "cell"), model=model, seed=0, epochs=2)
-    assert again["test"] == found["test"]
+    assert found["forecast"]["sum"] != found["test"]["sum"]
 
 
 def result(total: float, recovered: bool | None = None) -> dict[str, Any]:

@@ -161,18 +161,12 @@ def figure(results: Results) -> Figure | None:
             if column in PAPER:
                 mean, sd = PAPER[column]
                 axes.errorbar(mean, y, xerr=sd, fmt="D", color=theme.forecast, markersize=4.5, capsize=2.5, zorder=1)
-        for name, one in results.get("truth", {}).get("trivial", {}).items():
-            axes.axvline(one["test"]["sum"], color=theme.muted, linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=0)
-            axes.annotate(
-                name,
-                (one["test"]["sum"], 1.0),
-                (2, 3),
-                xycoords=axes.get_xaxis_transform(),
-                textcoords="offset points",
-                rotation=35,
-                fontsize=7.0,
-                color=theme.muted,
-            )
+        trivial = [one["test"]["sum"] for one in results.get("truth", {}).get("trivial", {}).values()]
+        for value in trivial:
+            axes.axvline(value, color=theme.muted, linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=0)
+        if trivial:
+            where: Any = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "fontsize": 8.0}
+            axes.annotate("trivial forecasters", (min(trivial), 1.0), (0, 4), ha="right", color=theme.muted, **where)
         labels = [" ".join(filter(None, (*name_of(prefix), words))) for prefix, _, words in rows]
         axes.set_yticks(range(len(rows)), labels, color=theme.ink, fontsize=8.5)
         axes.set_ylim(len(rows) - 0.4, -0.6)
