@@ -137,6 +137,7 @@ EXPERIMENT_OPTIONS: dict[str, str] = {
     "tables": "Folder of the measured tables.",
     "images": "Number of training images.",
     "test_images": "Number of test images.",
+    "observed": "Part of the times of a series that a network is shown.",
 }
 
 

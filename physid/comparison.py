@@ -47,7 +47,7 @@ class Comparison:
             "status": [fit.status for fit in self.fits],
             "verdict": [None if fit.statistics is None else fit.statistics.verdict for fit in self.fits],
         }
-        known = [{one.name: one for one in fit.estimates} for fit in self.fits]
+        known = [{one.name: one for one in [*fit.derived, *fit.listed]} for fit in self.fits]
         for name in dict.fromkeys(name for one in known for name in one if one[name].of != "initial"):
             there = [one.get(name) for one in known]
             found[name] = [None if one is None else one.value for one in there]

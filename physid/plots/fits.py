@@ -130,12 +130,12 @@ def compare(fits: Sequence[Run], names: Sequence[str], theme: str | Theme = "lig
 
 
 def _known(fit: Run) -> dict[str, Any]:
-    return {one.name: one for one in fit.estimates}
+    return {one.name: one for one in [*fit.estimates, *fit.derived]}
 
 
 def _every(fits: Sequence[Run]) -> list[str]:
     """The names of all unknowns but the initial states, each once."""
-    return list(dict.fromkeys(one.name for fit in fits for one in fit.estimates if one.of != "initial"))
+    return list(dict.fromkeys(one.name for fit in fits for one in [*fit.derived, *fit.listed] if one.of != "initial"))
 
 
 def _intervals(axes: Axes, theme: Theme, fits: Sequence[Run], name: str) -> None:
