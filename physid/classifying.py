@@ -28,12 +28,12 @@ def predicted(trained: Trained, batch: int | None = None) -> tuple[Classes, Clas
     learner.eval()
     with torch.no_grad():
         for one in trained.collection.test(batch or trained.recipe.batch):
-            logits, labels = learner(moved(one, device)), one[1]
-            if logits.ndim != 2 or labels.is_floating_point():
+            logits = learner(moved(one, device)) if isinstance(one, tuple) and len(one) == 2 else None
+            if logits is None or logits.ndim != 2 or one[1].is_floating_point():
                 name = learner.identity.get("model", type(learner).__name__)
                 raise InputError(f"{name} does not tell classes. Give a run that does, as of node18.")
             found.append(logits.argmax(1).cpu())
-            truth.append(labels.cpu())
+            truth.append(one[1].cpu())
     return torch.cat(found).numpy(), torch.cat(truth).numpy()
 
 

@@ -79,8 +79,11 @@ def test_too_few_images_have_no_agreement() -> None:
     assert np.isfinite(found["all"]["icc1"].value)
 
 
-def test_a_learner_without_classes_or_an_ode_is_refused() -> None:
+def test_a_learner_without_classes_or_an_ode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = Trained(Line(2), Points(), RECIPE, [], "finished", "", 0.0)
+    with pytest.raises(InputError, match="does not tell classes"):
+        predicted(trained)
+    monkeypatch.setattr(Points, "test", lambda self, size: iter([{"x": self.x}]))
     with pytest.raises(InputError, match="does not tell classes"):
         predicted(trained)
     with pytest.raises(InputError, match="no ODE"):
