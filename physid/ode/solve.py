@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 from functools import cached_property, lru_cache
+from typing import Any
 
 from torch import Tensor
 
