@@ -155,8 +155,8 @@ def unpack(archive: Path, folder: Path, names: Sequence[str]) -> None:
         raise KeyError(f"it lacks {', '.join(sorted(wanted))}")
 
 
-def records(published: Published, version: str, folder: Path) -> tuple[list[Bytes], list[Bytes]]:
-    """Training and test records, an array [N, labels + 3072] for each file, checked.
+def records(published: Published, version: str, folder: Path) -> tuple[list[Bytes], str]:
+    """The records, an array [N, labels + 3072] for each file, of which the last is the test set, and their sha256.
 
     Errors: InputError for a file that is missing, cut off, changed, or something else.
     """
@@ -165,8 +165,7 @@ def records(published: Published, version: str, folder: Path) -> tuple[list[Byte
         read(published, folder / name, count)
         for name, count in zip(published.files(version), published.counts, strict=True)
     ]
-    _verify(published, version, folder, parts)
-    return parts[:-1], parts[-1:]
+    return parts, _verified(published, version, folder, parts)
 
 
 def _there(path: Path) -> Path:
@@ -199,12 +198,15 @@ def _python(published: Published, path: Path, count: int) -> Bytes:
     return joined
 
 
-def _verify(published: Published, version: str, folder: Path, parts: list[Bytes]) -> None:
-    """Compare with what the publisher's files are known by; without a checksum, count the classes."""
+def _verified(published: Published, version: str, folder: Path, parts: list[Bytes]) -> str:
+    """The sha256 of all records, after a comparison with what the publisher's files are known by.
+
+    Where no checksum is known, of CIFAR-100's binary files outside of their archive, the classes are counted.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.data)
     if published.records:
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part.data)
         wrong = digest.hexdigest() != published.records
     elif version == "python" and published.hashes:
         found = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in published.python]
@@ -217,6 +219,7 @@ def _verify(published: Published, version: str, folder: Path, parts: list[Bytes]
             f"the files in {folder} are not the published ones: a pixel or a label was changed. Put the originals "
             "there, or remove the folder to have them fetched."
         )
+    return digest.hexdigest()
 
 
 def class_names(published: Published, version: str, folder: Path) -> tuple[str, ...]:
@@ -253,16 +256,16 @@ def load(published: Published, *, images: int | None, test_images: int | None, a
     Errors: as for `find` and `records`.
     """
     kind, folder = find(published, version)
-    train, test = records(published, kind, folder)
+    parts, digest = records(published, kind, folder)
     options: dict[str, Any] = {"images": images, "test_images": test_images, "augment": augment, "version": version}
     return Images(
         name=published.name.replace("-", ""),
-        train=as_subset(published, train, images),
-        held_out=as_subset(published, test, test_images),
+        train=as_subset(published, parts[:-1], images),
+        held_out=as_subset(published, parts[-1:], test_images),
         classes=class_names(published, kind, folder),
         augment=augment == "yes",
-        source=f"{published.name.upper()}, Krizhevsky (2009), {kind} version",
-        data_hash=published.records,
+        source=f"{published.name.upper()}, Krizhevsky (2009)",
+        data_hash=digest,
         options=options,
     )
 

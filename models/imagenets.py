@@ -9,7 +9,7 @@ from typing import Any
 from physid.catalog import Option, number, one_of, whole
 from physid.errors import InputError
 from physid.models.networks import Network
-from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18, changed
+from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18
 from physid.ode import GRADIENTS, Integrator
 from physid.training import Collection, Learner, Rate, Recipe
 
@@ -59,7 +59,7 @@ def _integrator(start: Integrator, solver: str | None, gradient: str, **how: Any
     given = [x for x in (rtol, atol) if x is not None]
     tolerances = {} if not given else {"rtol": given[0] if rtol is None else rtol, "atol": given[-1]}
     method = GRADIENTS[gradient].name
-    return changed(start, step=how["step"], solver=solver or start.solver, gradient=method, **tolerances)
+    return start.changed(step=how["step"], solver=solver or start.solver, gradient=method, **tolerances)
 
 
 def _built(kind: Any, collection: Collection, options: Mapping[str, Any], **how: Any) -> Learner:

@@ -5,7 +5,6 @@ Source: Zhuang et al. (2020), section 4.2; He et al. (2016), Deep residual learn
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from physid.errors import InputError
 from physid.models.odeblock import ConvField, OdeBlock
-from physid.ode import Fixed, Integrator, tableaus
+from physid.ode import Integrator
 from physid.training import Learner
 
 STAGES = (1, 2, 4, 8)  # widths over that of the stem
@@ -95,14 +94,14 @@ class NODE18(Learner):
         """How the blocks are integrated."""
         return self.blocks[0].integrator
 
-    def integrate(self, integrator: Integrator | None = None, *, step: float | None = None, **changes: Any) -> NODE18:
-        """Integrate otherwise from now on: the changed fields of `Integrator`, or another one; `step` fixes the step.
-
-        A solver without an error estimate takes steps of 1 unless `step` says otherwise.
-        """
-        chosen = integrator or changed(self.integrator, step=step, **changes)
+    @integrator.setter
+    def integrator(self, chosen: Integrator) -> None:
         for block in self.blocks:
             block.integrator = chosen
+
+    def integrate(self, **changes: Any) -> NODE18:
+        """Integrate otherwise from now on; `changes` are those of `Integrator.changed`."""
+        self.integrator = self.integrator.changed(**changes)
         return self
 
     def compile_fields(self) -> NODE18:
@@ -155,23 +154,9 @@ class NODE18(Learner):
         return found
 
 
-def changed(integrator: Integrator, *, step: float | None = None, **changes: Any) -> Integrator:
-    """The integrator with these fields changed, and with a controller that fits its solver.
-
-    Errors: InputError for a solver that is none, and for a `step` that is not positive.
-    """
-    solver = changes.get("solver", integrator.solver)
-    tableau = tableaus.lookup(solver) if isinstance(solver, str) else solver
-    if step is not None or not tableau.adaptive:
-        changes["control"] = Fixed(1.0 if step is None else step)
-    elif isinstance(integrator.control, Fixed) and "control" not in changes:
-        changes["control"] = "paper"
-    return replace(integrator, **changes)
-
-
 def ResNet18(num_classes: int = 10, **options: Any) -> NODE18:
     """ResNet18 for small images: `NODE18` with one Euler step of length 1 in each block, backpropagated as it is."""
-    integrator = changed(TRAINING, solver="euler", gradient="naive")
+    integrator = TRAINING.changed(solver="euler", gradient="naive")
     return NODE18(num_classes, integrator=integrator, **options)
 
 
@@ -185,4 +170,4 @@ def ANODE18(num_classes: int = 10, *, steps: int = 2, **options: Any) -> NODE18:
     """
     if steps < 1:
         raise InputError(f"steps={steps}: a whole number from 1 up is allowed.")
-    return NODE18(num_classes, integrator=changed(TRAINING, solver="euler", step=1 / steps), **options)
+    return NODE18(num_classes, integrator=TRAINING.changed(solver="euler", step=1 / steps), **options)

@@ -47,7 +47,8 @@ class RightHandSide:
         """dy/dt in the type of y."""
         kind, dtype, enabled = self.autocast
         run = self.field if _get_current_function_mode_stack() else self.run  # a recorded f is not compiled
-        with torch.autocast(kind, dtype=dtype, enabled=enabled):
+        # weights that were cast without a graph must not be found again by an evaluation that needs one
+        with torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=torch.is_grad_enabled()):
             k = run(y.permute(0, 3, 1, 2) if self.last else y)
         slope: Tensor = (k.permute(0, 2, 3, 1) if self.last else k).to(y.dtype)
         return slope
@@ -83,7 +84,8 @@ class OdeBlock(nn.Module):
         self.grid: Any = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """z(1) [B, C, H, W]."""
+        """z(1) [B, C, H, W], in float32 at least, since the steps are chosen by small differences of states."""
+        x = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         if self.is_residual:
             self.statistics = Statistics(evaluations=1, accepted=1)
             f = RightHandSide(self, x)

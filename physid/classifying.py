@@ -13,6 +13,7 @@ import torch
 from scipy.stats import f as f_distribution
 
 from physid.errors import InputError
+from physid.ode import Integrator
 from physid.training import Trained, evaluate, moved
 
 Classes = npt.NDArray[np.int64]
@@ -28,31 +29,31 @@ def predicted(trained: Trained, batch: int | None = None) -> tuple[Classes, Clas
     learner.eval()
     with torch.no_grad():
         for one in trained.collection.test(batch or trained.recipe.batch):
-            logits, labels = learner(moved(one, device)), one[1]
-            if logits.ndim != 2 or labels.is_floating_point():
+            logits = learner(moved(one, device)) if isinstance(one, tuple) and len(one) == 2 else None
+            if logits is None or logits.ndim != 2 or one[1].is_floating_point():
                 name = learner.identity.get("model", type(learner).__name__)
                 raise InputError(f"{name} does not tell classes. Give a run that does, as of node18.")
             found.append(logits.argmax(1).cpu())
-            truth.append(labels.cpu())
+            truth.append(one[1].cpu())
     return torch.cat(found).numpy(), torch.cat(truth).numpy()
 
 
-def scores_with(trained: Trained, **integrator: Any) -> dict[str, float]:
+def scores_with(trained: Trained, **changes: Any) -> dict[str, float]:
     """The scores of the test set when the ODEs of the learner are integrated otherwise, without training anew.
 
-    `integrator`: solver, rtol, atol, step. Errors: InputError for a learner that has none to change.
+    `changes` are those of `Integrator.changed`: solver, rtol, atol, step. Errors: InputError for a learner without an
+    integrator.
     """
-    learner = trained.learner
-    change = getattr(learner, "integrate", None)
-    if change is None:
+    learner: Any = trained.learner
+    kept = getattr(learner, "integrator", None)
+    if not isinstance(kept, Integrator):
         name = learner.identity.get("model", type(learner).__name__)
         raise InputError(f"{name} has no ODE whose solver could be changed. Leave --solver, --rtol and --step out.")
-    kept = learner.integrator
+    learner.integrator = kept.changed(**changes)
     try:
-        change(**integrator)
         return evaluate(learner, trained.collection, trained.recipe)
     finally:
-        change(kept)
+        learner.integrator = kept
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from physid.classifying import icc, predicted, reliability, scores_with
 from physid.cli.app import main
 from physid.errors import InputError
+from physid.ode import Fixed, Integrator
 from physid.training import Trained
 from tests.toys import RECIPE, Line, Points
 
@@ -79,8 +80,11 @@ def test_too_few_images_have_no_agreement() -> None:
     assert np.isfinite(found["all"]["icc1"].value)
 
 
-def test_a_learner_without_classes_or_an_ode_is_refused() -> None:
+def test_a_learner_without_classes_or_an_ode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = Trained(Line(2), Points(), RECIPE, [], "finished", "", 0.0)
+    with pytest.raises(InputError, match="does not tell classes"):
+        predicted(trained)
+    monkeypatch.setattr(Points, "test", lambda self, size: iter([{"x": self.x}]))
     with pytest.raises(InputError, match="does not tell classes"):
         predicted(trained)
     with pytest.raises(InputError, match="no ODE"):
@@ -146,3 +150,13 @@ def test_reliability_of_runs(runs: list[str], capsys: Captured) -> None:
 def test_the_weights_are_those_that_were_trained(runs: list[str]) -> None:
     one, other = (Trained.load(run).learner.state_dict() for run in runs)
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_changed_integrator_has_a_controller_that_fits() -> None:
+    start = Integrator("heun_euler", control="paper")
+    assert start.changed(rtol=0.1) == Integrator("heun_euler", rtol=0.1, control="paper")
+    assert start.changed(solver="rk4").control == Fixed(1.0)
+    assert start.changed(step=0.25) == Integrator("heun_euler", control=Fixed(0.25))
+    assert start.changed(solver="rk4").changed(solver="dopri5").control is None
+    with pytest.raises(InputError, match="positive"):
+        start.changed(step=-1.0)

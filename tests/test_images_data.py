@@ -114,6 +114,7 @@ def test_both_versions_hold_the_records(
     assert found.train.labels.tolist() == [0, 1, 2, 3] * 2
     assert found.held_out.labels.tolist() == [0, 1, 2]
     assert found.classes == ("class0", "class1", "class2", "class3")
+    assert found.describe()["data_hash"] == digest(parts)
     assert read(known, images=5).count == 5
     with pytest.raises(InputError, match="100 images are asked for and 8 are there"):
         read(known, images=100)

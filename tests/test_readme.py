@@ -1,8 +1,8 @@
 """The README does what it says: its files are written, its commands are run, its help texts are those of --help.
 
 A fence's info string says what its block is: `python file=NAME` is a file that later commands use, `python run` a
-script, `sh run` commands that must succeed, `sh slow` the same in the slow tests, `text help=COMMAND` the help of a
-command, and `sh setup` and `sh setup-tests` the two commands for a fresh machine.
+script, `sh run` commands that must succeed, `sh slow` the same in the slow tests, `sh gpu` commands for a GPU, `text
+help=COMMAND` the help of a command, and `sh setup` and `sh setup-tests` the two commands for a fresh machine.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def test_help_texts_are_those_of_the_program(block: Block, desk: Path) -> None:
 
 def test_every_block_has_a_role() -> None:
     assert len(BLOCKS) == README.count("```") / 2
-    roles = r"run|slow|setup|setup-tests|output|help=[\w ]*|file=[\w.]+"
+    roles = r"run|slow|gpu|setup|setup-tests|output|help=[\w ]*|file=[\w.]+"
     assert [block for block in BLOCKS if not re.fullmatch(roles, block.role)] == []
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 from torch import Tensor
 
-from physid.ode import methods
+from physid.ode import methods, tableaus
 from physid.ode.conclude import conclude
-from physid.ode.control import Control
+from physid.ode.control import Control, Fixed
 from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
@@ -45,6 +46,20 @@ class Integrator:
     time_limit: float | None = None
     checkpoints: int | None = None
     norm: Norm | None = None
+
+    def changed(self, *, step: float | None = None, **changes: Any) -> Integrator:
+        """This integrator with some fields changed, and with a controller that fits its solver.
+
+        `step` fixes the length of the steps; a solver without an error estimate takes steps of 1 unless it is given.
+        Errors: InputError for a solver that is none, and for a `step` that is not positive.
+        """
+        solver = changes.get("solver", self.solver)
+        tableau = tableaus.lookup(solver) if isinstance(solver, str) else solver
+        if step is not None or not tableau.adaptive:
+            changes["control"] = Fixed(1.0 if step is None else step)
+        elif isinstance(self.control, Fixed) and "control" not in changes:
+            changes["control"] = None
+        return replace(self, **changes)
 
     def pose(
         self,

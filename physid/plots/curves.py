@@ -49,6 +49,7 @@ def learning_curves(
                 color=colours.muted,
                 fontsize=8.5,
             )
+        left.xaxis.get_major_locator().set_params(integer=True)
         left.set_ylabel(label)
         right.set_xlim(left=0.0)
         right.legend(loc="best")

@@ -119,11 +119,8 @@ def figure7(results: Results) -> Figure | None:
     from physid.plots.curves import learning_curves
 
     shown = {gradient: compared(results, gradient) for gradient in GRADIENTS}
-    return (
-        learning_curves({name: runs[0]["history"] for name, runs in shown.items() if runs})
-        if any(shown.values())
-        else None
-    )
+    rows = {name: runs[0]["history"] for name, runs in shown.items() if runs}
+    return learning_curves(rows, level=(90.0, "chance")) if rows else None
 
 
 def figure3(results: Results) -> Figure | None:

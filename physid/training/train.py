@@ -100,6 +100,7 @@ def _finish(loop: Loop, origin: Mapping[str, bytes], labels: Mapping[str, Any], 
         if keeper is not None:
             keeper.keep("end", data)
             keeper.finish(runs.contents(trained, origin))
+        loop.processes.number(0.0, loop.device)  # none ends before the run is written, or torchrun would end them all
     finally:
         if keeper is not None:
             keeper.close()
