@@ -73,4 +73,5 @@ def test_table_and_verdict() -> None:
     assert [line.get_label() for line in figure.axes[0].lines if not line.get_label().startswith("_")] == [
         "rnn",
         "mean predictor",
+        "paper, at the end",
     ]
