@@ -31,6 +31,8 @@ COMMANDS = (
     "compare",
     "profile",
     "verify",
+    "evaluate",
+    "reliability",
     "reproduce",
     "gradcheck",
     "doctor",

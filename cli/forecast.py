@@ -13,8 +13,8 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 if TYPE_CHECKING:
-    from physid.fitting import Fit
     from physid.forecast import Forecast
+    from physid.freerun import Run
 
 
 POINTS = 101
@@ -82,17 +82,17 @@ def command(
     import numpy as np
 
     from physid.errors import Diverged, InputError
-    from physid.fitting import Fit
-    from physid.training import is_training
+    from physid.freerun import open_run
+    from physid.training import Trained, is_training
 
-    if is_training(run):
+    if is_training(run) and hasattr(Trained.load(run).collection, "rows"):
         from physid.cli.series import forecast_command
 
         unused = {"--until": until, "--points": None if points == POINTS else points}
         return forecast_command(Console(json=json), run, series, seen, draws or None, seed, outs, unused)
     if series is not None or seen is not None:
         raise InputError("--series and --seen are for networks of series, and this run has none. Leave them out.")
-    fit = Fit.load(run, trust=trust)
+    fit = open_run(run, trust)
     data = fit.experiment
     start, last = data.initial_time, data.test or data.train
     end = float(last.times[-1]) if until is None else until
@@ -119,7 +119,7 @@ def command(
     return 0
 
 
-def _write(forecast: Forecast, fit: Fit, kind: str, file: IO[bytes]) -> None:
+def _write(forecast: Forecast, fit: Run, kind: str, file: IO[bytes]) -> None:
     """The forecast in a file of that kind."""
     if kind == ".csv":
         forecast.frame().to_csv(file, index=False, float_format="%.17g")

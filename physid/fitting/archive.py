@@ -114,8 +114,18 @@ def read_statistics(run: Folder) -> tuple[Statistics | None, Array]:
 
 def read_estimates(run: Folder) -> list[Estimate]:
     """The estimates of a run."""
+    return _estimates(run.json("unknowns.json"))
+
+
+def read_derived(run: Folder) -> tuple[list[Estimate], dict[str, dict[str, float]]]:
+    """What was read out of the unknowns of a run, and the shares of the model's parts; nothing in an older run."""
+    about = run.json("derived.json") if "derived.json" in run.sums else {"derived": [], "shares": {}}
+    return _estimates(about["derived"]), about["shares"]
+
+
+def _estimates(rows: list[dict[str, Any]]) -> list[Estimate]:
     names = {field.name for field in fields(Estimate)}
-    return [Estimate(**{key: row[key] for key in names}) for row in run.json("unknowns.json")]
+    return [Estimate(**{key: row[key] for key in names if key in row}) for row in rows]
 
 
 def read_integrator(settings: dict[str, Any]) -> Integrator:

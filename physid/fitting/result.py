@@ -40,6 +40,8 @@ class Fit:
     `likelihood` is None with a robust loss. `starts` are the records of many starts, in the order of the starts.
     `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
     began and `held` where its search stood last, so that it can be replayed and continued; `profiles` are those made.
+    `derived` are quantities that the model reads out of its unknowns, `shares` how much of the derivative of every
+    state each of the model's parts makes up along the data.
     """
 
     model: Model
@@ -64,11 +66,18 @@ class Fit:
     origin: Origin | None = None
     held: bytes = b""
     profiles: list[Profile] = field(default_factory=list)
+    derived: list[Estimate] = field(default_factory=list)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
         """What the command line ends with."""
         return EXIT_CODES[self.status]
+
+    @property
+    def listed(self) -> list[Estimate]:
+        """The estimates that mean something one by one: all but the weights of networks."""
+        return [one for one in self.estimates if one.listed]
 
     @property
     def covariance(self) -> Array | None:

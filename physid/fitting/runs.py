@@ -103,6 +103,7 @@ def contents(fit: Fit) -> dict[str, bytes]:
         "history.csv": history,
         "model.safetensors": safetensors.torch.save(model),
         "unknowns.json": json_bytes([asdict(one) for one in fit.estimates]),
+        "derived.json": json_bytes({"derived": [asdict(one) for one in fit.derived], "shares": fit.shares}),
         "report.txt": (str(report) + "\n").encode(),
         "report.json": json_bytes(report.json()),
         **(experiment_files(fit.experiments) if fit.origin is None else fit.origin.files),

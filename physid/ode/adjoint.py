@@ -15,7 +15,8 @@ from physid.ode.conclude import conclude
 from physid.ode.control import Control, rms
 from physid.ode.gradients import Holder, fold_times, wants_gradient
 from physid.ode.march import March, Outcome
-from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose
+from physid.ode.plan import Limits, Norm, Tolerance
+from physid.ode.problem import Problem, pose
 from physid.ode.solution import Solution, SolveError
 from physid.ode.tableaus import Tableau
 from physid.ode.tier import EAGER

@@ -53,6 +53,7 @@ def page(fit: Fit, theme: str | Theme = "light") -> str:
         f'<p><span class="state{good}">{html.escape(fit.status)}</span> {html.escape(fit.message)}</p>',
         "<h2>Unknowns</h2>",
         table(report.cells()),
+        *(f"<p>{html.escape(line)}</p>" for line in [*report.weights(), *report.shared()]),
         *(f"<p>{html.escape(note)}</p>" for note in report.notes()),
         "<h2>Scores</h2>",
         table(report.score_cells()),

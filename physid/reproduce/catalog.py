@@ -15,10 +15,17 @@ EXHIBITS: Mapping[str, str] = {
     "fig4": "physid.reproduce.vanderpol:FIG4",
     "fig5": "physid.reproduce.convolution:FIG5",
     "fig6": "physid.reproduce.toy:FIG6",
+    "fig8": "physid.reproduce.orbits:FIG8",
+    "fig7": "physid.reproduce.image_runs:FIG7",
     "fig9": "physid.reproduce.vanderpol:FIG9",
+    "fig21-23": "physid.reproduce.orbits:FIG21",
     "table1": "physid.reproduce.cost:TABLE1",
+    "table2": "physid.reproduce.image_errors:EXHIBIT2",
+    "table3": "physid.reproduce.image_runs:EXHIBIT3",
     "table4": "physid.reproduce.hopper:TABLE4",
     "table5": "physid.reproduce.table5:TABLE5",
+    "table6": "physid.reproduce.image_errors:EXHIBIT6",
+    "table7": "physid.reproduce.image_errors:EXHIBIT7",
 }
 
 

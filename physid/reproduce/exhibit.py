@@ -107,7 +107,8 @@ class Exhibit:
     `cells(quick)` are what is computed, in order; `table(results)` and `figure(results)` make of what is finished, all
     of it or a part, a table and a matplotlib figure (None for none). `setting` says in sentences what is computed, with
     what the paper leaves unstated and what was chosen for it; `left_out` what --quick leaves out; `paper` holds what
-    the paper printed, as data.
+    the paper printed, as data; `shares` names exhibits that have cells in common, whose finished ones are taken over
+    from folders beside this one.
     """
 
     name: str
@@ -118,3 +119,4 @@ class Exhibit:
     table: Callable[[Results], Table]
     figure: Callable[[Results], Figure | None] = lambda results: None
     paper: Mapping[str, Any] = field(default_factory=dict)
+    shares: tuple[str, ...] = ()
