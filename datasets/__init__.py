@@ -27,9 +27,8 @@ __all__ = ["CATALOG", "COLLECTIONS", "Entry", "Option", "cache_folder", "collect
 
 ENTRIES = (threebody.ENTRY, solarsystem.ENTRY, lynxhare.ENTRY, emps.ENTRY, tanks.ENTRY, *classics.ENTRIES)
 CATALOG: Mapping[str, Entry[Experiment]] = {entry.name: entry for entry in ENTRIES}
-COLLECTIONS: Mapping[str, Entry[Any]] = {
-    entry.name: entry for entry in (*cifar.ENTRIES, toyimages.ENTRY, hopper.ENTRY, irregular.ENTRY)
-}
+MADE: tuple[Entry[Any], ...] = (*cifar.ENTRIES, toyimages.ENTRY, hopper.ENTRY, irregular.ENTRY)
+COLLECTIONS: Mapping[str, Entry[Any]] = {entry.name: entry for entry in MADE}
 
 
 def load(name: str, **options: Any) -> Experiment:

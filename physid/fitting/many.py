@@ -65,7 +65,7 @@ def damped(jacobian: Array, residual: Array, damping: float) -> Array:
         normal = (sparse.T @ sparse).toarray()
         normal[np.diag_indices_from(normal)] += damping
         try:
-            return np.asarray(-cho_solve(cho_factor(normal, overwrite_a=True), sparse.T @ residual))
+            return np.asarray(-cho_solve(cho_factor(normal, overwrite_a=True), jacobian.T @ residual))
         except np.linalg.LinAlgError:  # not positive definite to round-off
             pass
     u, s, vt = np.linalg.svd(jacobian, full_matrices=False)
