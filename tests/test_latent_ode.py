@@ -213,6 +213,21 @@ def test_training_is_that_of_torchdiffeq_at_equal_steps() -> None:
     assert curves[0][-1] < curves[0][0]
 
 
+@pytest.mark.parametrize("name", ["latent-ode", "rnn", "gru"])
+def test_a_step_in_bfloat16(tmp_path: Path, name: str) -> None:
+    collection = collect("series", table=str(write_table(tmp_path / "swings.csv")), group="series")
+    learner = network(name, collection, width=5)
+    trained = train(learner, collection, replace(NETWORKS[name].recipe, epochs=1, amp=True))
+    assert np.isfinite(trained.history[0]["loss"])
+
+
+def test_a_second_pass_back_is_refused() -> None:
+    mean, _ = OdeRnn(3, 5, 7, 1, 6).double()(*batch()[:3])
+    mean.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="pulled back before"):
+        mean.sum().backward()
+
+
 def test_it_learns_and_resumes_to_the_same_bits(tmp_path: Path) -> None:
     collection = collect("series", table=str(write_table(tmp_path / "swings.csv", 24)), group="series", observed=0.6)
     recipe = replace(NETWORKS["latent-ode"].recipe, epochs=6, batch=8, evaluate_every=6)
