@@ -20,7 +20,7 @@ from physid.models import NETWORKS, LatentODE, network
 from physid.models.odernn import OdeRnn
 from physid.models.odernn_loop import euler_steps
 from physid.models.perceptron import Perceptron
-from physid.ode import Integrator, wide
+from physid.ode import ACA, Integrator, wide
 from physid.series import Series
 from physid.training import Trained, train
 from tests.oscillators import batch, write_table
@@ -142,6 +142,26 @@ def test_own_steps_do_not_depend_on_the_neighbours() -> None:
     together = model.decode(first, times)
     for b in range(4):
         torch.testing.assert_close(model.decode(first[:, b : b + 1], times), together[:, b : b + 1], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "tsit5", "bosh3", "heun_euler", "dopri8", "rk4"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_remembered_stages_give_the_same_gradient(solver: str, batched: bool) -> None:
+    """To the last bit, rejected attempts included; with own steps, and without a first-same-as-last stage, too."""
+    torch.manual_seed(3)
+    field = nn.Sequential(nn.Linear(80, 20), nn.Tanh(), nn.Linear(20, 80)).double()
+    with torch.no_grad():
+        field[0].weight.mul_(20)
+    times, found = torch.linspace(0, 1, 5, dtype=torch.float64), []
+    for remember in (False, True):
+        start = torch.randn(3, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        integrator = Integrator(solver, 1e-3, 1e-4, gradient=ACA(remember=remember), engine="eager")
+        solution = integrator.solve(lambda t, y: field(y), start, times, batched=batched)
+        rejected = solution.statistics.rejected
+        value = torch.as_tensor(solution.y).square().sum()  # type: ignore[arg-type]
+        found.append(torch.autograd.grad(value, [start, *field.parameters()]))
+    assert rejected or solver in ("dopri8", "rk4")
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_jacobians_are_for_cheap_fields() -> None:
