@@ -42,6 +42,7 @@ Examples:
     help="Sample the bands by N draws of the unknowns; default: linearised.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the draws.")
+@click.option("--experiment", metavar="NAME", help="Which experiment of a fit of several. [default: the first]")
 @click.option("--series", metavar="N,...", help="Networks of series: which of the test. [default: 0,1,2]")
 @click.option("--seen", type=float, metavar="T", help="Networks of series: show nothing later than T. [default: all]")
 @click.option(
@@ -60,6 +61,7 @@ def command(
     points: int,
     draws: int,
     seed: int,
+    experiment: str | None,
     series: str | None,
     seen: float | None,
     outs: tuple[Path, ...],
@@ -82,7 +84,7 @@ def command(
     import numpy as np
 
     from physid.errors import Diverged, InputError
-    from physid.freerun import open_run
+    from physid.freerun import of_experiment, open_run
     from physid.training import Trained, is_training
 
     if is_training(run) and hasattr(Trained.load(run).collection, "rows"):
@@ -93,6 +95,8 @@ def command(
     if series is not None or seen is not None:
         raise InputError("--series and --seen are for networks of series, and this run has none. Leave them out.")
     fit = open_run(run, trust)
+    if experiment is not None:
+        fit = of_experiment(fit, experiment)
     data = fit.experiment
     start, last = data.initial_time, data.test or data.train
     end = float(last.times[-1]) if until is None else until

@@ -15,7 +15,7 @@ from scipy.interpolate import CubicSpline
 from scipy.stats import t as student
 from torch import Tensor
 
-from physid.errors import InputError
+from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment, Trajectory
 from physid.fitting.estimates import Estimate
 from physid.fitting.result import Fit
@@ -171,6 +171,15 @@ class FreeRun:
 
 
 Run = Fit | FreeRun
+
+
+def of_experiment(run: Run, name: str) -> Run:
+    """The part of a run that is about one experiment. Errors: InputError for a name that is none of its own."""
+    if isinstance(run, Fit):
+        return run.of(name)
+    if name != run.experiment.name:
+        raise unknown_name("experiment", name, [run.experiment.name])
+    return run
 
 
 def open_run(folder: str | Path, trust: bool = False) -> Run:
