@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from benchmarks.latent_plain import PlainEncoder, PlainLatentODE
 from physid.datasets import collect
 from physid.models import NETWORKS, LatentODE, network
 from physid.models.odernn import OdeRnn
-from physid.models.odernn_loop import euler_steps
+from physid.models.odernn_loop import Loop, euler_steps
 from physid.models.perceptron import Perceptron
 from physid.ode import ACA, Integrator, wide
 from physid.series import Series
@@ -239,6 +240,17 @@ def test_a_step_in_bfloat16(tmp_path: Path, name: str) -> None:
     learner = network(name, collection, width=5)
     trained = train(learner, collection, replace(NETWORKS[name].recipe, epochs=1, amp=True))
     assert np.isfinite(trained.history[0]["loss"])
+
+
+def test_passes_leave_nothing_behind() -> None:
+    encoder = OdeRnn(3, 5, 7, 1, 6).double()
+    for back in (True, False):
+        mean, spread = encoder(*batch()[:3])
+        if back:
+            (mean.sum() + spread.sum()).backward()
+        del mean, spread
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing) is Loop]
 
 
 def test_a_second_pass_back_is_refused() -> None:
