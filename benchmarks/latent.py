@@ -1,11 +1,13 @@
 """A training step of the latent ODE beside the same model on torchdiffeq, interleaved in one process.
 
-    python benchmarks/latent.py [--repeats 7] [--train 100] [--adjoint 2] [--curve 50] [--run RUN]
+    python benchmarks/latent.py [--repeats 7] [--train 100] [--adjoint 2] [--curve 50] [--weights FILE]
 
 Times are of this thread's processor, with one thread for torch, so that other work disturbs them little. The batch has
 50 series of the hopper (random numbers without the extra mujoco), 10 % and 50 % observed, solved on either side by
 dopri5 at rtol 1e-3 and atol 1e-4; first with fresh weights, then with those after some steps of training, whose
-equation takes more evaluations, and with those of a run. The curves are those of training both from the same weights
+equation takes more evaluations, and with those of a run, its model.safetensors or checkpoint.safetensors, for which the
+gradients are compared with that at a tight tolerance too; last with the decoder's weights times 2.5, which makes its
+equation steep. The curves are those of training both from the same weights
 with the same draws.
 """
 
@@ -15,10 +17,11 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import torchdiffeq
 from torch import Tensor
@@ -32,7 +35,6 @@ from physid.errors import MissingError
 from physid.models import LatentODE
 from physid.ode import Integrator
 from physid.series import Series
-from physid.training import Trained
 
 CHANNELS = 14
 
@@ -79,7 +81,7 @@ def compare(models: Mapping[str, LatentODE], data: Series, repeats: Mapping[str,
         for name, model in models.items():
             if turn < repeats[name]:
                 found[name].append(timed(model, data))
-    return {name: statistics.median(times) for name, times in found.items()}
+    return {name: statistics.median(times) for name, times in found.items() if times}
 
 
 def steps(
@@ -125,12 +127,33 @@ def curves(deal: Callable[[int], Series], count: int) -> None:
     print(f"{count} iterations, dopri5 1e-3 / 1e-4, float32: losses {a[0]:.6g} to {a[-1]:.6g}, apart {apart(a, b):.1e}")
 
 
+def chosen(names: Iterable[str]) -> list[str]:
+    """The names of the weights in a file of a training."""
+    return [name for name in names if name.startswith("learner.")] or list(names)
+
+
+def gradients(model: LatentODE, data: Series) -> None:
+    """The error of the gradient by every method, in float64 at the tolerance of the experiment."""
+    wide = Series(*(x.double() for x in data))
+    found = {}
+    for name, tolerance in (("truth", 1e-10), ("aca", 1e-3), ("naive", 1e-3), ("adjoint", 1e-3)):
+        method = "aca" if name == "truth" else name
+        other = LatentODE(integrator=Integrator(rtol=tolerance, atol=tolerance / 10, gradient=method, engine="eager"))
+        other.double().load_state_dict(model.state_dict())
+        torch.manual_seed(0)
+        other.loss(wide).backward()
+        found[name] = torch.cat([p.grad.flatten() for p in other.parameters() if p.grad is not None])
+    truth = found.pop("truth")
+    told = ", ".join(f"{name} {float((g - truth).norm() / truth.norm()):.2e}" for name, g in found.items())
+    print(f"relative error of the gradient at rtol 1e-3, atol 1e-4: {told}", flush=True)
+
+
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     for name, default in (("repeats", 7), ("train", 100), ("adjoint", 2), ("curve", 50)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--run", type=Path, help="a training of the latent ODE, for its weights")
+    parser.add_argument("--weights", type=Path, help="model.safetensors or checkpoint.safetensors of a training")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.autograd.set_multithreading_enabled(False)  # type: ignore[no-untyped-call]
@@ -141,9 +164,15 @@ def main() -> None:
     repeats = {"physid": given.repeats, "odeint": given.repeats, "odeint_adjoint": given.adjoint}
     sparse = batches(0.1)
     states = [("fresh", sparse), ("fresh, 50 % observed", batches(0.5)), (f"{given.train} steps", sparse)]
-    for state, deal in states + ([("run", sparse)] if given.run else []):
+    for state, deal in states + ([("run", sparse)] if given.weights else []) + [("steep", sparse)]:
+        if state.startswith("steep"):
+            with torch.no_grad():
+                for name, weight in ours.field.named_parameters():
+                    weight.mul_(2.5 if name.endswith("weight") else 1.0)
         if state == "run":
-            ours.load_state_dict(Trained.load(given.run).learner.state_dict())
+            found = safetensors.torch.load_file(given.weights)
+            ours.load_state_dict({name.removeprefix("learner."): found[name] for name in chosen(found)})
+            gradients(ours, deal(0))
         if state.endswith("steps"):
             steps(ours, sparse, given.train, torch.float32)
         for name in ("odeint", "odeint_adjoint"):

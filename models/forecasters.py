@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from physid.catalog import Option, number, one_of, whole
-from physid.models.latent_ode import SAMPLES, LatentODE
+from physid.models.latent_ode import REMEMBERING, SAMPLES, LatentODE
 from physid.models.networks import Network
 from physid.models.recurrent import Decaying, Recurrent
 from physid.ode import METHODS, Integrator
@@ -25,8 +25,9 @@ def _channels(collection: Any) -> int:
 def latent_ode(collection: Collection, **options: Any) -> LatentODE:
     """A latent ODE with as many channels as the collection has."""
     sizes = {name: options[name] for name in ("latent", "recognition", "width", "depth", "units", "samples")}
+    gradient = REMEMBERING if options["gradient"] == "aca" else options["gradient"]
     integrator = Integrator(
-        options["solver"], options["rtol"], options["atol"], gradient=options["gradient"], engine=options["engine"]
+        options["solver"], options["rtol"], options["atol"], gradient=gradient, engine=options["engine"]
     )
     return LatentODE(_channels(collection), **sizes, integrator=integrator, own_steps=options["steps"] == "own")
 

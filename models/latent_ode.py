@@ -12,10 +12,11 @@ from torch import Tensor
 from physid.errors import InputError
 from physid.models.odernn import OdeRnn
 from physid.models.perceptron import Perceptron
-from physid.ode import Integrator
+from physid.ode import ACA, Integrator
 from physid.series import Series
 from physid.training import Learner
 
+REMEMBERING = ACA(remember=True)  # a step of the decoder is short, and its stages are cheap to keep
 SIGMA = 1e-3  # standard deviation of an observation
 SAMPLES = 3  # of the state at the first time
 WAIT = 10  # epochs without the Kullback-Leibler term
@@ -67,7 +68,7 @@ class LatentODE(Learner):
         self.head = Perceptron(2 * recognition, units, 2 * latent)
         self.field = Perceptron(latent, *[width] * (depth + 1), latent)
         self.readout = Perceptron(latent, channels)
-        self.integrator = integrator or Integrator("dopri5", rtol=1e-3, atol=1e-4, engine="eager")
+        self.integrator = integrator or Integrator("dopri5", 1e-3, 1e-4, gradient=REMEMBERING, engine="eager")
         self.own_steps, self.epoch, self.evaluations = own_steps, 0, 0
 
     def begin(self, epoch: int) -> None:

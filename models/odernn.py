@@ -37,12 +37,16 @@ class OdeRnn(nn.Module):
 
     def forward(self, times: Tensor, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread [B, R] at the first time, of values and observed [B, T, C] at rising times [T]."""
-        plan = Plan.of(times, values, observed)
+        with torch.autocast(values.device.type, enabled=False):
+            return self._encode(Plan.of(times, values, observed), len(values))
+
+    def _encode(self, plan: Plan, batch: int) -> tuple[Tensor, Tensor]:
+        """Mean and spread [B, R] at the first time of the plan."""
         tensors = [p for net in (self.field, self.update, self.reset, self.fresh) for p in net.parameters()]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            state: Tensor = _Encoded.apply(plan, self.workspace, len(values), *tensors)  # type: ignore[no-untyped-call]
+            state: Tensor = _Encoded.apply(plan, self.workspace, batch, *tensors)  # type: ignore[no-untyped-call]
         else:
-            state = Loop(plan, len(values), tensors, keep=False).run()
+            state = Loop(plan, batch, tensors, keep=False).run()
         mean, spread = state.chunk(2, -1)
         return mean, spread
 
@@ -60,6 +64,8 @@ class _Encoded(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         ctx.saved_tensors  # noqa: B018 - raises where a weight was changed in place since, or at a second pass
+        if not ctx.loop.layers:
+            raise RuntimeError("the encoder's pass was pulled back before, and keeps nothing for a second time")
         found = ctx.loop.pull(cotangent)
         ctx.loop.release()
         return (None, None, None, *found)

@@ -138,7 +138,8 @@ class Loop:
             if len(rows):
                 self._meet(rows, begin)
                 begin += len(rows)
-        return self.q
+        state, self.q = self.q, self.q.new_empty(0)  # autograd's node would keep itself alive by its output
+        return state
 
     def _field(self, mean: Tensor, slot: int) -> Tensor:
         """The field at the mean, its layers' inputs kept."""

@@ -28,8 +28,10 @@ class Perceptron(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """The value of the last layer."""
-        rows = input.reshape(-1, input.shape[-1])
-        found: Tensor = _Layers.apply(rows, *self.parameters())  # type: ignore[no-untyped-call]
+        tensors = list(self.parameters())
+        rows = input.reshape(-1, input.shape[-1]).to(tensors[0].dtype)
+        with torch.autocast(rows.device.type, enabled=False):  # whose casts the passes below do not know
+            found: Tensor = _Layers.apply(rows, *tensors)  # type: ignore[no-untyped-call]
         return found.view(*input.shape[:-1], -1)
 
 

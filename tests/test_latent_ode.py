@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from benchmarks.latent_plain import PlainEncoder, PlainLatentODE
 from physid.datasets import collect
 from physid.models import NETWORKS, LatentODE, network
 from physid.models.odernn import OdeRnn
-from physid.models.odernn_loop import euler_steps
+from physid.models.odernn_loop import Loop, euler_steps
 from physid.models.perceptron import Perceptron
-from physid.ode import Integrator, wide
+from physid.ode import ACA, Integrator, wide
 from physid.series import Series
 from physid.training import Trained, train
 from tests.oscillators import batch, write_table
@@ -144,6 +145,26 @@ def test_own_steps_do_not_depend_on_the_neighbours() -> None:
         torch.testing.assert_close(model.decode(first[:, b : b + 1], times), together[:, b : b + 1], rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("solver", ["dopri5", "tsit5", "bosh3", "heun_euler", "dopri8", "rk4"])
+@pytest.mark.parametrize("batched", [False, True])
+def test_remembered_stages_give_the_same_gradient(solver: str, batched: bool) -> None:
+    """To the last bit, rejected attempts included; with own steps, and without a first-same-as-last stage, too."""
+    torch.manual_seed(3)
+    field = nn.Sequential(nn.Linear(80, 20), nn.Tanh(), nn.Linear(20, 80)).double()
+    with torch.no_grad():
+        field[0].weight.mul_(20)
+    times, found = torch.linspace(0, 1, 5, dtype=torch.float64), []
+    for remember in (False, True):
+        start = torch.randn(3, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        integrator = Integrator(solver, 1e-3, 1e-4, gradient=ACA(remember=remember), engine="eager")
+        solution = integrator.solve(lambda t, y: field(y), start, times, batched=batched)
+        rejected = solution.statistics.rejected
+        value = torch.as_tensor(solution.y).square().sum()  # type: ignore[arg-type]
+        found.append(torch.autograd.grad(value, [start, *field.parameters()]))
+    assert rejected or solver in ("dopri8", "rk4")
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_jacobians_are_for_cheap_fields() -> None:
     """The pullback of many steps at once costs a product per component of the state."""
     for width, pays in ((4, True), (300, False)):
@@ -211,6 +232,32 @@ def test_training_is_that_of_torchdiffeq_at_equal_steps() -> None:
         curves.append(losses)
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-9)
     assert curves[0][-1] < curves[0][0]
+
+
+@pytest.mark.parametrize("name", ["latent-ode", "rnn", "gru"])
+def test_a_step_in_bfloat16(tmp_path: Path, name: str) -> None:
+    collection = collect("series", table=str(write_table(tmp_path / "swings.csv")), group="series")
+    learner = network(name, collection, width=5)
+    trained = train(learner, collection, replace(NETWORKS[name].recipe, epochs=1, amp=True))
+    assert np.isfinite(trained.history[0]["loss"])
+
+
+def test_passes_leave_nothing_behind() -> None:
+    encoder = OdeRnn(3, 5, 7, 1, 6).double()
+    for back in (True, False):
+        mean, spread = encoder(*batch()[:3])
+        if back:
+            (mean.sum() + spread.sum()).backward()
+        del mean, spread
+    gc.collect()
+    assert not [thing for thing in gc.get_objects() if type(thing) is Loop]
+
+
+def test_a_second_pass_back_is_refused() -> None:
+    mean, _ = OdeRnn(3, 5, 7, 1, 6).double()(*batch()[:3])
+    mean.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="pulled back before"):
+        mean.sum().backward()
 
 
 def test_it_learns_and_resumes_to_the_same_bits(tmp_path: Path) -> None:

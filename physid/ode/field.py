@@ -107,6 +107,7 @@ class Field:
         self.named = None if params is None else list(params)
         self.random: dict[str, Tensor] | None = None
         self.entangled = False  # a captured tensor is made from another one, so that their graphs run into each other
+        self.recorded: list[tuple[Tensor, Tensor]] | None = None  # state and derivative of every call, with its graph
         self.plain = False  # under torch.func, tensors that f captured bring tangents that the march has no use for
         if layout.batched and self.buffers:
             raise InputError(
@@ -130,6 +131,12 @@ class Field:
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt as a flat tensor [L * N]."""
+        if self.recorded is not None:
+            with torch.enable_grad():
+                u = y.detach().requires_grad_()
+                k = self._raw(t, u)
+            self.recorded.append((u, k))
+            return k.detach()
         if self.random is None:
             return self._raw(t, y)
         kept = self._random_state()

@@ -68,6 +68,10 @@ class ACA:
     `checkpoints=K` holds at most K states of a solve (of every sample) in memory, the first one among them. A march of
     more steps is rebuilt from it in the binomial schedule, which takes the least number of steps forward again.
 
+    `remember=True` keeps the graph of every stage of an accepted step, where the eager engine solves with one step for
+    all by a first-same-as-last method: the same gradient without a second evaluation, in memory that grows with the
+    stages.
+
     Source: Zhuang et al. (2020), Algorithm 2; Griewank and Walther (2000) for the schedule.
     """
 
@@ -75,6 +79,7 @@ class ACA:
     tier: Tier = EAGER
     step_aware: bool = False
     checkpoints: int | None = None
+    remember: bool = False
 
     def __post_init__(self) -> None:
         if self.checkpoints is None:
@@ -99,8 +104,22 @@ class ACA:
             return outcome.values, outcome
         holder.aware, holder.checkpoints = self.step_aware, self.checkpoints
         origin = problem.origin if isinstance(problem.origin, Tensor) else problem.y0
-        values = _Plain.apply(problem, holder, origin, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        remember = self.remember and self.tier is EAGER and self.checkpoints is None and _can_remember(problem)
+        if remember:
+            problem.field.recorded = []
+        try:
+            values = _Plain.apply(problem, holder, origin, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        finally:
+            if remember:
+                problem.field.recorded = None
         return values, holder.the_outcome
+
+
+def _can_remember(problem: Problem) -> bool:
+    """Whether the stages of a step are those that the backward pass asks for, one after the other."""
+    field, tableau = problem.field, problem.tableau
+    plain = field.random is None and not field.buffers and not problem.t.requires_grad
+    return plain and problem.layout.lanes == 1 and tableau.fsal and not tableau.extra_c and not len(problem.jumps)
 
 
 def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:

@@ -255,6 +255,7 @@ class March:
         if self.tape is not None:
             rows = self.y.view(p.layout.lanes, -1)
             self.tape.keep(rows if all_good else rows[good.to(rows.device)])
+            self.tape.remember(p.field.recorded, len(p.tableau.b) - 1)
         if not self.single_stop:
             stop = p.stops.gather(0, self.pointer[None])[0]
             self._advance_stops(good & (end.detach() == stop), stop)

@@ -98,7 +98,7 @@ class Pullback:
         width = len(self.p.coefficients.a) if wave.dense else self.base
         count = self.base - 1 if self._defers(wave) or (self.defer and seeds is None) else width
         y = self.replay.state(w)
-        times, points, slopes = self._stages(wave, y, count)
+        times, points, slopes = self._remembered(w, count) or self._stages(wave, y, count)
         kbar = torch.outer(self.p.coefficients.b, ybar)
         if width > self.base:
             kbar = torch.cat([kbar, kbar.new_zeros(width - self.base, kbar.shape[1])])
@@ -119,6 +119,14 @@ class Pullback:
         if self.time_grad is not None:
             self._move_times(wave, kbar, slopes, moments[::-1])
         return ybar
+
+    def _remembered(self, w: int, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]] | None:
+        """The stages as the march left them, the first being the last of the step before; None where there are none."""
+        graphs = self.replay.tape.graphs
+        if not w or not graphs:
+            return None
+        points, slopes = zip(*[graphs[w - 1][-1], *graphs[w]][:count], strict=True)
+        return [torch.empty(0)] * count, list(points), list(slopes)
 
     def _stages(self, wave: Wave, y: Tensor, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Evaluate the stages with one small graph each."""

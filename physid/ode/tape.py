@@ -68,6 +68,13 @@ class Tape:
         self.most, self.kept = most, 0
         self.states = Rows(width, dtype, device)
         self.meta = Rows(6, torch.float64, torch.device("cpu"))
+        self.graphs: list[list[tuple[Tensor, Tensor]]] = []  # of each step, state and derivative of the stages after 0
+
+    def remember(self, recorded: list[tuple[Tensor, Tensor]] | None, count: int) -> None:
+        """Keep the last `count` evaluations as those of the step just accepted, and forget the others."""
+        if recorded is not None:
+            self.graphs.append(recorded[-count:])
+            recorded.clear()
 
     def keep(self, states: Tensor) -> None:
         """Keep the states [m, N] at the starts of steps that were accepted together."""
