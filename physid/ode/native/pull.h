@@ -126,7 +126,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
     const Method *m = &q->method;
     const Step *step = tape->step + w;
     const REAL *u, *k;
-    REAL weights[MOST_STAGES], moment = 0, *pbar = q->pbar + lane * P;
+    REAL moment = 0, *pbar = q->pbar + lane * P;
     double hbar = 0, tbar = 0, kept = 0, ratio = 0;
     int last = w == tape->count - 1, count = step->dense ? m->total : m->stages;
     if (reuses(q) && !step->dense && (!last || !inner) && !q->keep_choices) count = m->stages - 1;
@@ -140,8 +140,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
     add(s->ybar, direct + NP);
     for (int i = count - 1; i >= 0; i--) {
         REAL *kbar = s->kbar + (int64_t)i * NP, *ubar = s->ubar + (int64_t)i * NP;
-        for (int j = i + 1; j < count; j++) weights[j] = (REAL)m->at[i * m->total + j];
-        combine(kbar, inner ? seed + (int64_t)i * NP : s->zero, ubar + NP, weights + i + 1, count - 1 - i);
+        combine(kbar, inner ? seed + (int64_t)i * NP : s->zero, ubar + NP, m->at + i * m->total + i + 1, 1, count - 1 - i);
         REAL b = i < m->stages ? (REAL)m->b[i] : 0, h = (REAL)step->h;
         for (int n = 0; n < NP; n++) kbar[n] += b * s->ybar[n], s->cotangent[n] = h * kbar[n];
         if (i == 0 && tail)
