@@ -31,6 +31,9 @@ COMMANDS = (
     "compare",
     "profile",
     "verify",
+    "evaluate",
+    "reliability",
+    "reproduce",
     "gradcheck",
     "doctor",
 )

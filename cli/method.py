@@ -20,7 +20,7 @@ NAMES = (
     *("loss", "loss_scale", "starts", "workers", "holdout"),
 )
 UNKNOWNS = ("fix", "free", "tie")
-DEFAULTS = {"strategy": "auto", "protocol": "default", "seed": 0, "starts": 1}
+DEFAULTS = {"protocol": "default", "seed": 0, "starts": 1}
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 

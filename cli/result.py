@@ -14,7 +14,10 @@ SETTINGS = ("experiment", "knowledge", "model", "gradient", "solver")
 def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
     """The fields of the event "done"; vectors as `mass[0]`, `recovered` only under a protocol of the paper."""
     settings = {name: fit.settings.get(name) for name in SETTINGS}
-    unknowns = {estimate.name: {key: getattr(estimate, key) for key in ESTIMATE} for estimate in fit.estimates}
+    unknowns = {estimate.name: {key: getattr(estimate, key) for key in ESTIMATE} for estimate in fit.listed}
+    derived = {one.name: {key: getattr(one, key) for key in ESTIMATE} for one in fit.derived}
+    more: dict[str, Any] = {"derived": derived} if derived else {}
+    more |= {"shares": fit.shares} if fit.shares else {}
     paper = {} if fit.paper is None else {"recovered": fit.paper["recovered"]}
     return {
         "status": fit.status,
@@ -28,5 +31,6 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
         "scores": fit.scores,
         "evaluations": fit.evaluations,
         "seconds": fit.seconds,
+        **more,
         **paper,
     }

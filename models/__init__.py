@@ -7,8 +7,11 @@ from functools import partial
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
+from physid.models import forecasters, imagenets, lstm
+from physid.models.augmented import Augmented, SparseAugmented
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
+from physid.models.latent_ode import LatentODE
 from physid.models.measured import Carriage, CascadedTanks
 from physid.models.networks import NETWORKS, Network, network
 from physid.spec import Model, keyword_names
@@ -17,15 +20,18 @@ __all__ = [
     "LADDER",
     "MODELS",
     "NETWORKS",
+    "Augmented",
     "Carriage",
     "CascadedTanks",
     "Exponential",
+    "LatentODE",
     "LotkaVolterra",
     "Network",
     "NewtonGravity",
     "Pendulum",
     "PlanetaryGravity",
     "PointMasses",
+    "SparseAugmented",
     "VanDerPol",
     "build",
     "make",
@@ -33,6 +39,8 @@ __all__ = [
 ]
 
 MODELS: Mapping[str, type[Model]] = {
+    "augmented": Augmented,
+    "augmented-sparse": SparseAugmented,
     "carriage": Carriage,
     "cascaded-tanks": CascadedTanks,
     "exponential": Exponential,
@@ -44,12 +52,17 @@ MODELS: Mapping[str, type[Model]] = {
 }
 
 
+NETWORKS.update({entry.name: entry for entry in (*imagenets.NETWORKS, *forecasters.ENTRIES, *lstm.ENTRIES)})
+
+
 def make(cls: type[Model], experiment: Experiment) -> Model:
-    """A `cls` with those starting values and constants of the experiment that it takes as keywords.
+    """A `cls` with those starting values, constants and sizes of the experiment that it takes as keywords.
 
     So a subclass of the usual model of an experiment is made like that model, and a stranger from its own guesses.
     """
-    offered = {**experiment.constants, **experiment.start}
+    shape = experiment.initial.shape
+    sizes = {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    offered = {**sizes, **experiment.constants, **experiment.start}
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
     return cls(**taken)
 
@@ -64,6 +77,7 @@ LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
     ("solarsystem", "full"): partial(make, PlanetaryGravity),
     ("tanks", "full"): partial(make, CascadedTanks),
     ("threebody", "full"): partial(make, NewtonGravity),
+    ("threebody", "partial"): partial(make, Augmented),
     ("vanderpol", "full"): partial(make, VanDerPol),
 }
 

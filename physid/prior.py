@@ -95,3 +95,31 @@ class Uniform:
     def quantile(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
         """Low + (high - low) p."""
         return np.asarray(self.low + (self.high - self.low) * p)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """A penalty that draws an unknown to zero: for weights, of which nothing is believed but that they are small.
+
+    Where the noise is known or estimated it is a normal prior of standard deviation `sd`. Elsewhere errors of the part
+    `noise` of the data's spread count as noise, so that the penalty is (noise value / sd)^2 beside the squares of the
+    errors in units of that spread.
+
+    Source: Hoerl and Kennard (1970).
+    """
+
+    sd: float = 1.0
+    noise: float = 1e-4
+
+    def __post_init__(self) -> None:
+        """Refuse what is not positive and finite."""
+        if not (0 < self.sd < math.inf and 0 < self.noise < math.inf):
+            raise InputError(f"Ridge({self.sd}, {self.noise}) is no penalty: give a positive sd and a positive noise.")
+
+    def residual(self, value: Tensor) -> Tensor:
+        """Value / sd."""
+        return value / self.sd
+
+    def quantile(self, p: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sd z(p)."""
+        return Normal(0.0, self.sd).quantile(p)

@@ -30,7 +30,7 @@ class Report:
     def __str__(self) -> str:
         """The report as text."""
         notes, method = ("\n".join(_wrap(line) for line in lines) for lines in (self.notes(), self.method()))
-        parts = [self._title(), self._estimates(), self._scores(), self._paper(), notes, method]
+        parts = [self._title(), self._estimates(), self._derived(), self._scores(), self._paper(), notes, method]
         return "\n\n".join(part for part in parts if part)
 
     def json(self) -> dict[str, Any]:
@@ -47,6 +47,8 @@ class Report:
                 "message": fit.message,
                 "settings": fit.settings,
                 "unknowns": [asdict(one) for one in fit.estimates],
+                "derived": [asdict(one) for one in fit.derived],
+                "shares": fit.shares,
                 "correlations": [{"first": a, "second": b, "correlation": c} for a, b, c in self.strong()],
                 "residuals": tests,
                 "scores": fit.scores,
@@ -65,11 +67,12 @@ class Report:
         return pd.DataFrame([asdict(one) for one in self.fit.estimates])
 
     def strong(self) -> list[tuple[str, str, float]]:
-        """The pairs of unknowns whose correlation is 0.9 or more, strongest first."""
+        """The pairs of listed unknowns whose correlation is 0.9 or more, strongest first."""
         matrix, estimates = self.fit.correlation, self.fit.estimates
         if matrix is None:
             return []
-        pairs = [(i, j) for i in range(len(matrix)) for j in range(i) if abs(matrix[i, j]) >= STRONG]
+        places = [i for i, one in enumerate(estimates) if one.listed]
+        pairs = [(i, j) for i in places for j in places if j < i and abs(matrix[i, j]) >= STRONG]
         pairs.sort(key=lambda pair: -abs(matrix[pair]))
         return [(estimates[j].name, estimates[i].name, float(matrix[i, j])) for i, j in pairs]
 
@@ -78,16 +81,45 @@ class Report:
         return _wrap(f"{fit.experiment.name} with model {fit.settings['model']}: {fit.status}. {fit.message}")
 
     def _estimates(self) -> str:
-        shown = [one for one in self.fit.estimates if one.of != "initial"]
+        shown = [one for one in self.fit.listed if one.of != "initial"]
         initial = [one for one in self.fit.estimates if one.of == "initial"]
         shown += initial if len(initial) <= MOST else []
+        lines = [self._table(shown)] if shown else []
+        if len(initial) > MOST:
+            lines.append(f"and {len(initial)} free elements of the initial state, in report.json()")
+        return "\n".join([*lines, *self.weights()])
+
+    def _table(self, shown: Sequence[Estimate]) -> str:
+        """Estimates as a table that fits into the columns."""
         larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
         tables = [_align(estimate_cells(shown, larger, digits)) for digits in (10, 8, 7, 6, 5)]
         lines = next((table for table in tables if _width(table) <= COLUMNS), tables[-1])
-        text = "\n".join(line[:COLUMNS] for line in lines)
-        if len(initial) > MOST:
-            text += f"\nand {len(initial)} free elements of the initial state, in report.json()"
-        return text
+        return "\n".join(line[:COLUMNS] for line in lines)
+
+    def weights(self) -> list[str]:
+        """A line on the weights of networks, which are not listed; none where there are none."""
+        rest = [one for one in self.fit.estimates if not one.listed]
+        if not rest:
+            return []
+        names = list(dict.fromkeys(one.of for one in rest))
+        used = sum(one.value != 0.0 for one in rest)
+        dropped = f", {len(rest) - used} of them dropped" if used < len(rest) else ""
+        size = math.sqrt(sum(one.value**2 for one in rest) / max(used, 1))
+        return [f"{len(rest)} weights ({', '.join(names)}{dropped}), rms {size:.3g}, in report.json()"]
+
+    def _derived(self) -> str:
+        """What is read out of the unknowns, and the shares of the model's parts."""
+        parts = ["read out of the unknowns:\n" + self._table(self.fit.derived)] if self.fit.derived else []
+        return "\n\n".join([*parts, *map(_wrap, self.shared())])
+
+    def shared(self) -> list[str]:
+        """How much of the derivative of each state the model's parts make up, a sentence for each part."""
+        return [
+            f"The {part} part of the derivative along the data (rms over rms): "
+            + ", ".join(f"{state} {100 * share:.2g} %" for state, share in shares.items())
+            + "."
+            for part, shares in self.fit.shares.items()
+        ]
 
     def _scores(self) -> str:
         over = "sum over channels, mean over time" if self.fit.experiment.metric == "sum" else "mean"
@@ -118,12 +150,12 @@ class Report:
         from physid.latex import tabular
 
         larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
-        return tabular(self.fit.estimates, larger)
+        return tabular([*self.fit.listed, *self.fit.derived], larger)
 
     def cells(self, digits: int = 8) -> list[list[str]]:
         """The estimates as cells of a table, the head first, without columns in which nothing stands."""
         larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
-        return estimate_cells(self.fit.estimates, larger, digits)
+        return estimate_cells([*self.fit.listed, *self.fit.derived], larger, digits)
 
     def score_cells(self) -> list[list[str]]:
         """The scores as cells of a table, the head first."""
@@ -146,13 +178,23 @@ class Report:
             notes.append(f"At a bound of its domain: {', '.join(bound)}. Its interval means nothing.")
         if statistics.robust_reason and not statistics.reason:
             notes.append(f"No robust errors: {statistics.robust_reason}.")
-        notes += [self._combinations(), *(f"Not identifiable: the data do not tell {t}." for t in statistics.hidden)]
+        notes += [self._combinations(), *self._hidden()]
         return [note for note in [*notes, self._correlations()] if note]
+
+    def _hidden(self) -> list[str]:
+        """The directions that the data do not tell; those among weights alone are counted."""
+        found = self.fit.statistics.hidden if self.fit.statistics is not None else []
+        names = [f" {one.name}" for one in self.fit.listed]
+        named = [text for text in found if any(name in f" {text}" for name in names) or not self.weights()]
+        lines = [f"Not identifiable: the data do not tell {text}." for text in named]
+        if len(named) < len(found):
+            lines.append(f"{len(found) - len(named)} directions of the weights are told by no data, only by penalties.")
+        return lines
 
     def _combinations(self) -> str:
         """How many combinations of which unknowns are identifiable, and their names."""
         statistics = self.fit.statistics
-        if statistics is None or not statistics.hidden:
+        if statistics is None or not statistics.hidden or self.weights():
             return ""
         lost = [one.name for one, seen in zip(self.fit.estimates, statistics.identifiable, strict=True) if not seen]
         count = len(lost) - len(statistics.hidden)

@@ -39,6 +39,14 @@ class Tied:
         return self.how.text if isinstance(self.how, Expression) else None
 
 
+@dataclass(frozen=True)
+class Derived:
+    """A quantity read out of the unknowns: its value [*shape], differentiable in their raw parameters, and its unit."""
+
+    value: Tensor
+    unit: str = ""
+
+
 class RawParameters(nn.Module):
     """The raw parameters of a model, one for each unknown, under the unknowns' names."""
 
@@ -52,6 +60,7 @@ class Model(nn.Module):
     A model that measured inputs drive names them, `input_names = ("force",)`, and reads them where it needs them:
     `(force,) = self.inputs(t)`. `channel_names` are the columns of a data file that `observe` predicts, in its order
     (by default the states), `units` those in which the model has time ("t"), channels and inputs, by name.
+    `recipe` says how the model is best fitted, by the names of `fit`'s keywords; what a user asks for counts first.
 
     Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
     """
@@ -62,6 +71,7 @@ class Model(nn.Module):
     input_names: ClassVar[tuple[str, ...]] = ()
     channel_names: ClassVar[tuple[str, ...]] = ()
     units: ClassVar[Mapping[str, str]] = {}
+    recipe: ClassVar[Mapping[str, Any]] = {}
     raw: RawParameters
     ties: dict[str, Tied]
 
@@ -115,6 +125,24 @@ class Model(nn.Module):
     def observe(self, y: Tensor) -> Tensor:
         """What is measured of the states `y`: by default all of it."""
         return y
+
+    def derived(self) -> Mapping[str, Derived]:
+        """What else the unknowns say, by name; a report gives it with errors propagated from theirs."""
+        return {}
+
+    def parts(self, t: Tensor, y: Tensor) -> Mapping[str, Tensor]:
+        """Parts of dy/dt [..., *state_shape] of which a report tells the share, by name. None by default."""
+        return {}
+
+    def prune(self, states: Tensor, rates: Tensor) -> bool:
+        """Drop weights that do next to nothing for the rates [T, *state_shape] at states; whether any was."""
+        return False
+
+    def draw(self, seed: int, anew: bool = False) -> None:
+        """Give unknowns that no one can guess, such as the weights of a network, random values to start from.
+
+        A fit calls it before it begins. What was given or fitted is left as it is, unless it is to be drawn `anew`.
+        """
 
     def inputs(self, t: Tensor) -> tuple[Tensor, ...]:
         """The inputs at the times `t` in the order of `input_names`, each of the shape of t.

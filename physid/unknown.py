@@ -14,6 +14,7 @@ from physid.errors import InputError
 from physid.prior import LogNormal as LogNormal
 from physid.prior import Normal as Normal
 from physid.prior import Prior
+from physid.prior import Ridge as Ridge
 from physid.prior import Uniform as Uniform
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class Unknown:
     `model.mass = [...]` sets it. With `resizable` a model may be made with any number of elements. In a fit of several
     experiments it is the same in all of them, unless `per_experiment` gives each its own.
     `tie` makes it a function of the others, `Unknown(tie=lambda model: 2 * model.length)` or the text "2 * length" (see
-    `physid.expression`): it is then no longer identified, and its `guess` not needed.
+    `physid.expression`): it is then no longer identified, and its `guess` not needed. Weights of a network, of which no
+    single one means anything, are not `listed` in reports.
 
     Errors: InputError for a guess that is no number or outside the domain.
     """
@@ -104,11 +106,12 @@ class Unknown:
         resizable: bool = False,
         per_experiment: bool = False,
         tie: Tie | None = None,
+        listed: bool = True,
     ) -> None:
         if isinstance(prior, Uniform):
             domain = between(max(domain.low, prior.low), min(domain.high, prior.high))
         self.domain, self.unit, self.prior, self.fixed, self.resizable = domain, unit, prior, fixed, resizable
-        self.per_experiment, self.tie, self.name = per_experiment, tie, ""
+        self.per_experiment, self.tie, self.listed, self.name = per_experiment, tie, listed, ""
         if guess is MISSING and tie is None:
             raise InputError("an unknown needs a guess, as in Unknown(1.0), unless it is tied to others.")
         self.guess = self.check(self.middle if guess is MISSING else guess)

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from physid.errors import Diverged, InputError
 from physid.fitting.plan import Plan
-from physid.fitting.problem import Problem
+from physid.fitting.problem import Problem, prior_rows
 from physid.fitting.vector import Array, Vector
 from physid.fitting.watch import Watch
+from physid.prior import Ridge
 
 REASONS = {0: "the objective no longer falls", 1: "the limit of iterations was reached"}
 FAILURES = 20  # failing solves in a row after which a descent has diverged
@@ -24,13 +25,15 @@ FAILURES = 20  # failing solves in a row after which a descent has diverged
 class Objective:
     """The experiment's metric on its training part, weighted by discount^(t - t0), and its gradient by x.
 
+    Penalties of weights are added in the same unit; a protocol of the paper has none.
     Errors: InputError for unknowns with priors, which are residuals and need least squares.
     """
 
     def __init__(self, problem: Problem, plan: Plan, watch: Watch) -> None:
         self.problem, self.plan, self.watch = problem, plan, watch
         vector = self.vector = problem.vector
-        priors = [name for name in vector.names if vector.model.unknowns[name].prior is not None]
+        beliefs = {name: vector.model.unknowns[name].prior for name in vector.names}
+        priors = [name for name, prior in beliefs.items() if prior is not None and not isinstance(prior, Ridge)]
         if priors:
             raise InputError(
                 f"{', '.join(priors)} has a prior, which optimizer {plan.optimizer} does not take. Use lm."
@@ -44,6 +47,8 @@ class Objective:
         self.weights = weights.to(vector.like)
         self.measured = torch.from_numpy(problem.measured).to(vector.like)
         self.integrator = plan.integrator
+        columns = problem.mask.shape[1] if experiment.metric == "sum" else 1
+        self.penalty = 0.0 if plan.protocol != "default" else columns * problem.scale**2
 
     def at(self, x: Array, phase: str) -> tuple[float, Array] | None:
         """The loss and its gradient [Q]; None when the solve fails."""
@@ -67,7 +72,10 @@ class Objective:
         found = torch.autograd.grad(loss, inputs, allow_unused=True, materialize_grads=True)
         self.problem.evaluations += solution.statistics.backward_evaluations - before
         gradient = torch.cat([g.reshape(-1).double().cpu() for g in found]).numpy()
-        value = float(loss.detach())
+        rows, slopes = prior_rows(self.vector, x, self.problem.prior_weight) if self.penalty else (x[:0], gradient[:0])
+        value = float(loss.detach()) + self.penalty * float(rows @ rows)
+        if len(rows):
+            gradient = gradient + 2.0 * self.penalty * (rows @ slopes)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             self.watch.saw(phase, x, float("inf"))
             return None

@@ -18,7 +18,7 @@ class Estimate:
 
     `stderr` is the standard error for independent residuals, `robust` the autocorrelation-consistent one; `low` and
     `high` bound the 95 % interval, made in the transformed space and mapped back, so that it stays in the domain.
-    `of` is the unknown that it belongs to, "initial" for the initial state.
+    `of` is the unknown that it belongs to, "initial" for the initial state. Weights of a network are not `listed`.
     """
 
     name: str
@@ -32,13 +32,14 @@ class Estimate:
     robust: float | None = None
     at_bound: bool = False
     of: str = ""
+    listed: bool = True
 
 
 def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | None) -> list[Estimate]:
     """The estimates at `x` of a fit that began at `start`."""
     values, starts, truth = vector.natural(x), vector.natural(start), vector.truth()
     plain, robust, low, high = _intervals(vector, x, statistics)
-    found = []
+    found, unknowns = [], vector.model.unknowns
     for i, entry in enumerate(vector.entries):
         found.append(
             Estimate(
@@ -53,6 +54,7 @@ def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | No
                 robust=_number(robust[i]),
                 at_bound=bool(entry.domain.at_bound(torch.tensor(values[i]))),
                 of=entry.owner,
+                listed=entry.owner not in unknowns or unknowns[entry.owner].listed,
             )
         )
     return found

@@ -13,6 +13,7 @@ import numpy as np
 from physid.errors import Diverged, InputError
 from physid.experiment import Experiment
 from physid.fitting import runs
+from physid.fitting.derived import read_out
 from physid.fitting.estimates import estimate
 from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive
 from physid.fitting.holdout import split
@@ -21,8 +22,8 @@ from physid.fitting.keep import CHECKPOINT, Keeper, Origin, checkpoint, recall
 from physid.fitting.likelihood import likelihood
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
-from physid.fitting.plan import Plan, default_integrator, resolve
-from physid.fitting.pose import described, pose, prepare
+from physid.fitting.plan import Plan, resolve
+from physid.fitting.pose import described, pose, prepare, suited
 from physid.fitting.problem import Point, Problem
 from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
@@ -37,7 +38,7 @@ from physid.unknown import Tie
 # what `fit` is asked where nothing is asked
 NOTHING: Mapping[str, Any] = {
     **dict.fromkeys(("optimizer", "integrator", "gradient", "protocol", "epochs", "lr", "time_limit")),
-    "strategy": "auto",
+    "strategy": None,
     "seed": 0,
 }
 
@@ -47,7 +48,7 @@ def fit(
     experiment: Experiment | Sequence[Experiment],
     *,
     optimizer: str | None = None,
-    strategy: str = "auto",
+    strategy: str | None = None,
     integrator: Integrator | None = None,
     gradient: str | None = None,
     protocol: str | None = None,
@@ -88,8 +89,6 @@ def fit(
     Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
     """
     given = aligned([experiment] if isinstance(experiment, Experiment) else experiment)
-    if integrator is None and given[0].integrator:
-        integrator = replace(default_integrator(optimizer, protocol), **given[0].integrator)
     asked: dict[str, Any] = {
         "optimizer": optimizer,
         "strategy": strategy,
@@ -107,11 +106,13 @@ def fit(
         "workers": workers,
         "holdout": holdout,
     }
+    asked = suited(asked, model, given[0])
     plan = resolve(**asked)
     if out is not None:
         runs.check(Path(out))
     split(given, plan.holdout)  # refused before anything is changed
     prepare(model, fix or {}, free, tie or {})
+    model.draw(seed)
     origin = Origin.of(model, given, runs.request(model, asked, labels or {}))
     keeper = None if out is None else Keeper(Path(out), origin.files)
     return run(model, given, plan, origin, Watch(progress, time_limit), labels or {}, keeper)
@@ -244,6 +245,7 @@ def _conclude(
         x=x,
         estimates=estimate(vector, start, x, statistics),
         statistics=statistics,
+        derived=read_out(vector, start, x, statistics),
         scores=pooled,
         scores_of=each,
         likelihood=None if point is None else likelihood(problem, point),

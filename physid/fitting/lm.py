@@ -13,6 +13,7 @@ from physid.fitting.vector import Array
 
 RANK = 1e-10  # singular values below this part of the largest belong to directions that the data do not tell
 NEARLY = 0.1  # standard errors
+MANY = 64  # unknowns from which on a tall table is worth compressing: every iteration takes its singular values
 REASONS = {
     0: "the limit of evaluations was reached",
     3: "the steps no longer change the unknowns",
@@ -56,8 +57,8 @@ def least(evaluate: Evaluate, start: Point, stop: Stop) -> Found:
     The vector is measured from the start, so that the first trust region is a change of the prediction by its own
     size, whatever the start. Source: Moré (1978); Branch, Coleman and Li (1999), as in scipy.optimize.least_squares.
     """
-    known = {_key(start.x): start}
-    best = start
+    best, narrow = start, compressed(start)
+    known = {_key(start.x): narrow}
 
     def at(step: Array) -> Point | None:
         nonlocal best
@@ -66,18 +67,18 @@ def least(evaluate: Evaluate, start: Point, stop: Stop) -> Found:
             found = evaluate(x)
             if found is None:
                 return None
-            known.clear()
-            known[_key(x)] = found
             if found.cost < best.cost:
                 best = found
+            known.clear()
+            known[_key(x)] = compressed(found)
         return known[_key(x)]
 
     def residual(step: Array) -> Array:
         found = at(step)
-        return np.full(start.residual.shape, np.inf) if found is None else found.residual
+        return np.full(narrow.residual.shape, np.inf) if found is None else found.residual
 
     def jacobian(step: Array) -> Array:
-        found = at(step) or start  # only asked for where a solve succeeded
+        found = at(step) or narrow  # only asked for where a solve succeeded
         if stop.offset and removable(found) <= max(stop.offset * float(np.linalg.norm(found.residual)), stop.floor):
             raise _Reached
         return found.jacobian
@@ -100,8 +101,23 @@ def least(evaluate: Evaluate, start: Point, stop: Stop) -> Found:
     return Found(best, result.status > 0, REASONS.get(result.status, "the fit no longer improves"))
 
 
+def compressed(point: Point) -> Point:
+    """The point with as many rows as its table has columns: the same J^T J, J^T r and cost, by an orthogonal factor."""
+    rows, columns = point.jacobian.shape
+    if columns < MANY or rows < 2 * columns:
+        return point
+    moved = point.jacobian.any(1)
+    table = np.column_stack([point.jacobian[moved], point.residual[moved]])
+    table = np.asarray(np.linalg.qr(table, mode="r"))
+    rest = np.zeros((1, columns + 1))  # of rows that no unknown moves only the length counts
+    rest[0, -1] = np.linalg.norm(point.residual[~moved])
+    table = np.concatenate([table, rest])
+    return Point(point.x, table[:, -1], table[:, :-1])
+
+
 def removable(point: Point) -> float:
     """The length of the part of the residuals that a Gauss-Newton step would remove."""
+    point = compressed(point)
     size = np.linalg.norm(point.jacobian, axis=0)
     if not size.any():
         return 0.0

@@ -12,7 +12,7 @@ from physid.fitting import noise as noise_models
 from physid.ode import GRADIENTS, Integrator
 
 OPTIMIZERS = ("lm", "adam", "lbfgs")
-STRATEGIES = ("auto", "full", "segments", "grow")
+STRATEGIES = ("auto", "full", "segments", "grow", "match")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Plan:
 
 def resolve(
     optimizer: str | None,
-    strategy: str,
+    strategy: str | None,
     integrator: Integrator | None,
     gradient: str | None,
     protocol: str | None,
@@ -112,6 +112,7 @@ def resolve(
     protocol = protocol or "default"
     if protocol not in ("default", *PROTOCOLS):
         raise unknown_name("protocol", protocol, ("default", *PROTOCOLS))
+    strategy = strategy or "auto"
     optimizer = optimizer or ("lm" if protocol == "default" else "adam")
     if optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", optimizer, OPTIMIZERS)
@@ -151,7 +152,7 @@ def integrator_settings(integrator: Integrator) -> dict[str, Any]:
 
 def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:
     """The integrator that `fit` takes when none is given, to be changed by dataclasses.replace."""
-    return resolve(optimizer, "auto", None, None, protocol, None, None, 0, None).integrator
+    return resolve(optimizer, None, None, None, protocol, None, None, 0, None).integrator
 
 
 def _check(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting import noise as noise_models
 from physid.fitting.joint import vector_of
-from physid.fitting.plan import Plan
+from physid.fitting.plan import Plan, default_integrator
 from physid.fitting.problem import Problem
 from physid.spec import Model
 from physid.unknown import Tie
@@ -28,6 +29,25 @@ def prepare(model: Model, fix: Mapping[str, Any], free: Sequence[str], tie: Mapp
         model.fix(name, value)
     for name, how in tie.items():
         model.tie(name, how)
+
+
+def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> dict[str, Any]:
+    """What was asked of a fit, and where nothing was, what suits the model and the data.
+
+    The model's `recipe` may name keywords of `fit`, and changes to the default Integrator as the experiment does; under
+    a protocol of the paper it does not count, and a strategy belongs to lm alone.
+    """
+    found, changes = dict(asked), {}
+    if found["protocol"] in (None, "default"):
+        for name, value in model.recipe.items():
+            if name not in found:
+                changes[name] = value
+            elif found[name] is None and (name != "strategy" or found["optimizer"] in (None, "lm")):
+                found[name] = value
+    changes |= experiment.integrator
+    if found["integrator"] is None and changes:
+        found["integrator"] = replace(default_integrator(found["optimizer"], found["protocol"]), **changes)
+    return found
 
 
 def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -20,6 +20,7 @@ from physid.fitting.observation import linearise
 from physid.fitting.vector import Array, Vector
 from physid.fitting.weights import Weights
 from physid.ode import Integrator, Solution
+from physid.prior import Prior, Ridge
 
 PATIENCE = 20  # times the steps of the last point: where a solve needs more, the optimiser should not go
 
@@ -116,13 +117,19 @@ class Problem:
 
     def _check_priors(self) -> None:
         model = self.vector.model
-        priors = [name for name in self.vector.names if model.unknowns[name].prior is not None]
+        beliefs = {name: model.unknowns[name].prior for name in self.vector.names}
+        priors = [name for name, prior in beliefs.items() if prior is not None and not isinstance(prior, Ridge)]
         unknown = [one.name for one in self.experiments if not one.sigma]
         if priors and unknown and not self.noise.estimated:
             raise InputError(
                 f"{', '.join(priors)} has a prior, but the noise of {unknown[0]} is not known: set its sigma, have it "
                 "estimated (noise model normal), or leave the prior out."
             )
+
+    def prior_weight(self, prior: Prior) -> float:
+        """What a prior's residual is multiplied with: 1 / sqrt(N), times a penalty's `noise` if none is known."""
+        known = self.noise.estimated or all(one.sigma for one in self.experiments)
+        return (prior.noise if isinstance(prior, Ridge) and not known else 1.0) / float(np.sqrt(self.count))
 
     def at(self, x: Array) -> Point | None:
         """The problem at `x`; None when the solve fails there, with the reason in `message`."""
@@ -136,7 +143,7 @@ class Problem:
     def point(self, x: Array, seen: Array, slope: Array, weights: Weights | None = None) -> Point | None:
         """The point of predictions [R, M] and their derivatives [R, M, Q]; None where they are not finite."""
         residual, jacobian = (weights or self.weights).rows(seen, slope)
-        extra, more = prior_rows(self.vector, x, self.count)
+        extra, more = prior_rows(self.vector, x, self.prior_weight)
         point = Point(x.copy(), np.concatenate([residual, extra]), np.concatenate([jacobian, more]), seen, slope)
         if not (np.isfinite(point.residual).all() and np.isfinite(point.jacobian).all()):
             self.message = "the prediction is not finite"
@@ -270,19 +277,26 @@ def chained(vector: Vector, by: Tensor) -> Tensor:
     return torch.cat([by[..., : vector.parameters], starts * torch.as_tensor(vector.scale).to(starts)], -1)
 
 
-def prior_rows(vector: Vector, x: Array, count: int) -> tuple[Array, Array]:
-    """The priors' residuals and their derivatives by x, weighted like the data: by 1 / sqrt(count)."""
+def prior_rows(vector: Vector, x: Array, weigh: Callable[[Prior], float]) -> tuple[Array, Array]:
+    """The priors' residuals [R] and their derivatives [R, Q] by x [Q], each times what `weigh` says of the prior."""
     rows, slopes = [], []
+    owners = [entry.owner for entry in vector.entries]
+    beliefs = {name: vector.model.unknowns[name].prior for name in vector.names}
+    if not any(beliefs.values()):
+        return np.empty(0), np.empty((0, len(x)))
     natural, slope = vector.natural(x), vector.slopes(x)
-    for i, entry in enumerate(vector.entries):
-        prior = vector.model.unknowns[entry.owner].prior if entry.owner in vector.model.unknowns else None
-        if prior is not None:
-            value = torch.tensor(natural[i], dtype=torch.float64, requires_grad=True)
-            residual = prior.residual(value)
-            (by,) = torch.autograd.grad(residual, value)
-            rows.append(float(residual.detach()) / np.sqrt(count))
-            slopes.append(np.eye(len(x))[i] * slope[i] * float(by) / np.sqrt(count))
-    return np.array(rows), np.array(slopes).reshape(-1, len(x))
+    for name, prior in beliefs.items():
+        if prior is None:
+            continue
+        places = np.array([i for i, owner in enumerate(owners) if owner == name])
+        value = torch.tensor(natural[places], requires_grad=True)
+        residual = prior.residual(value)
+        (by,) = torch.autograd.grad(residual.sum(), value)
+        weight = weigh(prior)
+        rows.append(residual.detach().numpy() * weight)
+        slopes.append(np.zeros((len(places), len(x))))
+        slopes[-1][np.arange(len(places)), places] = slope[places] * by.numpy() * weight
+    return np.concatenate(rows), np.concatenate(slopes)
 
 
 def tolerance(integrator: Integrator, size: float) -> float:

@@ -82,7 +82,7 @@ def profile(fit: Fit, names: Sequence[str] | None = None, jobs: int = 1) -> tupl
     for name in names or ():
         if name not in known:
             raise unknown_name("unknown", name, known)
-    wanted = list(names or [one.name for one in fit.estimates if one.of != "initial"] or known)
+    wanted = list(names or [one.name for one in fit.listed if one.of != "initial"] or known)
     for _ in range(3):
         found = [_assemble(fit, known.index(name), sides) for name, sides in _sides(fit, wanted, jobs)]
         better = [one.better for one in found if one.better is not None]

@@ -67,7 +67,14 @@ def beginning(folder: Path, model: Model | None, trust: bool) -> Beginning:
 
 def load(folder: Path, model: Model | None, trust: bool) -> Fit:
     """The run at `folder`; see Fit.load."""
-    from physid.fitting.archive import compare, read_estimates, read_experiments, read_integrator, read_statistics
+    from physid.fitting.archive import (
+        compare,
+        read_derived,
+        read_estimates,
+        read_experiments,
+        read_integrator,
+        read_statistics,
+    )
     from physid.fitting.result import Fit
 
     run = Folder(folder)
@@ -106,6 +113,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             held=_held(folder),
             profiles=_profiles(run),
         )
+        fit.derived, fit.shares = read_derived(run)
         fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error

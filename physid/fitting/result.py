@@ -40,6 +40,8 @@ class Fit:
     `likelihood` is None with a robust loss. `starts` are the records of many starts, in the order of the starts.
     `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
     began and `held` where its search stood last, so that it can be replayed and continued; `profiles` are those made.
+    `derived` are quantities that the model reads out of its unknowns, `shares` how much of the derivative of every
+    state each of the model's parts makes up along the data.
     """
 
     model: Model
@@ -64,11 +66,18 @@ class Fit:
     origin: Origin | None = None
     held: bytes = b""
     profiles: list[Profile] = field(default_factory=list)
+    derived: list[Estimate] = field(default_factory=list)
+    shares: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
         """What the command line ends with."""
         return EXIT_CODES[self.status]
+
+    @property
+    def listed(self) -> list[Estimate]:
+        """The estimates that mean something one by one: all but the weights of networks."""
+        return [one for one in self.estimates if one.listed]
 
     @property
     def covariance(self) -> Array | None:
@@ -112,6 +121,16 @@ class Fit:
         from physid.forecast import forecast
 
         return forecast(self, until, points, draws, seed)
+
+    def of(self, experiment: str) -> Fit:
+        """The part of the fit that is about one of its experiments, by name, with what its unknowns leave open there.
+
+        It forecasts, plots and tabulates that experiment; the tests and the noise are those of the whole fit. Errors:
+        InputError for a name that is none.
+        """
+        from physid.fitting.part import part
+
+        return part(self, experiment)
 
     def profile(self, *names: str, jobs: int = 1) -> tuple[Fit, list[Profile]]:
         """The profile likelihoods of the unknowns `names` (default: all but the initial state), and whose they are.

@@ -174,7 +174,7 @@ class Segments:
         rows += jumps
         self._jumps = {} if len(self._jumps) > 1000 else self._jumps
         self._jumps[z.tobytes()] = float(np.sqrt(sum((row[:, -1] ** 2).sum() for row in jumps))) / self.weld
-        extra, slope = prior_rows(self.vector, z[:q], self.problem.count)
+        extra, slope = prior_rows(self.vector, z[:q], self.problem.prior_weight)
         rows.append(np.column_stack([np.pad(slope, ((0, 0), (0, len(z) - q))), extra]))
         table = np.concatenate(rows)
         return Point(z.copy(), table[:, -1], table[:, :-1]) if np.isfinite(table).all() else None

@@ -11,7 +11,7 @@ from scipy import stats
 
 from physid.fitting.combinations import echelon, told
 from physid.fitting.criteria import criteria
-from physid.fitting.lm import optimal
+from physid.fitting.lm import compressed, optimal
 from physid.fitting.problem import Point, Problem, tolerance
 from physid.fitting.vector import Array
 
@@ -84,7 +84,8 @@ def assess(problem: Problem, point: Point) -> Statistics:
     size = np.linalg.norm(point.jacobian, axis=0)
     size = np.where(size > 0, size, 1.0)
     scaled = point.jacobian / size
-    _, s, vt = np.linalg.svd(scaled, full_matrices=False)
+    narrow = compressed(point).jacobian / size
+    _, s, vt = np.linalg.svd(narrow, full_matrices=False)
     vt, s = _full(vt, s, len(point.x))
     seen = s > RANK * s[0] if s[0] > 1e-100 else np.zeros_like(s, dtype=bool)
     inverse = (vt[seen].T / s[seen] ** 2) @ vt[seen]
@@ -92,7 +93,9 @@ def assess(problem: Problem, point: Point) -> Statistics:
     square = 1.0 / problem.count if known else (2.0 * point.cost / dof if dof > 0 else np.nan)
     plain = inverse * square
     meat = _meat(problem, point, scaled) * (problem.count / max(dof, 1))
-    robust = inverse @ meat @ inverse
+    values, vectors = np.linalg.eigh(meat)
+    half = inverse @ (vectors * np.sqrt(np.maximum(values, 0.0)))  # so that no variance comes out below zero
+    robust = half @ half.T
     series = _series(problem, data)
     tests = {**whiteness(series), **criteria(problem, point, series)}
     if known and dof > 0:

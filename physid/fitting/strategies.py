@@ -11,7 +11,8 @@ from physid.experiment import Experiment
 from physid.fitting import segments
 from physid.fitting.joint import vector_of
 from physid.fitting.lm import Found, Stop, least
-from physid.fitting.many import least_many
+from physid.fitting.many import WIDE, least_many, least_wide
+from physid.fitting.matching import match
 from physid.fitting.plan import Plan
 from physid.fitting.problem import Point, Problem
 from physid.fitting.segments import Segments
@@ -39,6 +40,10 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
         start = full(held["x"])
         if start is not None:
             return finish(problem, plan.integrator, watch, start)
+    if strategy == "match":
+        matched = match(problem, watch, x)
+        x, strategy = x if matched is None else matched, "auto"
+        watch.begin(x)
     start = full(x) if strategy != "segments" else None
     reason = problem.message
     near = start is not None and is_near(problem, start)
@@ -148,7 +153,8 @@ def weld(problem: Problem, plan: Plan, watch: Watch, x: Array, most: int, rows: 
         start = at(z)
         if start is None:
             break
-        solved, z = True, least(at, start, ROUGH).point.x
+        solver = least_wide if len(z) > WIDE else least
+        solved, z = True, solver(at, start, ROUGH).point.x
         if pieces.gap(z) < WELDED:
             break
     return z[: len(x)] if solved else None

@@ -123,30 +123,30 @@ class Vector:
         """The true natural value of every element, None where it is not known."""
         found: list[float | None] = []
         for name, raw in zip(self.names, self.raws, strict=True):
-            found += _flat(self.experiment.truth.get(name), raw.numel())
-        known = _flat(self.experiment.truth.get("initial"), self.experiment.initial.numel())
+            found += numbers_of(self.experiment.truth.get(name), raw.numel())
+        known = numbers_of(self.experiment.truth.get("initial"), self.experiment.initial.numel())
         return found + [known[int(i)] for i in self.places]
 
     def _parameter_entries(self) -> list[Entry]:
         entries = []
         for name, raw in zip(self.names, self.raws, strict=True):
             unknown = self.model.unknowns[name]
-            entries += [Entry(label, unknown.domain, unknown.unit, name) for label in _labels(name, raw.shape)]
+            entries += [Entry(label, unknown.domain, unknown.unit, name) for label in labels(name, raw.shape)]
         return entries
 
     def _initial_entries(self) -> list[Entry]:
-        labels = _labels("initial", self.experiment.initial.shape)
-        return [Entry(labels[int(i)], real, "", "initial") for i in self.places]
+        names = labels("initial", self.experiment.initial.shape)
+        return [Entry(names[int(i)], real, "", "initial") for i in self.places]
 
 
-def _labels(name: str, shape: torch.Size) -> list[str]:
+def labels(name: str, shape: torch.Size) -> list[str]:
     """`name` for one number, `name[i]` or `name[i,j]` for arrays."""
     if not shape:
         return [name]
     return [f"{name}[{','.join(map(str, index))}]" for index in np.ndindex(*shape)]
 
 
-def _flat(value: object, count: int) -> list[float | None]:
+def numbers_of(value: object, count: int) -> list[float | None]:
     """`value` as a list of `count` numbers; None for each that is missing or not-a-number."""
     if value is None:
         return [None] * count

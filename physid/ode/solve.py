@@ -15,7 +15,7 @@ from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.plan import Limits, Tolerance, Wishes, read_times
+from physid.ode.plan import Limits, Norm, Tolerance, Wishes, read_times
 from physid.ode.problem import Problem, Recall, pose
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
@@ -27,8 +27,9 @@ class Integrator:
 
     `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components. `exact=True` steps onto every asked time
     instead of reading them off the dense output. `time_limit` in seconds of wall clock. `checkpoints`: the most states
-    that gradient "aca" holds in memory, for more evaluations. `engine`: "native" compiles f,
-    "eager" runs it by torch, "auto" compiles where that applies.
+    that gradient "aca" holds in memory, for more evaluations. `engine`: "native" compiles f, "eager" runs it by torch,
+    "auto" compiles where that applies. `norm(error) -> []` measures the scaled error of the whole state in place of the
+    rms.
     """
 
     solver: str | Tableau = "dopri5"
@@ -43,6 +44,7 @@ class Integrator:
     max_steps: int = 100_000
     time_limit: float | None = None
     checkpoints: int | None = None
+    norm: Norm | None = None
 
     def pose(
         self,
@@ -63,7 +65,7 @@ class Integrator:
     def _plain(self) -> tuple[Wishes, Wishes]:
         """What it asks for, for one state and for a batch."""
         limits = Limits(self.first_step, 0.0, self.max_step, self.max_steps, self.time_limit)
-        one = Wishes(self.solver, self.rtol, self.atol, self.control, exact=self.exact, limits=limits)
+        one = Wishes(self.solver, self.rtol, self.atol, self.control, exact=self.exact, limits=limits, norm=self.norm)
         return one, replace(one, batched=True)
 
     def solve(

@@ -72,7 +72,7 @@ def _places(fit: Fit, names: Sequence[str] | None) -> list[int]:
     """The places of the unknowns to show."""
     known = [one.name for one in fit.estimates]
     if names is None:
-        there = [i for i, one in enumerate(fit.estimates) if one.stderr is not None]
+        there = [i for i, one in enumerate(fit.estimates) if one.stderr is not None and one.listed]
         wanted = [i for i in there if fit.estimates[i].of != "initial"]
         wanted = (wanted if len(wanted) >= 2 else there)[:MOST]
     else:

@@ -1,0 +1,55 @@
+"""What the rungs below full knowledge share: weights as unknowns that are drawn at random, and layers made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from physid.errors import InputError
+from physid.prior import Ridge
+from physid.spec import Model
+from physid.unknown import Unknown
+
+
+def weights(penalty: Ridge | None = None) -> Unknown:
+    """Weights of a shape that is not known yet, drawn to zero by a penalty and not listed in reports."""
+    return Unknown(torch.zeros(1, 1), prior=penalty, resizable=True, listed=False)
+
+
+class Drawn(Model):
+    """A model with weights that are drawn at random before a fit, unless they were given.
+
+    A subclass says in `layout` which weights it has: name -> (shape, size), the entries of which are drawn from
+    U(-size, size). It calls `_lay_out(values)` once its shapes are known, with what its constructor was given.
+    """
+
+    fresh: bool = False
+
+    def layout(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
+        """The weights: name -> (shape, size)."""
+        raise InputError(f"{type(self).__name__} does not say which weights it has. Define layout(self) in it.")
+
+    def _lay_out(self, values: Mapping[str, object]) -> None:
+        """Give every weight its shape, and the values that were given; the others are drawn with seed 0."""
+        for name, (shape, _) in self.layout().items():
+            unknown = self.unknowns[name]
+            value = torch.zeros(shape, dtype=torch.float64)
+            if name in values:
+                value = unknown.fit_shape(unknown.check(values[name]), torch.Size(shape))
+            free = unknown.raw_of(self).requires_grad
+            self.raw.register_parameter(name, nn.Parameter(value, requires_grad=free))
+        if not any(name in values for name in self.layout()):
+            self.draw(0, anew=True)
+            self.fresh = True
+
+    def draw(self, seed: int, anew: bool = False) -> None:
+        """Draw the weights from U(-size, size); those that were given or fitted only if `anew`."""
+        if not (self.fresh or anew):
+            return
+        generator = torch.Generator().manual_seed(seed)
+        for name, (shape, size) in self.layout().items():
+            drawn = 2.0 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1.0
+            setattr(self, name, size * drawn)
+        self.fresh = False
