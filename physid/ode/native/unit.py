@@ -111,6 +111,10 @@ COLD void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c,
                      REAL *k, REAL *dk, REAL *work) {
     field_jvp(*t, y, p, c, m, dy, dp, k, dk, work);
 }
+COLD void physid_vjps(int count, const REAL *t, const REAL *y, const REAL *p, const REAL *c, const REAL *w, REAL *gy,
+                      REAL *gp, REAL *gt, REAL *work) {
+    for (int i = 0; i < count; ++i) field_vjp(*t, y, p, c, w, gy, gp, gt, work);
+}
 COLD void physid_prepare_vjp_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, const REAL *gq, REAL *gp) {
     for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare_vjp(p + l * ps, c + l * cs, gq + l * P, gp + l * RAW);
 }
