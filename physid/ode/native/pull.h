@@ -14,10 +14,10 @@
 
 static const REAL *g_row(const Task *q, int64_t lane, int64_t i) { return q->g + (i * q->lanes + lane) * N; }
 
-/* Row of g from column v on, one vector; the last one may be short. */
-static inline vec g_vector(const REAL *g, int v) {
+/* Row of g from column v on, one vector. Beyond the row it may hold what follows, which stays in the padding. */
+static inline vec g_vector(const REAL *g, int v, const REAL *end) {
     vec row = {0};
-    if (v + VL <= N) return *(const vec *)(g + v);
+    if (v + VL <= N || g + v + VL <= end) return *(const vec *)(g + v);
     memcpy(&row, g + v, (N % VL) * sizeof(REAL));
     return row;
 }
@@ -25,15 +25,21 @@ static inline vec g_vector(const REAL *g, int v) {
 /* Adds the moments sum theta^d g, d = 1 .. degree, of `count` outputs, and sum g; `degree` is a constant where it counts. */
 static inline void add_moments(const Task *q, int64_t lane, const int64_t *which, const double *theta, int count,
                                double *moment, REAL *direct, const int degree) {
+    const REAL *end = q->g + q->times * q->lanes * N;
+    double power[64 * degree];
+    for (int j = 0; j < count; j++) {
+        double now = 1;
+        for (int d = 0; d < degree; d++) power[j * degree + d] = now *= theta[j];
+    }
     for (int v = 0; v < NP; v += VL) {
         wide sums[degree];
         vec total = *(vec *)(direct + v);
         for (int d = 0; d < degree; d++) sums[d] = *(wide *)(moment + (int64_t)d * NP + v);
         for (int j = 0; j < count; j++) {
-            vec row = g_vector(g_row(q, lane, which[j]), v);
+            vec row = g_vector(g_row(q, lane, which[j]), v, end);
             wide term = __builtin_convertvector(row, wide);
             total += row;
-            for (int d = 0; d < degree; d++) term *= theta[j], sums[d] += term;
+            for (int d = 0; d < degree; d++) sums[d] += power[j * degree + d] * term;
         }
         *(vec *)(direct + v) = total;
         for (int d = 0; d < degree; d++) *(wide *)(moment + (int64_t)d * NP + v) = sums[d];
