@@ -199,7 +199,7 @@ def report(sizes: tuple[int, ...], rounds: int, clock: Callable[[], float], only
         count = (2 if row.batched else 40) * rounds
         before = interleave(ours, count, min, clock)
         quick = {name: heavy.pop(name) for name in ("diffrax",) if name in heavy}
-        seconds = interleave(quick, rounds, min, clock)
+        seconds = interleave(quick, (2 if row.batched else 20) * rounds, min, clock)
         seconds |= interleave(heavy, max(2, rounds // 5 if row.batched else rounds // 3), min, clock)
         after = interleave(ours, count, min, clock)
         mine, fused = (min(before[name], after[name]) for name in ours)
