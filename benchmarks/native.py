@@ -1,10 +1,13 @@
 """The native engine beside its peers, row by row of the aims: loss and gradient, fresh values at every timed call.
 
-    python benchmarks/native.py [--quick] [--rounds N]
+    python benchmarks/native.py [--quick] [--rounds N] [--cpu] [--only NAME]
 
-Times are the shortest of the rounds, for everyone alike, so that a busy machine disturbs them little. Peers that are
-not installed are left out. The floor is the time of the bare evaluations of f and its products, compiled
-and called in a row; the last column is the part of our time that it makes up.
+Times are the shortest of the rounds, for everyone alike, so that a busy machine disturbs them little; with --cpu they
+are processor time on one thread, for a machine on which other work runs. Peers that are not installed are left out.
+`fused` is `ode.misfit`, which has the loss in the compiled call. The floor is the time of the bare evaluations of f and
+its products, compiled and called in a row; the last column is the part of our time that it makes up.
+
+Threads of torch that wait actively for work take the second core from everyone else: OMP_WAIT_POLICY is PASSIVE here.
 """
 
 from __future__ import annotations
@@ -19,12 +22,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded
+
 import torch
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from peers import diffrax_three_bodies, solvers
+from compiled import diffrax_run
+from peers import solvers
 from problems import FIRST, SECOND, fresh, three_bodies, three_bodies_start, van_der_pol
 from timing import interleave, table, versions
 
@@ -65,6 +71,8 @@ class Row:
     def __init__(self, name: str, aim: str, tol: float, t: Tensor, loss: Loss, batched: bool = False) -> None:
         self.name, self.aim, self.tol, self.t, self.loss, self.batched = name, aim, tol, t, loss, batched
         self.values: list[Tensor] = []
+        self.kind = "three bodies"
+        self.weight: Tensor | None = None  # of `misfit`, so that it is the loss
         self.module: nn.Module | None = None
         self.make: Callable[..., Callable[[Tensor, Tensor], Tensor]] = lambda: self.module  # type: ignore[assignment,return-value]
 
@@ -77,7 +85,7 @@ class Row:
                 for parameter in held:
                     parameter.mul_(1 + 1e-9)
         y = solve(f, y0, held)
-        return torch.autograd.grad(self.loss(y), [*held, y0])
+        return torch.autograd.grad(y if y.ndim == 0 else self.loss(y), [*held, y0])
 
     def ours(self, f: object, y0: Tensor, params: object, engine: str = "native") -> Tensor:
         """physid."""
@@ -92,6 +100,19 @@ class Row:
         )
         self.statistics = solution.statistics
         return solution.y  # type: ignore[return-value]
+
+    def fused(self, f: object, y0: Tensor, params: object) -> Tensor:
+        """physid, with the loss in the compiled call."""
+        integrator = ode.Integrator(rtol=self.tol, atol=self.tol, engine="native")
+        if self.weight is None:
+            shape = (len(self.t), *y0.shape)
+            self.weight, self.target = self.weights(shape), torch.zeros(shape, dtype=torch.float64)
+        return ode.misfit(f, y0, self.t, self.target, self.weight, integrator=integrator, batched=self.batched)  # type: ignore[arg-type]
+
+    def weights(self, shape: tuple[int, ...]) -> Tensor:
+        """The weights with which a sum of squares is the loss."""
+        y = torch.ones(shape, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad(self.loss(y), y)[0] / 2
 
     def floor(self) -> float:
         """Seconds of the bare evaluations and products of the last solve."""
@@ -114,10 +135,9 @@ def bare(kernel: Kernel, y: Tensor, captured: list[Tensor]) -> tuple[float, floa
     w, gy, gp, gt = torch.ones_like(y), torch.zeros_like(y), torch.zeros(kernel.p, dtype=y.dtype), t[:1]
     library = kernel.library
     fields = [LANES, *(x.data_ptr() for x in (t, lanes, p, c, k, work))]
-    one = [x.data_ptr() for x in (t, y.contiguous(), p, c, w, gy, gp, gt, work)]
+    products = [LANES, *(x.data_ptr() for x in (t, y.contiguous(), p, c, w, gy, gp, gt, work))]
     field = least(lambda: library.physid_fields(*fields)) / LANES
-    call = least(lambda: library.physid_scratch(0))
-    return field, max(least(lambda: library.physid_vjp(*one)) - call, field)
+    return field, least(lambda: library.physid_vjps(*products)) / LANES
 
 
 def least(call: Callable[[], object], rounds: int = 300) -> float:
@@ -141,12 +161,13 @@ def rows(sizes: tuple[int, ...]) -> list[Row]:
         found.append(row)
     for name, aim, hidden in (("linear NODE 36 -> 9", "1.0", 0), ("MLP NODE 36 - 64 - 9", "0.3", 64)):
         row = Row(name, aim, 1e-5, torch.linspace(0, 1, 50, dtype=torch.float64), positions)
-        row.values, row.module = [start], Features(hidden)
+        row.values, row.module, row.kind = [start], Features(hidden), "features"
         found.append(row)
     for size in sizes:
         row = Row(f"van der Pol, {size}", {64: "1.5", 1024: "8"}.get(size, "-"), 1e-6, times(5), squares, batched=True)
         starts = torch.randn(size, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         row.values, row.make = [torch.linspace(0.5, 3, size, dtype=torch.float64), starts], van_der_pol
+        row.kind = "van der Pol"
         found.append(row)
     for size in sizes:
         row = Row(f"three bodies, {size}", {64: "8", 1024: "120"}.get(size, "-"), 1e-5, times(1), positions, True)
@@ -166,26 +187,42 @@ def squares(y: Tensor) -> Tensor:
     return (y**2).mean()
 
 
-def report(sizes: tuple[int, ...], rounds: int) -> str:
+def report(sizes: tuple[int, ...], rounds: int, clock: Callable[[], float], only: str) -> str:
     """Milliseconds of every engine, ours over theirs, and the part that the floor makes up."""
-    peers = {name: solve for name, solve in solvers().items() if name in ("torchdiffeq", "torchode")}
     lines = []
     for row in rows(sizes):
-        runs: dict[str, Run] = {"native": partial(row.call, row.ours)}
-        runs["eager"] = partial(row.call, partial(row.ours, engine="eager"))
-        for name, solve in peers.items():
-            if not (name == "torchode" and row.module):
-                runs[name] = partial(row.call, partial(theirs, solve, row))
-        if row.make is three_bodies and not row.batched:
-            runs |= {name: partial(compiled, run, row) for name, run in diffrax_three_bodies(row.t).items()}
-        heavy = {name: run for name, run in runs.items() if name != "native"}
+        if only not in row.name:
+            continue
+        heavy = rivals(row)
+        ours: dict[str, Run] = {"native": partial(row.call, row.ours), "fused": partial(row.call, row.fused)}
         row.call(row.ours, 0)
-        seconds = interleave({"native": runs["native"]}, 10 * rounds, min)
-        seconds |= interleave(heavy, max(1, rounds // 5 if row.batched else rounds // 3), min)
-        floor, mine = row.floor(), seconds.pop("native")
-        rivals = ", ".join(f"{name} {1e3 * value:.4g} ({value / mine:.0f} x)" for name, value in seconds.items())
-        lines.append([row.name, f"{1e3 * mine:.3g}", row.aim, rivals, f"{100 * floor / mine:.0f} %"])
-    return table(["loss and gradient, ms", "native", "aim", "others (times as long)", "floor"], lines)
+        count = (2 if row.batched else 40) * rounds
+        before = interleave(ours, count, min, clock)
+        quick = {name: heavy.pop(name) for name in ("diffrax",) if name in heavy}
+        seconds = interleave(quick, (2 if row.batched else 20) * rounds, min, clock)
+        seconds |= interleave(heavy, max(2, rounds // 5 if row.batched else rounds // 3), min, clock)
+        after = interleave(ours, count, min, clock)
+        mine, fused = (min(before[name], after[name]) for name in ours)
+        row.call(row.ours, 0)
+        others = ", ".join(f"{name} {1e3 * value:.4g} ({value / mine:.3g} x)" for name, value in seconds.items())
+        floor = f"{100 * row.floor() / fused:.0f} %"
+        lines.append([row.name, f"{1e3 * mine:.3g}", f"{1e3 * fused:.3g}", row.aim, others, floor])
+        print(" | ".join(lines[-1]), file=sys.stderr)
+    head = ["loss and gradient, ms", "native", "fused", "aim", "others (times native)", "floor of fused"]
+    return table(head, lines)
+
+
+def rivals(row: Row) -> dict[str, Run]:
+    """The eager engine and the peers that take this workload."""
+    peers = {name: solve for name, solve in solvers().items() if name in ("torchdiffeq", "torchode")}
+    runs: dict[str, Run] = {"eager": partial(row.call, partial(row.ours, engine="eager"))}
+    for name, solve in peers.items():
+        if not (name == "torchode" and row.module):
+            runs[name] = partial(row.call, partial(theirs, solve, row))
+    run = diffrax_run(row.kind, row.t, row.batched)
+    if run is not None:
+        runs["diffrax"] = partial(compiled, run, row)
+    return runs
 
 
 def theirs(solve: Callable[..., tuple[Tensor, int]], row: Row, f: object, y0: Tensor, params: object) -> Tensor:
@@ -193,9 +230,12 @@ def theirs(solve: Callable[..., tuple[Tensor, int]], row: Row, f: object, y0: Te
     return solve(f, y0, row.t, row.tol, params)[0]
 
 
-def compiled(run: Callable[[float, Tensor, Tensor], object], row: Row, turn: int) -> object:
+def compiled(run: Callable[[float, list[Tensor]], object], row: Row, turn: int) -> object:
     """A compiled peer."""
-    return run(row.tol, *fresh(turn, *row.values))
+    values = fresh(turn, *row.values)
+    weights = list(row.module.parameters()) if row.module else []
+    with torch.no_grad():
+        return run(row.tol, [*weights, *(value * (1 + 1e-9 * turn) for value in values)])
 
 
 FIRST_CALL = """
@@ -231,9 +271,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The native engine beside its peers.")
     parser.add_argument("--quick", action="store_true", help="small batches and few rounds")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--cpu", action="store_true", help="processor time on one thread")
+    parser.add_argument("--only", default="", help="workloads whose name has this in it")
     chosen = parser.parse_args()
+    if chosen.cpu:
+        torch.set_num_threads(1)
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    clock = time.process_time if chosen.cpu else time.perf_counter
     print(versions(), f"{torch.get_num_threads()} threads.", end="\n\n")
-    print(report((64,) if chosen.quick else (64, 1024), 3 if chosen.quick else chosen.rounds), end="\n\n")
+    sizes = (64,) if chosen.quick else (64, 1024)
+    print(report(sizes, 3 if chosen.quick else chosen.rounds, clock, chosen.only), end="\n\n")
     print(first_calls())
 
 

@@ -16,6 +16,7 @@ def interleave(
     rivals: Mapping[str, Callable[[int], object]],
     rounds: int,
     middle: Callable[[list[float]], float] = statistics.median,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
     """Median (or `middle`) seconds of each, called with the number of the round, and once before, unmeasured."""
     for call in rivals.values():
@@ -23,9 +24,9 @@ def interleave(
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(1, rounds + 1):
         for name, call in rivals.items():
-            started = time.perf_counter()
+            started = clock()
             call(turn)
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return {name: middle(values) for name, values in seconds.items()}
 
 

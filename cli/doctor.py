@@ -25,6 +25,7 @@ OPTIONAL = {
     "imageio-ffmpeg": "viewer",
     "torchdiffeq": "bench",
     "torchode": "bench",
+    "diffrax": "bench",
     "pytest": "test",
     "hypothesis": "test",
 }

@@ -123,6 +123,14 @@ def test_sensitivities_of_a_batch() -> None:
     assert torch.allclose(found[0].params[0], found[1].params[0], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("engine", ["native", "eager"])
+def test_sensitivities_without_parameters(engine: str) -> None:
+    rate, y0, t = torch.tensor([1.0, 1.5], dtype=torch.float64), torch.ones(2, dtype=torch.float64), [0.0, 1.0]
+    found = sensitivities(lambda t, y: -rate * rate * y, y0, t, params=(), integrator=Integrator(engine=engine))
+    assert (found.solution.engine, found.params) == (engine, ())
+    assert torch.allclose(found.y0[-1], torch.diag(torch.exp(-(rate**2))), rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_every_small_model_of_the_catalogue_runs_natively(name: str) -> None:
     data = load(name)
@@ -208,5 +216,6 @@ def test_ten_thousand_solves_leak_nothing() -> None:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
 
-    before = many(1000)
-    assert many(9000) - before < 4 * 2**20
+    before, after = many(1000), many(9000)
+    print(f"resident: {before / 2**20:.1f} MiB after 1000 solves, {after / 2**20:.1f} MiB after 10,000")
+    assert after - before < 4 * 2**20

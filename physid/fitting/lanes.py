@@ -56,7 +56,7 @@ def _own(
     rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.atol))
     tight = replace(integrator, rtol=rtol, atol=atol)
     field = Carried(model, raws, y0.shape[1:])
-    found = sensitivities(field, start, times, params=[field.rest], integrator=tight, batched=True, throw=False)
+    found = sensitivities(field, start, times, params=(), integrator=tight, batched=True, throw=False)
     states = _states(found.solution)[..., :n].reshape(len(times), *y0.shape)
     by = found.y0[:, :, :n]
     return Lanes(states, torch.cat([by[..., n:], by[..., :n]], -1), *_end(found.solution))
@@ -71,7 +71,6 @@ class Carried:
         self.slots = [(names[id(raw)], raw.shape, raw.numel()) for raw in raws]
         self.sizes = [size for _, _, size in self.slots]
         self.one = torch.vmap(self._one)
-        self.rest = torch.zeros((), dtype=raws[0].dtype, device=raws[0].device, requires_grad=True)  # theta' = 0
 
     @property
     def switches(self) -> Any:
@@ -82,7 +81,7 @@ class Carried:
         """The rates [L, N + P]."""
         theta = y[:, self.n :]
         rate = self.one(t.expand(len(y)), y[:, : self.n], theta)
-        return torch.cat([rate.reshape(len(y), self.n), torch.zeros_like(theta) + self.rest], 1)
+        return torch.cat([rate.reshape(len(y), self.n), torch.zeros_like(theta)], 1)
 
     def _one(self, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
         """The rate of one lane, with its parameters in the model's place."""

@@ -86,7 +86,7 @@ class _Fused(torch.autograd.Function):
         if outcome.messages:
             conclude(problem, outcome.values, outcome, "aca", True, tier.name)
         ctx.found = (ybar.view(inputs[0].shape), *grads)
-        return target.new_tensor(total)
+        return target.new_full((), total)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:

@@ -35,15 +35,12 @@ static void spread_size(const Task *q, Scratch *s, const REAL *error, const REAL
 static ONCE void spread_ratio(const Task *q, Scratch *s, const REAL *k, const REAL *y, double h, double bar, REAL *seed,
                               REAL *direct) {
     const Method *m = &q->method;
-    REAL w[MOST_STAGES];
     double sizes[2] = {1, 1}, bars[2] = {bar, 0};
     const double *rows[] = {m->error, m->error3};
     int count = 1 + m->has_error3;
-    scaled(w, m->b, h, m->stages);
-    combine(s->y1, y, k, w, m->stages);
+    combine(s->y1, y, k, m->b, h, m->stages);
     for (int i = 0; i < count; i++) {
-        scaled(w, rows[i], h, m->stages);
-        combine(s->error, s->zero, k, w, m->stages);
+        combine(s->error, s->zero, k, rows[i], h, m->stages);
         sizes[i] = measure(q, s, s->error, y, s->y1);
     }
     if (m->has_error3) {
@@ -52,8 +49,7 @@ static ONCE void spread_ratio(const Task *q, Scratch *s, const REAL *k, const RE
         bars[1] = -bar * 0.01 * a * a * b / (root * root * root);
     }
     for (int i = 0; i < count; i++) {
-        scaled(w, rows[i], h, m->stages);
-        combine(s->error, s->zero, k, w, m->stages);
+        combine(s->error, s->zero, k, rows[i], h, m->stages);
         memset(s->cotangent, 0, NP * sizeof(REAL));
         spread_size(q, s, s->error, y, s->y1, bars[i], sizes[i], s->cotangent, direct);
         for (int j = 0; j < m->stages; j++)

@@ -100,6 +100,7 @@ typedef struct {
     REAL *seed[2], *direct[2];
     REAL *ds, *du, *dk, *dpoly;
     void *block;
+    Tape tape; /* in a batch: the arrays that every lane of a thread fills anew */
 } Scratch;
 
 /* A lane in progress. */
@@ -120,12 +121,12 @@ static COLD_ONCE double clock_seconds(void) {
     return now.tv_sec + 1e-9 * now.tv_nsec;
 }
 
-/* out = base + sum_j w_j rows_j over padded rows. */
-static HOT void combine(REAL *out, const REAL *base, const REAL *rows, const REAL *w, int count) {
+/* out = base + h sum_j w_j rows_j over padded rows. */
+static HOT void combine(REAL *out, const REAL *base, const REAL *rows, const double *w, double h, int count) {
     for (int v = 0; v < NP; v += VL) {
-        vec sum = *(const vec *)(base + v);
-        for (int j = 0; j < count; j++) sum += w[j] * *(const vec *)(rows + (int64_t)j * NP + v);
-        *(vec *)(out + v) = sum;
+        vec sum = {0};
+        for (int j = 0; j < count; j++) sum += (REAL)w[j] * *(const vec *)(rows + (int64_t)j * NP + v);
+        *(vec *)(out + v) = *(const vec *)(base + v) + (REAL)h * sum;
     }
 }
 

@@ -25,7 +25,7 @@ FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -f
 MACHINE = {"x86_64": "-march=native -mprefer-vector-width=256", "AMD64": "-march=native"}
 SECONDS = 120.0
 CORES = os.cpu_count() or 1
-PARTS = (1, 2)  # halves of a unit that are compiled side by side: the march; the pullback and the products
+PARTS = (1, 2)  # halves of a unit that are compiled side by side: the march with its tangents; the pullback
 LOADED: dict[str, ctypes.CDLL] = {}
 
 

@@ -4,12 +4,6 @@
  * Source: Hairer, Norsett and Wanner (1993), I.14, applied to the discrete map.
  */
 
-#define SHARED __attribute__((visibility("hidden"), noinline)) void
-
-SHARED carry_begin(const Task *q, const Lane *l, int64_t lane, Scratch *s);
-SHARED carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, int width);
-
-#if !defined(PART) || PART == 2
 /* out = base + sum_j w_j rows_j over blocks of N * M numbers. */
 static ONCE void combine_wide(REAL *out, const REAL *base, const REAL *restrict rows, const REAL *w, int count,
                          int64_t size) {
@@ -26,7 +20,7 @@ static ONCE void carry_stage(const Task *q, const Lane *l, REAL t, const REAL *u
 }
 
 /* The derivative of the initial state by itself, and of the first slope. */
-SHARED carry_begin(const Task *q, const Lane *l, int64_t lane, Scratch *s) {
+static COLD_ONCE void carry_begin(const Task *q, const Lane *l, int64_t lane, Scratch *s) {
     int64_t size = N * q->columns;
     memset(s->ds, 0, size * sizeof(REAL));
     for (int64_t n = 0; n < N; n++) s->ds[n * q->columns + n] = 1;
@@ -68,7 +62,7 @@ static ONCE void carry_outputs(const Task *q, const Lane *l, int64_t lane, Scrat
 }
 
 /* Carry the derivative through an accepted step whose stage states lie in s->u. */
-SHARED carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, int width) {
+static ONCE void carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, int width) {
     const Method *m = &q->method;
     int64_t size = N * q->columns;
     REAL w[MOST_STAGES];
@@ -86,4 +80,3 @@ SHARED carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const 
     s->ds = s->du, s->du = swap;
     if (reuses(q)) memcpy(s->dk, s->dk + (int64_t)(m->stages - 1) * size, size * sizeof(REAL));
 }
-#endif

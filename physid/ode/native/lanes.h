@@ -5,12 +5,14 @@ typedef struct {
     int64_t next;
     double started;
     int backward, failed;
+    Chunk *chunks;
 } Share;
 
 static void *work_on(void *shared) {
     Share *share = shared;
     Task *q = share->task;
-    Scratch scratch;
+    Scratch scratch = {0};
+    Chunk *chunks = 0;
     if (!take_scratch(&scratch, &q->method, share->backward ? 0 : q->columns, share->backward)) {
         share->failed = 1;
         return 0;
@@ -20,7 +22,7 @@ static void *work_on(void *shared) {
         for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; lane < stop; lane++) {
             int fine = 1;
 #if !defined(PART) || PART == 1
-            if (!share->backward) fine = march_lane(q, lane, &scratch, share->started);
+            if (!share->backward) fine = march_lane(q, lane, &scratch, &chunks, share->started);
 #endif
 #if !defined(PART) || PART == 2
             if (share->backward) fine = pull_lane(q, lane, &scratch);
@@ -28,16 +30,25 @@ static void *work_on(void *shared) {
             if (!fine) share->failed = 1;
         }
     release_scratch(&scratch);
+    free_tape(&scratch.tape);
+    if (chunks) {
+        Chunk *last = chunks;
+        while (last->next) last = last->next;
+        pthread_mutex_lock(&pool_lock);
+        last->next = share->chunks, share->chunks = chunks;
+        pthread_mutex_unlock(&pool_lock);
+    }
     return 0;
 }
 
 static int share_out(Task *q, int backward) {
-    Share share = {q, 0, clock_seconds(), backward, 0};
+    Share share = {q, 0, clock_seconds(), backward, 0, 0};
     pthread_t others[64];
     int started = 0, wanted = q->threads < q->lanes ? q->threads : (int)q->lanes;
     while (started < wanted - 1 && started < 64 && !pthread_create(others + started, 0, work_on, &share)) started++;
     work_on(&share);
     for (int i = 0; i < started; i++) pthread_join(others[i], 0);
+    if (!backward) q->tape[q->lanes].step = (Step *)share.chunks; /* behind the lanes' tapes, what they lie in */
     return share.failed;
 }
 
@@ -55,7 +66,7 @@ static void count_bytes(Task *q) {
 
 /* Solve every lane; 1 when memory ran out. */
 int physid_march(Task *q) {
-    q->tape = calloc(q->lanes, sizeof(Tape));
+    q->tape = calloc(q->lanes + 1, sizeof(Tape));
     if (!q->tape) return 1;
     int failed = share_out(q, 0);
     count_bytes(q);
@@ -108,7 +119,8 @@ void physid_grids(const Task *q, double *times) {
 }
 
 void physid_release(Tape *tape, int64_t lanes) {
-    for (int64_t i = 0; i < lanes; i++) free(tape[i].step), free(tape[i].y), free(tape[i].u), free(tape[i].k), free(tape[i].choice);
+    if (lanes == 1) free_tape(tape);
+    give_chunks((Chunk *)tape[lanes].step);
     free(tape);
 }
 

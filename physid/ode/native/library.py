@@ -77,6 +77,7 @@ def declare(library: ctypes.CDLL) -> None:
     signatures: dict[str, list[Callable[..., Any]]] = {
         "physid_fields": [whole, *[pointer] * 6],
         "physid_vjp": [pointer] * 9,
+        "physid_vjps": [whole, *[pointer] * 9],
         "physid_jvp": [*[pointer] * 4, whole, *[pointer] * 5],
         "physid_scratch": [whole],
         "physid_prepare": [pointer] * 3,

@@ -45,8 +45,8 @@ static COLD_ONCE double first_guess(const Task *q, Lane *l, Scratch *s) {
     double span = fabs(l->end - l->t), d0 = measure(q, s, s->y, s->y, s->y), d1 = measure(q, s, s->k, s->y, s->y);
     double trial = d0 < 1e-5 || d1 < 1e-5 ? 1e-6 : 0.01 * d0 / (d1 < 1e-300 ? 1e-300 : d1);
     trial = fmin(number_or(trial, 1e-6), span);
-    REAL step = (REAL)(q->direction * trial);
-    combine(s->y1, s->y, s->k, &step, 1);
+    const double one = 1;
+    combine(s->y1, s->y, s->k, &one, q->direction * trial, 1);
     evaluate(l, stage_time(l->t, q->direction * trial, 1.0, l->low, l->high), s->y1, s->error, s);
     for (int n = 0; n < NP; n++) s->error[n] -= s->k[n];
     double d2 = measure(q, s, s->error, s->y, s->y) / (trial < 1e-300 ? 1e-300 : trial);
@@ -77,11 +77,9 @@ static COLD_ONCE void fail(const Task *q, Lane *l, int64_t lane, int status, con
 
 /* The stages [from, to) of a step. */
 static ONCE void run_stages(const Task *q, Lane *l, Scratch *s, double t, double h, int from, int to) {
-    REAL w[MOST_STAGES];
     for (int i = from; i < to; i++) {
         REAL *u = s->u + (int64_t)i * NP;
-        scaled(w, q->method.a + (int64_t)i * q->method.total, h, i);
-        combine(u, s->y, s->k, w, i);
+        combine(u, s->y, s->k, q->method.a + (int64_t)i * q->method.total, h, i);
         evaluate(l, stage_time(t, h, q->method.c[i], l->low, l->high), u, s->k + (int64_t)i * NP, s);
     }
 }
@@ -274,14 +272,11 @@ static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int go
 
 static HOT double error_ratio(const Task *q, Scratch *s, double h) {
     const Method *m = &q->method;
-    REAL w[MOST_STAGES];
     if (q->fixed || !m->has_error) return all_finite(s->y1) ? 0.0 : NAN;
-    scaled(w, m->error, h, m->stages);
-    combine(s->error, s->zero, s->k, w, m->stages);
+    combine(s->error, s->zero, s->k, m->error, h, m->stages);
     double ratio = measure(q, s, s->error, s->y, s->y1);
     if (!m->has_error3) return ratio;
-    scaled(w, m->error3, h, m->stages);
-    combine(s->error, s->zero, s->k, w, m->stages);
+    combine(s->error, s->zero, s->k, m->error3, h, m->stages);
     double other = measure(q, s, s->error, s->y, s->y1);
     return ratio * ratio / sqrt(ratio * ratio + 0.01 * other * other);
 }
@@ -293,15 +288,13 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     length = q->direction * clamped(fabs(length), q->min_step, q->max_step);
     int cut = q->direction * (l->t + 1.01 * length - stop) >= 0;
     double end = q->fixed || cut ? stop : l->t + length, h = end - l->t;
-    REAL w[MOST_STAGES];
     enter_step(q, l, l->t, end);
     if (!l->fresh) evaluate(l, stage_time(l->t, h, m->c[0], l->low, l->high), s->y, s->k, s), l->fresh = 1;
     run_stages(q, l, s, l->t, h, 1, m->stages);
     if (m->fsal) {
         memcpy(s->y1, s->u + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
     } else {
-        scaled(w, m->b, h, m->stages);
-        combine(s->y1, s->y, s->k, w, m->stages);
+        combine(s->y1, s->y, s->k, m->b, h, m->stages);
     }
     double ratio = error_ratio(q, s, h);
     int finite = isfinite(ratio);
@@ -328,13 +321,15 @@ static COLD_ONCE void leave_blank(const Task *q, int64_t lane, int64_t from) {
 }
 
 /* March one lane to its end or its failure; 0 when memory ran out. */
-static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double started) {
+static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, struct Chunk **chunks, double started) {
     Lane lane_state = {.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride, .status = -1, .fresh = 1};
     Lane *l = &lane_state;
     l->time = q->time + lane * q->time_lane, l->stop = q->stop + lane * q->stop_lane;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
     l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
     bounds(l->t, l->end, l);
+    l->tape = s->tape, l->tape.count = 0;
+    if (l->tape.stage_room < 0) l->tape.stage_room = 0;
     take_row(s->y, q->y0 + lane * N), take_row(s->u, s->y);
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
     take_row(s->rtol, q->rtol + lane * q->tolerance_stride);
@@ -355,6 +350,10 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
     q->report[lane] = (Report){l->accepted, l->rejected, l->evaluations, l->t, l->status, l->stiff};
     leave_blank(q, lane, l->next);
     memcpy(q->final + lane * N, s->y, N * sizeof(REAL));
-    q->tape[lane] = l->tape;
-    return fine;
+    if (q->lanes == 1) {
+        q->tape[lane] = l->tape;
+        return fine;
+    }
+    s->tape = l->tape;
+    return fine && stow_tape(chunks, &q->method, &l->tape, q->tape + lane);
 }

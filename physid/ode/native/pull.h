@@ -14,10 +14,10 @@
 
 static const REAL *g_row(const Task *q, int64_t lane, int64_t i) { return q->g + (i * q->lanes + lane) * N; }
 
-/* Row of g from column v on, one vector; the last one may be short. */
-static inline vec g_vector(const REAL *g, int v) {
+/* Row of g from column v on, one vector. Beyond the row it may hold what follows, which stays in the padding. */
+static inline vec g_vector(const REAL *g, int v, const REAL *end) {
     vec row = {0};
-    if (v + VL <= N) return *(const vec *)(g + v);
+    if (v + VL <= N || g + v + VL <= end) return *(const vec *)(g + v);
     memcpy(&row, g + v, (N % VL) * sizeof(REAL));
     return row;
 }
@@ -25,15 +25,21 @@ static inline vec g_vector(const REAL *g, int v) {
 /* Adds the moments sum theta^d g, d = 1 .. degree, of `count` outputs, and sum g; `degree` is a constant where it counts. */
 static inline void add_moments(const Task *q, int64_t lane, const int64_t *which, const double *theta, int count,
                                double *moment, REAL *direct, const int degree) {
+    const REAL *end = q->g + q->times * q->lanes * N;
+    double power[64 * degree];
+    for (int j = 0; j < count; j++) {
+        double now = 1;
+        for (int d = 0; d < degree; d++) power[j * degree + d] = now *= theta[j];
+    }
     for (int v = 0; v < NP; v += VL) {
         wide sums[degree];
         vec total = *(vec *)(direct + v);
         for (int d = 0; d < degree; d++) sums[d] = *(wide *)(moment + (int64_t)d * NP + v);
         for (int j = 0; j < count; j++) {
-            vec row = g_vector(g_row(q, lane, which[j]), v);
+            vec row = g_vector(g_row(q, lane, which[j]), v, end);
             wide term = __builtin_convertvector(row, wide);
             total += row;
-            for (int d = 0; d < degree; d++) term *= theta[j], sums[d] += term;
+            for (int d = 0; d < degree; d++) sums[d] += power[j * degree + d] * term;
         }
         *(vec *)(direct + v) = total;
         for (int d = 0; d < degree; d++) *(wide *)(moment + (int64_t)d * NP + v) = sums[d];
@@ -126,7 +132,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
     const Method *m = &q->method;
     const Step *step = tape->step + w;
     const REAL *u, *k;
-    REAL weights[MOST_STAGES], moment = 0, *pbar = q->pbar + lane * P;
+    REAL moment = 0, *pbar = q->pbar + lane * P;
     double hbar = 0, tbar = 0, kept = 0, ratio = 0;
     int last = w == tape->count - 1, count = step->dense ? m->total : m->stages;
     if (reuses(q) && !step->dense && (!last || !inner) && !q->keep_choices) count = m->stages - 1;
@@ -140,8 +146,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
     add(s->ybar, direct + NP);
     for (int i = count - 1; i >= 0; i--) {
         REAL *kbar = s->kbar + (int64_t)i * NP, *ubar = s->ubar + (int64_t)i * NP;
-        for (int j = i + 1; j < count; j++) weights[j] = (REAL)m->at[i * m->total + j];
-        combine(kbar, inner ? seed + (int64_t)i * NP : s->zero, ubar + NP, weights + i + 1, count - 1 - i);
+        combine(kbar, inner ? seed + (int64_t)i * NP : s->zero, ubar + NP, m->at + i * m->total + i + 1, 1, count - 1 - i);
         REAL b = i < m->stages ? (REAL)m->b[i] : 0, h = (REAL)step->h;
         for (int n = 0; n < NP; n++) kbar[n] += b * s->ybar[n], s->cotangent[n] = h * kbar[n];
         if (i == 0 && tail)

@@ -45,7 +45,6 @@ static COLD_ONCE void release_shelf(Shelf *shelf) { free(shelf->y), free(shelf->
 /* Take the steps [first, last) from s->y, as the march took them. */
 static ONCE void advance(const Task *q, Lane *l, Scratch *s, const Tape *tape, int64_t first, int64_t last) {
     const Method *m = &q->method;
-    REAL w[MOST_STAGES];
     for (int64_t i = first; i < last; i++) {
         const Step *step = tape->step + i;
         enter_step(q, l, step->t, step->t + step->h);
@@ -54,8 +53,7 @@ static ONCE void advance(const Task *q, Lane *l, Scratch *s, const Tape *tape, i
             memcpy(s->y, s->u + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
             memcpy(s->k, s->k + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
         } else {
-            scaled(w, m->b, step->h, m->stages);
-            combine(s->y1, s->y, s->k, w, m->stages);
+            combine(s->y1, s->y, s->k, m->b, step->h, m->stages);
             memcpy(s->y, s->y1, NP * sizeof(REAL));
         }
     }

@@ -96,6 +96,10 @@ COLD void physid_fields(int lanes, const REAL *t, const REAL *y, const REAL *p, 
 COLD void physid_prepare_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, REAL *q) {
     for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare(p + l * ps, c + l * cs, q + l * P);
 }
+COLD void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
+                     REAL *k, REAL *dk, REAL *work) {
+    field_jvp(*t, y, p, c, m, dy, dp, k, dk, work);
+}
 COLD int physid_scratch(int m) { return m ? WORK_JVP(m) : WORK; }
 COLD int physid_unit(int which) {
     const int sizes[] = {N, P, RAW, C_, OPERATIONS, IDENTITY};
@@ -107,9 +111,9 @@ COLD void physid_vjp(const REAL *t, const REAL *y, const REAL *p, const REAL *c,
                      REAL *gt, REAL *work) {
     field_vjp(*t, y, p, c, w, gy, gp, gt, work);
 }
-COLD void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
-                     REAL *k, REAL *dk, REAL *work) {
-    field_jvp(*t, y, p, c, m, dy, dp, k, dk, work);
+COLD void physid_vjps(int count, const REAL *t, const REAL *y, const REAL *p, const REAL *c, const REAL *w, REAL *gy,
+                      REAL *gp, REAL *gt, REAL *work) {
+    for (int i = 0; i < count; ++i) field_vjp(*t, y, p, c, w, gy, gp, gt, work);
 }
 COLD void physid_prepare_vjp_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, const REAL *gq, REAL *gp) {
     for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare_vjp(p + l * ps, c + l * cs, gq + l * P, gp + l * RAW);
