@@ -12,6 +12,7 @@ from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerP
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.measured import Carriage, CascadedTanks
 from physid.models.networks import NETWORKS, Network, network
+from physid.models.residual import GravityResidual, PendulumResidual, Residual
 from physid.spec import Model, keyword_names
 
 __all__ = [
@@ -22,12 +23,15 @@ __all__ = [
     "Carriage",
     "CascadedTanks",
     "Exponential",
+    "GravityResidual",
     "LotkaVolterra",
     "Network",
     "NewtonGravity",
     "Pendulum",
+    "PendulumResidual",
     "PlanetaryGravity",
     "PointMasses",
+    "Residual",
     "SparseAugmented",
     "VanDerPol",
     "build",
@@ -42,8 +46,10 @@ MODELS: Mapping[str, type[Model]] = {
     "cascaded-tanks": CascadedTanks,
     "exponential": Exponential,
     "gravity": NewtonGravity,
+    "gravity-residual": GravityResidual,
     "lotka-volterra": LotkaVolterra,
     "pendulum": Pendulum,
+    "pendulum-residual": PendulumResidual,
     "planetary": PlanetaryGravity,
     "vanderpol": VanDerPol,
 }
@@ -55,7 +61,8 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
     So a subclass of the usual model of an experiment is made like that model, and a stranger from its own guesses.
     """
     shape = experiment.initial.shape
-    sizes = {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    sizes: dict[str, object] = {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    sizes |= {"state_scale": experiment.initial_scale}
     offered = {**sizes, **experiment.constants, **experiment.start}
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
     return cls(**taken)

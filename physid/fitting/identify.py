@@ -28,6 +28,7 @@ from physid.fitting.problem import Point, Problem
 from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
 from physid.fitting.scores import scores
+from physid.fitting.shares import shares_of
 from physid.fitting.statistics import Statistics, assess
 from physid.fitting.vector import Array
 from physid.fitting.watch import Progress, TimeUp, Watch
@@ -246,6 +247,7 @@ def _conclude(
         estimates=estimate(vector, start, x, statistics),
         statistics=statistics,
         derived=read_out(vector, start, x, statistics),
+        shares={} if point is None else shares_of(vector, x, replace(plan.integrator, time_limit=grace)),
         scores=pooled,
         scores_of=each,
         likelihood=None if point is None else likelihood(problem, point),

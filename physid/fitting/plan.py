@@ -12,7 +12,7 @@ from physid.fitting import noise as noise_models
 from physid.ode import GRADIENTS, Integrator
 
 OPTIMIZERS = ("lm", "adam", "lbfgs")
-STRATEGIES = ("auto", "full", "segments", "grow", "match")
+STRATEGIES = ("auto", "full", "segments", "grow", "match", "stages")
 
 
 @dataclass(frozen=True)
