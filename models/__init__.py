@@ -61,7 +61,9 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
     So a subclass of the usual model of an experiment is made like that model, and a stranger from its own guesses.
     """
     shape = experiment.initial.shape
-    sizes: dict[str, object] = {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    sizes: dict[str, object] = (
+        {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    )
     sizes |= {"state_scale": experiment.initial_scale}
     offered = {**sizes, **experiment.constants, **experiment.start}
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}

@@ -18,10 +18,11 @@ from physid.spec import Model, SecondOrder
 class Residual(Drawn):
     """Adds a network to the model that follows it among the bases: `class Mine(Residual, MyModel)`.
 
-    dy/dt = f(t, y) + N(y / scale), N(x) = linear^T x + out^T tanh(in^T x + shift), or, for a model of second order, for every body i
-    v_i' = a_i + N(r_i / scale, v_i / scale), shared by the bodies. It starts at zero, and is penalised: what the known part can explain is left to it. `residual_states` names those states of a model of first
-    order whose rates it may touch (by default all); `width` is the number of its hidden units; `state_scale` the typical
-    size of the state [*state_shape].
+    dy/dt = f(t, y) + N(y / scale), N(x) = linear^T x + out^T tanh(in^T x + shift), or, for a model of second order, for
+    every body i, v_i' = a_i + N(r_i / scale, v_i / scale), shared by the bodies. It starts at zero, and is penalised:
+    what the known part can explain is left to it. `residual_states` names those states of a model of first order whose
+    rates it may touch (by default all); `width` is the number of its hidden units, `state_scale` the typical size of
+    the state [*state_shape].
 
     Source: Rackauckas et al. (2020), universal differential equations.
     """

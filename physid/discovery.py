@@ -1,15 +1,12 @@
 """From a learned residual to a formula: sparse regression on a library of terms, and a model file with the result.
 
-Source: Brunton, Proctor and Kutz (2016), sequentially thresholded least squares, here with the terms dropped one by one.
+Source: Brunton, Proctor and Kutz (2016), sparse regression of dynamics; here terms are dropped one by one.
 """
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,10 +98,11 @@ def discover(fit: Fit) -> Discovery:
     model = fit.model
     with torch.no_grad():
         parts = model.parts(torch.zeros((), dtype=states.dtype), states)
-    if PART not in parts or not hasattr(model, "known"):
+    known: Any = getattr(type(model), "known", None)
+    if PART not in parts or known is None:
         raise InputError(
-            f"{type(model).__name__} has no neural part. Fit a model with a residual, as gravity-residual is, or derive "
-            "one: class Mine(Residual, MyModel)."
+            f"{type(model).__name__} has no neural part. Fit a model with a residual, as gravity-residual is, or "
+            "derive one: class Mine(Residual, MyModel)."
         )
     residual, states = parts[PART].double().cpu(), states.double().cpu()
     if not bool((residual != 0).any()):
@@ -116,7 +114,7 @@ def discover(fit: Fit) -> Discovery:
         terms, table = scalar_library(model.state_names, states)
         touched = [i for i in range(residual.shape[-1]) if bool((residual[:, i] != 0).any())]
         laws = [law(model.state_names[i], terms, table, residual[:, i].numpy()) for i in touched]
-    return Discovery(model.known(), laws, library=[term.formula for term in terms])
+    return Discovery(known(), laws, library=[term.formula for term in terms])
 
 
 def law(of: str, terms: Sequence[Term], table: Array, residual: Array) -> Law:

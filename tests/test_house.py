@@ -73,6 +73,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.training",),
     ("physid.latex",),
     ("physid.report", "physid.forecast", "physid.comparison"),
+    ("physid.discovery", "physid.promotion"),
     ("physid.reading",),
     ("physid.check",),
     ("physid.plots",),
