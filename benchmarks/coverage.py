@@ -4,7 +4,7 @@
 
 Masses and initial states of the paper's three bodies are free; 101 positions on [0, 1] carry noise of 1e-2. The three
 masses are pooled. `adequate` counts the verdicts on the right model (its complement is the error of the first kind);
-with --wrong a false law of attraction is fitted to the same data, and how often that is seen is the other one.
+with --wrong a wrong law of attraction is fitted to the same data, and how often that is seen is the other one.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import torch
 
 from physid import Model, fit
 from physid.datasets import load
-from physid.models import build
+from physid.models import build, make
 from physid.models.gravity import NewtonGravity
 
+CORE = 0.05
 
-class Fading(NewtonGravity):
-    """Gravity that falls with the distance itself, not with its square: a wrong law."""
+
+class Softened(NewtonGravity):
+    """Gravity with a core, r / (r^2 + 0.05^2)^1.5 in place of r / r^3: too weak by 14 % at the closest approach."""
 
     def acceleration(self, t: torch.Tensor, r: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """The pull of all other bodies [..., bodies, 3]."""
         difference = self._edges @ r
-        pull = difference / (difference * difference).sum(-1, keepdim=True)
+        pull = difference * ((difference * difference).sum(-1, keepdim=True) + CORE**2) ** -1.5
         weights = self._signs * self.strength().index_select(0, self._other)
         return weights.view(self.bodies, -1) @ pull
 
@@ -50,8 +52,8 @@ def main() -> None:
         inside += sum((one.low or 1e9) <= (one.truth or 0.0) <= (one.high or -1e9) for one in masses)
         adequate += found.statistics is not None and found.statistics.verdict == "adequate"
         if count <= asked.wrong:
-            false: Model = Fading(mass=[0.5] * 3, coupling=2e-1, velocity_scale=7.2393239)
-            other = fit(false, experiment, time_limit=120.0)
+            false: Model = make(Softened, experiment)
+            other = fit(false, experiment)
             seen += other.statistics is not None and other.statistics.verdict in ("inadequate", "no optimum")
             wrong += 1
         if count % 10 == 0 or time.perf_counter() - began > asked.seconds:

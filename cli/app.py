@@ -32,6 +32,9 @@ COMMANDS = (
     "profile",
     "discover",
     "verify",
+    "evaluate",
+    "reliability",
+    "reproduce",
     "gradcheck",
     "doctor",
 )

@@ -41,10 +41,10 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     for out in outs:
         check_file(out, KINDS)
     from physid.comparison import Comparison
-    from physid.fitting import Fit
+    from physid.freerun import open_run
 
     console = Console(json=json)
-    found = Comparison([Fit.load(run, trust=trust) for run in runs], names_of(runs))
+    found = Comparison([open_run(run, trust) for run in runs], names_of(runs))
     for out in outs:
         write_out(out, partial(_write, found, out.suffix.lower()))
         console.note(f"{out}: written")

@@ -13,8 +13,11 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 if TYPE_CHECKING:
-    from physid.fitting import Fit
     from physid.forecast import Forecast
+    from physid.freerun import Run
+
+
+POINTS = 101
 
 
 @click.command(
@@ -23,13 +26,14 @@ if TYPE_CHECKING:
 Examples:
   physid forecast runs/threebody --until 3
   physid forecast runs/threebody --until 3 --points 301 --out forecast.csv
-  physid forecast runs/threebody --until 3 --draws 400 --out forecast.json --out forecast.png""",
+  physid forecast runs/threebody --until 3 --draws 400 --out forecast.json --out forecast.png
+  physid forecast runs/hopper --series 0,1 --seen 0.25 --out hopper.png""",
 )
 @run_argument
 @click.option(
     "--until", type=float, default=None, metavar="T", help="End of the forecast; default: the end of the data."
 )
-@click.option("--points", type=click.IntRange(2), default=101, show_default=True, metavar="N", help="Times to give.")
+@click.option("--points", type=click.IntRange(2), default=POINTS, show_default=True, metavar="N", help="Times to give.")
 @click.option(
     "--draws",
     type=click.IntRange(0),
@@ -38,6 +42,9 @@ Examples:
     help="Sample the bands by N draws of the unknowns; default: linearised.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the draws.")
+@click.option("--experiment", metavar="NAME", help="Which experiment of a fit of several. [default: the first]")
+@click.option("--series", metavar="N,...", help="Networks of series: which of the test. [default: 0,1,2]")
+@click.option("--seen", type=float, metavar="T", help="Networks of series: show nothing later than T. [default: all]")
 @click.option(
     "--out",
     "outs",
@@ -54,6 +61,9 @@ def command(
     points: int,
     draws: int,
     seed: int,
+    experiment: str | None,
+    series: str | None,
+    seen: float | None,
     outs: tuple[Path, ...],
     trust: bool,
     json: bool,
@@ -63,6 +73,9 @@ def command(
     A row is a time; of every observed channel there are five columns: the mean, the ends of the 95 % band that the
     uncertainty of the unknowns makes, and those of the band in which a new measurement falls, noise and all. Beside it
     stands how the bands did on held-out data, and up to when the forecast means something.
+
+    Of a network of irregular series, some series of the test are predicted at all times: a row is a time of a channel,
+    with the mean and the ends of the band in which 95 % of the draws lie. With --seen the network extrapolates.
     """
     if json and not outs:
         raise click.UsageError("--json needs --out FILE, as the table itself would go to stdout.")
@@ -71,9 +84,19 @@ def command(
     import numpy as np
 
     from physid.errors import Diverged, InputError
-    from physid.fitting import Fit
+    from physid.freerun import of_experiment, open_run
+    from physid.training import Trained, is_training
 
-    fit = Fit.load(run, trust=trust)
+    if is_training(run) and hasattr(Trained.load(run).collection, "rows"):
+        from physid.cli.series import forecast_command
+
+        unused = {"--until": until, "--points": None if points == POINTS else points}
+        return forecast_command(Console(json=json), run, series, seen, draws or None, seed, outs, unused)
+    if series is not None or seen is not None:
+        raise InputError("--series and --seen are for networks of series, and this run has none. Leave them out.")
+    fit = open_run(run, trust)
+    if experiment is not None:
+        fit = of_experiment(fit, experiment)
     data = fit.experiment
     start, last = data.initial_time, data.test or data.train
     end = float(last.times[-1]) if until is None else until
@@ -100,7 +123,7 @@ def command(
     return 0
 
 
-def _write(forecast: Forecast, fit: Fit, kind: str, file: IO[bytes]) -> None:
+def _write(forecast: Forecast, fit: Run, kind: str, file: IO[bytes]) -> None:
     """The forecast in a file of that kind."""
     if kind == ".csv":
         forecast.frame().to_csv(file, index=False, float_format="%.17g")

@@ -99,7 +99,15 @@ def method_options(command: F) -> F:
 RECIPE_OPTIONS: tuple[str, ...] = ("lr", "batch", "amp")
 
 # What a network may be asked for by an option of its own; one that does not take an option refuses it.
-NETWORK_OPTIONS: dict[str, str] = {}
+NETWORK_OPTIONS: dict[str, str] = {
+    "width": "Channels of the first stage, or units of a layer.",
+    "step": "Length of the solver's steps, which are then fixed.",
+    "steps": "Number of steps of equal length.",
+    "layout": "channels-last or channels-first, in memory.",
+    "paper_compat": "yes: as the authors' code has it, where it differs from the paper.",
+    "hidden": "Units of a recurrent layer.",
+    "seeds": "Networks from seeds of their own, trained at once; their spread is the band of a forecast.",
+}
 
 
 def network_options(command: F) -> F:
@@ -107,6 +115,8 @@ def network_options(command: F) -> F:
     for name, text in reversed(NETWORK_OPTIONS.items()):
         flag = f"--{name.replace('_', '-')}"
         command = option(flag, name, section=NETWORK, metavar="VALUE", help=text)(command)
+    text = "Compile the field of an ODE by torch.compile."
+    command = option("--compile", section=NETWORK, is_flag=True, flag_value="yes", default=None, help=text)(command)
     text = "Compute in bfloat16 where that is safe."
     command = option("--amp", section=NETWORK, is_flag=True, help=text)(command)
     text = "Samples of a step of the optimiser."
@@ -125,6 +135,9 @@ EXPERIMENT_OPTIONS: dict[str, str] = {
     "bodies": "Bodies to keep, as in sun,jupiter,saturn.",
     "window": "Years to fit, as in 1970-2000.",
     "tables": "Folder of the measured tables.",
+    "images": "Number of training images.",
+    "test_images": "Number of test images.",
+    "observed": "Part of the times of a series that a network is shown.",
 }
 
 

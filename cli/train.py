@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,15 +37,16 @@ def is_trained(experiment: str | None, model: str | None) -> bool:
 def train_command(console: Console, experiment: str | None, run: Path, options: Mapping[str, Any]) -> int:
     """Train what was asked for, print the report, and return the exit code."""
     from physid.training import train
+    from physid.training.processes import local
 
     entry = _network(experiment, options["model"])
     _refuse(entry.name, options)
     recipe = _recipe(entry, options)
-    built = {name: options[name] for name in (*NETWORK_OPTIONS, *SOLVER) if options.get(name) is not None}
+    built = {name: options[name] for name in (*NETWORK_OPTIONS, "compile", *SOLVER) if options.get(name) is not None}
     collection = _collection(entry, experiment, options)
     torch.manual_seed(recipe.seed)
     learner = network(entry.name, collection, **built)
-    place(learner, options["device"], options["dtype"] or "float32")
+    place(learner, local(options["device"]), options["dtype"] or "float32")
     if options["dry_run"]:
         tell_plan(console, entry, collection, recipe, run)
         return 0
@@ -58,9 +60,10 @@ def train_command(console: Console, experiment: str | None, run: Path, options: 
 
 def conclude(console: Console, found: Trained, run: Path) -> int:
     """Print what a training found, and return its exit code. Errors: Diverged when it did."""
-    console.say(str(found))
-    console.note(f"run directory: {run}")
-    console.event("done", run=run, **found.json())
+    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        console.say(str(found))
+        console.note(f"run directory: {run}")
+        console.event("done", run=run, **found.json())
     if found.status == "diverged":
         raise Diverged(found.message)
     return found.exit_code
@@ -92,7 +95,7 @@ def _refuse(name: str, options: Mapping[str, Any]) -> None:
 
 def refuse_network_options(options: Mapping[str, Any]) -> None:
     """Refuse what belongs to trainings. Errors: InputError."""
-    names = [name for name in (*NETWORK_OPTIONS, *RECIPE_OPTIONS) if name != "lr"]
+    names = [name for name in (*NETWORK_OPTIONS, "compile", *RECIPE_OPTIONS) if name != "lr"]
     given = [name for name in names if options[name] not in (None, False)]
     if given:
         raise InputError(

@@ -17,7 +17,7 @@ from physid.cli.options import OUTPUT, json_option, quiet_option, trust_option
 from physid.cli.sections import SectionCommand, option
 
 if TYPE_CHECKING:
-    from physid.fitting import Fit
+    from physid.freerun import Run
     from physid.viewer import Tracks
 
 SHOWN = "What is shown"
@@ -50,6 +50,7 @@ of the machine is missing, OpenGL or the writer of movies.
 )
 @option("--size", section=SHOWN, metavar="WxH", help="Size in pixels, as in 1600x1200.")
 @option("--until", section=SHOWN, type=float, metavar="T", help="End, in the data's own time. [default: their end]")
+@option("--experiment", section=SHOWN, metavar="NAME", help="Which one of a fit of several. [default: the first]")
 @option("--bodies", section=SHOWN, metavar="NAMES", help="Bodies to keep, as in jupiter,saturn or 1,3.")
 @option("--camera", section=SHOWN, metavar="A,E[,D]", help="Azimuth and elevation in degrees. [default: -66,38]")
 @option("--channels", section=SHOWN, metavar="NAMES", help="A phase portrait of two or three channels instead.")
@@ -69,7 +70,7 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
             check_file(given[name], (suffix,), {"page": "--html", "image": "--png", "film": "--mp4"}[name])
     size = read_size(given["size"])
     console = Console(json=json, quiet=quiet)
-    from physid.fitting import Fit
+    from physid.freerun import of_experiment, open_run
     from physid.plots import find_bodies
 
     wants_gl = (given["image"] or given["film"]) and not no_pictures
@@ -77,7 +78,9 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
         from physid.viewer import gl
 
         trial = pool.submit(gl.probe) if wants_gl else None
-        fits = [Fit.load(run, trust=trust) for run in runs]
+        fits = [open_run(run, trust) for run in runs]
+        if given["experiment"] is not None:
+            fits = [of_experiment(fit, given["experiment"]) for fit in fits]
         if given["channels"] is None and all(find_bodies(fit.experiment.channels) for fit in fits):
             written = in_space(console, runs, fits, size, no_pictures, trial, given)
         else:
@@ -89,7 +92,7 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
 def in_space(
     console: Console,
     paths: Sequence[Path],
-    fits: Sequence[Fit],
+    fits: Sequence[Run],
     size: tuple[int, int] | None,
     no_pictures: bool,
     trial: Any,
@@ -130,7 +133,7 @@ def in_space(
     return written
 
 
-def as_figures(console: Console, fits: Sequence[Fit], given: dict[str, Any]) -> list[Path]:
+def as_figures(console: Console, fits: Sequence[Run], given: dict[str, Any]) -> list[Path]:
     """Show what is no motion in space as phase portraits and time series; the paths of what was written."""
     from physid.errors import InputError
     from physid.viewer import figures

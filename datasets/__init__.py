@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from physid.catalog import Entry, Option
-from physid.datasets import classics, emps, lynxhare, solarsystem, tanks, threebody
+from physid.datasets import (
+    cifar,
+    classics,
+    emps,
+    hopper,
+    irregular,
+    lynxhare,
+    solarsystem,
+    tanks,
+    threebody,
+    toyimages,
+)
 from physid.datasets.fetch import cache_folder
 from physid.errors import unknown_name
 from physid.experiment import Experiment
@@ -16,7 +27,8 @@ __all__ = ["CATALOG", "COLLECTIONS", "Entry", "Option", "cache_folder", "collect
 
 ENTRIES = (threebody.ENTRY, solarsystem.ENTRY, lynxhare.ENTRY, emps.ENTRY, tanks.ENTRY, *classics.ENTRIES)
 CATALOG: Mapping[str, Entry[Experiment]] = {entry.name: entry for entry in ENTRIES}
-COLLECTIONS: Mapping[str, Entry[Collection]] = {}
+MADE: tuple[Entry[Any], ...] = (*cifar.ENTRIES, toyimages.ENTRY, hopper.ENTRY, irregular.ENTRY)
+COLLECTIONS: Mapping[str, Entry[Any]] = {entry.name: entry for entry in MADE}
 
 
 def load(name: str, **options: Any) -> Experiment:
@@ -30,4 +42,5 @@ def collect(name: str, **options: Any) -> Collection:
     """The collection `name` of the catalogue with these options; InputError for a name that is not there."""
     if name not in COLLECTIONS:
         raise unknown_name("collection", name, COLLECTIONS)
-    return COLLECTIONS[name].load(**options)
+    found: Collection = COLLECTIONS[name].load(**options)
+    return found

@@ -7,9 +7,11 @@ from functools import partial
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
+from physid.models import forecasters, imagenets, lstm
 from physid.models.augmented import Augmented, SparseAugmented
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
+from physid.models.latent_ode import LatentODE
 from physid.models.measured import Carriage, CascadedTanks
 from physid.models.networks import NETWORKS, Network, network
 from physid.models.residual import GravityResidual, PendulumResidual, Residual
@@ -23,7 +25,11 @@ __all__ = [
     "Carriage",
     "CascadedTanks",
     "Exponential",
+<<<<<<< HEAD
     "GravityResidual",
+=======
+    "LatentODE",
+>>>>>>> main
     "LotkaVolterra",
     "Network",
     "NewtonGravity",
@@ -53,6 +59,9 @@ MODELS: Mapping[str, type[Model]] = {
     "planetary": PlanetaryGravity,
     "vanderpol": VanDerPol,
 }
+
+
+NETWORKS.update({entry.name: entry for entry in (*imagenets.NETWORKS, *forecasters.ENTRIES, *lstm.ENTRIES)})
 
 
 def make(cls: type[Model], experiment: Experiment) -> Model:

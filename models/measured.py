@@ -14,7 +14,7 @@ from physid.unknown import Unknown, positive, real
 
 TURNING = 0.01  # m/s
 FULL = 10.0  # V: where a tank is full
-BRIM, EDGE, DRY = 1.0, 0.1, 0.01  # V: over which the upper tank begins to spill, the lower one, and both run dry
+EDGE, DRY = 0.1, 0.01  # V: over which a tank begins to spill, and runs dry
 SPILL, LOST = 0.2, 0.4  # 1/s: how fast what is above the brim leaves
 
 
@@ -54,12 +54,12 @@ class CascadedTanks(Model):
     """Two tanks, one above the other, filled by a pump; the level of the lower one is seen.
 
     upper' = fill (pump - threshold)+ - drain1 sqrt(upper) - spill;  lower' = pour sqrt(upper) + share spill
-    - drain2 sqrt(lower) - lost; spill = SPILL (upper - 10)+, lost = LOST (lower - 10)+. State [..., 2] in V of a
-    sensor, observed [..., 1]: the lower level, clipped at 10 V; input: the pump's voltage.
+    - (drain2 sqrt(lower) - choke lower) - lost; spill = SPILL (upper - 10)+, lost = LOST (lower - 10)+. State [..., 2]
+    in V of a sensor, observed [..., 1]: the lower level, clipped at 10 V; input: the pump's voltage.
 
     All roots and ramps ( )+ are smooth: with a hard overflow a fit ends in as many optima as it has starts. The scale
-    of the upper level, which is not seen, is set by the 10 V at which it spills. On the second record this model runs
-    freely with an rmse of 0.31 V: what it lacks shows in residuals that are correlated in time.
+    of the upper level, which is not seen, is set by the 10 V at which it spills. `choke` is the first correction to
+    Torricelli's root: the outlet lets less through, the faster the water runs in it.
 
     Source: Schoukens, Mattson, Wigren and Noel (2016) for the system; Torricelli (1643) for the roots.
     """
@@ -73,6 +73,7 @@ class CascadedTanks(Model):
     drain2 = Unknown(0.04, positive)
     fill = Unknown(0.04, positive, unit="1/s")
     share = Unknown(1.0, positive)
+    choke = Unknown(0.0, real, unit="1/s")
     threshold = Unknown(0.3, real, unit="V")
 
     def field(self, t: Tensor, y: Tensor) -> Tensor:
@@ -80,10 +81,11 @@ class CascadedTanks(Model):
         (pump,) = self.inputs(t)
         upper, lower = y.unbind(-1)
         out = smooth_sqrt(upper, DRY)
-        spill = SPILL * smooth_ramp(upper - FULL, BRIM)
+        spill = SPILL * smooth_ramp(upper - FULL, EDGE)
         lost = LOST * smooth_ramp(lower - FULL, EDGE)
         filled = self.fill * smooth_ramp(pump - self.threshold, 0.05) - self.drain1 * out - spill
-        below = self.pour * out + self.share * spill - self.drain2 * smooth_sqrt(lower, DRY) - lost
+        outlet = self.drain2 * smooth_sqrt(lower, DRY) - self.choke * lower
+        below = self.pour * out + self.share * spill - outlet - lost
         return torch.stack((filled.expand_as(below), below), -1)
 
     def observe(self, y: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Network(Entry[Learner]):
         return self.protocols[str(protocol)]
 
 
-NETWORKS: Mapping[str, Network] = {}
+NETWORKS: dict[str, Network] = {}  # filled by physid.models
 
 
 def network(name: str, collection: Collection, **options: Any) -> Learner:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from physid.errors import InputError
 from physid.fitting.files import plain
-from physid.fitting.result import Fit
+from physid.freerun import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,13 +19,13 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Comparison:
-    """Fits beside one another, under a name each: `str(comparison)`, `.frame()`, `.json()`.
+    """Runs beside one another, under a name each: `str(comparison)`, `.frame()`, `.json()`.
 
     AIC and BIC compare fits of the same data alone; `note` says when they are not. Errors: InputError for fewer than
     two fits.
     """
 
-    fits: Sequence[Fit]
+    fits: Sequence[Run]
     names: Sequence[str]
 
     def __post_init__(self) -> None:

@@ -43,9 +43,9 @@ class Forecast:
     `low` and `high` bound what the uncertainty of the unknowns leaves open of the noise-free observations; `noise_low`
     and `noise_high` where a new measurement falls. `method` is "linearised": mean -+ q sqrt(diag(J C J^T)), J the exact
     derivative by the unknowns and C their covariance; or "sampled": quantiles of the observations of so many draws of
-    the unknowns. Not-a-number where there is no covariance, or no known noise. `horizon` is the time up to which the
-    forecast means something, `coverage` how the bands did on held-out data. `message` says why a forecast ends early,
-    if it does.
+    the unknowns; a trained network says its own (physid.freerun). Not-a-number where there is no covariance, or no
+    known noise. `horizon` is the time up to which the forecast means something, `coverage` how the bands did on
+    held-out data. `message` says why a forecast ends early, if it does.
     """
 
     times: Array
@@ -120,9 +120,13 @@ class Forecast:
     def __str__(self) -> str:
         """What is to be said of the forecast, without its numbers."""
         how = "" if self.method == "linearised" else f" ({self.method})"
-        lines = [f"Forecast up to {self.times[-1]:g} {self.time_unit}".rstrip() + f" with 95 % bands{how}."]
+        bands = self.method if self.method.startswith("no band") else f"with 95 % bands{how}"
+        lines = [
+            f"Forecast up to {self.times[-1]:g} {self.time_unit}".rstrip() + f", {bands}.".replace(", with", " with")
+        ]
         if self.coverage is not None:
-            known = {"parameters alone": self.coverage.parameters, "parameters and noise": self.coverage.noise}
+            alone = "the seeds' spread" if self.method.startswith("the spread") else "parameters alone"
+            known = {alone: self.coverage.parameters, "parameters and noise": self.coverage.noise}
             parts = [f"{100 * part:.1f} % in the band of {name}" for name, part in known.items() if part is not None]
             if parts:
                 lines.append(f"Of {self.coverage.count} held-out observations: {', '.join(parts)}.")

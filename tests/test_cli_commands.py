@@ -12,7 +12,7 @@ import pytest
 import physid
 from physid.cli.app import main
 from physid.cli.options import EXPERIMENT_OPTIONS
-from physid.datasets import CATALOG
+from physid.datasets import CATALOG, COLLECTIONS
 from physid.models import MODELS
 from physid.ode import GRADIENTS, METHODS
 
@@ -67,7 +67,7 @@ def test_every_listed_thing_is_described(capsys: Captured) -> None:
 
 
 def test_options_of_their_own_belong_to_some_data_set() -> None:
-    known = {name for entry in CATALOG.values() for name in entry.options}
+    known = {name for entry in (*CATALOG.values(), *COLLECTIONS.values()) for name in entry.options}
     assert set(EXPERIMENT_OPTIONS) <= known
 
 

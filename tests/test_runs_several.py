@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy.integrate import solve_ivp
 
 from physid import Experiment, Fit, Unknown, fit
 from physid.cli.app import main
@@ -145,3 +147,35 @@ def test_a_file_of_several_experiments_is_fitted_as_one(
     assert {"length", "friction", "initial[0]@pendulum", "initial[0]@second"} <= set(done["unknowns"])
     assert main(["verify", "run", "--trust"]) == 0
     assert main(["report", "run", "--trust"]) == 0
+
+
+def test_every_experiment_of_a_joint_run_is_written_shown_and_forecast(tmp_path: Path, capsys: Captured) -> None:
+    run = tmp_path / "run"
+    found = fit(Pendulum(), pair(), out=run)
+    for name, rows in (("residuals.csv", 70), ("forecast.csv", 402)):
+        table = pd.read_csv(run / name)
+        assert len(table) == rows
+        assert list(table["experiment"].unique()) == ["pendulum", "second"]
+    second = found.experiments[1].train
+    length, friction = (one.value for one in found.estimates)
+    start = found.experiments[1].initial.numpy()
+    truth = solve_ivp(
+        lambda t, y: (y[1], -9.80665 / length * np.sin(y[0]) - friction * y[1]),
+        (0.0, float(second.times[-1])),
+        start,
+        method="DOP853",
+        t_eval=second.times.numpy(),
+        rtol=1e-11,
+        atol=1e-11,
+    ).y[0]
+    seen = pd.read_csv(run / "residuals.csv").query("experiment == 'second'")
+    assert seen["theta"].to_numpy() == pytest.approx(truth - second.observations[:, 0].numpy(), abs=1e-7)
+    assert main(["forecast", str(run), "--experiment", "second", "--out", str(tmp_path / "second.csv")]) == 0
+    assert main(["forecast", str(run), "--experiment", "secnd"]) == 2
+    assert "Did you mean 'second'" in capsys.readouterr().err
+    assert main(["report", str(run), "--html", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "Trajectories, pendulum" in text
+    assert "Residuals, second" in text
+    assert main(["view", str(run), "--experiment", "second", "--html", str(tmp_path / "view.html")]) == 0
+    assert "second" in (tmp_path / "view.html").read_text()

@@ -71,6 +71,19 @@ def test_shared_and_own_unknowns_equal_curve_fit(strategy: str) -> None:
     ahead = found.forecast(30.0)
     assert ahead.mean[-1, 0] == pytest.approx(curve_at(best, 30.0), rel=1e-6)
     assert np.isfinite(ahead.low).all()
+    own = found.of("tuesday")
+    there, base = own.forecast(30.0), best[[0, 3, 4]]
+    assert there.mean[-1, 0] == pytest.approx(base[1] + (base[2] - base[1]) * np.exp(-30 * base[0]), rel=1e-6)
+    decay = np.exp(-30.0 * base[0])
+    slope = np.array([-30.0 * (base[2] - base[1]) * decay, 1 - decay, decay])
+    deviation = np.sqrt(slope @ covariance[np.ix_([0, 3, 4], [0, 3, 4])] @ slope)
+    assert found.statistics is not None
+    reach = found.statistics.quantile() * deviation
+    assert there.low[-1, 0] == pytest.approx(there.mean[-1, 0] - reach, rel=1e-4)
+    assert [one.name for one in own.estimates] == ["k", "room@tuesday", "initial[0]@tuesday"]
+    assert found.forecast(30.0).mean[-1, 0] == ahead.mean[-1, 0]  # the whole is as it was
+    with pytest.raises(InputError, match="Did you mean 'tuesday'"):
+        found.of("tuseday")
 
 
 def curve_at(best: Array, t: float) -> float:

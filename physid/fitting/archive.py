@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -93,13 +93,25 @@ def statistics_files(fit: Fit) -> dict[str, bytes]:
         about |= {key: value for key, value in asdict(fit.statistics).items() if key not in MATRICES}
     found = {"covariance.npz": archive_bytes(**arrays), "statistics.json": json_bytes(about)}
     if fit.status != "diverged":
-        train = fit.experiment.train
-        mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
-        mask = train.mask.reshape(len(train), -1).numpy()
-        residual = np.where(mask, mean - np.nan_to_num(train.observations.reshape(len(train), -1).numpy()), np.nan)
-        rows = np.column_stack([train.times.numpy(), residual]).tolist()
-        found["residuals.csv"] = table_bytes(["time", *fit.experiment.channels], rows)
+        found["residuals.csv"] = joined(fit, ["time", *fit.experiment.channels], _residuals)
     return found
+
+
+def joined(fit: Fit, columns: Sequence[str], rows: Callable[[Fit], Array]) -> bytes:
+    """A table of every experiment as CSV; that of several says in its first column which one a row is of."""
+    if len(fit.experiments) == 1:
+        return table_bytes(columns, rows(fit).tolist())
+    parts = [(one.name, rows(fit.of(one.name)).tolist()) for one in fit.experiments]
+    return table_bytes(["experiment", *columns], [[name, *row] for name, part in parts for row in part])
+
+
+def _residuals(fit: Fit) -> Array:
+    """Times of training, and what is predicted less what was measured there [T, 1 + M]."""
+    train = fit.experiment.train
+    mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
+    mask = train.mask.reshape(len(train), -1).numpy()
+    residual = np.where(mask, mean - np.nan_to_num(train.observations.reshape(len(train), -1).numpy()), np.nan)
+    return np.column_stack([train.times.numpy(), residual])
 
 
 def read_statistics(run: Folder) -> tuple[Statistics | None, Array]:

@@ -122,6 +122,16 @@ class Fit:
 
         return forecast(self, until, points, draws, seed)
 
+    def of(self, experiment: str) -> Fit:
+        """The part of the fit that is about one of its experiments, by name, with what its unknowns leave open there.
+
+        It forecasts, plots and tabulates that experiment; the tests and the noise are those of the whole fit. Errors:
+        InputError for a name that is none.
+        """
+        from physid.fitting.part import part
+
+        return part(self, experiment)
+
     def profile(self, *names: str, jobs: int = 1) -> tuple[Fit, list[Profile]]:
         """The profile likelihoods of the unknowns `names` (default: all but the initial state), and whose they are.
 

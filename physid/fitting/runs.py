@@ -76,7 +76,7 @@ def replace(fit: Fit, folder: Path) -> None:
 
 def contents(fit: Fit) -> dict[str, bytes]:
     """Every file of the run but the sums."""
-    from physid.fitting.archive import experiment_files, statistics_files
+    from physid.fitting.archive import experiment_files, joined, statistics_files
 
     model = {name: value.detach().cpu().contiguous().clone() for name, value in fit.model.state_dict().items()}
     report = fit.report()
@@ -112,13 +112,17 @@ def contents(fit: Fit) -> dict[str, bytes]:
     if fit.profiles:
         found["profiles.json"] = json_bytes([asdict(one) for one in fit.profiles])
     if fit.status != "diverged":
-        last = fit.experiment.test or fit.experiment.train
-        forecast = fit.forecast(float(last.times[-1]))
-        found["forecast.csv"] = table_bytes(forecast.columns, forecast.rows().tolist())
+        forecast = fit.forecast(_end(fit))
+        found["forecast.csv"] = joined(fit, forecast.columns, lambda one: one.forecast(_end(one)).rows())
         found["forecast.json"] = json_bytes(
             {k: v for k, v in forecast.json().items() if k not in ("times", "channels")}
         )
     return found
+
+
+def _end(fit: Fit) -> float:
+    """The last time at which anything was measured."""
+    return float((fit.experiment.test or fit.experiment.train).times[-1])
 
 
 def request(model: Model, asked: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from physid.experiment import Experiment
 from physid.fitting import segments
 from physid.fitting.joint import vector_of
 from physid.fitting.lm import Found, Stop, least
-from physid.fitting.many import least_many
+from physid.fitting.many import WIDE, least_many, least_wide
 from physid.fitting.matching import match
 from physid.fitting.plan import Plan
 from physid.fitting.problem import Point, Problem
@@ -157,7 +157,8 @@ def weld(
         start = at(z)
         if start is None:
             break
-        solved, z = True, least(at, start, ROUGH).point.x
+        solver = least_wide if len(z) > WIDE else least
+        solved, z = True, solver(at, start, ROUGH).point.x
         if pieces.gap(z) < WELDED:
             break
     return z[: len(x)] if solved else None

@@ -9,6 +9,7 @@ from physid.ode.flow import Forward
 from physid.ode.gradcheck import GradientAudit, gradcheck, toy
 from physid.ode.gradients import ACA, Gradient, Naive
 from physid.ode.methods import GRADIENTS
+from physid.ode.misfit import misfit
 from physid.ode.odeint import odeint, odeint_adjoint, odeint_event
 from physid.ode.sensitivities import Sensitivity, sensitivities
 from physid.ode.solution import Solution, SolveError, Statistics, Status
@@ -37,6 +38,7 @@ __all__ = [
     "Status",
     "Tableau",
     "gradcheck",
+    "misfit",
     "odeint",
     "odeint_adjoint",
     "odeint_dense",

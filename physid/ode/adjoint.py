@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from physid.errors import InputError
+from physid.ode.augmented import augmented
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, rms
 from physid.ode.gradients import Holder, fold_times, wants_gradient
 from physid.ode.march import March, Outcome
-from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose
+from physid.ode.plan import Limits, Norm, Tolerance
+from physid.ode.problem import Problem, pose
 from physid.ode.solution import Solution, SolveError
 from physid.ode.tableaus import Tableau
 from physid.ode.tier import EAGER
@@ -27,6 +29,7 @@ class Adjoint:
     Its gradient is that of the continuous problem, so that it differs from the discrete map's by the tolerance, and
     fails where the reverse solve is unstable. None means: as in the forward solve. `seminorm=True` leaves the
     parameters' share out of the error norm (Kidger, Chen and Lyons, 2021); `norm` measures (t, *y, *a, *params).
+    `compiled=True` lets the native engine run the reverse solves of modules, where it can.
 
     Source: Pontryagin et al. (1962); Chen et al. (2018), Neural ordinary differential equations, Algorithm 1.
     """
@@ -39,6 +42,7 @@ class Adjoint:
     limits: Limits = field(default_factory=Limits)
     seminorm: bool = False
     norm: Norm | None = None
+    compiled: bool = False
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph; the backward pass solves the adjoint ODE."""
@@ -80,8 +84,9 @@ class _Continuous(torch.autograd.Function):
         with problem.field.unseen():
             reverse = Reverse(ctx.method, problem, wanted, needs[1])
             a, grads, times = reverse.run(values, torch.where(torch.isfinite(values), g, 0.0))
-        ctx.statistics.backward_evaluations += problem.field.count - count
-        ctx.statistics.backward_vjps += problem.field.count - count
+        spent = problem.field.count - count + reverse.evaluations
+        ctx.statistics.backward_evaluations += spent
+        ctx.statistics.backward_vjps += spent
         problem.field.count = count
         found = iter(grads)
         params = [next(found) if need else None for need in needs[2:]]
@@ -94,6 +99,9 @@ class Reverse:
     def __init__(self, method: Adjoint, problem: Problem, params: list[Tensor], need_times: bool) -> None:
         self.method, self.p, self.params = method, problem, params
         self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
+        may = method.compiled and not method.seminorm and method.norm is None
+        self.plain = augmented(problem, params) if may else None
+        self.evaluations = 0  # by compiled code, which the field does not see
 
     def run(self, values: Tensor, g: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
         """Cotangents of y0, of the parameters and of the times [T, L], for g [T, L * N] at the states `values`."""
@@ -122,6 +130,10 @@ class Reverse:
     def _interval(self, j: int, y: Tensor, a: Tensor, shares: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Solve from t_j back to t_{j-1}; time runs over [0, 1] when the lanes have times of their own."""
         begin, end = self.p.grid[j], self.p.grid[j - 1]
+        if self.plain is not None:
+            found = self._compiled((y.detach(), a, *shares), torch.stack([begin[0], end[0]]))
+            if found is not None:
+                return found[1], list(found[2:])
         lanes, span = self.p.layout.lanes, end - begin
         per_lane = span.to(y.device, self.p.layout.real)[:, None]
 
@@ -147,27 +159,45 @@ class Reverse:
         parts = solution.y
         return parts[1][-1], [part[-1] for part in parts[2:]]
 
+    def _compiled(self, state: tuple[Tensor, ...], t: Tensor) -> tuple[Tensor, ...] | None:
+        """The state (y, a, *shares) at t[1] by the native engine; None where it does not take f, and from then on."""
+        from physid.ode.native.choose import native_tier
+        from physid.ode.native.known import recall
+
+        with torch.no_grad():
+            problem = pose(self.plain, state, t, params=[], recall=recall, **self._how())  # type: ignore[arg-type]
+            tier = native_tier(problem)
+            if isinstance(tier, str):
+                self.plain = None
+                return None
+            outcome, _ = tier.march(problem, keep=False)
+            self.evaluations += outcome.statistics.evaluations
+            return tuple(part[-1] for part in self._concluded(problem, outcome).y)
+
+    def _how(self) -> dict[str, Any]:
+        """Solver, tolerances, controller and limits of the reverse solve."""
+        m, p = self.method, self.p
+        return {
+            "solver": m.solver or p.tableau,
+            "rtol": _scalar(p.rtol) if m.rtol is None else m.rtol,
+            "atol": _scalar(p.atol) if m.atol is None else m.atol,
+            "control": m.control or (p.control if m.solver is None else None),
+            "limits": m.limits,
+        }
+
     def _solve(self, f: Any, y: tuple[Tensor, ...], t: Tensor) -> Solution:
         m, p = self.method, self.p
         with torch.no_grad():
-            problem = pose(
-                f,
-                y,
-                t,
-                solver=m.solver or p.tableau,
-                rtol=_scalar(p.rtol) if m.rtol is None else m.rtol,
-                atol=_scalar(p.atol) if m.atol is None else m.atol,
-                control=m.control or (p.control if m.solver is None else None),
-                limits=m.limits,
-                norm=_seminorm if m.seminorm else (None if m.norm is None else self._measure),
-                params=[],
-                jumps=None if p.layout.batched else getattr(p.field.f, "switches", None),
-            )
-            outcome = March(problem).run()
-            try:
-                return conclude(problem, outcome.values, outcome, m.name, True)
-            except SolveError as error:
-                raise SolveError(f"the reverse solve of the adjoint method failed: {error}", error.solution) from error
+            norm = _seminorm if m.seminorm else (None if m.norm is None else self._measure)
+            jumps = None if p.layout.batched else getattr(p.field.f, "switches", None)
+            problem = pose(f, y, t, norm=norm, params=[], jumps=jumps, **self._how())
+            return self._concluded(problem, March(problem).run())
+
+    def _concluded(self, problem: Problem, outcome: Outcome) -> Solution:
+        try:
+            return conclude(problem, outcome.values, outcome, self.method.name, True)
+        except SolveError as error:
+            raise SolveError(f"the reverse solve of the adjoint method failed: {error}", error.solution) from error
 
     def _measure(self, state: Any) -> Tensor:
         """The user's norm of (t, *y, *a, *params), each in its own shape."""

@@ -14,7 +14,8 @@ from physid.ode.gradients import wants_gradient
 from physid.ode.march import March
 from physid.ode.odeint import Options, read_options
 from physid.ode.outputs import theta_of
-from physid.ode.problem import Problem, Tolerance
+from physid.ode.plan import Tolerance
+from physid.ode.problem import Problem
 from physid.ode.replay import pieces
 from physid.ode.tape import Tape
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 
 from physid.errors import InputError, unknown_name
+from physid.ode.adjoint import Adjoint
 from physid.ode.flow import Forward
 from physid.ode.gradients import ACA, Gradient, wants_gradient
 from physid.ode.problem import Problem, Recall
@@ -54,6 +55,9 @@ def equip(method: Gradient, problem: Problem, engine: str) -> tuple[Gradient, Ch
     if isinstance(method, ACA | Forward):
         choice = choose(problem, engine, isinstance(method, Forward) and wants_gradient(problem))
         return replace(method, tier=choice.tier), choice
+    if isinstance(method, Adjoint) and engine == "auto" and wants_gradient(problem):
+        note = "gradient 'adjoint' marches by torch; its reverse solves are compiled where that is possible"
+        return replace(method, compiled=True), _eager(note, engine)
     if engine != "eager" and wants_gradient(problem):
         return method, _eager(f"gradient '{method.name}' is not compiled", engine)
     return method, Choice(EAGER, "")

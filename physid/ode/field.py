@@ -30,6 +30,7 @@ class Layout:
         self.lanes = parts[0].shape[0] if batched else 1
         self.sizes = [part.numel() // max(self.lanes, 1) for part in parts]
         self.width = sum(self.sizes)
+        self.kind: Any = None  # for who compares layouts
         self.dtype, self.device = parts[0].dtype, parts[0].device
         self.real = parts[0].real.dtype if parts[0].is_complex() else parts[0].dtype
         self.whole = not self.is_tuple and (y0.ndim == 1 if isinstance(y0, Tensor) else False) and not batched
@@ -59,7 +60,8 @@ class Layout:
     def unpack(self, flat: Tensor, lead: tuple[int, ...] = ()) -> State:
         """The state(s) of flat rows [*lead, L * N], as the user shaped them."""
         if not self.is_tuple:
-            return flat.view((*lead, *self.shapes[0]))
+            shape = (*lead, *self.shapes[0])
+            return flat if flat.shape == shape else flat.view(shape)
         rows = flat.view(*lead, self.lanes, self.width).split(self.sizes, dim=-1)
         return tuple(row.reshape((*lead, *shape)) for row, shape in zip(rows, self.shapes, strict=True))
 

@@ -33,7 +33,7 @@ class Forward:
             return outcome.values, outcome
         if problem.t.requires_grad or problem.y0.is_complex():
             raise InputError("gradient 'forward' reaches real y0 and parameters, not t: use gradient='aca'.")
-        if problem.field.entangled:
+        if problem.entangled:
             return transformed(problem, Holder(EAGER))
         holder = Holder(self.tier)
         values = _Carried.apply(problem, holder, problem.y0, *problem.captured)  # type: ignore[no-untyped-call]

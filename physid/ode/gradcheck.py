@@ -12,7 +12,7 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.field import RightHandSide
-from physid.ode.problem import Tolerance
+from physid.ode.plan import Tolerance
 from physid.ode.solve import Integrator
 
 METHODS = ("aca", "naive", "adjoint", "forward")

@@ -16,6 +16,7 @@ from physid.errors import InputError
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
 from physid.ode.replay import differentiable
+from physid.ode.solution import Statistics
 from physid.ode.tier import EAGER, Tier
 
 
@@ -64,12 +65,24 @@ class ACA:
     where the steps are coarse, as near close encounters. In the native engine it needs no more memory than ACA and has
     no second derivatives; in the eager one it keeps the graph of the accepted steps.
 
-    Source: Zhuang et al. (2020), Algorithm 2.
+    `checkpoints=K` holds at most K states of a solve (of every sample) in memory, the first one among them. A march of
+    more steps is rebuilt from it in the binomial schedule, which takes the least number of steps forward again.
+
+    Source: Zhuang et al. (2020), Algorithm 2; Griewank and Walther (2000) for the schedule.
     """
 
     name: str = "aca"
     tier: Tier = EAGER
     step_aware: bool = False
+    checkpoints: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoints is None:
+            return
+        if type(self.checkpoints) is not int or self.checkpoints < 1:
+            raise InputError(f"checkpoints={self.checkpoints!r}: a whole number from 1 on is allowed; None keeps all.")
+        if self.step_aware:
+            raise InputError("checkpoints with step_aware=True: that gradient needs every step; leave one of them out.")
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
@@ -79,13 +92,14 @@ class ACA:
         if not wants_gradient(problem):
             outcome, _ = self.tier.march(problem, keep=False)
             return outcome.values, outcome
-        if problem.field.entangled:
+        if problem.entangled:
             return transformed(problem, Holder(EAGER))
         if self.step_aware and self.tier is EAGER:
             outcome = March(problem, traced=True, fixed_rejections=True).run()
             return outcome.values, outcome
-        holder.aware = self.step_aware
-        values = _Plain.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        holder.aware, holder.checkpoints = self.step_aware, self.checkpoints
+        origin = problem.origin if isinstance(problem.origin, Tensor) else problem.y0
+        values = _Plain.apply(problem, holder, origin, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 
 
@@ -110,11 +124,23 @@ def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
         ), holder.the_outcome
 
 
+@dataclass(slots=True)
+class Job:
+    """What the backward pass needs beside tensors."""
+
+    problem: Problem
+    tier: Tier
+    kept: Any
+    statistics: Statistics
+    aware: bool
+
+
 class Holder:
     """Carries what autograd cannot from a Function's forward to its caller; no pytree, so that it is never copied."""
 
     def __init__(self, tier: Tier) -> None:
         self.tier, self.aware = tier, False
+        self.checkpoints: int | None = None
         self.outcome: Outcome | None = None
         self.kept: Any = None
         self.derivatives: tuple[Tensor, ...] = ()
@@ -140,35 +166,30 @@ class _Checkpointed(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        problem, holder, y0, t, *captured = inputs
-        ctx.save_for_backward(y0, t, *captured)
-        ctx.save_for_forward(y0, t, *captured)
-        ctx.problem, ctx.tier, ctx.kept, ctx.statistics = (
-            problem,
-            holder.tier,
-            holder.kept,
-            holder.the_outcome.statistics,
-        )
-        ctx.count, ctx.aware = len(captured), holder.aware
+        problem, holder, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+        ctx.job = Job(problem, holder.tier, holder.kept, holder.the_outcome.statistics, holder.aware)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         if torch._C._are_functorch_transforms_active():
             raise InputError("torch.func.vmap over a gradient through a solve: solve the samples with batched=True.")
+        job: Job = ctx.job
         y0, t, *captured = ctx.saved_tensors
         needs = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled() and ctx.aware:
-            raise InputError("second derivatives with step_aware=True: use engine='eager'.")
         if torch.is_grad_enabled():
-            return (None, None, *_twice(ctx, y0, t, captured, g, needs))
-        problem: Problem = ctx.problem
-        ybar, params, tbar = ctx.tier.pull(problem, ctx.kept, captured, needs[2:], needs[1], ctx.statistics, g)
-        return (None, None, ybar if needs[0] else None, fold_times(tbar, t), *params)
+            if job.aware:
+                raise InputError("second derivatives with step_aware=True: use engine='eager'.")
+            return (None, None, *_twice(job, y0, t, captured, g, needs))
+        g = g.reshape(g.shape[0], -1)
+        ybar, params, tbar = job.tier.pull(job.problem, job.kept, captured, needs[2:], needs[1], job.statistics, g)
+        return (None, None, ybar.view(y0.shape) if needs[0] else None, fold_times(tbar, t), *params)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         y0, t, *captured = ctx.saved_tensors
-        return _forward_mode(ctx, (y0, t, *captured), tangents[2:])
+        return _forward_mode(ctx.job, (y0, t, *captured), tangents[2:])
 
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
@@ -183,16 +204,18 @@ class _Checkpointed(torch.autograd.Function):
 
 
 class _Plain(torch.autograd.Function):
-    """The same outside of torch.func, without what its calls cost."""
+    """The same outside of torch.func, without what its calls cost; a state that is one tensor keeps its shape."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        output = _Checkpointed.forward(*inputs)
-        _Checkpointed.setup_context(ctx, inputs, output)
-        return output
+    def forward(ctx: Any, problem: Problem, holder: Holder, *tensors: Tensor) -> Tensor:
+        outcome, kept = holder.tier.march(problem, True, holder.aware, holder.checkpoints)
+        holder.outcome = outcome
+        ctx.save_for_backward(*tensors)
+        ctx.job = Job(problem, holder.tier, kept, outcome.statistics, holder.aware)
+        values, layout = outcome.values, problem.layout
+        return values if layout.is_tuple else values.view(values.shape[0], *layout.shapes[0])
 
     backward = _Checkpointed.backward
-    jvp = _Checkpointed.jvp
 
 
 def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:
@@ -203,26 +226,26 @@ def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:
 
 
 def _twice(
-    ctx: Any, y0: Tensor, t: Tensor, captured: list[Tensor], g: Tensor, needs: tuple[bool, ...]
+    job: Job, y0: Tensor, t: Tensor, captured: list[Tensor], g: Tensor, needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """The backward pass under create_graph: a differentiable replay from y0, since checkpoints are no constants."""
-    problem: Problem = ctx.problem
+    problem = job.problem
     inputs = [y0, t, *captured]
     wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
     with torch.enable_grad(), problem.field.unseen():
-        values = differentiable(problem, ctx.tier.tape(problem, ctx.kept), y0, t)
+        values = differentiable(problem, job.tier.tape(problem, job.kept), y0.reshape(-1), t)
         reached = torch.nan_to_num(values)
-        found = torch.autograd.grad(reached, wanted, g, create_graph=True, allow_unused=True)
+        found = torch.autograd.grad(reached, wanted, g.reshape(values.shape), create_graph=True, allow_unused=True)
     pending = iter(found)
     return [next(pending) if need else None for need in needs]
 
 
-def _forward_mode(ctx: Any, inputs: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]) -> Tensor:
+def _forward_mode(job: Job, inputs: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]) -> Tensor:
     """J v over the accepted grid, as the derivative of w -> w^T J with respect to w."""
-    problem: Problem = ctx.problem
+    problem = job.problem
     with torch.enable_grad(), problem.field.unseen():
         y0, t = inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()
-        values = differentiable(problem, ctx.tier.tape(problem, ctx.kept), y0, t)
+        values = differentiable(problem, job.tier.tape(problem, job.kept), y0.reshape(-1), t)
         seed = torch.zeros_like(values, requires_grad=True)
         wanted = [y0, t, *inputs[2:]]
         pairs = [(x, v) for x, v in zip(wanted, tangents, strict=True) if v is not None]

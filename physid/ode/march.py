@@ -254,7 +254,7 @@ class March:
             self.outputs.take(good, self.t, end, h, scaled, self.y, self.stages, edges)
         if self.tape is not None:
             rows = self.y.view(p.layout.lanes, -1)
-            self.tape.states.append(rows if all_good else rows[good.to(rows.device)])
+            self.tape.keep(rows if all_good else rows[good.to(rows.device)])
         if not self.single_stop:
             stop = p.stops.gather(0, self.pointer[None])[0]
             self._advance_stops(good & (end.detach() == stop), stop)

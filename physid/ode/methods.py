@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from physid.errors import unknown_name
+from dataclasses import replace
+
+from physid.errors import InputError, unknown_name
 from physid.ode.adjoint import Adjoint
 from physid.ode.flow import Forward
 from physid.ode.gradients import ACA, Gradient, Naive
@@ -10,10 +12,16 @@ from physid.ode.gradients import ACA, Gradient, Naive
 GRADIENTS: dict[str, Gradient] = {"aca": ACA(), "naive": Naive(), "adjoint": Adjoint(), "forward": Forward()}
 
 
-def lookup(gradient: Gradient | str) -> Gradient:
-    """The gradient method of that name; values pass through."""
-    if not isinstance(gradient, str):
+def lookup(gradient: Gradient | str, checkpoints: int | None = None) -> Gradient:
+    """The gradient method of that name; values pass through. Only ACA takes a budget of `checkpoints`."""
+    if isinstance(gradient, str):
+        if gradient not in GRADIENTS:
+            raise unknown_name("gradient method", gradient, GRADIENTS)
+        gradient = GRADIENTS[gradient]
+    if checkpoints is None:
         return gradient
-    if gradient not in GRADIENTS:
-        raise unknown_name("gradient method", gradient, GRADIENTS)
-    return GRADIENTS[gradient]
+    if not isinstance(gradient, ACA):
+        raise InputError(
+            f"checkpoints={checkpoints} with gradient '{gradient.name}': it keeps no states; use gradient='aca'."
+        )
+    return replace(gradient, checkpoints=checkpoints)

@@ -18,9 +18,10 @@ from physid.ode.engines import check_engine, equip
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Norm, Problem, Tolerance, pose, read_times, with_interpolation
+from physid.ode.plan import Limits, Norm, Tolerance, read_times
+from physid.ode.problem import Problem, pose
 from physid.ode.solution import Solution
-from physid.ode.tableaus import Tableau
+from physid.ode.tableaus import Tableau, with_interpolation
 
 Options = Mapping[str, Any]
 ADAPTIVE = (
@@ -35,8 +36,9 @@ ADAPTIVE = (
     "jump_t",
     "norm",
     "dtype",
+    "checkpoints",
 )
-FIXED = ("step_size", "grid_constructor", "interp", "perturb", "norm")
+FIXED = ("step_size", "grid_constructor", "interp", "perturb", "norm", "checkpoints")
 LACKING = {"explicit_adams": "rk4", "implicit_adams": "rk4", "fixed_adams": "rk4", "scipy_solver": "dopri8"}
 FOREVER = 1e18  # how far an event is waited for
 
@@ -96,7 +98,7 @@ def odeint(
 
     Takes what torchdiffeq.odeint takes; method "rk4" is the 3/8 rule, as there ("rk4_classic" is Kutta's). Gradients
     reach y0, t and whatever func depends on, by the adaptive checkpoint adjoint unless `gradient` says otherwise;
-    `engine` is "auto", "native" or "eager", as in `solve`.
+    `engine` is "auto", "native" or "eager", as in `solve`; so is options["checkpoints"].
     With `event_fn`: (event time [], states [2, *state] at t[0] and at the event), t[1] only giving the direction.
     f is never evaluated outside of [t[0], t[-1]], and fixed steps read outputs off the step as `interp` says.
     Errors: InputError (a ValueError) for what cannot work, SolveError when the solve fails.
@@ -168,6 +170,7 @@ def _integrate(
 ) -> Solution:
     check_engine(engine)
     setup = read_options(method, options)
+    gradient = methods.lookup(gradient, (options or {}).get("checkpoints"))
     times = read_times(t)
 
     def posed(when: Tensor) -> Problem:

@@ -66,6 +66,7 @@ class Pullback:
             ybar = self._step(w, wave, ybar, seeds, tail)
             if before:
                 wave, seeds = before, seeds_before
+        self.stats.backward_evaluations += self.replay.evaluations
         return ybar + self.g[0].reshape(-1), self.grads, self.time_grad
 
     def _defers(self, wave: Wave) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physid.ode.binomial import Shelf
 from physid.ode.outputs import theta_of
 from physid.ode.problem import Problem
-from physid.ode.stages import Traced, evaluate
+from physid.ode.stages import InPlace, Traced, evaluate
 from physid.ode.tape import COUNT, END_OUTPUT, FIRST, START, STEP, Tape
 
 
@@ -56,6 +57,8 @@ class Replay:
         self._outputs(meta)
         self.steps: list[float] = self.h[:, 0].tolist() if self.single and not layout.batched else []
         self.columns = self.h.to(layout.device, layout.real)[..., None]
+        self.evaluations = 0  # of f, to rebuild states
+        self.shelf = Shelf(tape.most or 0, self._advance, [(0, problem.y0.detach())]) if tape.thinned else None
 
     def _outputs(self, meta: Tensor) -> None:
         """Lane, place, theta and weights of every output, ordered by wave, and where each wave begins."""
@@ -78,10 +81,36 @@ class Replay:
         return self.rows.shape[0]
 
     def state(self, w: int) -> Tensor:
-        """The states at the start of wave w [L * N]."""
+        """The states at the start of wave w [L * N]; of a thinned tape, the last wave first."""
+        if self.shelf is not None:
+            return self._only(w, self.shelf.state(w), self.problem.y0.detach())
         if self.single:
             return self.tape.states.row(w)
         return self.tape.states.whole()[self.rows[w].to(self.problem.layout.device)].reshape(-1)
+
+    def _only(self, w: int, ours: Tensor, others: Tensor) -> Tensor:
+        """The states of the lanes that have a wave w, and others for the rest."""
+        if self.single:
+            return ours
+        inside = self.inside[w].to(ours.device)[:, None]
+        return torch.where(inside, ours.view(len(inside), -1), others.view(len(inside), -1)).reshape(-1)
+
+    def _advance(self, y: Tensor, first: int, last: int) -> Tensor:
+        """The states after the waves [first, last), step by step as the march took them."""
+        p = self.problem
+        stages, fresh, count = InPlace(p.coefficients, p.layout), None, len(p.tableau.b)
+        for w in range(first, last):
+            wave = self.wave(w)
+            edges = p.edges(wave.t, wave.t + wave.h)
+            times = p.times(p.coefficients.c[:count], wave.t, wave.h, *edges)
+            stages.put(0, p.field(times[0], y) if fresh is None else fresh, wave.scaled)
+            y1, k = evaluate(stages, p.field, times, y, wave.scaled, range(1, count))
+            if not p.tableau.fsal:
+                y1 = y + stages.weigh(p.coefficients.b)
+            self.evaluations += count - (fresh is not None)
+            fresh = k if p.tableau.fsal and not edges and self.single else None
+            y = self._only(w, y1, y)
+        return y
 
     def wave(self, w: int) -> Wave:
         """Wave w without its states."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from torch import Tensor
 
@@ -14,7 +15,8 @@ from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.problem import Limits, Problem, Recall, Tolerance, pose, read_times
+from physid.ode.plan import Limits, Norm, Tolerance, Wishes, read_times
+from physid.ode.problem import Problem, Recall, pose
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
 
@@ -24,8 +26,10 @@ class Integrator:
     """How to integrate: solver, tolerances, controller, gradient method, limits; swappable after training.
 
     `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components. `exact=True` steps onto every asked time
-    instead of reading them off the dense output. `time_limit` in seconds of wall clock. `engine`: "native" compiles f,
-    "eager" runs it by torch, "auto" compiles where that applies.
+    instead of reading them off the dense output. `time_limit` in seconds of wall clock. `checkpoints`: the most states
+    that gradient "aca" holds in memory, for more evaluations. `engine`: "native" compiles f, "eager" runs it by torch,
+    "auto" compiles where that applies. `norm(error) -> []` measures the scaled error of the whole state in place of the
+    rms.
     """
 
     solver: str | Tableau = "dopri5"
@@ -39,6 +43,8 @@ class Integrator:
     max_step: float = float("inf")
     max_steps: int = 100_000
     time_limit: float | None = None
+    checkpoints: int | None = None
+    norm: Norm | None = None
 
     def pose(
         self,
@@ -51,22 +57,16 @@ class Integrator:
     ) -> Problem:
         """The checked problem."""
         check_engine(self.engine)
+        jumps = getattr(f, "switches", None)
+        wishes = self._plain[batched] if jumps is None else replace(self._plain[batched], jumps=jumps)
+        return pose(f, y0, t, params=params, recall=recall, wishes=wishes)
+
+    @cached_property
+    def _plain(self) -> tuple[Wishes, Wishes]:
+        """What it asks for, for one state and for a batch."""
         limits = Limits(self.first_step, 0.0, self.max_step, self.max_steps, self.time_limit)
-        return pose(
-            f,
-            y0,
-            t,
-            solver=self.solver,
-            rtol=self.rtol,
-            atol=self.atol,
-            control=self.control,
-            params=params,
-            batched=batched,
-            exact=self.exact,
-            limits=limits,
-            recall=recall,
-            jumps=getattr(f, "switches", None),
-        )
+        one = Wishes(self.solver, self.rtol, self.atol, self.control, exact=self.exact, limits=limits, norm=self.norm)
+        return one, replace(one, batched=True)
 
     def solve(
         self,
@@ -80,7 +80,7 @@ class Integrator:
         throw: bool = True,
     ) -> Solution:
         """Solve dy/dt = f(t, y), y(t[0]) = y0; see `solve`."""
-        method = methods.lookup(self.gradient)
+        method = methods.lookup(self.gradient, self.checkpoints)
 
         def posed(times: Tensor | Sequence[float]) -> Problem:
             return self.pose(f, y0, times, params, batched)
@@ -114,6 +114,7 @@ def solve(
     max_step: float = float("inf"),
     max_steps: int = 100_000,
     time_limit: float | None = None,
+    checkpoints: int | None = None,
     event_fn: EventFunction | None = None,
     throw: bool = True,
 ) -> Solution:
@@ -128,12 +129,29 @@ def solve(
     before the event and the event's time, both with gradients.
 
     solver: a name (see `physid list`) or a Tableau. control: "i", "pi", "pid", "fixed" or a value.
-    gradient: "aca", "naive", "adjoint", "forward" or a value. engine: "native" runs the whole solve as compiled C,
+    gradient: "aca", "naive", "adjoint", "forward" or a value; `checkpoints=K` bounds the states that "aca" holds in
+    memory, which the backward pass then rebuilds. engine: "native" runs the whole solve as compiled C,
     "eager" by torch; "auto" takes the native one where it applies, and `Solution.engine_note` says why it did not.
     Errors: InputError for arguments that cannot work;
     SolveError, with the part that was reached, when the solve fails (`throw=False` returns it with its status).
     """
-    integrator = Integrator(
-        solver, rtol, atol, control, gradient, engine, exact, first_step, max_step, max_steps, time_limit
+    options = (
+        solver,
+        rtol,
+        atol,
+        control,
+        gradient,
+        engine,
+        exact,
+        first_step,
+        max_step,
+        max_steps,
+        time_limit,
+        checkpoints,
     )
+    plain = type(rtol) is float and type(atol) is float and isinstance(gradient, str) and isinstance(solver, str)
+    integrator = _integrator(*options) if plain else Integrator(*options)  # type: ignore[arg-type]
     return integrator.solve(f, y0, t, params=params, batched=batched, event_fn=event_fn, throw=throw)
+
+
+_integrator = lru_cache(maxsize=64)(Integrator)

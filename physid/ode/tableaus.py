@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from physid.errors import unknown_name
 from physid.ode import dop853
 from physid.ode.tableau import Tableau
 
-__all__ = ["ALIASES", "METHODS", "Tableau", "lookup"]
+__all__ = ["ALIASES", "METHODS", "Tableau", "lookup", "with_interpolation"]
 
 EULER = Tableau(
     "euler",
@@ -229,3 +231,19 @@ def lookup(name: str) -> Tableau:
     if tableau is None:
         raise unknown_name("solver", name, [*METHODS, *ALIASES])
     return tableau
+
+
+def with_interpolation(tableau: Tableau, kind: str) -> Tableau:
+    """The same method with another dense output: 'linear', or 'cubic' (Hermite, with the slope at the end)."""
+    b = tableau.b
+    if kind == "linear":
+        dense = tuple((weight,) for weight in b)
+        return replace(tableau, dense=dense, dense_order=1, extra_c=(), extra_a=())
+    rows = [[0.0, 3 * weight, -2 * weight] for weight in b]
+    rows[0] = [rows[0][0] + 1.0, rows[0][1] - 2.0, rows[0][2] + 1.0]
+    end = (0.0, -1.0, 1.0)
+    if tableau.fsal:
+        rows[-1] = [x + y for x, y in zip(rows[-1], end, strict=True)]
+        return replace(tableau, dense=tuple(tuple(row) for row in rows), dense_order=3, extra_c=(), extra_a=())
+    hermite = (*(tuple(row) for row in rows), end)
+    return replace(tableau, dense=hermite, dense_order=3, extra_c=(1.0,), extra_a=(b,))

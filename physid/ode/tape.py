@@ -57,13 +57,30 @@ class Rows:
 class Tape:
     """Accepted steps in the order in which they were taken: start, step, lane, outputs inside, state at the start.
 
-    Only the states are as wide as the problem; the rest is six numbers per step.
+    Only the states are as wide as the problem; the rest is six numbers per step. With `most`, a march that accepts more
+    often keeps no states: they are rebuilt from the first one, `most` of them at a time (`binomial`).
     """
 
-    def __init__(self, lanes: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, lanes: int, width: int, dtype: torch.dtype, device: torch.device, most: int | None = None
+    ) -> None:
         self.lanes, self.width = lanes, width
+        self.most, self.kept = most, 0
         self.states = Rows(width, dtype, device)
         self.meta = Rows(6, torch.float64, torch.device("cpu"))
+
+    def keep(self, states: Tensor) -> None:
+        """Keep the states [m, N] at the starts of steps that were accepted together."""
+        self.kept += 1
+        if not self.thinned:
+            self.states.append(states)
+        elif self.states.length:
+            self.states = Rows(self.width, states.dtype, states.device)
+
+    @property
+    def thinned(self) -> bool:
+        """Whether there were too many states to be kept."""
+        return self.most is not None and self.kept > self.most
 
     @property
     def bytes(self) -> int:

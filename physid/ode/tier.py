@@ -32,8 +32,13 @@ class Tier(Protocol):
         """The engine's name in a Solution."""
         ...
 
-    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Any]:
-        """Solve; with `keep`, what `pull` and `tape` need comes along, the choice of the steps too with `aware`."""
+    def march(
+        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
+    ) -> tuple[Outcome, Any]:
+        """Solve; with `keep`, what `pull` and `tape` need comes along, the choice of the steps too with `aware`.
+
+        No more than `checkpoints` states of a lane are held, during the march and during the pullback.
+        """
         ...
 
     def pull(
@@ -64,10 +69,12 @@ class Eager:
 
     name: str = "eager"
 
-    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Any]:
+    def march(
+        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
+    ) -> tuple[Outcome, Any]:
         """Solve; what is kept is the tape, which knows nothing of the choice of the steps."""
         layout = problem.layout
-        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device) if keep else None
+        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device, checkpoints) if keep else None
         return March(problem, tape=tape).run(), tape
 
     def pull(
@@ -92,7 +99,7 @@ class Eager:
     def _pull(
         self, problem: Problem, kept: Any, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
     ) -> Cotangents:
-        if wide.applies(problem):
+        if wide.applies(problem) and not kept.thinned:
             counts = (stats.backward_evaluations, stats.backward_vjps)
             try:
                 return wide.WidePullback(problem, kept, wanted, need_times, stats).run(g)

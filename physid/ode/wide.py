@@ -17,6 +17,7 @@ from physid.ode.solution import Statistics
 from physid.ode.tape import Tape
 
 WIDEST = 64  # components of a state up to which Jacobians pay
+HEAVIEST = 2**25  # components times lanes times numbers that f depends on: beyond, the products themselves count
 CHUNK_BYTES = 32 * 2**20  # of Jacobians held at a time, so that memory stays flat in the number of steps
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)  # how f says that it cannot be vmapped
 
@@ -28,6 +29,9 @@ class NotWide(Exception):
 def applies(problem: Problem) -> bool:
     """Whether the states are small and f is a plain function of (t, y)."""
     layout, field = problem.layout, problem.field
+    work = layout.width * layout.lanes * sum(tensor.numel() for tensor in problem.captured)
+    if work > HEAVIEST:
+        return False
     return layout.width <= WIDEST and not layout.dtype.is_complex and field.random is None and not field.buffers
 
 

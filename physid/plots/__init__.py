@@ -7,6 +7,7 @@ is loaded when the first figure is made.
 from __future__ import annotations
 
 from physid.plots.bodies import find_bodies
+from physid.plots.channels import series_channels
 from physid.plots.choose import choose_channels
 from physid.plots.look import DARK, LIGHT, THEMES, Theme, png, svg, theme_of
 from physid.plots.pairs import pairs
@@ -23,6 +24,7 @@ __all__ = [
     "pairs",
     "phase",
     "png",
+    "series_channels",
     "svg",
     "theme_of",
     "time_series",

@@ -19,6 +19,7 @@ from physid.report import Report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST = 6  # experiments that are drawn
 STYLE = """
 :root{color-scheme:%(name)s}
 *{box-sizing:border-box}
@@ -97,13 +98,9 @@ def _figures(fit: Fit, theme: Theme) -> Iterator[str]:
     """The figures, each under its heading, as far as there is something to draw."""
     if fit.status == "diverged" or fit.statistics is None:
         return
-    last = fit.experiment.test or fit.experiment.train
-    forecast = fit.forecast(float(last.times[-1]))
     starts = [float(getattr(one, "cost", float("nan"))) for one in getattr(fit, "starts", None) or ()]
     plans: list[tuple[str, str, Callable[[], Figure]]] = [
-        ("Trajectories", str(forecast), lambda: time_series(forecast, fit.experiment, theme=theme)),
-        ("Residuals", fit.statistics.sentence, lambda: residuals(fit, theme)),
-        ("Autocorrelation of the residuals", "", lambda: correlogram(fit, theme)),
+        *(plan for one in fit.experiments[:MOST] for plan in _of_experiment(fit, one.name, theme)),
         ("Pairs of unknowns", "Regions of 68 % and 95 % confidence.", lambda: pairs(fit, theme=theme)),
     ]
     if fit.profiles:
@@ -117,6 +114,17 @@ def _figures(fit: Fit, theme: Theme) -> Iterator[str]:
             continue
         words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         yield f"<h2>{html.escape(name)}</h2><figure>{picture}{words}</figure>"
+
+
+def _of_experiment(whole: Fit, name: str, theme: Theme) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """The figures of one experiment."""
+    fit, which = whole.of(name), "" if len(whole.experiments) == 1 else f", {name}"
+    last = fit.experiment.test or fit.experiment.train
+    forecast = fit.forecast(float(last.times[-1]))
+    sentence = "" if fit.statistics is None else fit.statistics.sentence
+    yield f"Trajectories{which}", str(forecast), lambda: time_series(forecast, fit.experiment, theme=theme)
+    yield f"Residuals{which}", "" if which else sentence, lambda: residuals(fit, theme)
+    yield f"Autocorrelation of the residuals{which}", "", lambda: correlogram(fit, theme)
 
 
 def picture_of(figure: Figure, name: str) -> str:

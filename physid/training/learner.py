@@ -33,6 +33,12 @@ class Learner(nn.Module, ABC):
     def begin(self, epoch: int) -> None:
         """Told before each epoch, from 0: the place for what is annealed."""
 
+    def join(self, processes: Any) -> None:
+        """Told before the first step that batches are shared among `physid.training.processes.Processes`.
+
+        Batch norm is seen to; what else is a mean over the batch must become one over all shares, by `processes.sum`.
+        """
+
     def tally(self) -> dict[str, float]:
         """What was counted since the last call, by name, as evaluations of a field; each is divided by the steps."""
         return {}

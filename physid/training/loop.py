@@ -7,7 +7,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from types import FrameType
@@ -19,6 +19,7 @@ from torch import nn
 from physid.errors import Diverged
 from physid.fitting.watch import Progress, TimeUp
 from physid.training.learner import Batch, Collection, Learner, moved
+from physid.training.processes import ALONE, Objective, Processes, parallel, size
 from physid.training.recipe import Recipe
 
 
@@ -26,7 +27,7 @@ class Loop:
     """Where a training stands, and how it goes on.
 
     `epoch` and `step` count what is done; `sums` are those of the epoch so far; `history` has a row for each epoch.
-    `keep` is called between steps, with the loop in a state that can be gone on from.
+    `keep` is called between steps, with the loop in a state that can be gone on from; `board` with an epoch's row.
     """
 
     def __init__(
@@ -37,11 +38,15 @@ class Loop:
         progress: Progress | None = None,
         time_limit: float | None = None,
         keep: Callable[[Loop], object] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        self.learner, self.collection, self.recipe = learner, collection, recipe
+        self.learner, self.collection, self.recipe = learner, placed(collection, learner), recipe
         self.progress, self.time_limit, self.keep = progress, time_limit, keep
         self.optimizer = recipe.build(p for p in learner.parameters() if p.requires_grad)
         self.device = next(learner.parameters()).device
+        self.processes = processes
+        self.board: Callable[[dict[str, Any]], object] | None = None
+        self.objective = parallel(learner, processes) if processes.several else Objective(learner, processes)
         self.steps = collection.steps(recipe.batch)
         self.epoch = self.step = 0
         self.sums: dict[str, float] = {}
@@ -73,10 +78,11 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * rate
         self.optimizer.zero_grad(set_to_none=True)
+        share = self.processes.share(batch)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.recipe.amp):
-            loss = self.learner.loss(moved(batch, self.device))
+            loss = self.objective(moved(share, self.device), size(share) / size(batch) if share is not batch else 1.0)
         loss.backward()
-        value = float(loss.detach())
+        value = self.processes.number(float(loss.detach()), self.device)
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} in epoch {self.epoch + 1}, step {self.step + 1}. Lower the rate lr.")
         if self.recipe.clip is not None:
@@ -94,17 +100,26 @@ class Loop:
         row |= {name: total / max(1, self.step) for name, total in self.sums.items()}
         row["lr"] = self.optimizer.param_groups[0]["lr"]
         if (self.epoch + 1) % self.recipe.evaluate_every == 0 or self.epoch + 1 == self.recipe.epochs:
-            found = evaluate(self.learner, self.collection, self.recipe)
+            found = evaluate(self.learner, self.collection, self.recipe, self.processes)
             row |= {f"test_{name}": value for name, value in found.items()}
         row |= {"seconds": self.seconds, "memory_mb": peak(self.device)}
         self.history.append(row)
+        if self.board is not None:
+            self.board(row)
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
-    def _pause(self, stop: Callable[[], None]) -> None:
+    def _pause(self, stop: Stop) -> None:
+        """Keep where the training stands; end here if it was told to, all processes together."""
         if self.keep is not None:
             self.keep(self)
+        late = self.time_limit is not None and time.perf_counter() - self.started >= self.time_limit
+        if self.processes.several:
+            stopped = self.processes.number(float(bool(stop.caught)), self.device)
+            late = self.processes.number(float(late), self.device) > 0
+            if stopped and not stop.caught:
+                raise KeyboardInterrupt
         stop()
-        if self.time_limit is not None and time.perf_counter() - self.started >= self.time_limit:
+        if late:
             raise TimeUp
 
     def _where(self, loss: float) -> dict[str, Any]:
@@ -116,7 +131,9 @@ class Loop:
         return {**where, **last, "left": f"{left:.0f} s"}
 
 
-def evaluate(learner: Learner, collection: Collection, recipe: Recipe) -> dict[str, float]:
+def evaluate(
+    learner: Learner, collection: Collection, recipe: Recipe, processes: Processes = ALONE
+) -> dict[str, float]:
     """The mean scores of the test set, by name; draws that a learner makes are those of the recipe's seed."""
     device = next(learner.parameters()).device
     was = learner.training
@@ -125,14 +142,23 @@ def evaluate(learner: Learner, collection: Collection, recipe: Recipe) -> dict[s
     with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
         for batch in collection.test(recipe.batch):
+            whole = size(batch) < processes.count  # too few for all: every process takes them, and a part of the sums
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp):
-                found = learner.scores(moved(batch, device))
+                found = learner.scores(moved(batch if whole else processes.share(batch), device))
             for name, value in found.items():
-                sums[name] = sums.get(name, 0.0) + value.double().item()
+                part = value.double().item() / (processes.count if whole else 1)
+                sums[name] = sums.get(name, 0.0) + processes.number(part, device)
     learner.train(was)
     learner.tally()  # what scoring evaluated is none of the training's steps
     count = sums.pop("count", 0.0)
     return {name: total / count for name, total in sums.items()} if count else {}
+
+
+def placed(collection: Collection, learner: nn.Module) -> Collection:
+    """The collection on the device of the learner, where it can be put there; else its batches are moved."""
+    put = getattr(collection, "to", None)
+    found: Collection = collection if put is None else put(next(learner.parameters()).device)
+    return found
 
 
 def peak(device: torch.device) -> float:
@@ -142,36 +168,45 @@ def peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-@contextmanager
-def between_steps() -> Iterator[Callable[[], None]]:
-    """A function that raises what an interrupt would have raised: Ctrl-C and SIGTERM wait until it is called.
+class Stop:
+    """Raises, when it is called, what the signals that were caught would have raised."""
 
-    A second interrupt does not wait. Only the main thread is told of signals; elsewhere the function does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    caught: list[tuple[int, FrameType | None]] = []
-    before: Mapping[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    def __init__(self) -> None:
+        self.caught: list[tuple[int, FrameType | None]] = []
+        self.before: dict[int, Any] = {}
 
-    def catch(number: int, frame: FrameType | None) -> None:
-        caught.append((number, frame))
-        if len(caught) > 1:
-            stop()
+    def catch(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal; a second one does not wait."""
+        self.caught.append((number, frame))
+        if len(self.caught) > 1:
+            self()
 
-    def stop() -> None:
-        if caught:
-            number, frame = caught[0]
-            if callable(before[number]):
-                before[number](number, frame)
+    def __call__(self) -> None:
+        """Raise what the first signal asks for; nothing without one."""
+        if self.caught:
+            number, frame = self.caught[0]
+            if callable(self.before[number]):
+                self.before[number](number, frame)
             else:
                 raise KeyboardInterrupt
 
-    ours = [number for number, handler in before.items() if handler is not None and handler != signal.SIG_IGN]
+
+@contextmanager
+def between_steps() -> Iterator[Stop]:
+    """What raises when it is called what an interrupt would have raised: Ctrl-C and SIGTERM wait until then.
+
+    Only the main thread is told of signals; elsewhere nothing is caught.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    stop.before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = [number for number, handler in stop.before.items() if handler is not None and handler != signal.SIG_IGN]
     for number in ours:
-        signal.signal(number, catch)
+        signal.signal(number, stop.catch)
     try:
         yield stop
     finally:
         for number in ours:
-            signal.signal(number, before[number])
+            signal.signal(number, stop.before[number])

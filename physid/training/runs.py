@@ -17,6 +17,7 @@ from physid.fitting.files import Folder, json_bytes, table_bytes
 from physid.fitting.keep import REQUEST
 from physid.fitting.runs import FORMAT, environment
 from physid.training.learner import Collection, Learner
+from physid.training.processes import local
 from physid.training.recipe import Recipe
 from physid.training.result import Trained
 from physid.training.snapshot import DAMAGE, state_of
@@ -78,7 +79,7 @@ def begun(folder: Path, learner: Learner | None) -> tuple[Learner, Collection, R
         if json.loads(json_bytes(collection.describe())) != about["data"]:
             raise InputError(f"the data set {collection.name} is not what it was when {folder} began. Train anew.")
         learner = _learner(about, collection) if learner is None else learner
-        learner.to(device=about["device"], dtype=getattr(torch, about["dtype"]))
+        learner.to(device=local(about["device"]), dtype=getattr(torch, about["dtype"]))
         return learner, collection, Recipe.of(about["recipe"]), about
     except DAMAGE as error:
         if isinstance(error, InputError):
@@ -113,9 +114,14 @@ def load(folder: Path, learner: Learner | None) -> Trained:
 
 
 def _collection(about: Mapping[str, Any]) -> Collection:
-    from physid.datasets import collect
+    from physid.datasets import CATALOG, COLLECTIONS, collect, load
+    from physid.models import NETWORKS
 
-    return collect(about["collection"]["name"], **about["collection"]["options"])
+    name, options = about["collection"]["name"], about["collection"]["options"]
+    entry = NETWORKS.get(about["learner"].get("model", ""))
+    if name not in COLLECTIONS and name in CATALOG and entry is not None and entry.collect is not None:
+        return entry.collect(load(name, **options))
+    return collect(name, **options)
 
 
 def _learner(about: Mapping[str, Any], collection: Collection) -> Learner:

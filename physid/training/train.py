@@ -15,8 +15,10 @@ from physid.fitting.files import SUMS, sha256
 from physid.fitting.keep import REQUEST, Keeper
 from physid.fitting.watch import Progress, TimeUp
 from physid.training import runs
+from physid.training.board import Board
 from physid.training.learner import Collection, Learner
 from physid.training.loop import Loop
+from physid.training.processes import joined, left
 from physid.training.recipe import Recipe
 from physid.training.result import FINISHED, Trained
 from physid.training.snapshot import CHECKPOINT, DAMAGE, recall, snapshot
@@ -35,17 +37,19 @@ def train(
     """Train `learner`, in place, on `collection` by `recipe`.
 
     `out` is a new folder for the run; `progress` is called with a dict at every step; `labels` are kept with the run.
-    Random numbers are those of the recipe's seed. Ctrl-C and the time limit (seconds) end the training between two
-    steps, with a status that says so.
+    Under torchrun every process trains on its share of each batch, and the first one writes the run; with TensorBoard
+    installed, it writes the folder `tensorboard` there. Random numbers are those of the recipe's seed. Ctrl-C and the
+    time limit (seconds) end the training between two steps, with a status that says so.
 
     Errors: InputError for a folder that cannot be made. A training that fails has a status, not an error.
     """
     torch.manual_seed(recipe.seed)
-    loop = Loop(learner, collection, recipe, progress, time_limit)
+    processes = joined(next(learner.parameters()).device)
     origin = runs.request(learner, collection, recipe, labels or {})
-    if out is not None:
+    if out is not None and not processes.rank:
         folders.check(Path(out))
-    keeper = None if out is None else Keeper(Path(out), origin, checkpoint=CHECKPOINT)
+    loop = Loop(learner, collection, recipe, None if processes.rank else progress, time_limit, processes=processes)
+    keeper = None if out is None or processes.rank else Keeper(Path(out), origin, checkpoint=CHECKPOINT)
     return _finish(loop, origin, labels or {}, keeper)
 
 
@@ -62,12 +66,14 @@ def resume(
             return found
     learner, collection, recipe, about = runs.begun(folder, learner)
     origin = {REQUEST: (folder / REQUEST).read_bytes()}
-    keeper = Keeper(folder, origin, resumed=True, checkpoint=CHECKPOINT)
-    loop = Loop(learner, collection, recipe, progress, time_limit)
+    processes = joined(next(learner.parameters()).device)
+    keeper = None if processes.rank else Keeper(folder, origin, resumed=True, checkpoint=CHECKPOINT)
+    loop = Loop(learner, collection, recipe, None if processes.rank else progress, time_limit, processes=processes)
     try:
         recall(loop, (folder / CHECKPOINT).read_bytes(), sha256(origin[REQUEST]))
     except (OSError, *DAMAGE) as error:
-        keeper.close()
+        if keeper is not None:
+            keeper.close()
         raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Train anew, or use a copy.") from None
     return _finish(loop, origin, about["labels"], keeper)
 
@@ -75,8 +81,9 @@ def resume(
 def _finish(loop: Loop, origin: Mapping[str, bytes], labels: Mapping[str, Any], keeper: Keeper | None) -> Trained:
     """Train from where `loop` stands, and leave the run with its keeper."""
     data = partial(snapshot, loop, sha256(origin[REQUEST]))
+    board = None if keeper is None else Board(keeper.folder)
     if keeper is not None:
-        loop.keep = lambda loop: keeper("training", data)
+        loop.keep, loop.board = lambda loop: keeper("training", data), board
     status, message = FINISHED, "All epochs are done."
     try:
         try:
@@ -96,4 +103,7 @@ def _finish(loop: Loop, origin: Mapping[str, bytes], labels: Mapping[str, Any], 
     finally:
         if keeper is not None:
             keeper.close()
+        if board is not None:
+            board.close()
+        left()
     return trained

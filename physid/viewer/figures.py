@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from physid.fitting.result import Fit
+from physid.freerun import Run
 from physid.plots import phase, png, svg, theme_of, time_series
 from physid.plots.look import Theme
 
@@ -29,7 +29,7 @@ figure {{ margin: 0; flex: 1 1 420px; max-width: 900px; }} svg {{ width: 100%; h
 """
 
 
-def figures(fit: Fit, until: float, channels: Sequence[str] | None, theme: str | Theme) -> tuple[list[Figure], str]:
+def figures(fit: Run, until: float, channels: Sequence[str] | None, theme: str | Theme) -> tuple[list[Figure], str]:
     """The phase portrait (of two channels or more) and the time series of a fit; and what was chosen of many channels.
 
     With `channels` two or three, those; one alone has a time series only.

@@ -13,6 +13,7 @@ from physid.experiment import Experiment
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
 from physid.forecast import Forecast
+from physid.freerun import FreeRun
 from physid.plots.bodies import Body, find_bodies
 from physid.viewer.ensemble import draw
 
@@ -101,7 +102,7 @@ class Tracks:
         )
 
 
-def tracks_of_fit(fit: Fit, until: float | None = None, title: str = "") -> Tracks:
+def tracks_of_fit(fit: Fit | FreeRun, until: float | None = None, title: str = "") -> Tracks:
     """The tracks of a fit up to the time `until`, or the end of its data, in the experiment's own time.
 
     Errors: InputError when what is observed are no bodies in space; Diverged when the model does not reach beyond the
@@ -110,9 +111,10 @@ def tracks_of_fit(fit: Fit, until: float | None = None, title: str = "") -> Trac
     last = fit.experiment.test or fit.experiment.train
     end = float(last.times[-1]) if until is None else float(until)
     found = fit.forecast(grid(fit.experiment, end))
-    tracks = tracks_of(found, fit.experiment, mass=masses(fit))
+    tracks = tracks_of(found, fit.experiment, mass=masses(fit) if isinstance(fit, Fit) else None)
     if np.nanmax(tracks.sigma, initial=0.0) > FOLDS * tracks.extent[1]:
-        strands = _positions(draw(fit, found.times, STRANDS), find_bodies(found.channels))
+        drawn = draw(fit, found.times, STRANDS) if isinstance(fit, Fit) else fit.paths(found.times)
+        strands = _positions(drawn, find_bodies(found.channels))
         tracks = replace(tracks, strands=strands[:, : len(tracks.times)])
     return replace(tracks, title=title or f"{fit.experiment.name} · {fit.settings.get('model', '')}")
 

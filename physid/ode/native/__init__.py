@@ -1,6 +1,7 @@
 """The native engine: how f(t, y) becomes C.
 
     trace.py    one eager evaluation of f, recorded as aten operations           -> Graph
+    record.py   the record of a problem's f on one lane; driven.py: of the inputs that drive it
     ops.py      the table of supported operations, each as scalar arithmetic
     lower.py    the graph as straight-line code and loops, with its derivatives   -> Program (ir.py, derive.py)
     emit.py     the program as C source

@@ -53,13 +53,20 @@ typedef struct {
     uint8_t cut, keep, free, anchored, limited;
 } Choice;
 
-/* The accepted steps of a lane; `y` [count][N] and, where they are kept, stage states and slopes [count][total][NP]. */
+/* The accepted steps of a lane; `y` [count][N] (nothing where there are more than most_states) and, where they are kept, stage states and slopes [count][total][NP]. */
 typedef struct {
-    int64_t count, room, stage_room;
+    int64_t count, room, state_room, stage_room;
     Step *step;
     REAL *y, *u, *k;
     Choice *choice;
 } Tape;
+
+/* How a lane ended: the numbers of its steps, the time it reached, its status. */
+typedef struct {
+    int64_t accepted, rejected, evaluations;
+    double reached;
+    int32_t status, stiff;
+} Report;
 
 /* One solve: settings, inputs, outputs; mirrored by runtime.py. Strides count numbers. */
 typedef struct {
@@ -71,19 +78,19 @@ typedef struct {
     const REAL *rtol, *atol;
     int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;
     int32_t keep_choices, threads, spare;
-    int64_t lanes, times, stops, columns, stage_bytes;
+    int64_t lanes, times, stops, jumps, columns, stage_bytes, most_states;
     const REAL *y0, *p, *c, *dp;
     int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane;
-    const double *time, *stop;
+    const double *time, *stop, *jump;
     REAL *y, *sensitivity, *culprit, *final;
-    int32_t *status, *stiff;
-    int64_t *accepted, *rejected, *evaluations;
-    double *reached;
+    Report *report;
     Tape *tape;
     const REAL *g;
     REAL *ybar, *pbar;
     double *tbar;
-    int64_t vjps, replayed;
+    const REAL *target, *weight;
+    double total;
+    int64_t vjps, replayed, checkpoint_bytes, kept_bytes;
 } Task;
 
 /* What one thread works with: rows of stages and whatever forward, backward and sensitivities need beside them. */
@@ -100,7 +107,7 @@ typedef struct {
     const REAL *p, *c;
     const double *time, *stop;
     double t, h, end, ratio[3];
-    REAL low, high;
+    REAL low, high, first, last; /* bounds of the stage times: of this step, of the interval */
     int64_t pointer, next, accepted, rejected, evaluations;
     int fresh, after_rejection, status, stiff;
     Choice choice;
@@ -139,15 +146,49 @@ static ONCE int all_finite(const REAL *row) {
     return 1;
 }
 
-/* Bounds of the stage times: the interval's ends, rounded inwards to REAL. */
-static COLD_ONCE void bounds(double start, double end, REAL *low, REAL *high) {
-    double first = start < end ? start : end, last = start < end ? end : start;
-    *low = (REAL)first, *high = (REAL)last;
-    if (sizeof(REAL) == 4) {
-        if ((double)*low < first) *low = (REAL)nextafterf((float)*low, INFINITY);
-        if ((double)*high > last) *high = (REAL)nextafterf((float)*high, -INFINITY);
-    }
+static inline REAL next_to(REAL x, REAL towards) {
+    return sizeof(REAL) == 4 ? (REAL)nextafterf((float)x, (float)towards) : (REAL)nextafter(x, towards);
 }
+
+/* A time rounded to REAL upwards or downwards. */
+static COLD_ONCE REAL inward(double time, int up) {
+    REAL found = (REAL)time;
+    if (up ? (double)found < time : (double)found > time) found = next_to(found, up ? INFINITY : -INFINITY);
+    return found;
+}
+
+/* Bounds of the stage times: the interval's ends, rounded inwards. */
+static COLD_ONCE void bounds(double start, double end, Lane *l) {
+    l->low = l->first = inward(start < end ? start : end, 1), l->high = l->last = inward(start < end ? end : start, 0);
+}
+
+/* The jump that a time is, up to the round-off of a sum; not-a-number when it is none. */
+static COLD_ONCE double jump_at(const Task *q, double time) {
+    int64_t low = 0, high = q->jumps - 1;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        if (q->jump[middle] < time) low = middle + 1;
+        else high = middle;
+    }
+    double after = q->jump[low], before = q->jump[low ? low - 1 : 0];
+    double near = fabs(time - before) < fabs(time - after) ? before : after;
+    return fabs(near - time) <= 4 * 2.220446049250313e-16 * fmax(fabs(near), fabs(time)) ? near : NAN;
+}
+
+/* The stage times of the step [t, end] stay clear of a jump at either end, so that f is smooth in it. */
+static COLD_ONCE void keep_clear(const Task *q, Lane *l, double t, double end) {
+    double after = jump_at(q, t < end ? t : end), before = jump_at(q, t < end ? end : t);
+    l->low = l->first, l->high = l->last;
+    if (after == after) l->low = next_to(inward(after, 1), INFINITY);
+    if (before == before) l->high = next_to(inward(before, 0), -INFINITY);
+}
+
+static inline void enter_step(const Task *q, Lane *l, double t, double end) {
+    if (q->jumps) keep_clear(q, l, t, end);
+}
+
+/* Whether the last slope of a step is the first one of the next. */
+static inline int reuses(const Task *q) { return q->method.fsal && !q->jumps; }
 
 static double theta_of(double time, double t, double h) { return (time - t) / (h == 0 ? 1.0 : h); }
 

@@ -13,16 +13,19 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from physid.machine import cache_folder, find_compiler
 from physid.ode.native.trace import Unsupported
 
-FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd -fPIC -shared -pthread -w"
+FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast -fopenmp-simd -fPIC -pthread -w"
 # Lanes of 256 bits: short sums lose more to the rest of a wider lane than they gain by it.
 MACHINE = {"x86_64": "-march=native -mprefer-vector-width=256", "AMD64": "-march=native"}
 SECONDS = 120.0
+CORES = os.cpu_count() or 1
+PARTS = (1, 2)  # halves of a unit that are compiled side by side: the march; the pullback and the products
 LOADED: dict[str, ctypes.CDLL] = {}
 
 
@@ -52,8 +55,11 @@ def version(compiler: str, changed: float) -> str:
     return done.stdout.partition("\n")[0]
 
 
-def load(source: str, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """The library of `source`, from this process, the cache, or the compiler; Unsupported when there is none."""
+def load(mark: str, source: Callable[[], str], extra: tuple[str, ...] = ()) -> ctypes.CDLL:
+    """The library of a source, from this process, the cache, or the compiler; Unsupported when there is none.
+
+    `mark` is all that the source depends on: where the cache has its library, the source is not written.
+    """
     compiler = find_compiler()
     if compiler is None:
         named = os.environ.get("CC")
@@ -62,7 +68,7 @@ def load(source: str, extra: tuple[str, ...] = ()) -> ctypes.CDLL:
         )
     flags = [*FLAGS.split(), *MACHINE.get(platform.machine(), "-mcpu=native").split(), *extra]
     made_by = version(compiler, Path(compiler).stat().st_mtime)
-    parts = "\0".join([source, " ".join(flags), compiler, made_by, processor()])
+    parts = "\0".join([mark, " ".join(flags), compiler, made_by, processor()])
     key = hashlib.sha256(parts.encode()).hexdigest()
     if key not in LOADED:
         LOADED[key] = _opened(key, source, compiler, flags)
@@ -87,14 +93,14 @@ def _own_folder() -> str:
     return tempfile.mkdtemp(prefix="physid-native-")
 
 
-def _opened(key: str, source: str, compiler: str, flags: list[str]) -> ctypes.CDLL:
+def _opened(key: str, source: Callable[[], str], compiler: str, flags: list[str]) -> ctypes.CDLL:
     path = native_folder() / f"{key[:40]}.so"
     if not _sound(path):
-        _compile(path, source, compiler, flags)
+        _compile(path, source(), compiler, flags)
     try:
         return ctypes.CDLL(str(path))
     except OSError:
-        _compile(path, source, compiler, flags)
+        _compile(path, source(), compiler, flags)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -114,22 +120,37 @@ def _compile(path: Path, source: str, compiler: str, flags: list[str]) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".compile-") as folder:
         unit, made = Path(folder) / "unit.c", Path(folder) / "unit.so"
         unit.write_text(source)
-        try:
-            done = subprocess.run(
-                [compiler, *flags, "-o", str(made), str(unit), "-lm"],
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise Unsupported(f"the C compiler took more than {SECONDS:.0f} s") from None
-        except OSError as error:
-            raise Unsupported(f"the C compiler {compiler} does not run ({error})") from None
-        if done.returncode:
-            first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-            raise Unsupported(f"the C compiler failed: {first.strip()}")
+        if CORES == 1:
+            _run([[compiler, *flags, "-shared", "-o", str(made), str(unit), "-lm"]])
+        else:
+            halves = {part: f"{folder}/part{part}.o" for part in PARTS}
+            _run([[compiler, *flags, "-c", f"-DPART={part}", "-o", half, str(unit)] for part, half in halves.items()])
+            _run([[compiler, *flags, "-shared", "-o", str(made), *halves.values(), "-lm"]])
         sum_file = Path(folder) / "unit.sha256"
         sum_file.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         sum_file.replace(path.with_suffix(".sha256"))
         made.replace(path)
+
+
+def _run(commands: list[list[str]]) -> None:
+    """Run compilers side by side; Unsupported with the first error."""
+    running: list[subprocess.Popen[str]] = []
+    try:
+        for command in commands:
+            running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+        for one in running:
+            _, errors = one.communicate(timeout=SECONDS)
+            if one.returncode:
+                first = next((line for line in errors.splitlines() if "error" in line), errors[:200])
+                raise Unsupported(f"the C compiler failed: {first.strip()}")
+    except subprocess.TimeoutExpired:
+        raise Unsupported(f"the C compiler took more than {SECONDS:.0f} s") from None
+    except OSError as error:
+        raise Unsupported(f"the C compiler {commands[0][0]} does not run ({error})") from None
+    finally:
+        for one in running:
+            if one.poll() is None:
+                one.kill()
+            if one.stderr:
+                one.stderr.close()
+            one.wait()

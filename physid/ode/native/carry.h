@@ -4,6 +4,12 @@
  * Source: Hairer, Norsett and Wanner (1993), I.14, applied to the discrete map.
  */
 
+#define SHARED __attribute__((visibility("hidden"), noinline)) void
+
+SHARED carry_begin(const Task *q, const Lane *l, int64_t lane, Scratch *s);
+SHARED carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, int width);
+
+#if !defined(PART) || PART == 2
 /* out = base + sum_j w_j rows_j over blocks of N * M numbers. */
 static ONCE void combine_wide(REAL *out, const REAL *base, const REAL *restrict rows, const REAL *w, int count,
                          int64_t size) {
@@ -19,13 +25,9 @@ static ONCE void carry_stage(const Task *q, const Lane *l, REAL t, const REAL *u
     field_jvp(t, u, l->p, l->c, (int)q->columns, du, q->dp, s->error, dk, s->work);
 }
 
-/* The derivative of the initial state by itself, and of the first slope; later outputs wait as not-a-number. */
-static COLD_ONCE void carry_begin(const Task *q, const Lane *l, int64_t lane, Scratch *s) {
+/* The derivative of the initial state by itself, and of the first slope. */
+SHARED carry_begin(const Task *q, const Lane *l, int64_t lane, Scratch *s) {
     int64_t size = N * q->columns;
-    for (int64_t i = 1; i < q->times; i++) {
-        REAL *out = q->sensitivity + (i * q->lanes + lane) * size;
-        for (int64_t j = 0; j < size; j++) out[j] = (REAL)NAN;
-    }
     memset(s->ds, 0, size * sizeof(REAL));
     for (int64_t n = 0; n < N; n++) s->ds[n * q->columns + n] = 1;
     memcpy(q->sensitivity + lane * size, s->ds, size * sizeof(REAL));
@@ -66,12 +68,12 @@ static ONCE void carry_outputs(const Task *q, const Lane *l, int64_t lane, Scrat
 }
 
 /* Carry the derivative through an accepted step whose stage states lie in s->u. */
-static ONCE void carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, int width) {
+SHARED carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, int width) {
     const Method *m = &q->method;
     int64_t size = N * q->columns;
     REAL w[MOST_STAGES];
     for (int i = 0; i < width; i++) {
-        if (i == 0 && m->fsal) continue;
+        if (i == 0 && reuses(q)) continue;
         scaled(w, m->a + (int64_t)i * m->total, step->h, i);
         combine_wide(s->du, s->ds, s->dk, w, i, size);
         REAL t = stage_time(step->t, step->h, m->c[i], l->low, l->high);
@@ -82,5 +84,6 @@ static ONCE void carry_step(const Task *q, const Lane *l, int64_t lane, Scratch 
     if (step->count) carry_outputs(q, l, lane, s, step, width);
     REAL *swap = s->ds;
     s->ds = s->du, s->du = swap;
-    if (m->fsal) memcpy(s->dk, s->dk + (int64_t)(m->stages - 1) * size, size * sizeof(REAL));
+    if (reuses(q)) memcpy(s->dk, s->dk + (int64_t)(m->stages - 1) * size, size * sizeof(REAL));
 }
+#endif

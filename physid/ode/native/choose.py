@@ -29,8 +29,6 @@ def _beyond(problem: Problem) -> str:
         return "forward-mode derivatives"
     if problem.norm is not None:
         return "a norm of the user's"
-    if len(problem.jumps):
-        return "jump times or perturbed steps"
     if problem.callbacks:
         return f"f has {next(iter(problem.callbacks))}"
     if len(problem.tableau.dense) > MOST_STAGES:

@@ -12,14 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physid.ode.field import Field, Layout
-from physid.ode.native import build
 from physid.ode.native.guard import Place, Surroundings
-from physid.ode.native.library import declare, pointers, strided, unit_of
-from physid.ode.native.ops import TABLE
+from physid.ode.native.library import Sizes, declare, library_of, pointers, strided
+from physid.ode.native.record import lane_field, traced
 from physid.ode.native.samples import one_sample, rows
-from physid.ode.native.trace import Graph, Unsupported, trace
-from physid.ode.native.unit import Unit
+from physid.ode.native.trace import Graph, Unsupported
 from physid.ode.native.verify import agree, verify
 from physid.ode.problem import Problem
 
@@ -38,12 +35,13 @@ class Kernel:
     """A compiled f: the library, the sizes of its arrays, and where its constants are found."""
 
     library: ctypes.CDLL
-    unit: Unit
+    unit: Sizes
     graph: Graph
     places: tuple[Place | Tensor, ...]
     dtype: torch.dtype
     own: tuple[bool, ...] = ()  # which captured tensors have a row per sample
     own_constants: tuple[bool, ...] = ()
+    sampled: bool = False  # whether samples have parameters or constants of their own
     kept: list[tuple[list[tuple[Tensor, int]], Tensor]] = field(default_factory=list)
 
     @property
@@ -66,11 +64,6 @@ class Kernel:
         c = self.constants()
         return self.prepare(self.flat(captured), c), c
 
-    @property
-    def sampled(self) -> bool:
-        """Whether samples have parameters or constants of their own."""
-        return any(self.own) or any(self.own_constants)
-
     def _lanes(self, tensors: Sequence[Tensor], own: Sequence[bool]) -> int:
         return next((tensor.shape[0] for tensor, mine in zip(tensors, own, strict=True) if mine), 1)
 
@@ -81,10 +74,12 @@ class Kernel:
         return self._joined(captured)
 
     def _joined(self, captured: Sequence[Tensor]) -> Tensor:
-        parts = [tensor.detach().reshape(-1).to(self.dtype) for tensor in captured]
-        return (
-            torch.cat(parts) if len(parts) > 1 else parts[0].contiguous() if parts else torch.zeros(0, dtype=self.dtype)
-        )
+        if len(captured) == 1 and captured[0].dtype is self.dtype and captured[0].is_contiguous():
+            return captured[0].detach().view(-1)
+        if not captured:
+            return torch.zeros(0, dtype=self.dtype)
+        flat: Tensor = torch._C._nn.flatten_dense_tensors([x.detach().to(self.dtype) for x in captured])
+        return flat
 
     def prepare(self, raw: Tensor, c: Tensor) -> Tensor:
         """The prepared parameters [P] for captured numbers [RAW], and so for rows of them."""
@@ -101,6 +96,8 @@ class Kernel:
 
     def constants(self, swapped: Mapping[int, Tensor] | None = None) -> Tensor:
         """The current constants [C]; `swapped` gives other tensors in the place of those with these ids."""
+        if not self.places:
+            return self.none
         now = [place if isinstance(place, Tensor) else place.now() for place in self.places]
         if swapped:
             now = [swapped.get(id(tensor), tensor) for tensor in now]
@@ -121,6 +118,11 @@ class Kernel:
         return c
 
     @cached_property
+    def none(self) -> Tensor:
+        """No constants."""
+        return torch.zeros(0, dtype=self.dtype)
+
+    @cached_property
     def baked(self) -> tuple[Tensor, Tensor]:
         """The places in c of the constants that are written into the code, and their values."""
         places = torch.tensor([place for place, _ in self.graph.baked], dtype=torch.long)
@@ -131,18 +133,24 @@ class Kernel:
         first = 1 if any(self.own_constants) else 0
         return tensor.shape[first:] == before.shape[first:] and tensor.dtype == before.dtype
 
-    def pull(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None) -> list[Tensor]:
-        """Cotangents of the captured tensors, for that of the prepared parameters [P]; c [C] are the constants."""
+    def pull(
+        self, gp: Tensor, captured: Sequence[Tensor], c: Tensor | None = None, raw: Tensor | None = None
+    ) -> list[Tensor]:
+        """Cotangents of the captured tensors, for that of the prepared parameters [P].
+
+        `c` [C] are the constants and `raw` [RAW] the captured numbers, where they are at hand.
+        """
         if self.sampled:
             return self._pull_rows(gp, captured, self.constants() if c is None else c)
         if self.unit.identity:
             flat = gp
         else:
             flat, c = torch.zeros(self.raw, dtype=self.dtype), self.constants() if c is None else c
-            raw, gp = self.flat(captured), gp.contiguous()
+            raw, gp = self.flat(captured) if raw is None else raw, gp.contiguous()
             self.library.physid_prepare_vjp(raw.data_ptr(), c.data_ptr(), gp.data_ptr(), flat.data_ptr())
-        parts = flat.split([tensor.numel() for tensor in captured]) if captured else ()
-        return [part.view(tensor.shape) for part, tensor in zip(parts, captured, strict=True)]
+        if len(captured) == 1:
+            return [flat.view(captured[0].shape)]
+        return list(torch._C._nn.unflatten_dense_tensors(flat, list(captured)))
 
     def _pull_rows(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor) -> list[Tensor]:
         """The same for cotangents [L, P] of samples with parameters or constants of their own."""
@@ -161,8 +169,9 @@ class Kernel:
         rows = torch.eye(self.p, dtype=self.dtype)
         if self.unit.identity:
             return rows
-        pulled = [torch.cat([g.reshape(-1) for g in self.pull(row, captured, c)]) for row in rows]
-        return torch.stack(pulled) if pulled else torch.zeros(0, self.raw, dtype=self.dtype)
+        if not self.p or not captured:
+            return torch.zeros(self.p, self.raw, dtype=self.dtype)
+        return torch.stack([torch.cat([g.reshape(-1) for g in self.pull(row, captured, c)]) for row in rows])
 
     # --- single evaluations, for comparisons and tests
 
@@ -272,21 +281,12 @@ def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) ->
         return _Entry(problem.f, Refusal(str(why)), around)
 
 
-def _lane_field(problem: Problem, f: Any, captured: list[Tensor]) -> Field:
-    """f on one lane."""
-    layout = problem.layout
-    y0 = layout.unpack(problem.y0.detach())
-    if layout.batched:
-        y0 = y0[:1] if isinstance(y0, Tensor) else tuple(part[:1] for part in y0)
-    return Field(f, Layout(y0, layout.batched), captured)
-
-
 def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
     """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
     one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
     try:
-        field = _lane_field(problem, problem.f, problem.captured)
-        kernel = assemble(_traced(field, problem, problem.captured, bake), around, runtime, flags)
+        field = lane_field(problem, problem.f, problem.captured)
+        kernel = assemble(traced(field, problem, problem.captured, bake), around, runtime, flags)
         verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
         check_start(kernel, problem)
         return kernel
@@ -295,13 +295,14 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
             raise
     cut, whole = one
     captured = cut.of(problem.captured)
-    field = _lane_field(problem, cut.f, captured)
-    graph = _traced(field, problem, captured, bake=False)
+    field = lane_field(problem, cut.f, captured)
+    graph = traced(field, problem, captured, bake=False)
     kernel = assemble(graph, around, runtime, flags)
     verify(kernel, field, problem, captured, *kernel.pack(captured))
     kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)
     kept = [cut.whole(tensor, whole) for tensor in graph.constants]
     kernel.own_constants = tuple(id(tensor) in cut.first for tensor in kept)
+    kernel.sampled = any(kernel.own) or any(kernel.own_constants)
     kernel.places = tuple(around.tensors.get(id(tensor), tensor) for tensor in kept)
     kernel.kept.clear()
     check_start(kernel, problem)
@@ -310,23 +311,10 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
 
 def assemble(graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = ()) -> Kernel:
     """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
-    unit = unit_of(graph)
-    library = build.load(unit.source + runtime, flags)
+    library = library_of(graph, runtime, flags)
     declare(library)
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
-    return Kernel(library, unit, graph, places, graph.dtype)
-
-
-def _traced(one: Field, problem: Problem, captured: Sequence[Tensor], bake: bool = True) -> Graph:
-    y, t = problem.y0.detach()[: one.layout.width], problem.grid[0, :1].to(problem.layout.real)
-    try:
-        return trace(one, t if problem.layout.batched else t[0], y, captured, TABLE.__contains__, bake)
-    except Unsupported:
-        raise
-    except Exception as error:
-        batch = " of one sample" if one.layout.batched else ""
-        first = (str(error).splitlines() or [""])[0][:160]
-        raise Unsupported(f"f cannot be recorded{batch} ({type(error).__name__}: {first})") from None
+    return Kernel(library, Sizes.of(library), graph, places, graph.dtype)
 
 
 def check_start(kernel: Kernel, problem: Problem) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import types
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -76,6 +75,13 @@ def _key(problem: Problem) -> Any:
 
 
 def _kind(layout: Layout) -> Any:
+    """Written down once for a layout."""
+    if layout.kind is None:
+        layout.kind = _described(layout)
+    return layout.kind
+
+
+def _described(layout: Layout) -> Any:
     shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
     return layout.is_tuple, layout.batched, layout.lanes, layout.dtype, layout.device.type, shapes
 
@@ -93,18 +99,31 @@ class Spot:
     """A tensor that f can reach: where, of which kind, and the cell of f's own closure that it lies in (or -1)."""
 
     place: Place
-    kind: tuple[Any, ...]
     cell: int
+    shape: torch.Size
+    dtype: torch.dtype
+    wants: bool
+    dense: bool
+    version: int  # counts where values are written into the code: -1 for floating tensors
 
-    def of(self, now: Any) -> Tensor | None:
-        """The tensor that is there now, if it is of the same kind."""
-        return now if isinstance(now, Tensor) and _tensor_kind(now) == self.kind else None
+    @staticmethod
+    def of(place: Place, cell: int) -> Spot:
+        """The spot of a tensor as it is now."""
+        x: Tensor = place.value
+        version = -1 if x.is_floating_point() else x._version
+        return Spot(place, cell, x.shape, x.dtype, x.requires_grad, x.is_contiguous(), version)
 
-
-def _tensor_kind(tensor: Tensor) -> tuple[Any, ...]:
-    """Shape, type, and whether a gradient is wanted; the version too where values are written into the code."""
-    fixed = None if tensor.is_floating_point() else (id(tensor), tensor._version)
-    return tensor.shape, tensor.dtype, tensor.requires_grad, tensor.is_contiguous(), fixed
+    def suits(self, now: Any) -> bool:
+        """Whether what is there now is a tensor of the same kind."""
+        if now is not self.place.value and (self.version >= 0 or not isinstance(now, Tensor)):
+            return False
+        return (
+            now.shape == self.shape
+            and now.dtype is self.dtype
+            and now.requires_grad is self.wants
+            and now.is_contiguous() is self.dense
+            and (self.version < 0 or now._version == self.version)
+        )
 
 
 @dataclass(frozen=True)
@@ -129,9 +148,10 @@ class Known:
         spots, found = [], {}
         for i, (name, place) in enumerate(around.tensors.items()):
             found[name] = i
-            spots.append(Spot(place, _tensor_kind(place.value), index.get(name, -1)))
+            spots.append(Spot.of(place, index.get(name, -1)))
         places = () if isinstance(tier, str) else tier.kernel.places
         constants = [x if isinstance(x, Tensor) else x.value for x in places]
+        constants = constants if isinstance(tier, str) else [x for x in constants if x is not tier.kernel.graph.pieces]
         if any(id(tensor) not in found for tensor in (*problem.captured, *constants)):
             return None
         captured = tuple(found[id(tensor)] for tensor in problem.captured)
@@ -142,32 +162,30 @@ class Known:
         tensors = self.tensors(f)
         if tensors is None or isinstance(self.tier, str):
             return None
-        pairs = zip(self.spots, tensors, strict=True)
-        swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
+        tier, swapped = self.tier, {}
+        if tier.kernel.places:
+            pairs = zip(self.spots, tensors, strict=True)
+            swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
         try:
-            constants = self.tier.kernel.constants(swapped)
+            constants = tier.kernel.constants(swapped)
         except Unsupported:
             return None
-        return [tensors[i] for i in self.captured], replace(self.tier, constants=constants)
+        return [tensors[i] for i in self.captured], Native(tier.kernel, tier.library, constants)
 
     def tensors(self, f: Any) -> list[Tensor] | None:
         """The tensors at all spots as f sees them; None when f is another function or sees other things."""
-        if f is self.f or isinstance(f, types.MethodType):
-            now = [spot.of(spot.place.now()) for spot in self.spots]
-        else:
+        cells: list[Any] | None = None
+        if f is not self.f and not isinstance(f, types.MethodType):
             cells = self._twin(f)
             if cells is None:
                 return None
-            now = [spot.of(spot.place.now() if spot.cell < 0 else cells[spot.cell]) for spot in self.spots]
-        tensors = list(self._all(now))
-        return tensors if len(tensors) == len(now) and self.around.change() is None else None
-
-    @staticmethod
-    def _all(now: list[Tensor | None]) -> Iterator[Tensor]:
-        for tensor in now:
-            if tensor is None:
-                return
-            yield tensor
+        found = []
+        for spot in self.spots:
+            now = spot.place.now() if cells is None or spot.cell < 0 else cells[spot.cell]
+            if not spot.suits(now):
+                return None
+            found.append(now)
+        return found if self.around.change() is None else None
 
     def _twin(self, f: Any) -> list[Any] | None:
         """The contents of the cells of f, if it is this function but for tensors in its closure."""

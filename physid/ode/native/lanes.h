@@ -18,8 +18,14 @@ static void *work_on(void *shared) {
     int64_t lane, few = q->lanes > 64 ? 4 : 1;
     while ((lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
         for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; lane < stop; lane++) {
-            if (share->backward) pull_lane(q, lane, &scratch);
-            else if (!march_lane(q, lane, &scratch, share->started)) share->failed = 1;
+            int fine = 1;
+#if !defined(PART) || PART == 1
+            if (!share->backward) fine = march_lane(q, lane, &scratch, share->started);
+#endif
+#if !defined(PART) || PART == 2
+            if (share->backward) fine = pull_lane(q, lane, &scratch);
+#endif
+            if (!fine) share->failed = 1;
         }
     release_scratch(&scratch);
     return 0;
@@ -35,12 +41,53 @@ static int share_out(Task *q, int backward) {
     return share.failed;
 }
 
-/* Solve every lane; 1 when memory ran out. */
-int physid_march(Task *q) { return share_out(q, 0); }
+#if !defined(PART) || PART == 1
+/* Bytes held by the tape: of checkpoints, and of stages kept so that nothing is evaluated again. */
+static void count_bytes(Task *q) {
+    q->checkpoint_bytes = q->kept_bytes = 0;
+    for (int64_t i = 0; i < q->lanes; i++) {
+        const Tape *tape = q->tape + i;
+        q->checkpoint_bytes += tape->room * (int64_t)sizeof(Step) + tape->state_room * N * (int64_t)sizeof(REAL);
+        if (tape->stage_room > 0)
+            q->kept_bytes += tape->stage_room * q->method.total * NP * (int64_t)sizeof(REAL) * (tape->k ? 2 : 1);
+    }
+}
 
+/* Solve every lane; 1 when memory ran out. */
+int physid_march(Task *q) {
+    q->tape = calloc(q->lanes, sizeof(Tape));
+    if (!q->tape) return 1;
+    int failed = share_out(q, 0);
+    count_bytes(q);
+    return failed;
+}
+
+#endif
+#if !defined(PART) || PART == 2
 /* Cotangents of y0 [L][N], parameters [L][P] (added) and times [T][L] (added) for q->g; 1 when memory ran out. */
 int physid_pull(Task *q) { return share_out(q, 1); }
 
+/* Solve, q->total = sum weight (y - target)^2, and its cotangents; y becomes the sum's derivative by it. 1 as above. */
+int physid_march(Task *q);
+int physid_misfit(Task *q) {
+    if (physid_march(q)) return 1;
+    for (int64_t i = 0; i < q->lanes; i++)
+        if (q->report[i].status != SUCCESS) return 0;
+    const int64_t count = q->times * q->lanes * N;
+    REAL *restrict y = q->y;
+    const REAL *restrict target = q->target, *restrict weight = q->weight;
+    double total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < count; i++) {
+        REAL apart = y[i] - target[i], weighted = weight ? weight[i] * apart : apart;
+        total += (double)weighted * apart, y[i] = 2 * weighted;
+    }
+    q->total = total;
+    return physid_pull(q);
+}
+
+#endif
+#if !defined(PART) || PART == 1
 /* The accepted steps of a lane: t and h [count], and the row [6] of the eager tape for each. */
 void physid_steps(const Task *q, int64_t lane, double *rows) {
     const Tape *tape = q->tape + lane;
@@ -51,26 +98,12 @@ void physid_steps(const Task *q, int64_t lane, double *rows) {
     }
 }
 
-/* The states at the starts of a lane's steps [count][N]. */
-void physid_states(const Task *q, int64_t lane, REAL *rows) {
-    memcpy(rows, q->tape[lane].y, q->tape[lane].count * N * sizeof(REAL));
-}
-
 /* The accepted times of all lanes, one lane after the other, each with the time it reached at its end. */
 void physid_grids(const Task *q, double *times) {
     for (int64_t lane = 0; lane < q->lanes; lane++) {
         const Tape *tape = q->tape + lane;
         for (int64_t i = 0; i < tape->count; i++) *times++ = tape->step[i].t;
-        *times++ = q->reached[lane];
-    }
-}
-
-/* Bytes held by a tape: of checkpoints, and of stages kept so that nothing is evaluated again. */
-void physid_bytes(const Tape *tape, int64_t lanes, int64_t slopes, int64_t total, int64_t *checkpoints, int64_t *stages) {
-    *checkpoints = *stages = 0;
-    for (int64_t i = 0; i < lanes; i++) {
-        *checkpoints += tape[i].room * (int64_t)(sizeof(Step) + (tape[i].y ? N * sizeof(REAL) : 0));
-        if (tape[i].stage_room > 0) *stages += tape[i].stage_room * total * NP * (int64_t)sizeof(REAL) * (1 + slopes);
+        *times++ = q->report[lane].reached;
     }
 }
 
@@ -79,9 +112,8 @@ void physid_release(Tape *tape, int64_t lanes) {
     free(tape);
 }
 
-Tape *physid_tape(int64_t lanes) { return calloc(lanes, sizeof(Tape)); }
-
 int64_t physid_sizes(int which) {
-    const int64_t sizes[] = {sizeof(Task), sizeof(REAL), N, P, sizeof(Tape)};
+    const int64_t sizes[] = {sizeof(Task), sizeof(REAL), N, P, sizeof(Report)};
     return sizes[which];
 }
+#endif

@@ -3,14 +3,54 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from physid.ode.native import build
 from physid.ode.native.lower import lower
 from physid.ode.native.trace import Graph, Unsupported
 from physid.ode.native.unit import Unit, emit
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a library says of itself: numbers of a state, prepared and captured numbers, constants, operations of f.
+
+    `identity`: the prepared numbers are the captured ones.
+    """
+
+    n: int
+    p: int
+    raw: int
+    c: int
+    operations: int
+    identity: bool
+
+    @staticmethod
+    def of(library: ctypes.CDLL) -> Sizes:
+        """Ask a library."""
+        n, p, raw, c, operations, same = (int(library.physid_unit(which)) for which in range(6))
+        return Sizes(n, p, raw, c, operations, bool(same))
+
+
+@cache
+def generator() -> str:
+    """A sum over all files that write and make up the C source."""
+    files = sorted(path for path in Path(__file__).parent.iterdir() if path.suffix in (".py", ".h"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def library_of(graph: Graph, runtime: str, flags: tuple[str, ...]) -> ctypes.CDLL:
+    """The compiled library of a graph, with the C text `runtime` behind it; its source is written only if need be."""
+    mark = "\0".join((graph.key(), generator(), runtime))
+    return build.load(mark, lambda: unit_of(graph).source + runtime, flags)
+
 
 _UNITS: dict[str, Unit | str] = {}
 

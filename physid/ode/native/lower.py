@@ -37,6 +37,7 @@ class Program:
     k: Ids
     slots: dict[int, int] = field(default_factory=dict)
     prepared: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
+    inputs: tuple[int, ...] = ()
 
     @property
     def identity(self) -> bool:
@@ -77,7 +78,8 @@ def _lowered(graph: Graph, limit: int, wide: int | None) -> Program:
     raw, c = b.input("p", graph.raw, PARAMS), b.input("c", count, 0)
     for place, value in graph.baked:
         c[place] = b.literal(value)
-    sources = {"t": t, "y": y, "p": raw, "c": c}
+    u = [b.number("input", int(t[0]), float(which)) for which in range(graph.inputs[2] if graph.inputs else 0)]
+    sources = {"t": t, "y": y, "p": raw, "c": c, "u": np.array(u, np.int64)}
     memory = []
     for store in graph.stores:
         if store.kind == "made":
@@ -91,7 +93,7 @@ def _lowered(graph: Graph, limit: int, wide: int | None) -> Program:
     for step in graph.steps:
         _apply(b, memory, step)
     k = _read(memory, graph.result).ravel().copy()
-    return Program(b, t, y, raw, c, k)
+    return Program(b, t, y, raw, c, k, inputs=graph.inputs)
 
 
 def _read(memory: list[Ids], ref: Ref) -> Ids:

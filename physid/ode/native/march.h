@@ -136,17 +136,32 @@ static COLD_ONCE int grow(void **array, int64_t room, size_t bytes) {
     return 1;
 }
 
+/* Keep the state at the start of a step; where there are too many, none: they are rebuilt from the first (rebuild.h). */
+static ONCE int keep_state(const Task *q, Tape *tape, const REAL *y) {
+    if (q->most_states && tape->count >= q->most_states) {
+        free(tape->y), tape->y = 0, tape->state_room = 0;
+        return 1;
+    }
+    if (tape->count == tape->state_room) {
+        int64_t room = tape->room;
+        if (q->most_states && room > q->most_states) room = q->most_states;
+        if (!grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
+        tape->state_room = room;
+    }
+    memcpy(tape->y + tape->count * N, y, N * sizeof(REAL));
+    return 1;
+}
+
 static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     Tape *tape = &l->tape;
     const Method *m = &q->method;
     if (tape->count == tape->room) {
         int64_t room = tape->room + (tape->room < 64 ? 8 : tape->room / 8);
         if (!grow((void **)&tape->step, room, sizeof(Step))) return 0;
-        if (q->keep_states && !grow((void **)&tape->y, room, N * sizeof(REAL))) return 0;
         if (q->keep_choices && !grow((void **)&tape->choice, room, sizeof(Choice))) return 0;
         tape->room = room;
     }
-    if (q->keep_states) memcpy(tape->y + tape->count * N, s->y, N * sizeof(REAL));
+    if (q->keep_states && !keep_state(q, tape, s->y)) return 0;
     int64_t rows = (int64_t)m->total * NP;
     if (q->keep_stages && tape->stage_room >= 0) {
         if (tape->count == tape->stage_room) {
@@ -192,8 +207,8 @@ static ONCE int accept(const Task *q, Lane *l, int64_t lane, Scratch *s, double 
     l->t = end;
     memcpy(s->y, s->y1, NP * sizeof(REAL));
     memcpy(s->u, s->y, NP * sizeof(REAL));
-    l->fresh = m->fsal;
-    if (m->fsal) memcpy(s->k, s->k + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
+    l->fresh = reuses(q);
+    if (l->fresh) memcpy(s->k, s->k + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
     l->accepted++;
     return 1;
 }
@@ -279,6 +294,7 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     int cut = q->direction * (l->t + 1.01 * length - stop) >= 0;
     double end = q->fixed || cut ? stop : l->t + length, h = end - l->t;
     REAL w[MOST_STAGES];
+    enter_step(q, l, l->t, end);
     if (!l->fresh) evaluate(l, stage_time(l->t, h, m->c[0], l->low, l->high), s->y, s->k, s), l->fresh = 1;
     run_stages(q, l, s, l->t, h, 1, m->stages);
     if (m->fsal) {
@@ -302,6 +318,15 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     return 1;
 }
 
+/* Not-a-number for the outputs that were not reached. */
+static COLD_ONCE void leave_blank(const Task *q, int64_t lane, int64_t from) {
+    for (int64_t i = from; i < q->times; i++) {
+        int64_t row = i * q->lanes + lane, size = N * q->columns;
+        for (int n = 0; n < N; n++) q->y[row * N + n] = (REAL)NAN;
+        for (int64_t j = 0; j < size; j++) q->sensitivity[row * size + j] = (REAL)NAN;
+    }
+}
+
 /* March one lane to its end or its failure; 0 when memory ran out. */
 static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double started) {
     Lane lane_state = {.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride, .status = -1, .fresh = 1};
@@ -309,13 +334,11 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
     l->time = q->time + lane * q->time_lane, l->stop = q->stop + lane * q->stop_lane;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
     l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
-    bounds(l->t, l->end, &l->low, &l->high);
+    bounds(l->t, l->end, l);
     take_row(s->y, q->y0 + lane * N), take_row(s->u, s->y);
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
     take_row(s->rtol, q->rtol + lane * q->tolerance_stride);
     memcpy(q->y + lane * N, s->y, N * sizeof(REAL));
-    for (int64_t i = 1; i < q->times; i++)
-        for (int n = 0; n < N; n++) q->y[(i * q->lanes + lane) * N + n] = (REAL)NAN;
     evaluate(l, stage_time(l->t, 0, 0, l->low, l->high), s->y, s->k, s);
     if (q->columns) carry_begin(q, l, lane, s);
     int fine = 1;
@@ -329,8 +352,8 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, double start
             l->stiff |= looks_stiff(q, s, l->h), l->status = TIME_LIMIT;
         else fine = attempt(q, l, lane, s);
     }
-    q->status[lane] = l->status, q->stiff[lane] = l->stiff, q->reached[lane] = l->t;
-    q->accepted[lane] = l->accepted, q->rejected[lane] = l->rejected, q->evaluations[lane] = l->evaluations;
+    q->report[lane] = (Report){l->accepted, l->rejected, l->evaluations, l->t, l->status, l->stiff};
+    leave_blank(q, lane, l->next);
     memcpy(q->final + lane * N, s->y, N * sizeof(REAL));
     q->tape[lane] = l->tape;
     return fine;

@@ -77,7 +77,8 @@ static double dot(const REAL *a, const REAL *b) {
 }
 
 /* The stages of step w: where they were kept, or by evaluating them again. */
-static ONCE void stages_of(Task *q, Lane *l, Scratch *s, const Tape *tape, int64_t w, const REAL **u, const REAL **k) {
+static ONCE void stages_of(Task *q, Lane *l, Scratch *s, Shelf *shelf, const Tape *tape, int64_t w, const REAL **u,
+                           const REAL **k) {
     const Step *step = tape->step + w;
     const Method *m = &q->method;
     int64_t rows = (int64_t)m->total * NP;
@@ -86,7 +87,9 @@ static ONCE void stages_of(Task *q, Lane *l, Scratch *s, const Tape *tape, int64
         return;
     }
     int width = step->dense ? m->total : m->stages;
-    take_row(s->y, tape->y + w * N);
+    if (shelf->held) rebuild(q, l, s, shelf, tape, w);
+    else take_row(s->y, tape->y + w * N);
+    enter_step(q, l, step->t, step->t + step->h);
     run_stages(q, l, s, step->t, step->h, 0, width);
     *u = s->u, *k = s->k;
 }
@@ -118,16 +121,17 @@ static COLD_ONCE void move_times(const Task *q, const Lane *l, int64_t lane, Scr
 }
 
 /* Pull s->ybar, the cotangent of the end of step w, back to its start; `tail` is the share of the step before. */
-static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, const Tape *tape, int64_t w, REAL *seed,
-                      REAL *direct, int inner, const REAL *tail, double tail_h, Follow *follow) {
+static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *shelf, const Tape *tape, int64_t w,
+                           REAL *seed, REAL *direct, int inner, const REAL *tail, double tail_h, Follow *follow) {
     const Method *m = &q->method;
     const Step *step = tape->step + w;
     const REAL *u, *k;
     REAL weights[MOST_STAGES], moment = 0, *pbar = q->pbar + lane * P;
     double hbar = 0, tbar = 0, kept = 0, ratio = 0;
     int last = w == tape->count - 1, count = step->dense ? m->total : m->stages;
-    if (m->fsal && !step->dense && (!last || !inner) && !q->keep_choices) count = m->stages - 1;
-    stages_of(q, l, s, tape, w, &u, &k);
+    if (reuses(q) && !step->dense && (!last || !inner) && !q->keep_choices) count = m->stages - 1;
+    stages_of(q, l, s, shelf, tape, w, &u, &k);
+    enter_step(q, l, step->t, step->t + step->h);
     if (q->keep_choices) {
         hbar = begin_follow(q, tape->choice + w, step->h, follow, &ratio, &kept);
         if (!inner) memset(seed, 0, (int64_t)m->total * NP * sizeof(REAL)), inner = 1;
@@ -156,13 +160,15 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, const Tap
     for (int i = 0; i < count; i++) add(s->ybar, s->ubar + (int64_t)i * NP);
 }
 
-/* Cotangents of y0, of the parameters and of the times of one lane. */
-static COLD_ONCE void pull_lane(Task *q, int64_t lane, Scratch *s) {
+/* Cotangents of y0, of the parameters and of the times of one lane; 0 when memory ran out. */
+static COLD_ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
     const Tape *tape = q->tape + lane;
+    Shelf shelf;
+    if (!take_shelf(&shelf, q, tape, lane)) return release_shelf(&shelf), 0;
     Lane lane_state = {.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride};
     Lane *l = &lane_state;
     l->time = q->time + lane * q->time_lane;
-    bounds(asked(q, l, 0), asked(q, l, q->times - 1), &l->low, &l->high);
+    bounds(asked(q, l, 0), asked(q, l, q->times - 1), l);
     memset(s->ybar, 0, NP * sizeof(REAL));
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
     take_row(s->rtol, q->rtol + lane * q->tolerance_stride);
@@ -173,14 +179,16 @@ static COLD_ONCE void pull_lane(Task *q, int64_t lane, Scratch *s) {
     for (; w >= 0; w--) {
         int before = 0, now = w & 1;
         if (w) before = seeds_of(q, l, lane, s, tape->step + w - 1, s->seed[!now], s->direct[!now]);
-        int defers = before && !q->keep_choices && q->method.fsal && !tape->step[w - 1].dense;
+        int defers = before && !q->keep_choices && reuses(q) && !tape->step[w - 1].dense;
         const REAL *tail = defers ? s->seed[!now] + (int64_t)(q->method.stages - 1) * NP : 0;
-        pull_step(q, l, lane, s, tape, w, s->seed[now], s->direct[now], inner, tail, defers ? tape->step[w - 1].h : 0,
-                  &follow);
+        pull_step(q, l, lane, s, &shelf, tape, w, s->seed[now], s->direct[now], inner, tail,
+                  defers ? tape->step[w - 1].h : 0, &follow);
         inner = before;
     }
     if (q->keep_choices) q->tbar[lane] += follow.t;
     const REAL *g = g_row(q, lane, 0);
     for (int n = 0; n < N; n++) q->ybar[lane * N + n] = s->ybar[n] + g[n];
     __atomic_fetch_add(&q->replayed, l->evaluations, __ATOMIC_RELAXED);
+    release_shelf(&shelf);
+    return 1;
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 from physid.ode.tableau import Tableau
 from physid.ode.tape import Tape
 
-PARTS = ("base.h", "carry.h", "march.h", "aware.h", "pull.h", "lanes.h")
+PARTS = ("base.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
@@ -46,6 +46,12 @@ class Method(ctypes.Structure):
     )
 
 
+class Report(ctypes.Structure):
+    """`Report` of base.h."""
+
+    _fields_ = _fields("i64: accepted, rejected, evaluations; f64: reached; i32: status, stiff")
+
+
 class Task(ctypes.Structure):
     """`Task` of base.h."""
 
@@ -56,10 +62,10 @@ class Task(ctypes.Structure):
             "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
             "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
             "i32: keep_choices, threads, spare;"
-            "i64: lanes, times, stops, columns, stage_bytes; ptr: y0, p, c, dp;"
-            "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop;"
-            "ptr: y, sensitivity, culprit, final, status, stiff, accepted, rejected, evaluations, reached, tape;"
-            "ptr: g, ybar, pbar, tbar; i64: vjps, replayed"
+            "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
+            "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop, jump;"
+            "ptr: y, sensitivity, culprit, final, report, tape;"
+            "ptr: g, ybar, pbar, tbar, target, weight; f64: total; i64: vjps, replayed, checkpoint_bytes, kept_bytes"
         ),
     ]
 
@@ -93,12 +99,10 @@ class Library:
 
     march: Callable[[Any], int]
     pull: Callable[[Any], int]
+    misfit: Callable[[Any], int]
     steps: Callable[..., None]
-    states: Callable[..., None]
     grids: Callable[..., None]
-    bytes: Callable[..., None]
     release: Callable[..., None]
-    tape: Callable[[int], int]
 
     @staticmethod
     def of(library: ctypes.CDLL) -> Library:
@@ -109,32 +113,37 @@ class Library:
             entry.restype, entry.argtypes = result, arguments
             return entry
 
-        if function("sizes", _i64, ctypes.c_int)(0) != ctypes.sizeof(Task):
+        sizes = function("sizes", _i64, ctypes.c_int)
+        if (sizes(0), sizes(4)) != (ctypes.sizeof(Task), ctypes.sizeof(Report)):
             raise RuntimeError("the compiled runtime and its Python mirror disagree about the size of a task")
         task = ctypes.POINTER(Task)
         return Library(
             function("march", ctypes.c_int, task),
             function("pull", ctypes.c_int, task),
+            function("misfit", ctypes.c_int, task),
             function("steps", None, task, _i64, _ptr),
-            function("states", None, task, _i64, _ptr),
             function("grids", None, task, _ptr),
-            function("bytes", None, _ptr, _i64, _i64, _i64, ctypes.POINTER(_i64), ctypes.POINTER(_i64)),
             function("release", None, _ptr, _i64),
-            function("tape", _ptr, _i64),
         )
 
 
-@dataclass
+@dataclass(slots=True)
 class Run:
-    """One solve: the task with what it points to, and the tape that C holds for it."""
+    """One solve: the task with what it points to, and the tape that C holds for it.
+
+    `ends` [2, L * N]: what was not a number where a lane failed, and the last state of every lane.
+    """
 
     library: Library
     task: Task
-    y: Tensor
-    counts: NDArray[np.int64]
-    flags: NDArray[np.int32]
-    reached: NDArray[np.float64]
-    held: dict[str, Any] = field(default_factory=dict)
+    settings: Task
+    y0: Tensor
+    p: Tensor
+    c: Tensor
+    ends: Tensor
+    reports: Any
+    raw: Tensor | None = None
+    dp: Tensor | None = None
 
     def __del__(self) -> None:
         """Give the tape back."""
@@ -142,39 +151,24 @@ class Run:
         if tape:
             self.library.release(tape, self.task.lanes)
 
-    @property
-    def statuses(self) -> NDArray[np.int32]:
-        """How every lane ended [L], by the numbers of base.h."""
-        found: NDArray[np.int32] = self.flags[0]
-        return found
-
     def tape(self) -> Tape:
-        """The accepted steps with the states at their starts, as the eager tier keeps them."""
-        task, y0 = self.task, self.held["y0"]
+        """The accepted steps as the eager tier keeps them, for a replay from the first state."""
+        task, y0 = self.task, self.y0
         width = y0.numel() // task.lanes
         tape = Tape(task.lanes, width, y0.dtype, y0.device)
         for lane in range(task.lanes):
-            steps = int(self.counts[0, lane])
-            rows, states = torch.empty(steps, 6, dtype=torch.float64), torch.empty(steps, width, dtype=y0.dtype)
+            steps = self.reports[lane].accepted
+            rows = torch.empty(steps, 6, dtype=torch.float64)
             self.library.steps(task, lane, rows.data_ptr())
-            self.library.states(task, lane, states.data_ptr())
             tape.meta.append(rows)
-            tape.states.append(states)
         return tape
 
-    def grids(self) -> Callable[[], list[Tensor]]:
-        """What reads the accepted times of every lane, and keeps nothing else."""
-        sizes = self.counts[0] + 1
-        times = torch.empty(int(sizes.sum()), dtype=torch.float64)
+    def grids(self) -> list[Tensor]:
+        """The accepted times of every lane."""
+        sizes = [report.accepted + 1 for report in self.reports]
+        times = torch.empty(sum(sizes), dtype=torch.float64)
         self.library.grids(self.task, times.data_ptr())
-        return lambda: list(times.split(sizes.tolist()))
-
-    def tape_bytes(self) -> tuple[int, int]:
-        """Bytes of checkpoints, and of stages kept beside them."""
-        found = (_i64(), _i64())
-        task = self.task
-        self.library.bytes(task.tape, task.lanes, int(task.keep_slopes), task.method.total, *found)
-        return found[0].value, found[1].value
+        return list(times.split(sizes))
 
 
 def march(
@@ -183,53 +177,94 @@ def march(
     y0: Tensor,
     p: Tensor,
     c: Tensor,
-    dp: Tensor | None = None,
+    raw: Tensor | None = None,
     *,
     keep: bool = False,
     slopes: bool = False,
     choices: bool = False,
-) -> Run:
-    """Solve all lanes; `settings` holds everything but the values. MemoryError when there is too little."""
-    task = Task.from_buffer_copy(settings)
+    checkpoints: int | None = None,
+) -> tuple[Run, Tensor]:
+    """Solve all lanes: the run and the states [T, L * N]; `settings` holds everything but the values.
+
+    MemoryError when there is too little.
+    """
+    run, y = _prepared(library, settings, y0, p, c, raw)
+    task = run.task
+    task.keep_states, task.keep_stages = keep, keep and checkpoints is None
+    task.most_states = checkpoints or 0
+    task.keep_slopes, task.keep_choices = slopes or choices, choices
+    _marched(run)
+    return run, y
+
+
+def carry(library: Library, settings: Task, y0: Tensor, p: Tensor, c: Tensor, dp: Tensor) -> tuple[Run, Tensor, Tensor]:
+    """The same with derivatives [T, L, N, N + M] by the initial state and in the directions dp [P, M]."""
+    run, y = _prepared(library, settings, y0, p, c, None)
+    task = run.task
     lanes, width = task.lanes, y0.numel() // task.lanes
-    y = torch.empty(task.times, y0.numel(), dtype=y0.dtype)
-    counts = torch.empty(3, lanes, dtype=torch.int64)
-    flags, reached = torch.empty(2, lanes, dtype=torch.int32), torch.empty(lanes, dtype=torch.float64)
-    run = Run(library, task, y, counts.numpy(), flags.numpy(), reached.numpy())
-    culprit, final = torch.zeros_like(y0), torch.empty_like(y0)
-    run.held = {"settings": settings, "y0": y0, "p": p, "c": c, "dp": dp, "culprit": culprit, "final": final}
+    columns = torch.cat([dp.new_zeros(len(dp), width), dp], 1) if dp.numel() else None
+    task.columns, task.dp = width + dp.shape[-1], None if columns is None else columns.data_ptr()
+    run.dp = columns
+    by_all = torch.empty(task.times, lanes, width, task.columns, dtype=y0.dtype)
+    task.sensitivity = by_all.data_ptr()
+    _marched(run)
+    return run, y, by_all
+
+
+def _prepared(
+    library: Library, settings: Task, y0: Tensor, p: Tensor, c: Tensor, raw: Tensor | None
+) -> tuple[Run, Tensor]:
+    """A run that is to start, and the place of its states."""
+    task = Task.from_buffer_copy(settings)
+    lanes, size = task.lanes, y0.numel()
+    y, ends = y0.new_empty(task.times, size), y0.new_empty(2, size)
+    reports = (Report * lanes)()
     task.y0, task.p, task.c, task.y = y0.data_ptr(), p.data_ptr(), c.data_ptr(), y.data_ptr()
-    task.p_stride = p.shape[-1] if p.ndim == 2 else 0
-    task.c_stride = c.shape[-1] if c.ndim == 2 else 0
-    task.culprit, task.final = culprit.data_ptr(), final.data_ptr()
-    row = lanes * 8
-    task.accepted = base = counts.data_ptr()
-    task.rejected, task.evaluations = base + row, base + 2 * row
-    task.status = base = flags.data_ptr()
-    task.stiff, task.reached = base + row // 2, reached.data_ptr()
-    task.keep_states = task.keep_stages = int(keep)
-    task.keep_slopes, task.stage_bytes = int(slopes or choices), STAGE_BYTES // lanes
-    task.keep_choices = int(choices)
-    if dp is not None:
-        columns = torch.cat([dp.new_zeros(len(dp), width), dp], 1) if dp.numel() else None
-        task.columns, task.dp = width + dp.shape[-1], None if columns is None else columns.data_ptr()
-        run.held["columns"], run.held["sensitivity"] = (
-            columns,
-            torch.empty(task.times, lanes, width, task.columns, dtype=y0.dtype),
-        )
-        task.sensitivity = run.held["sensitivity"].data_ptr()
-    task.tape = library.tape(lanes)
-    if not task.tape or library.march(task):
+    if p.ndim == 2:
+        task.p_stride = p.shape[-1]
+    if c.ndim == 2:
+        task.c_stride = c.shape[-1]
+    task.culprit = first = ends.data_ptr()
+    task.final = first + size * y0.itemsize
+    task.report, task.stage_bytes = ctypes.addressof(reports), STAGE_BYTES // lanes
+    return Run(library, task, settings, y0, p, c, ends, reports, raw), y
+
+
+def _marched(run: Run) -> None:
+    if run.library.march(run.task):
         raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
-    return run
+
+
+def misfit(
+    library: Library,
+    settings: Task,
+    y0: Tensor,
+    p: Tensor,
+    c: Tensor,
+    raw: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+) -> tuple[Run, Tensor, Tensor, Tensor]:
+    """Solve, sum weight (y - target)^2 into the task's total, and pull it back: run, residuals, cotangents.
+
+    Cotangents of y0 [L * N] and of the parameters [L, P]; the residuals [T, L * N] are those of the sum's derivative.
+    """
+    run, y = _prepared(library, settings, y0, p, c, raw)
+    task, target = run.task, target.contiguous()
+    weight = None if weight is None else weight.contiguous()
+    ybar, pbar = torch.empty_like(y0), y0.new_zeros(task.lanes, p.shape[-1])
+    task.keep_states = task.keep_stages = 1
+    task.target, task.weight = target.data_ptr(), None if weight is None else weight.data_ptr()
+    task.g, task.ybar, task.pbar = task.y, ybar.data_ptr(), pbar.data_ptr()
+    if library.misfit(task):
+        raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
+    return run, y, ybar, pbar
 
 
 def pull(run: Run, g: Tensor, parameters: int, need_times: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """Cotangents of y0 [L * N], parameters [L, P] and times [T, L] for that of the states g [T, L * N]."""
-    task = run.task
-    g = g.contiguous()
-    ybar = torch.empty_like(run.held["y0"])
-    pbar = torch.zeros(task.lanes, parameters, dtype=g.dtype)
+    task, g = run.task, g.contiguous()
+    ybar, pbar = torch.empty_like(run.y0), g.new_zeros(task.lanes, parameters)
     tbar = torch.zeros(task.times, task.lanes, dtype=torch.float64) if need_times or task.keep_choices else None
     task.g, task.ybar, task.pbar = g.data_ptr(), ybar.data_ptr(), pbar.data_ptr()
     task.tbar = None if tbar is None else tbar.data_ptr()

@@ -36,6 +36,11 @@ def _flat(c: str, value: Callable[..., float], arity: int) -> Scalar:
     return Scalar(c, value, (None,) * arity)
 
 
+def _unknown(*args: float) -> float:
+    """An input, which is not known as the code is written."""
+    raise ArithmeticError
+
+
 def _sign(x: float) -> float:
     return x if math.isnan(x) else float((x > 0) - (x < 0))
 
@@ -155,6 +160,8 @@ SCALARS: dict[str, Scalar] = {
             lambda f, y, a, g: f("neg", f("mul", g, f("trunc", f("mul", a[0], f("recip", a[1]))))),
         ),
     ),
+    "input": Scalar("input_at({0}, c, {1})", _unknown, (lambda f, y, a, g: f("mul", g, f("rate", *a)), None)),
+    "rate": _flat("input_rate({0}, c, {1})", _unknown, 2),
     "lt": _flat("(REAL)({0} < {1})", lambda a, b: float(a < b), 2),
     "le": _flat("(REAL)({0} <= {1})", lambda a, b: float(a <= b), 2),
     "eq": _flat("(REAL)({0} == {1})", lambda a, b: float(a == b), 2),

@@ -13,7 +13,8 @@ from torch import Tensor
 from physid.ode.control import Control, Fixed
 from physid.ode.field import Layout
 from physid.ode.native.runtime import Task, method_of
-from physid.ode.problem import Limits, Problem
+from physid.ode.plan import Limits
+from physid.ode.problem import Problem
 from physid.ode.tableau import Tableau
 
 CORES = os.cpu_count() or 1
@@ -25,7 +26,18 @@ def threads() -> int:
 
 
 def settings_of(problem: Problem) -> Task:
-    """Method, controller, limits, tolerances and times of a problem; the arrays it points to hang on it as `held`."""
+    """Method, controller, limits, tolerances and times of a problem; the arrays it points to hang on it as `held`.
+
+    Made once for a plan.
+    """
+    kept: Task | None = problem.notes.get("settings")
+    if kept is None:
+        kept = problem.notes["settings"] = _settings(problem)
+    kept.threads = 1 if kept.lanes == 1 else threads()
+    return kept
+
+
+def _settings(problem: Problem) -> Task:
     p, layout = problem, problem.layout
     sizes = tuple(layout.sizes) if layout.is_tuple else (layout.width,)
     if isinstance(p.rtol, float) and isinstance(p.atol, float):
@@ -44,8 +56,8 @@ def settings_of(problem: Problem) -> Task:
     task.time, task.stop = grid.data_ptr(), stops.data_ptr()
     task.time_row, task.time_lane = grid.stride()
     task.stop_row, task.stop_lane = stops.stride()
-    task.threads = threads()
-    task.held = (held, grid, stops)
+    task.jumps, task.jump = len(p.jumps), p.jumps.data_ptr() or None
+    task.held = (held, grid, stops, p.jumps)
     return task
 
 

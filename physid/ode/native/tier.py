@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from physid.ode.failure import sentence
 from physid.ode.march import Outcome
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.runtime import Library, Run, march, pull
+from physid.ode.native.runtime import Library, Report, Run, carry, march, misfit, pull
 from physid.ode.native.settings import settings_of
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
@@ -28,16 +28,18 @@ STATUSES = (
     Status.TIME_LIMIT,
 )
 
+REPORT = np.dtype(Report)
+
 
 @dataclass
 class Compiled(Outcome):
     """The outcome of a compiled march; its grids are read when asked for."""
 
-    run: Run | None = field(default=None)
+    run: Run | None = None
 
     def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
         """What reads the accepted times of every lane."""
-        return self.run.grids() if self.run else list
+        return self.run.grids if self.run else list
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,15 @@ class Native:
     constants: Tensor | None = None
     name: str = "native"
 
-    def march(self, problem: Problem, keep: bool, aware: bool = False) -> tuple[Outcome, Run]:
+    def march(
+        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
+    ) -> tuple[Outcome, Run]:
         """Solve; what is kept is the run with its tape."""
-        p, c = self._pack(problem.captured)
+        raw, p, c = self._pack(problem.captured)
         slopes = keep and problem.t.requires_grad
-        run = march(self.library, settings_of(problem), _flat(problem), p, c, keep=keep, slopes=slopes, choices=aware)
-        return _outcome(problem, run), run
+        kept = {"keep": keep, "slopes": slopes, "choices": aware, "checkpoints": checkpoints}
+        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, **kept)  # type: ignore[arg-type]
+        return _outcome(problem, run, y), run
 
     def pull(
         self,
@@ -72,8 +77,23 @@ class Native:
         stats.backward_vjps += kept.task.vjps
         if not any(needs):
             return ybar, [None] * len(needs), tbar
-        found = self.kernel.pull(pbar if self.kernel.sampled else pbar.sum(0), captured, kept.held["c"])
+        found = self.kernel.pull(_summed(pbar, self.kernel.sampled), captured, kept.c, kept.raw)
         return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar
+
+    def misfit(
+        self, problem: Problem, target: Tensor, weight: Tensor | None
+    ) -> tuple[Outcome, float, Tensor, list[Tensor]]:
+        """Solve and sum weight (y - target)^2: with cotangents of y0 [L * N] and of the captured tensors."""
+        raw, p, c = self._pack(problem.captured)
+        run, y, ybar, pbar = misfit(
+            self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight
+        )
+        outcome, total = _outcome(problem, run, y), run.task.total
+        outcome.statistics.backward_vjps += run.task.vjps
+        if outcome.messages:
+            return outcome, total, ybar, []
+        found = self.kernel.pull(_summed(pbar, self.kernel.sampled), problem.captured, c, raw)
+        return outcome, total, ybar, found
 
     def tape(self, problem: Problem, kept: Run) -> Tape:
         """The accepted steps, for a differentiable replay by torch."""
@@ -81,43 +101,57 @@ class Native:
 
     def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
         """Solve with sensitivities: by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
-        p, c = self._pack(params)
-        run = march(self.library, settings_of(problem), _flat(problem), p, c, self.kernel.seeds(params, c))
-        outcome = _outcome(problem, run)
+        _, p, c = self._pack(params)
+        seeds = self.kernel.seeds(params, c)
+        run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds)
+        outcome, width = _outcome(problem, run, y), problem.layout.width
         outcome.statistics.backward_evaluations += outcome.statistics.evaluations
-        by_all, width = run.held["sensitivity"], problem.layout.width
         return outcome, by_all[..., :width], by_all[..., width:]
 
-    def _pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Prepared parameters [P] and constants [C]."""
+    def _pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Captured numbers [RAW], prepared parameters [P] and constants [C]."""
         c = self.kernel.constants() if self.constants is None else self.constants
-        return self.kernel.prepare(self.kernel.flat(captured), c), c
+        raw = self.kernel.flat(captured)
+        return raw, self.kernel.prepare(raw, c), c
 
 
 def _flat(problem: Problem) -> Tensor:
-    return problem.y0.detach().contiguous()
+    y0 = problem.y0
+    return y0.detach() if y0.is_contiguous() else y0.detach().contiguous()
 
 
-def _outcome(problem: Problem, run: Run) -> Outcome:
+def _summed(pbar: Tensor, sampled: bool) -> Tensor:
+    """Cotangents [L, P] of parameters that all lanes share [P]."""
+    if sampled:
+        return pbar
+    return pbar[0] if len(pbar) == 1 else pbar.sum(0)
+
+
+def _outcome(problem: Problem, run: Run, y: Tensor) -> Outcome:
     """Statuses, sentences and statistics as the eager march gives them."""
-    accepted, rejected, evaluations = run.counts.sum(1).tolist()
-    stiff = bool(run.flags[1].any())
-    checkpoints, stages = run.tape_bytes()
+    task, reports = run.task, run.reports
+    if task.lanes == 1:
+        one = reports[0]
+        accepted, rejected, evaluations, stiff = one.accepted, one.rejected, one.evaluations, bool(one.stiff)
+        failed = [0] if one.status else []
+    else:
+        table = np.frombuffer(reports, REPORT)
+        accepted, rejected, evaluations = (int(table[name].sum()) for name in ("accepted", "rejected", "evaluations"))
+        stiff, failed = bool(table["stiff"].any()), table["status"].nonzero()[0].tolist()
     statistics = Statistics(
         evaluations=evaluations,
         accepted=accepted,
         rejected=rejected,
-        checkpoint_bytes=checkpoints if run.task.keep_states else 0,
-        stage_bytes=stages,
-        seconds=time.perf_counter() - problem.started,
+        checkpoint_bytes=task.checkpoint_bytes if task.keep_states else 0,
+        stage_bytes=task.kept_bytes,
         stiff=stiff,
     )
-    statuses, messages = [Status.SUCCESS] * problem.layout.lanes, {}
-    for lane in run.statuses.nonzero()[0].tolist():
-        status = statuses[lane] = STATUSES[run.statuses[lane]]
-        reached = float(run.reached[lane])
-        messages[lane] = sentence(problem, lane, status, run.held["culprit"], reached, bool(run.flags[1, lane]))
-    return Compiled(run.y, statuses, messages, statistics, [], [], final=run.held["final"], run=run)
+    statuses, messages = [Status.SUCCESS] * task.lanes, {}
+    for lane in failed:
+        report = reports[lane]
+        status = statuses[lane] = STATUSES[report.status]
+        messages[lane] = sentence(problem, lane, status, run.ends[0], report.reached, bool(report.stiff))
+    return Compiled(y, statuses, messages, statistics, [], [], final=run.ends[1], run=run)
 
 
 def tier_of(kernel: Kernel) -> Native:

@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Store:
-    """Numbers in memory: where they come from ("t", "y", "p", "c", "literal", "made") and which element is which.
+    """Numbers in memory: where they come from ("t", "y", "p", "c", "u", "literal", "made") and which element is which.
 
     `index` gives, for each place of the memory, the element's place in its input array, -1 where there is none.
     """
@@ -75,7 +75,11 @@ class Store:
 
 @dataclass(frozen=True)
 class Graph:
-    """f as recorded: stores, steps, the reference of the result [N], and the constant tensors in order."""
+    """f as recorded: stores, steps, the reference of the result [N], and the constant tensors in order.
+
+    `inputs`: of a driven f, where the table of its inputs begins among the constants, the coefficients of a piece and
+    the number of inputs; the three tensors of the table are the last constants.
+    """
 
     steps: tuple[Step, ...]
     stores: tuple[Store, ...]
@@ -85,10 +89,16 @@ class Graph:
     raw: int
     baked: tuple[tuple[int, float], ...]
     constants: tuple[Tensor, ...]
+    inputs: tuple[int, ...] = ()
+
+    @property
+    def pieces(self) -> Tensor | None:
+        """The first tensor of the table of inputs, which f does not hold."""
+        return self.constants[-3] if self.inputs else None
 
     def key(self) -> str:
         """All that the generated code depends on, as text."""
-        return repr((self.steps, self.stores, self.result, self.dtype, self.width, self.raw, self.baked))
+        return repr((self.steps, self.stores, self.result, self.dtype, self.width, self.raw, self.baked, self.inputs))
 
 
 class Recording(TorchDispatchMode):
@@ -235,7 +245,7 @@ class Recording(TorchDispatchMode):
         refs: list[Ref | None] = []
         for leaf in results:
             refs.append(self._result(leaf))
-        if writes and any(ref is not None and self.stores[ref.slot].kind in "typc" for ref in refs):
+        if writes and any(ref is not None and self.stores[ref.slot].kind in "typcu" for ref in refs):
             raise Unsupported(f"f writes into a tensor that it was given or holds ({base}_)")
         self.steps.append(Step(base, before[0], before[1], tuple(refs), writes))
 
@@ -265,12 +275,14 @@ def trace(
     captured: Sequence[Tensor],
     known: Callable[[str], bool],
     bake: bool = True,
+    driven: tuple[Tensor, tuple[int, int], tuple[Tensor, ...]] | None = None,
 ) -> Graph:
     """Record f(t, y) -> [N] at flat states y [N]; `captured` are the tensors whose numbers are parameters.
 
     `known` says which operations the table has. With `bake`, elements of constant tensors (no nn.Parameter) that are
     0, 1 or -1 are written into the code, since most of such a matrix then costs nothing; whoever calls the kernel
-    checks that they still are. Unsupported says what f does that C cannot.
+    checks that they still are. `driven`: the tensor of inputs that f reads, coefficients and inputs of a piece, and the
+    tensors of the table. Unsupported says what f does that C cannot.
     """
     recording = Recording(y.dtype, known)
     t, y = t.detach().clone(), y.detach().clone()
@@ -280,11 +292,14 @@ def trace(
     for tensor in captured:
         recording.place(tensor, "p", raw)
         raw += tensor.numel()
+    if driven:
+        recording.place(driven[0], "u")
     with torch.no_grad(), recording:
         value = f(t, y)
     result = recording.ref(value)
     if not isinstance(result, Ref):
         raise Unsupported("a right-hand side of integers")
+    count = sum(constant.numel() for constant in recording.constants)
     return Graph(
         tuple(recording.steps),
         tuple(recording.stores),
@@ -293,7 +308,8 @@ def trace(
         y.numel(),
         raw,
         _baked(recording.constants) if bake else (),
-        tuple(recording.constants),
+        (*recording.constants, *(driven[2] if driven else ())),
+        (count, *driven[1]) if driven else (),
     )
 
 

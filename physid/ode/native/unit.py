@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from physid.ode.native.derive import Tangents, reachable, reverse
+from physid.ode.native.driven import SOURCE as INPUTS
 from physid.ode.native.emit import Emitter, Output
 from physid.ode.native.ir import COLUMNS, PARAMS, SHIFT, STATE, Ids
 from physid.ode.native.lower import Program
@@ -32,7 +33,20 @@ HEAD = """\
 #endif
 #define WORK 1
 #define WORK_JVP(m) (VW * (N + P + 1))
+#define OPERATIONS {operations}
+#define IDENTITY {identity}
 #define FIELD_INLINE {inline}
+/* A unit may be compiled in two halves: what only one of them exports is the other's own. */
+#if defined(PART) && PART == 2
+#define LOCAL1 static
+#else
+#define LOCAL1
+#endif
+#if defined(PART) && PART == 1
+#define LOCAL2 static
+#else
+#define LOCAL2
+#endif
 typedef REAL VREAL __attribute__((vector_size(VW * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 #define SPLAT(x) ((VREAL){{0}} + (x))
 """
@@ -54,9 +68,10 @@ static void field_jvp(REAL t, const REAL *y, const REAL *p, const REAL *c, int m
     if (dp) jvp_all(t, y, p, c, m, dy, dp, k, dk, work);
     else jvp_state(t, y, p, c, m, dy, dp, k, dk, work);
 }"""
-PREPARE = "void physid_prepare(const REAL *restrict p, const REAL *restrict c, REAL *restrict q) {"
+PREPARE = "LOCAL1 void physid_prepare(const REAL *restrict p, const REAL *restrict c, REAL *restrict q) {"
 PREPARE_VJP = """\
-void physid_prepare_vjp(const REAL *restrict p, const REAL *restrict c, const REAL *restrict gq, REAL *restrict gp) {"""
+LOCAL2 void physid_prepare_vjp(const REAL *restrict p, const REAL *restrict c, const REAL *restrict gq,
+                               REAL *restrict gp) {"""
 LOAD = """\
 static inline void load_columns(VREAL *restrict to, const REAL *restrict from, int rows, int m, int left) {
     if (left >= VW) for (int i = 0; i < rows; ++i) memcpy(to + i, from + (size_t)i * m, sizeof(VREAL));
@@ -74,9 +89,20 @@ static inline void store_columns(REAL *restrict to, const VREAL *restrict from, 
 # What Python calls to compare the functions with the eager ones, and tests with the truth; not the way of a solve.
 PROBES = """\
 #define COLD __attribute__((cold, noinline))
+#if !defined(PART) || PART == 1
 COLD void physid_fields(int lanes, const REAL *t, const REAL *y, const REAL *p, const REAL *c, REAL *k, REAL *work) {
     for (int l = 0; l < lanes; ++l) field(t[l], y + (size_t)l * N, p, c, k + (size_t)l * N, work);
 }
+COLD void physid_prepare_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, REAL *q) {
+    for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare(p + l * ps, c + l * cs, q + l * P);
+}
+COLD int physid_scratch(int m) { return m ? WORK_JVP(m) : WORK; }
+COLD int physid_unit(int which) {
+    const int sizes[] = {N, P, RAW, C_, OPERATIONS, IDENTITY};
+    return sizes[which];
+}
+#endif
+#if !defined(PART) || PART == 2
 COLD void physid_vjp(const REAL *t, const REAL *y, const REAL *p, const REAL *c, const REAL *w, REAL *gy, REAL *gp,
                      REAL *gt, REAL *work) {
     field_vjp(*t, y, p, c, w, gy, gp, gt, work);
@@ -85,13 +111,10 @@ COLD void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c,
                      REAL *k, REAL *dk, REAL *work) {
     field_jvp(*t, y, p, c, m, dy, dp, k, dk, work);
 }
-COLD void physid_prepare_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, REAL *q) {
-    for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare(p + l * ps, c + l * cs, q + l * P);
-}
 COLD void physid_prepare_vjp_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, const REAL *gq, REAL *gp) {
     for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare_vjp(p + l * ps, c + l * cs, gq + l * P, gp + l * RAW);
 }
-COLD int physid_scratch(int m) { return m ? WORK_JVP(m) : WORK; }
+#endif
 """
 
 
@@ -120,9 +143,14 @@ def emit(program: Program, dtype: torch.dtype) -> Unit:
         real="float" if dtype == torch.float32 else "double",
         wide=16 if dtype == torch.float32 else 8,
         narrow=8 if dtype == torch.float32 else 4,
+        operations=len(parts[0]),
+        identity=int(program.identity),
         inline="inline" if count <= INLINE else "__attribute__((noinline))",
     )
     head += prelude(single)
+    if program.inputs:
+        first, degree, many = program.inputs
+        head += INPUTS.format(first=first, degree=degree, count=many)
     body = "\n".join(line for part in parts for line in part)
     return Unit(f"{head}\n{body}\n{PROBES}", **sizes, identity=program.identity, operations=len(parts[0]))
 

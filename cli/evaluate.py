@@ -1,0 +1,89 @@
+"""`physid evaluate`: the scores of a trained network under other solvers, without training anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from physid.cli.console import Console
+from physid.cli.files import check_file, write_out
+from physid.cli.options import json_option, run_argument
+
+PAPER = (
+    *((name, {"step": step}) for name in ("euler", "midpoint", "rk4") for step in (1.0, 0.5, 0.2, 0.1)),
+    *((name, {"rtol": x, "atol": x}) for name in ("heun_euler", "bosh3", "dopri5") for x in (1e-1, 1e-2, 1e-3)),
+)
+
+
+@click.command(
+    short_help="Score a trained network under other solvers.",
+    epilog="""\b
+Examples:
+  physid evaluate runs/node18
+  physid evaluate runs/node18 --solver bosh3 --solver dopri5 --rtol 1e-2 --rtol 1e-3
+  physid evaluate runs/node18 --solver euler --step 1 --step 0.1 --out errors.csv
+  physid evaluate runs/node18 --paper""",
+)
+@run_argument
+@click.option("--solver", "solvers", multiple=True, metavar="NAME", help="A solver; may be repeated.")
+@click.option("--rtol", "rtols", multiple=True, type=float, metavar="X", help="Relative tolerance; may be repeated.")
+@click.option("--atol", type=float, metavar="X", help="Absolute tolerance. [default: that of --rtol]")
+@click.option("--step", "steps", multiple=True, type=float, metavar="H", help="Length of fixed steps; may be repeated.")
+@click.option("--paper", is_flag=True, help="The 21 solvers of the paper's tables 6 and 7.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table to a .csv file.")
+@json_option
+def command(
+    run: Path,
+    solvers: tuple[str, ...],
+    rtols: tuple[float, ...],
+    atol: float | None,
+    steps: tuple[float, ...],
+    paper: bool,
+    out: Path | None,
+    json: bool,
+) -> int:
+    """Score the network of the training RUN on its test set, with its own solver and with every one asked for.
+
+    The weights stay as they are. `change` is the difference from its own solver; an error is a part of 1.
+    """
+    if out is not None:
+        check_file(out, (".csv",))
+    from physid.classifying import scores_with
+    from physid.training import Trained, evaluate
+
+    console = Console(json=json)
+    trained = Trained.load(run)
+    own = evaluate(trained.learner, trained.collection, trained.recipe)
+    rows: list[list[Any]] = [["as trained", None, None, *own.values(), *(0.0 for _ in own)]]
+    for solver, how in [*PAPER] if paper else list(asked(solvers, rtols, atol, steps)):
+        found = scores_with(trained, **({"solver": solver} if solver else {}), **how)
+        changes = [found[name] - own[name] for name in own]
+        rows.append([solver or "as trained", how.get("step"), how.get("rtol"), *found.values(), *changes])
+        console.event("progress", solver=solver, **how, **found)
+    columns = ["solver", "step", "rtol", *own, *(f"{name} change" for name in own)]
+    if out is not None:
+        from physid.fitting.files import table_bytes
+
+        content = table_bytes(columns, [["" if cell is None else cell for cell in row] for row in rows])
+        write_out(out, lambda file: file.write(content))
+    console.table(f"{trained.collection.name}, {run}", columns, rows)
+    entries = [dict(zip(columns, row, strict=True)) for row in rows]
+    console.event("done", status="ok", message=f"{len(rows)} solvers", run=run, rows=entries)
+    return 0
+
+
+def asked(
+    solvers: tuple[str, ...], rtols: tuple[float, ...], atol: float | None, steps: tuple[float, ...]
+) -> Iterator[tuple[str | None, dict[str, float]]]:
+    """Every solver with every step and every tolerance that was asked for."""
+    hows: list[dict[str, float]] = [{"step": step} for step in steps]
+    hows += [{"rtol": x, "atol": x if atol is None else atol} for x in rtols]
+    if atol is not None and not rtols:
+        hows.append({"atol": atol})
+    if not hows and not solvers:
+        return
+    for solver in solvers or (None,):
+        yield from ((solver, how) for how in hows or [{}])

@@ -1,0 +1,98 @@
+"""The weighted sum of squares between a solution and what it should be, with its gradient in one compiled call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from physid.errors import InputError
+from physid.ode import methods
+from physid.ode.conclude import conclude
+from physid.ode.engines import choose, memory
+from physid.ode.field import RightHandSide
+from physid.ode.gradients import ACA, wants_gradient
+from physid.ode.problem import Problem
+from physid.ode.solve import Integrator
+
+
+def misfit(
+    f: RightHandSide,
+    y0: Tensor,
+    t: Tensor | Sequence[float],
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    integrator: Integrator | None = None,
+    params: Sequence[Tensor] | None = None,
+    batched: bool = False,
+) -> Tensor:
+    """sum weight (y - target)^2 [] over times and components, y the solution of dy/dt = f(t, y) at the times t [T].
+
+    target and weight have the shape of the solution, [T, *state], or broadcast to it; a weight 0 leaves an entry out.
+    Gradients reach y0 and whatever f depends on. The native engine solves, sums and pulls back in one call, without the
+    graph that `solve` and a loss by torch would leave, and gives no second derivatives; elsewhere it is just those two.
+    Errors: InputError for shapes that do not fit and for tuple states; SolveError when the solve fails.
+    """
+    if not isinstance(y0, Tensor):
+        raise InputError("misfit takes one state tensor: join the parts of a tuple.")
+    integrator = Integrator() if integrator is None else integrator
+    method = methods.lookup(integrator.gradient, integrator.checkpoints)
+    problem = integrator.pose(f, y0, t, params, batched, memory(integrator.engine, method))
+    shape = (problem.grid.shape[0], *y0.shape)
+    target = _fitted("target", target, shape, y0)
+    weight = None if weight is None else _fitted("weight", weight, shape, y0)
+    if _fuses(problem, method, target, weight):
+        tier = choose(problem, integrator.engine).tier
+        if tier.name == "native":
+            total: Tensor = _Fused.apply(problem, tier, target, weight, y0, *problem.captured)  # type: ignore[no-untyped-call]
+            return total
+    y = integrator.solve(f, y0, t, params=params, batched=batched).y
+    squares = (y - target) ** 2  # type: ignore[operator]
+    return (squares if weight is None else weight * squares).sum()
+
+
+def _fitted(name: str, value: Tensor, shape: tuple[int, ...], y0: Tensor) -> Tensor:
+    """`value` in the shape and type of the solution."""
+    if value.shape == shape and value.dtype is y0.dtype:
+        return value
+    try:
+        return value.to(y0).expand(shape)
+    except RuntimeError:
+        raise InputError(
+            f"{name} has shape {tuple(value.shape)}: that of the solution, {shape}, or one that broadcasts to it."
+        ) from None
+
+
+def _fuses(problem: Problem, method: Any, target: Tensor, weight: Tensor | None) -> bool:
+    """Whether nothing but a plain gradient by y0 and parameters is asked for."""
+    fixed = not target.requires_grad and (weight is None or not weight.requires_grad) and not problem.t.requires_grad
+    plain = isinstance(method, ACA) and not method.step_aware and method.checkpoints is None
+    nested = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return fixed and plain and not nested and wants_gradient(problem) and not problem.entangled
+
+
+class _Fused(torch.autograd.Function):
+    """The sum [] with its gradient already at hand."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, problem: Problem, tier: Any, target: Tensor, weight: Tensor | None, *inputs: Tensor
+    ) -> Tensor:
+        outcome, total, ybar, grads = tier.misfit(problem, target, weight)
+        if outcome.messages:
+            conclude(problem, outcome.values, outcome, "aca", True, tier.name)
+        ctx.found = (ybar.view(inputs[0].shape), *grads)
+        return target.new_tensor(total)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise InputError("second derivatives of a fused misfit: give it an Integrator with engine='eager'.")
+        needs = ctx.needs_input_grad[4:]
+        factor = float(g)
+        found = ctx.found if factor == 1 else [x * factor for x in ctx.found]
+        return (None,) * 4 + tuple(x if need else None for x, need in zip(found, needs, strict=True))

@@ -1,0 +1,15 @@
+"""The paper's tables and figures, made anew by one command each, with the paper's numbers beside ours.
+
+    physid.reproduce.reproduce("fig6", "fig6", quick=True)
+
+An `Exhibit` says which `Cell`s are computed and how their results become a table and a figure; each finished cell is
+kept, so that an interrupted run goes on. A new exhibit is a file here and a line in `physid.reproduce.catalog`.
+"""
+
+from __future__ import annotations
+
+from physid.reproduce.catalog import EXHIBITS, exhibit
+from physid.reproduce.exhibit import Cell, Exhibit, Results, Table, Work
+from physid.reproduce.run import Outcome, reproduce
+
+__all__ = ["EXHIBITS", "Cell", "Exhibit", "Outcome", "Results", "Table", "Work", "exhibit", "reproduce"]

@@ -1,0 +1,127 @@
+"""The folder of an exhibit: what was asked, the finished cells, and the exhibit's files.
+
+request.json comes first; cells/KEY.json is written in one step when the cell is finished; work/KEY is the cell's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from physid.errors import InputError
+from physid.fitting.files import json_bytes, plain, put
+from physid.fitting.keep import claim
+from physid.fitting.runs import environment
+from physid.reproduce.exhibit import Cell, Exhibit
+
+FORMAT = 1
+REQUEST = "request.json"
+
+
+class Shelf:
+    """The folder of one exhibit, open for one process at a time; made where there is none.
+
+    Errors: InputError for a folder of another exhibit, of other settings, of something else, or in use.
+    """
+
+    def __init__(self, folder: Path, exhibit: Exhibit, quick: bool, cells: Sequence[Cell]) -> None:
+        self.folder, self.cells = folder, {cell.key: cell for cell in cells}
+        if len(self.cells) < len(cells):
+            raise ValueError(f"two cells of {exhibit.name} have one key")
+        request = {"format": FORMAT, "exhibit": exhibit.name, "quick": quick}
+        if folder.is_dir() and any(folder.iterdir()):
+            self._compare(request)
+        for part in (folder / "cells", folder / "work"):
+            part.mkdir(parents=True, exist_ok=True)
+        self.lock: IO[bytes] = claim(folder)
+        try:
+            put(folder / REQUEST, json_bytes(request))
+            self.kept = self._read()
+            self._adopt(exhibit, quick)
+        except BaseException:
+            self.close()
+            raise
+
+    def _compare(self, request: Mapping[str, Any]) -> None:
+        """Refuse a folder that holds something else."""
+        try:
+            found = json.loads((self.folder / REQUEST).read_bytes())
+            differs = [name for name in request if found[name] != request[name]]
+        except FileNotFoundError:
+            raise InputError(f"{self.folder} is not empty and holds no exhibit. Choose another folder.") from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{self.folder / REQUEST} is damaged. Choose another folder.") from None
+        if differs:
+            told = ", ".join(
+                f"{name} {json.dumps(found[name])} and not {json.dumps(request[name])}" for name in differs
+            )
+            raise InputError(f"{self.folder} was begun with {told}. Choose another folder, or ask for the same.")
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        """The finished cells. Errors: InputError for one that had other settings, or that cannot be read."""
+        kept = {}
+        for cell in self.cells.values():
+            path = self.path(cell)
+            if not path.is_file():
+                continue
+            try:
+                found = json.loads(path.read_bytes())
+                settings, _ = found["settings"], found["result"]
+            except (ValueError, KeyError, TypeError):
+                raise InputError(f"{path} is damaged. Remove it, and the cell is computed again.") from None
+            if settings != plain(cell.settings):
+                raise InputError(
+                    f"{path} was computed with other settings than this physid has. Choose another folder, or remove "
+                    "the file."
+                )
+            kept[cell.key] = found
+        return kept
+
+    def _adopt(self, exhibit: Exhibit, quick: bool) -> None:
+        """Take over finished cells of the same key and settings from folders of other exhibits beside this one."""
+        for other in sorted(self.folder.absolute().parent.glob("*/" + REQUEST)) if exhibit.shares else ():
+            try:
+                about = json.loads(other.read_bytes())
+                if about["exhibit"] not in exhibit.shares or about["quick"] != quick or about["format"] != FORMAT:
+                    continue
+                for cell in self.cells.values():
+                    data = other.parent / "cells" / f"{cell.key}.json"
+                    if cell.key in self.kept or not data.is_file():
+                        continue
+                    found = json.loads(data.read_bytes())
+                    if found["settings"] == plain(cell.settings) and "result" in found:
+                        put(self.path(cell), data.read_bytes())
+                        self.kept[cell.key] = found
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # what cannot be read there is computed here
+
+    def path(self, cell: Cell) -> Path:
+        """The file of a cell."""
+        return self.folder / "cells" / f"{cell.key}.json"
+
+    def work(self, cell: Cell) -> Path:
+        """The folder that is a cell's own."""
+        return self.folder / "work" / cell.key
+
+    def keep(self, cell: Cell, result: Mapping[str, Any], seconds: float) -> None:
+        """Write a finished cell in one step."""
+        content = {"key": cell.key, "settings": cell.settings, "result": result, "seconds": seconds}
+        data = json_bytes({**content, "environment": environment()})
+        put(self.path(cell), data)
+        self.kept[cell.key] = json.loads(data)
+
+    @property
+    def missing(self) -> list[str]:
+        """The keys of the cells that are not finished."""
+        return [key for key in self.cells if key not in self.kept]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The results of the finished cells, in the order of the cells."""
+        return {key: self.kept[key]["result"] for key in self.cells if key in self.kept}
+
+    def close(self) -> None:
+        """Let others in again."""
+        self.lock.close()
