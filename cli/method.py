@@ -17,7 +17,7 @@ from physid.ode.engines import check_engine
 
 NAMES = (
     *("optimizer", "strategy", "protocol", "gradient", "epochs", "lr", "seed", "time_limit"),
-    *("loss", "loss_scale", "starts", "workers", "holdout"),
+    *("loss", "loss_scale", "starts", "seeds", "workers", "holdout"),
 )
 UNKNOWNS = ("fix", "free", "tie")
 DEFAULTS = {"protocol": "default", "seed": 0, "starts": 1}

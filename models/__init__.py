@@ -9,6 +9,7 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models import forecasters, imagenets, lstm
 from physid.models.augmented import Augmented, SparseAugmented
+from physid.models.blackbox import BlackBoxMotion, force_scale
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.latent_ode import LatentODE
@@ -22,14 +23,12 @@ __all__ = [
     "MODELS",
     "NETWORKS",
     "Augmented",
+    "BlackBoxMotion",
     "Carriage",
     "CascadedTanks",
     "Exponential",
-<<<<<<< HEAD
     "GravityResidual",
-=======
     "LatentODE",
->>>>>>> main
     "LotkaVolterra",
     "Network",
     "NewtonGravity",
@@ -48,6 +47,7 @@ __all__ = [
 MODELS: Mapping[str, type[Model]] = {
     "augmented": Augmented,
     "augmented-sparse": SparseAugmented,
+    "blackbox-motion": BlackBoxMotion,
     "carriage": Carriage,
     "cascaded-tanks": CascadedTanks,
     "exponential": Exponential,
@@ -73,8 +73,11 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
     sizes: dict[str, object] = (
         {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
     )
-    sizes |= {"state_scale": experiment.initial_scale}
+    spread = float(experiment.train.observations[experiment.train.mask].std())
+    sizes |= {"state_scale": experiment.initial_scale, "length": spread or 1.0}
     offered = {**sizes, **experiment.constants, **experiment.start}
+    if "force_scale" in keyword_names(cls):
+        offered["force_scale"] = force_scale(experiment)
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
     return cls(**taken)
 
@@ -89,6 +92,7 @@ LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
     ("solarsystem", "full"): partial(make, PlanetaryGravity),
     ("tanks", "full"): partial(make, CascadedTanks),
     ("threebody", "full"): partial(make, NewtonGravity),
+    ("threebody", "none"): partial(make, BlackBoxMotion),
     ("threebody", "partial"): partial(make, Augmented),
     ("vanderpol", "full"): partial(make, VanDerPol),
 }

@@ -166,6 +166,9 @@ class Report:
     def notes(self) -> list[str]:
         """What is to be said of the estimates, a sentence or two each."""
         statistics = self.fit.statistics
+        if self.fit.members:
+            count = len(self.fit.members)
+            return [f"Scores and forecasts are of the mean over {count} seeds, bands of their spread: no covariance."]
         if statistics is None:
             return ["No standard errors: the model could not be solved at these values."]
         notes = [statistics.sentence]

@@ -41,6 +41,8 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
         start = full(held["x"])
         if start is not None:
             return finish(problem, plan.integrator, watch, start)
+    if strategy == "rates":
+        return by_rates(problem, watch, full, x)
     if strategy in ("match", "stages"):
         moved = match(problem, watch, x) if strategy == "match" else known_first(problem, plan, watch, x)
         apart = strategy == "stages" and moved is not None and segments.enough(problem)
@@ -162,6 +164,22 @@ def weld(
         if pieces.gap(z) < WELDED:
             break
     return z[: len(x)] if solved else None
+
+
+def by_rates(problem: Problem, watch: Watch, full: Full, x: Array) -> Found:
+    """The unknowns whose rates match those of the smoothed data best; the equation is solved with them only once.
+
+    Errors: Diverged where that cannot be, or where too little is measured for a smooth curve.
+    """
+    matched = match(problem, watch, x)
+    if matched is None:
+        raise Diverged("the rates cannot be matched: a channel has too few observations, or f is not finite there")
+    watch.begin(matched)
+    watch.hold("rates", x=matched)
+    point = full(matched)
+    if point is None:
+        raise Diverged(f"the solve fails with the rates that match best: {problem.message}")
+    return Found(point, True, "the rates of the model match those of the data as well as the penalties allow")
 
 
 def known_first(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
