@@ -17,7 +17,7 @@ from physid.ode.engines import check_engine
 
 NAMES = (
     *("optimizer", "strategy", "protocol", "gradient", "epochs", "lr", "seed", "time_limit"),
-    *("loss", "loss_scale", "starts", "seeds", "workers", "holdout"),
+    *("loss", "loss_scale", "starts", "workers", "holdout"),
 )
 UNKNOWNS = ("fix", "free", "tie")
 DEFAULTS = {"protocol": "default", "seed": 0, "starts": 1}
@@ -27,7 +27,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 def fit_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `physid.fit`; InputError for unknown names and for options that contradict each other."""
     arguments = {name: options[name] for name in NAMES}
-    arguments["noise"] = options["noise_model"]
+    arguments["noise"], arguments["seeds"] = options["noise_model"], options["ensemble"]
     arguments["integrator"] = _integrator(options)
     plan(arguments)
     return arguments | {name: options[name] for name in UNKNOWNS}

@@ -70,7 +70,13 @@ METHOD_OPTIONS: tuple[tuple[str, Any, str, bool, str], ...] = (
     ("lr", float, "X", False, "Learning rate of adam or of a training, at its beginning."),
     ("time-limit", float, "S", False, "Stop after S seconds (exit code 124)."),
     ("starts", int, "K", False, "Try K starts: the first guess and draws from priors and domains. [default: 1]"),
-    ("seeds", int, "K", False, "Fit a network from K seeds, for bands and a mean. [default: the model's]"),
+    (
+        "ensemble",
+        int,
+        "K",
+        False,
+        "Fit a model with weights from K seeds, for bands and a mean. [default: the model's]",
+    ),
     ("workers", int, "N", False, "Run the starts in N processes. [default: as one batch]"),
     (
         *("noise-model", str, "NAME", False),

@@ -9,7 +9,7 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models import forecasters, imagenets, lstm
 from physid.models.augmented import Augmented, SparseAugmented
-from physid.models.blackbox import BlackBoxMotion, force_scale
+from physid.models.blackbox import BlackBox, BlackBoxMotion, force_scale, rate_scale
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.latent_ode import LatentODE
@@ -23,6 +23,7 @@ __all__ = [
     "MODELS",
     "NETWORKS",
     "Augmented",
+    "BlackBox",
     "BlackBoxMotion",
     "Carriage",
     "CascadedTanks",
@@ -47,6 +48,7 @@ __all__ = [
 MODELS: Mapping[str, type[Model]] = {
     "augmented": Augmented,
     "augmented-sparse": SparseAugmented,
+    "blackbox": BlackBox,
     "blackbox-motion": BlackBoxMotion,
     "carriage": Carriage,
     "cascaded-tanks": CascadedTanks,
@@ -74,10 +76,12 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
         {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
     )
     spread = float(experiment.train.observations[experiment.train.mask].std())
-    sizes |= {"state_scale": experiment.initial_scale, "length": spread or 1.0}
+    sizes |= {"state_scale": experiment.initial_scale, "length_scale": spread or 1.0}
+    sizes = {name: size for name, size in sizes.items() if name not in cls.unknowns}
     offered = {**sizes, **experiment.constants, **experiment.start}
-    if "force_scale" in keyword_names(cls):
-        offered["force_scale"] = force_scale(experiment)
+    for name, measure in (("force_scale", force_scale), ("rate_scale", rate_scale)):
+        if name in keyword_names(cls):
+            offered[name] = measure(experiment)
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
     return cls(**taken)
 
@@ -86,7 +90,9 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
 LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
     ("emps", "full"): partial(make, Carriage),
     ("exponential", "full"): partial(make, Exponential),
+    ("exponential", "none"): partial(make, BlackBox),
     ("lotka-volterra", "full"): partial(make, LotkaVolterra),
+    ("lotka-volterra", "none"): partial(make, BlackBox),
     ("lynxhare", "full"): partial(make, LotkaVolterra),
     ("pendulum", "full"): partial(make, Pendulum),
     ("solarsystem", "full"): partial(make, PlanetaryGravity),
@@ -95,6 +101,7 @@ LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
     ("threebody", "none"): partial(make, BlackBoxMotion),
     ("threebody", "partial"): partial(make, Augmented),
     ("vanderpol", "full"): partial(make, VanDerPol),
+    ("vanderpol", "none"): partial(make, BlackBox),
 }
 
 

@@ -33,7 +33,26 @@ def built(rung: str, experiment: Experiment) -> Model:
 
 def test_the_ladder_has_three_rungs() -> None:
     assert {level for name, level in LADDER if name == "threebody"} == {"full", "partial", "none"}
-    assert RUNGS == [("threebody", "none"), ("threebody", "partial")]
+    assert RUNGS == [
+        ("exponential", "none"),
+        ("lotka-volterra", "none"),
+        ("threebody", "none"),
+        ("threebody", "partial"),
+        ("vanderpol", "none"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["exponential", "lotka-volterra", "vanderpol"])
+def test_a_black_box_forecasts_a_system_whose_states_are_seen(name: str) -> None:
+    experiment = load(name)
+    found = fit(build(experiment, "none"), experiment, seeds=1)
+    part = experiment.forecast
+    assert part is not None
+    assert found.scores["forecast"] is not None
+    assert found.status == "converged"
+    assert found.scores["forecast"]["rmse"] < 0.02 * float(part.observations.std())
+    assert found.statistics is not None  # with one seed, errors and bands come from the covariance
+    assert np.isfinite(found.forecast(float(part.times[-1])).high).all()
 
 
 @pytest.mark.parametrize("rung", ["none", "partial", *OTHERS])

@@ -68,7 +68,7 @@ KEYS: Mapping[str, Key] = {
     "loss": Key("a name", _text, "linear, soft_l1, huber, cauchy or arctan"),
     "loss_scale": Key("a number", _number, "the error at which the loss begins to bend"),
     "starts": Key("a whole number", _whole, "how many starts are tried"),
-    "seeds": Key("a whole number", _whole, "how many seeds a network is fitted from"),
+    "ensemble": Key("a whole number", _whole, "how many seeds a model with weights is fitted from"),
     "workers": Key("a whole number", _whole, "processes that share the starts"),
     "holdout": Key("a part, after:TIME or a name", lambda v: _number(v) or _text(v), "what is kept for the test"),
     "fix": Key("a mapping from unknowns to values", _values, "unknowns held, at a value or where they are"),
