@@ -26,6 +26,7 @@ FAIR = 0.5  # and one beyond this part asks for shorter segments
 WELDS = (0.1, 1.0, 10.0, 100.0)
 WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 ROUGH = Stop(offset=0.0, ftol=1e-2, xtol=1e-3, evaluations=20)
+VALLEY = 1e-2  # a fall of the cost that is none where weights are fitted, whose optimum is a flat valley
 LOOSEST = 1e-7  # the tolerance that segments need
 HORIZONS = (0.125, 0.25, 0.5)  # of the whole, before the whole
 
@@ -115,6 +116,8 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point, held
     With `held` a search can go on from its best points: it is the only one.
     """
     full, stop = Full(problem, watch, held=held), Stop(floor=problem.floor)
+    if any(not problem.vector.model.unknowns[name].listed for name in problem.vector.names):
+        stop = replace(stop, ftol=VALLEY)
     if held:
         watch.hold("full", x=start.x)
     if not problem.weights.unknown.any():
