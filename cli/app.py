@@ -30,6 +30,7 @@ COMMANDS = (
     "report",
     "compare",
     "profile",
+    "discover",
     "verify",
     "evaluate",
     "reliability",

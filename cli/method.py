@@ -27,7 +27,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32}
 def fit_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `physid.fit`; InputError for unknown names and for options that contradict each other."""
     arguments = {name: options[name] for name in NAMES}
-    arguments["noise"] = options["noise_model"]
+    arguments["noise"], arguments["seeds"] = options["noise_model"], options["ensemble"]
     arguments["integrator"] = _integrator(options)
     plan(arguments)
     return arguments | {name: options[name] for name in UNKNOWNS}

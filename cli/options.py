@@ -55,7 +55,13 @@ fit_seed_option = option(
 # The options of the method: name, type, metavar, whether it may be repeated, help. Each has a key in a settings file.
 METHOD_OPTIONS: tuple[tuple[str, Any, str, bool, str], ...] = (
     ("optimizer", str, "NAME", False, "lm, adam or lbfgs. [default: lm; adam as in the paper]"),
-    ("strategy", str, "NAME", False, "auto, full, segments or grow. [default: auto]"),
+    (
+        "strategy",
+        str,
+        "NAME",
+        False,
+        "auto, full, segments, grow, match, stages or rates. [default: the model's, or auto]",
+    ),
     (
         *("protocol", str, "NAME", False),
         "default, paper-text or paper-code: the settings of the paper, as its text or its code has them.",
@@ -64,6 +70,13 @@ METHOD_OPTIONS: tuple[tuple[str, Any, str, bool, str], ...] = (
     ("lr", float, "X", False, "Learning rate of adam or of a training, at its beginning."),
     ("time-limit", float, "S", False, "Stop after S seconds (exit code 124)."),
     ("starts", int, "K", False, "Try K starts: the first guess and draws from priors and domains. [default: 1]"),
+    (
+        "ensemble",
+        int,
+        "K",
+        False,
+        "Fit a model with weights from K seeds, for bands and a mean. [default: the model's]",
+    ),
     ("workers", int, "N", False, "Run the starts in N processes. [default: as one batch]"),
     (
         *("noise-model", str, "NAME", False),

@@ -26,6 +26,8 @@ PROTOCOLS = ("default", "paper-text", "paper-code")
 
 OPTIONS = {
     "random_masses": Option("Seed of a random system: unequal masses and another initial state.", whole(0)),
+    "drag": Option("Coefficient of a drag on every body, drag |v|^(power - 1) v.", number(0.0), 0.0),
+    "drag_power": Option("Power of the speed with which the drag grows.", number(0.0, above=True), 1.0),
     "noise": Option("Standard deviation of normal errors added to the positions that are fitted.", number(0.0), 0.0),
     "seed": Option("Seed of the noise, and of the starting masses of a paper protocol.", whole(0), 0),
     "horizon": Option("End of the time that is fitted; the test is twice as long.", number(0.0, above=True), 1.0),
@@ -37,14 +39,15 @@ OPTIONS = {
 }
 
 
-def attraction(masses: Array, state: Array) -> Array:
-    """dy/dt [2, n, 3] of n bodies: r' = K2 v, v_i' = K1 sum_j m_j (r_j - r_i) / |r_j - r_i|^3."""
+def attraction(masses: Array, state: Array, drag: float = 0.0, power: float = 1.0) -> Array:
+    """dy/dt [2, n, 3] of n bodies: r' = K2 v, v_i' = K1 sum_j m_j (r_j - r_i) / |r_j - r_i|^3 - drag |v|^(p - 1) v."""
     positions, velocities = state
+    friction = drag * np.linalg.norm(velocities, axis=-1, keepdims=True) ** (power - 1.0) * velocities if drag else 0.0
     difference = positions[None, :] - positions[:, None]  # from i (first axis) to j (second)
     squared = (difference**2).sum(axis=-1)
     np.fill_diagonal(squared, 1.0)  # a body does not pull itself: its difference is zero
     acceleration = (masses[None, :, None] * difference / squared[..., None] ** 1.5).sum(axis=1)
-    return np.stack((VELOCITY_SCALE * velocities, COUPLING * acceleration))
+    return np.stack((VELOCITY_SCALE * velocities, COUPLING * acceleration - friction))
 
 
 def energy(masses: Array, state: Array) -> float:
@@ -114,6 +117,8 @@ def guess_initial(times: Array, observations: Array) -> Array:
 def load(
     *,
     random_masses: int | None,
+    drag: float,
+    drag_power: float,
     noise: float,
     seed: int,
     horizon: float,
@@ -133,12 +138,19 @@ def load(
     masses, state = (MASSES, INITIAL) if random_masses is None else random_system(random_masses)
     train, test = grids(horizon, points)
     times = np.union1d(train, test)
-    states = simulate(lambda t, y: attraction(masses, y), state, times, simulator)
+    states = simulate(lambda t, y: attraction(masses, y, drag, drag_power), state, times, simulator)
     positions = {name: states[np.searchsorted(times, grid), 0] for name, grid in (("train", train), ("test", test))}
     observed = with_noise(positions["train"], noise, seed) if noise else positions["train"]
     known = initial == "known"
     scale = np.sqrt((state**2).mean(axis=(1, 2), keepdims=True)) * np.ones_like(state)
-    options: dict[str, Any] = {"random_masses": random_masses, "noise": noise, "seed": seed, "horizon": horizon}
+    options: dict[str, Any] = {
+        "random_masses": random_masses,
+        "drag": drag,
+        "drag_power": drag_power,
+        "noise": noise,
+        "seed": seed,
+        "horizon": horizon,
+    }
     options |= {"points": points, "initial": initial, "start": start, "simulator": simulator, "protocol": protocol}
     return Experiment(
         name="threebody",
@@ -150,7 +162,7 @@ def load(
         channels=CHANNELS,
         start={"mass": starting_masses(protocol, seed, start)},
         constants={"coupling": COUPLING, "velocity_scale": VELOCITY_SCALE},
-        truth={"mass": masses, "initial": state},
+        truth={"mass": masses, "initial": state, **({"drag": drag} if drag else {})},
         sigma=noise or None,
         source="simulated after Zhuang et al. (2020), section 4.4",
         metric="sum",

@@ -9,11 +9,13 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models import forecasters, imagenets, lstm
 from physid.models.augmented import Augmented, SparseAugmented
+from physid.models.blackbox import BlackBox, BlackBoxMotion, force_scale, rate_scale
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.latent_ode import LatentODE
 from physid.models.measured import Carriage, CascadedTanks
 from physid.models.networks import NETWORKS, Network, network
+from physid.models.residual import GravityResidual, PendulumResidual, Residual
 from physid.spec import Model, keyword_names
 
 __all__ = [
@@ -21,16 +23,21 @@ __all__ = [
     "MODELS",
     "NETWORKS",
     "Augmented",
+    "BlackBox",
+    "BlackBoxMotion",
     "Carriage",
     "CascadedTanks",
     "Exponential",
+    "GravityResidual",
     "LatentODE",
     "LotkaVolterra",
     "Network",
     "NewtonGravity",
     "Pendulum",
+    "PendulumResidual",
     "PlanetaryGravity",
     "PointMasses",
+    "Residual",
     "SparseAugmented",
     "VanDerPol",
     "build",
@@ -41,12 +48,16 @@ __all__ = [
 MODELS: Mapping[str, type[Model]] = {
     "augmented": Augmented,
     "augmented-sparse": SparseAugmented,
+    "blackbox": BlackBox,
+    "blackbox-motion": BlackBoxMotion,
     "carriage": Carriage,
     "cascaded-tanks": CascadedTanks,
     "exponential": Exponential,
     "gravity": NewtonGravity,
+    "gravity-residual": GravityResidual,
     "lotka-volterra": LotkaVolterra,
     "pendulum": Pendulum,
+    "pendulum-residual": PendulumResidual,
     "planetary": PlanetaryGravity,
     "vanderpol": VanDerPol,
 }
@@ -61,8 +72,16 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
     So a subclass of the usual model of an experiment is made like that model, and a stranger from its own guesses.
     """
     shape = experiment.initial.shape
-    sizes = {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    sizes: dict[str, object] = (
+        {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
+    )
+    spread = float(experiment.train.observations[experiment.train.mask].std())
+    sizes |= {"state_scale": experiment.initial_scale, "length_scale": spread or 1.0}
+    sizes = {name: size for name, size in sizes.items() if name not in cls.unknowns}
     offered = {**sizes, **experiment.constants, **experiment.start}
+    for name, measure in (("force_scale", force_scale), ("rate_scale", rate_scale)):
+        if name in keyword_names(cls):
+            offered[name] = measure(experiment)
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
     return cls(**taken)
 
@@ -71,14 +90,18 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
 LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
     ("emps", "full"): partial(make, Carriage),
     ("exponential", "full"): partial(make, Exponential),
+    ("exponential", "none"): partial(make, BlackBox),
     ("lotka-volterra", "full"): partial(make, LotkaVolterra),
+    ("lotka-volterra", "none"): partial(make, BlackBox),
     ("lynxhare", "full"): partial(make, LotkaVolterra),
     ("pendulum", "full"): partial(make, Pendulum),
     ("solarsystem", "full"): partial(make, PlanetaryGravity),
     ("tanks", "full"): partial(make, CascadedTanks),
     ("threebody", "full"): partial(make, NewtonGravity),
+    ("threebody", "none"): partial(make, BlackBoxMotion),
     ("threebody", "partial"): partial(make, Augmented),
     ("vanderpol", "full"): partial(make, VanDerPol),
+    ("vanderpol", "none"): partial(make, BlackBox),
 }
 
 

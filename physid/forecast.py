@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting.ensemble import ensemble
 from physid.fitting.files import json_bytes, table_bytes
 from physid.fitting.horizon import Horizon, horizon
+from physid.fitting.members import each
 from physid.fitting.problem import Prediction, predict
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
@@ -151,6 +153,8 @@ def forecast(
         fit.experiment.inputs.need(float(fit.experiment.initial_time or 0.0), float(given[-1]))
     held = _held_out(fit, float(given[-1]))
     times = given if held is None else np.union1d(given, held[0])
+    if fit.members:
+        return _from_seeds(fit, given, times, held)
     found = predict(fit.vector, fit.x, torch.from_numpy(times), fit.integrator)
     bands = _sampled(fit, found, times, draws, seed) if draws else _linearised(fit, found)
     rows = np.searchsorted(times, given)
@@ -170,6 +174,27 @@ def forecast(
         method=f"sampled, {draws} draws" if draws else "linearised",
         coverage=None if held is None else _coverage(times, bands, held),
         horizon=None if deviation is None else horizon(fit, times, found.mean, deviation),
+    )
+
+
+def _from_seeds(fit: Fit, given: Array, times: Array, held: tuple[Array, Array] | None) -> Forecast:
+    """The mean over the seeds of a fit, and as its band Student's t interval of a further seed."""
+    runs = each(fit, times)
+    mean, none = runs.mean(0), np.full(runs.shape[1:], np.nan)
+    count = len(runs)
+    reach = stats.t.ppf(0.5 + LEVEL / 2, count - 1) * runs.std(0, ddof=1) * np.sqrt(1.0 + 1.0 / count)
+    bands = (mean - reach, mean + reach, none, none)
+    rows = np.searchsorted(times, given)
+    return Forecast(
+        times=given,
+        mean=mean[rows],
+        low=bands[0][rows],
+        high=bands[1][rows],
+        channels=fit.experiment.channels,
+        unit=fit.experiment.unit,
+        time_unit=fit.experiment.time_unit,
+        method=f"mean and spread of {count} seeds, no covariance",
+        coverage=None if held is None else _coverage(times, bands, held),
     )
 
 

@@ -103,13 +103,15 @@ class Ridge:
 
     Where the noise is known or estimated it is a normal prior of standard deviation `sd`. Elsewhere errors of the part
     `noise` of the data's spread count as noise, so that the penalty is (noise value / sd)^2 beside the squares of the
-    errors in units of that spread.
+    errors in units of that spread. With `decay` it weighs against the mean of the squares, however many there are and
+    whatever their noise: the weight decay of networks, for models that are to stay simple rather than to fit all.
 
     Source: Hoerl and Kennard (1970).
     """
 
     sd: float = 1.0
     noise: float = 1e-4
+    decay: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is not positive and finite."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
 from physid.fitting.result import Fit
+from physid.spec import Model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +104,11 @@ class Report:
             return []
         names = list(dict.fromkeys(one.of for one in rest))
         used = sum(one.value != 0.0 for one in rest)
-        dropped = f", {len(rest) - used} of them dropped" if used < len(rest) else ""
+        dropped = (
+            f", {len(rest) - used} of them dropped"
+            if used < len(rest) and type(self.fit.model).prune is not Model.prune
+            else ""
+        )
         size = math.sqrt(sum(one.value**2 for one in rest) / max(used, 1))
         return [f"{len(rest)} weights ({', '.join(names)}{dropped}), rms {size:.3g}, in report.json()"]
 
@@ -166,6 +171,9 @@ class Report:
     def notes(self) -> list[str]:
         """What is to be said of the estimates, a sentence or two each."""
         statistics = self.fit.statistics
+        if self.fit.members:
+            count = len(self.fit.members)
+            return [f"Scores and forecasts are of the mean over {count} seeds, bands of their spread: no covariance."]
         if statistics is None:
             return ["No standard errors: the model could not be solved at these values."]
         notes = [statistics.sentence]

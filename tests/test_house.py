@@ -76,6 +76,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.training",),
     ("physid.latex",),
     ("physid.report", "physid.forecast", "physid.freerun", "physid.comparison"),
+    ("physid.discovery", "physid.promotion"),
     ("physid.reading", "physid.classifying"),
     ("physid.check",),
     ("physid.plots",),

@@ -87,6 +87,7 @@ def statistics_files(fit: Fit) -> dict[str, bytes]:
     """covariance.npz, statistics.json and residuals.csv."""
     rate, seen = probe(fit)
     arrays = {"x": fit.x, "rate": rate, "seen": seen}
+    arrays |= {"members": np.stack(fit.members)} if fit.members else {}
     about: dict[str, Any] = {"there": fit.statistics is not None}
     if fit.statistics is not None:
         arrays |= {name: getattr(fit.statistics, name) for name in MATRICES}

@@ -20,6 +20,7 @@ from physid.fitting.holdout import split
 from physid.fitting.joint import aligned, vector_of
 from physid.fitting.keep import CHECKPOINT, Keeper, Origin, checkpoint, recall
 from physid.fitting.likelihood import likelihood
+from physid.fitting.members import pooled
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
 from physid.fitting.plan import Plan, resolve
@@ -28,6 +29,7 @@ from physid.fitting.problem import Point, Problem
 from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
 from physid.fitting.scores import scores
+from physid.fitting.shares import shares_of
 from physid.fitting.statistics import Statistics, assess
 from physid.fitting.vector import Array
 from physid.fitting.watch import Progress, TimeUp, Watch
@@ -63,6 +65,7 @@ def fit(
     loss: str | None = None,
     loss_scale: float | None = None,
     starts: int = 1,
+    seeds: int | None = None,
     workers: int | None = None,
     holdout: str | float | None = None,
     fix: Mapping[str, Any] | None = None,
@@ -74,12 +77,15 @@ def fit(
     Minimises sum ((predicted - measured) / scale)^2 over what was measured. Several experiments share the unknowns,
     but for those declared `per_experiment` and their initial states; what one of them did not measure is a gap.
     optimizer: "lm" (Levenberg-Marquardt with exact sensitivities, the default), "adam" or "lbfgs"; strategy (of lm):
-    "auto", "full", "segments" or "grow"; protocol: "paper-text" or "paper-code", the settings of Zhuang et al. (2020).
+    "auto", "full", "segments", "grow", "match" (rates first), "stages" (the known part first) or "rates" (these alone);
+    protocol: "paper-text" or "paper-code", the settings of Zhuang et al. (2020).
     noise: "equal" (one size of normal errors on all channels), "normal", "lognormal" or "student:NU", each with a sigma
     for every channel, estimated by maximum likelihood where the experiment does not know it; by default the model's.
     loss: "linear", "soft_l1", "huber", "cauchy" or "arctan" of errors in units of `loss_scale`. `starts`: how many
     starts are tried, the model's own values and draws from priors and domains, as one batch, or over `workers`
-    processes; the best wins. `holdout`: a part of the times, "after:TIME" or an experiment's name, kept for the test.
+    processes; the best wins. `seeds`: from how many seeds a model with weights is fitted; forecasts are then their
+    mean, with bands from their spread. `holdout`: a part of the times, "after:TIME" or an experiment's name, kept for
+    the test.
     `fix` holds unknowns at values, or where they are for None; `free` identifies some that the model fixes or ties;
     `tie` makes some a function of the others, as in {"width": "2 * length"}.
     `model` is left at the optimum. `out` is a new folder for the run; `progress` is called with a dict at every
@@ -103,6 +109,7 @@ def fit(
         "loss": loss,
         "loss_scale": loss_scale,
         "starts": starts,
+        "seeds": seeds,
         "workers": workers,
         "holdout": holdout,
     }
@@ -142,6 +149,8 @@ def run(
         optimum = _search(problem, plan, watch, start)
         result = _conclude(problem, plan, watch, start, optimum, held, labels)
         last = checkpoint(watch, origin.request)
+        if optimum.members:
+            result = pooled(result, plan, optimum.members)
         result = replace(result, origin=origin, held=last)
         if keeper is not None and keeper.there:
             keeper.keep(watch.stage, lambda: last)
@@ -182,7 +191,7 @@ def resume(
 def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
     """The fit on from the best of some points x [Q], by least squares over the full horizon."""
     asked = {} if fit.origin is None else runs.arguments(fit.origin.asked)
-    plan = resolve(**{**NOTHING, **asked, "time_limit": None, "starts": 1, "workers": None})
+    plan = resolve(**{**NOTHING, **asked, "time_limit": None, "starts": 1, "seeds": 1, "workers": None})
     plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
     problem = pose(fit.model, fit.experiments, plan)
     problem.evaluations = fit.evaluations
@@ -231,7 +240,7 @@ def _conclude(
     problem.limited(grace)
     point: Point | None = optimum.point if optimum.point is not None else problem.at(x)
     statistics: Statistics | None = None if point is None else assess(problem, point)
-    pooled, each = scores(problem, x, replace(plan.integrator, time_limit=grace), held)
+    together, each = scores(problem, x, replace(plan.integrator, time_limit=grace), held)
     vector.put(x)
     result = Fit(
         model=vector.model,
@@ -246,7 +255,8 @@ def _conclude(
         estimates=estimate(vector, start, x, statistics),
         statistics=statistics,
         derived=read_out(vector, start, x, statistics),
-        scores=pooled,
+        shares={} if point is None else shares_of(vector, x, replace(plan.integrator, time_limit=grace)),
+        scores=together,
         scores_of=each,
         likelihood=None if point is None else likelihood(problem, point),
         starts=optimum.starts,

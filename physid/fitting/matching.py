@@ -150,6 +150,8 @@ class Matching:
         """The priors' rows, weighed as if the misfit were the noise of the rates."""
 
         def weight(prior: Prior) -> float:
+            if isinstance(prior, Ridge) and prior.decay:
+                return 1.0
             least = prior.noise if isinstance(prior, Ridge) else EXACT
             return max(self.weight, least) / float(np.sqrt(self.count))
 

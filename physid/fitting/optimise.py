@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from physid.errors import Diverged
 from physid.fitting.descent import Objective, adam, lbfgs
 from physid.fitting.lm import optimal
 from physid.fitting.plan import Plan
@@ -24,10 +27,41 @@ class Optimum:
     status: str
     message: str
     starts: list[Start] = field(default_factory=list)
+    members: list[Array] = field(default_factory=list)
 
 
 def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
-    """Fit by the plan. Errors: Diverged when no solve from the start succeeds."""
+    """Fit by the plan, from each of its seeds. Errors: Diverged when no solve from the start succeeds.
+
+    The optimum is that of the first seed; `members` are the ends of all of them, in order. A search that goes on does
+    so with the seed at which it stood.
+    """
+    if plan.seeds == 1:
+        return from_seed(problem, plan, watch)
+    held, model = dict(watch.held), problem.vector.model
+    members: list[Array] = []
+    first: Optimum | None = None
+    begun = {name: value.clone() for name, value in model.state_dict().items()}
+    done = held.get("members")
+    for number in range(plan.seeds):
+        model.draw(plan.seed + number, anew=number > 0)
+        if done is not None and number < len(done) and first is not None:
+            members.append(np.asarray(done[number]))
+            continue
+        watch.held = held if done is not None and number == len(done) else {}
+        watch.carried = {"members": np.array(members)} if members else {}
+        found = from_seed(problem, plan, watch)
+        members.append(found.x)
+        first = first or found
+    watch.carried = {}
+    model.load_state_dict(begun)
+    if first is None:
+        raise Diverged("no seed was fitted")
+    return replace(first, members=members)
+
+
+def from_seed(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
+    """Fit by the plan from the model as it is."""
     x = problem.vector.get()
     if not watch.held:
         watch.begin(x)
@@ -37,6 +71,8 @@ def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
             found, records = best_of(problem, plan, watch, x)
         else:
             found = least_squares(problem, plan, watch, x)
+        if plan.strategy == "rates":
+            return Optimum(found.point.x, found.point, "converged", sentence(found.message), records)
         status = "converged" if found.converged else "not converged"
         return Optimum(found.point.x, found.point, status, sentence(found.message), records)
     objective = Objective(problem, plan, watch)

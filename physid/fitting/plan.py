@@ -12,7 +12,7 @@ from physid.fitting import noise as noise_models
 from physid.ode import GRADIENTS, Integrator
 
 OPTIMIZERS = ("lm", "adam", "lbfgs")
-STRATEGIES = ("auto", "full", "segments", "grow", "match")
+STRATEGIES = ("auto", "full", "segments", "grow", "match", "stages", "rates")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Plan:
     loss: str = "linear"
     loss_scale: float | None = None
     starts: int = 1
+    seeds: int = 1
     workers: int | None = None
     holdout: str | float | None = None
 
@@ -79,6 +80,7 @@ class Plan:
             "loss": self.loss,
             "loss_scale": self.loss_scale,
             "starts": self.starts,
+            "seeds": self.seeds,
             "workers": self.workers,
             "holdout": self.holdout,
         }
@@ -105,6 +107,7 @@ def resolve(
     loss: str | None = None,
     loss_scale: float | None = None,
     starts: int | None = None,
+    seeds: int | None = None,
     workers: int | None = None,
     holdout: str | float | None = None,
 ) -> Plan:
@@ -133,6 +136,7 @@ def resolve(
     loss, starts, holdout = loss or "linear", 1 if starts is None else starts, held.read(holdout)
     _check_more(optimizer, noise, loss, loss_scale, starts, workers)
     plan = Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
+    plan = replace(plan, seeds=_seeds(seeds, starts))
     return replace(plan, noise=noise, loss=loss, loss_scale=loss_scale, starts=starts, workers=workers, holdout=holdout)
 
 
@@ -212,6 +216,16 @@ def _check_more(
         raise InputError(f"starts={starts}, workers={workers}: whole numbers from 1 up are allowed.")
     if workers is not None and starts == 1:
         raise InputError(f"workers={workers} was given with one start: workers share many starts. Leave it out.")
+
+
+def _seeds(seeds: int | None, starts: int) -> int:
+    """How many seeds; InputError for none, and for many starts besides."""
+    found = 1 if seeds is None else seeds
+    if found < 1 or (found > 1 and starts > 1):
+        raise InputError(
+            f"seeds={found} with {starts} starts: a whole number from 1 up, and one start or one seed. Leave one out."
+        )
+    return found
 
 
 def _plain(tolerance: Any) -> Any:

@@ -128,6 +128,8 @@ class Problem:
 
     def prior_weight(self, prior: Prior) -> float:
         """What a prior's residual is multiplied with: 1 / sqrt(N), times a penalty's `noise` if none is known."""
+        if isinstance(prior, Ridge) and prior.decay:
+            return 1.0
         known = self.noise.estimated or all(one.sigma for one in self.experiments)
         return (prior.noise if isinstance(prior, Ridge) and not known else 1.0) / float(np.sqrt(self.count))
 

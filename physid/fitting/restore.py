@@ -113,6 +113,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             profiles=_profiles(run),
         )
         fit.derived, fit.shares = read_derived(run)
+        fit.members = list(run.archive("covariance.npz").get("members", ()))
         fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error

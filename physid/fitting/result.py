@@ -41,7 +41,8 @@ class Fit:
     `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
     began and `held` where its search stood last, so that it can be replayed and continued; `profiles` are those made.
     `derived` are quantities that the model reads out of its unknowns, `shares` how much of the derivative of every
-    state each of the model's parts makes up along the data.
+    state each of the model's parts makes up along the data. `members` are the vectors x from several seeds, `x` the
+    first of them; forecasts and scores are then of their mean.
     """
 
     model: Model
@@ -68,6 +69,7 @@ class Fit:
     profiles: list[Profile] = field(default_factory=list)
     derived: list[Estimate] = field(default_factory=list)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
+    members: list[Array] = field(default_factory=list)
 
     @property
     def exit_code(self) -> int:

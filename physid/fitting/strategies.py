@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ FAIR = 0.5  # and one beyond this part asks for shorter segments
 WELDS = (0.1, 1.0, 10.0, 100.0)
 WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 ROUGH = Stop(offset=0.0, ftol=1e-2, xtol=1e-3, evaluations=20)
+VALLEY = 1e-2  # a fall of the cost that is none where weights are fitted, whose optimum is a flat valley
 LOOSEST = 1e-7  # the tolerance that segments need
 HORIZONS = (0.125, 0.25, 0.5)  # of the whole, before the whole
 
@@ -40,9 +42,12 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
         start = full(held["x"])
         if start is not None:
             return finish(problem, plan.integrator, watch, start)
-    if strategy == "match":
-        matched = match(problem, watch, x)
-        x, strategy = x if matched is None else matched, "auto"
+    if strategy == "rates":
+        return by_rates(problem, watch, full, x)
+    if strategy in ("match", "stages"):
+        moved = match(problem, watch, x) if strategy == "match" else known_first(problem, plan, watch, x)
+        apart = strategy == "stages" and moved is not None and segments.enough(problem)
+        x, strategy = x if moved is None else moved, "segments" if apart else "auto"
         watch.begin(x)
     start = full(x) if strategy != "segments" else None
     reason = problem.message
@@ -111,6 +116,8 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point, held
     With `held` a search can go on from its best points: it is the only one.
     """
     full, stop = Full(problem, watch, held=held), Stop(floor=problem.floor)
+    if any(not problem.vector.model.unknowns[name].listed for name in problem.vector.names):
+        stop = replace(stop, ftol=VALLEY)
     if held:
         watch.hold("full", x=start.x)
     if not problem.weights.unknown.any():
@@ -130,13 +137,15 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point, held
     return found
 
 
-def weld(problem: Problem, plan: Plan, watch: Watch, x: Array, most: int, rows: int) -> Array | None:
+def weld(
+    problem: Problem, plan: Plan, watch: Watch, x: Array, most: int, rows: int, welds: Sequence[float] = WELDS
+) -> Array | None:
     """The unknowns from welded segments, `most` at most, of `rows` times at least; None when none could be solved."""
     pieces = Segments(problem, looser(plan.integrator), most, rows)
     z, done, held, solved = pieces.begin(x), 0, watch.held, False
     if held.get("stage") == "weld" and (held["most"], held["rows"]) == (most, rows) and len(held["z"]) == len(z):
         z, done = held["z"], int(held["weld"])
-    for number, weight in enumerate(WELDS):
+    for number, weight in enumerate(welds):
         if number < done:
             continue
         pieces.weld = weight
@@ -158,6 +167,53 @@ def weld(problem: Problem, plan: Plan, watch: Watch, x: Array, most: int, rows: 
         if pieces.gap(z) < WELDED:
             break
     return z[: len(x)] if solved else None
+
+
+def by_rates(problem: Problem, watch: Watch, full: Full, x: Array) -> Found:
+    """The unknowns whose rates match those of the smoothed data best; the equation is solved with them only once.
+
+    Errors: Diverged where that cannot be, or where too little is measured for a smooth curve.
+    """
+    matched = match(problem, watch, x)
+    if matched is None:
+        raise Diverged("the rates cannot be matched: a channel has too few observations, or f is not finite there")
+    watch.begin(matched)
+    watch.hold("rates", x=matched)
+    point = full(matched)
+    if point is None:
+        raise Diverged(f"the solve fails with the rates that match best: {problem.message}")
+    return Found(point, True, "the rates of the model match those of the data as well as the penalties allow")
+
+
+def known_first(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
+    """`x` with the listed unknowns from loose segments, the weights held; None when there is only one kind of unknown.
+
+    A residual that starts at zero then begins where the known part has explained what it can. Of the whole horizon an
+    incomplete model would make nothing good.
+    """
+    model, entries = problem.vector.model, problem.vector.entries
+    held = [name for name in problem.vector.names if not model.unknowns[name].listed]
+    rest = np.array([i for i, entry in enumerate(entries) if entry.owner not in held], dtype=np.intp)
+    if not held or not len(rest):
+        return None
+    problem.vector.put(x)
+    for name in held:
+        model.fix(name)
+    try:
+        alone = Problem(vector_of(model, problem.experiments), plan.integrator, problem.noise)
+        inner = Watch(watch.progress, watch.left)
+        most, rows = segments.divisions(problem)[0]
+        found = weld(alone, plan, inner, x[rest], most, rows, WELDS[:1]) if segments.enough(problem) else None
+    finally:
+        for name in held:
+            model.release(name)
+    watch.history += [{**row, "phase": f"known part, {row['phase']}"} for row in inner.history]
+    problem.evaluations += alone.evaluations
+    if found is None:
+        return None
+    x = x.copy()
+    x[rest] = found
+    return x
 
 
 def grow(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:

@@ -38,6 +38,7 @@ class Watch:
         self.best: Array | None = None
         self.lowest = math.inf
         self.held: State = {}
+        self.carried: State = {}  # what is held besides, whatever the stage
         self.evaluations: Callable[[], int] = lambda: 0
 
     @property
@@ -77,6 +78,6 @@ class Watch:
 
     def hold(self, stage: str, **state: Any) -> None:
         """The search can go on from here: the stage, and the numbers and arrays that it needs."""
-        self.held = {"stage": stage, **state}
+        self.held = {"stage": stage, **self.carried, **state}
         if self.keep is not None:
             self.keep(self)

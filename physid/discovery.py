@@ -1,0 +1,172 @@
+"""From a learned residual to a formula: sparse regression on a library of terms, and a model file with the result.
+
+Source: Brunton, Proctor and Kutz (2016), sparse regression of dynamics; here terms are dropped one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from physid.errors import InputError
+from physid.fitting.result import Fit
+from physid.fitting.shares import along
+from physid.fitting.vector import Array
+from physid.spec import Model, SecondOrder
+
+PART = "neural"
+WORSE = 1.5  # a term is dropped while what is left over stays below this many times that of the whole library,
+SMALL = 0.03  # or below this part of the residual
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the library: its formula, as it is written in a model, and the name of its coefficient."""
+
+    formula: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Law:
+    """What was found for one rate: its terms with their coefficients, and the part of the residual left unexplained."""
+
+    of: str
+    terms: list[Term]
+    coefficients: list[float]
+    left: float
+
+    def __str__(self) -> str:
+        """The formula."""
+        parts = [f"{c:+.4g} {term.formula}" for c, term in zip(self.coefficients, self.terms, strict=True)]
+        return f"{self.of} residual = {' '.join(parts).removeprefix('+') or '0'}"
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """The laws that a residual follows, and the model to which they belong."""
+
+    model: type[Model]
+    laws: list[Law]
+    run: str = ""
+    library: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """The laws with what they leave over."""
+        lines = [f"{law}   ({100 * law.left:.2g} % of it is left over)" for law in self.laws]
+        return "\n".join([*lines, f"library: {', '.join(self.library)}"])
+
+    def json(self) -> dict[str, Any]:
+        """The same as data."""
+        laws = [
+            {
+                "of": law.of,
+                "terms": {term.formula: c for term, c in zip(law.terms, law.coefficients, strict=True)},
+                "left": law.left,
+                "formula": str(law),
+            }
+            for law in self.laws
+        ]
+        return {"model": self.model.__name__, "laws": laws, "library": self.library}
+
+    def source(self, name: str = "Found") -> str:
+        """A Python file with the model whose terms are known and whose coefficients are unknowns."""
+        from physid.promotion import source
+
+        return source(self, name)
+
+
+def discover(fit: Fit) -> Discovery:
+    """The formula of the neural part of a fit along its data.
+
+    For bodies, terms are vectors with one coefficient for all bodies and axes: r, v, these times |r|, |v| and their
+    squares, and a constant in every direction. Elsewhere each rate has terms of its own: 1, the states, their products,
+    and each state times its absolute value and its square.
+    Errors: InputError for a model without a neural part, or one that is zero.
+    """
+    states = torch.cat(
+        [
+            along(local, fit.x[columns], fit.integrator)[1]
+            for local, columns in zip(fit.vector.vectors, fit.vector.columns, strict=True)
+        ]
+    )
+    model = fit.model
+    with torch.no_grad():
+        parts = model.parts(torch.zeros((), dtype=states.dtype), states)
+    known: Any = getattr(type(model), "known", None)
+    if PART not in parts or known is None:
+        raise InputError(
+            f"{type(model).__name__} has no neural part. Fit a model with a residual, as gravity-residual is, or "
+            "derive one: class Mine(Residual, MyModel)."
+        )
+    residual, states = parts[PART].double().cpu(), states.double().cpu()
+    if not bool((residual != 0).any()):
+        raise InputError("the neural part is zero: there is nothing to explain. Fit it first.")
+    if isinstance(model, SecondOrder):
+        terms, table = vector_library(states)
+        laws = [law("acceleration", terms, table, residual.select(-3, 1).reshape(-1).numpy())]
+    else:
+        terms, table = scalar_library(model.state_names, states)
+        touched = [i for i in range(residual.shape[-1]) if bool((residual[:, i] != 0).any())]
+        laws = [law(model.state_names[i], terms, table, residual[:, i].numpy()) for i in touched]
+    return Discovery(known(), laws, library=[term.formula for term in terms])
+
+
+def law(of: str, terms: Sequence[Term], table: Array, residual: Array) -> Law:
+    """The fewest terms of `table` [R, terms] that explain the residual [R] nearly as well as all of them do."""
+    size = np.linalg.norm(table, axis=0)
+    kept = [i for i in range(len(terms)) if size[i] > 0]
+    whole = float(np.linalg.norm(residual))
+
+    def solved(places: list[int]) -> tuple[Array, float]:
+        found, *_ = np.linalg.lstsq(table[:, places] / size[places], residual, rcond=None)
+        left = np.linalg.norm(table[:, places] / size[places] @ found - residual) / whole
+        return found / size[places], float(left)
+
+    allowed = max(WORSE * solved(kept)[1], SMALL)
+    while len(kept) > 1:
+        trials = [[other for other in kept if other != one] for one in kept]
+        left, best = min((solved(trial)[1], trial) for trial in trials)
+        if left > allowed:
+            break
+        kept = best
+    coefficients, left = solved(kept)
+    return Law(of, [terms[i] for i in kept], coefficients.tolist(), left)
+
+
+def vector_library(states: Tensor) -> tuple[list[Term], Array]:
+    """Terms for accelerations of bodies and their values [T bodies dim, terms] at states [T, 2, bodies, dim]."""
+    r, v = states.unbind(-3)
+    names = {"r": r, "v": v}
+    terms, columns = [], []
+    for name, value in names.items():
+        length = value.norm(dim=-1, keepdim=True)
+        for power, column in ((0, value), (1, length * value), (2, length**2 * value)):
+            factor = f"{name}.norm(dim=-1, keepdim=True)" + ("**2" if power == 2 else "")
+            terms.append(Term(name if not power else f"{factor} * {name}", f"c_{name}{power or ''}"))
+            columns.append(column)
+    for axis in range(r.shape[-1]):
+        unit = torch.zeros_like(r)
+        unit[..., axis] = 1.0
+        terms.append(Term(f"torch.eye({r.shape[-1]}).to(r)[{axis}]", f"c_axis{axis}"))
+        columns.append(unit)
+    return terms, torch.stack([column.reshape(-1) for column in columns], -1).numpy()
+
+
+def scalar_library(names: Sequence[str], states: Tensor) -> tuple[list[Term], Array]:
+    """Terms for rates of named states and their values [T, terms] at states [T, N]."""
+    columns: dict[Term, Tensor] = {Term("1.0", "c_0"): torch.ones_like(states[:, 0])}
+    values = dict(zip(names, states.unbind(-1), strict=True))
+    for name, value in values.items():
+        columns[Term(name, f"c_{name}")] = value
+    for i, a in enumerate(names):
+        for b in names[i:]:
+            columns[Term(f"{a} * {b}", f"c_{a}_{b}")] = values[a] * values[b]
+        columns[Term(f"{a}.abs() * {a}", f"c_abs_{a}")] = values[a].abs() * values[a]
+        columns[Term(f"{a}**3", f"c_{a}3")] = values[a] ** 3
+    return list(columns), torch.stack(list(columns.values()), -1).numpy()
