@@ -86,7 +86,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 @pytest.mark.parametrize("engine", ["eager", "native"])
 def test_sensitivities_far_from_a_corner_do_not_overflow(engine: str) -> None:
-    """y' = 1e16 rate - ramp(y - 10), where exp((y - 10) / w) is 1e301 and dy / d rate 5e8: their product is infinite."""
+    """y' = 1e16 rate - ramp(y - 10): exp((y - 10) / w) is 1e301, dy / d rate 5e8, and their product infinite."""
     rate = torch.full((1,), 1e-10, dtype=torch.float64, requires_grad=True)
     found = sensitivities(
         lambda t, y: 1e16 * rate - smooth_ramp(y - 10.0, 0.1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ def horizon(fit: Fit, times: Array, mean: Array, deviation: Array) -> Horizon | 
     else:
         text = f"It means something to its end: its uncertainty stays within {_part(largest)} of the signal's spread."
     if rate is not None:
-        text += f" The uncertainty grows {np.e:.3g}-fold in {1 / rate:.3g}{unit}."
+        text += f" The uncertainty grows {math.e:.3g}-fold in {1 / rate:.3g}{unit}."
     return Horizon(time, largest, rate, text)
 
 
