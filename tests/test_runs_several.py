@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from physid import Experiment, Fit, Unknown, fit
 from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting import keep
+from physid.fitting import keep, workers
 from physid.fitting.verify import verify
 from physid.models import Pendulum
 
@@ -179,3 +180,51 @@ def test_every_experiment_of_a_joint_run_is_written_shown_and_forecast(tmp_path:
     assert "Residuals, second" in text
     assert main(["view", str(run), "--experiment", "second", "--html", str(tmp_path / "view.html")]) == 0
     assert "second" in (tmp_path / "view.html").read_text()
+
+
+class Killed(BaseException):
+    """The end of a process, as a test can catch it."""
+
+
+@pytest.mark.parametrize("at", [20, 75, 92])
+def test_every_start_goes_on_from_where_it_was(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off among the welded segments, and in the race; the records of the starts are those of an undisturbed fit."""
+    monkeypatch.setattr(keep, "EVERY", 0.0)
+    monkeypatch.setattr(keep, "SHARE", 0.0)
+    whole = fit(Pendulum(length=3.0), pair(), starts=4, seed=5)
+    phases = [row["phase"] for row in whole.history]
+
+    def kill(fields: Mapping[str, Any]) -> None:
+        if fields["evaluation"] == at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(Pendulum(length=3.0), pair(), starts=4, seed=5, out=tmp_path / "run", progress=kill)
+    found = Fit.resume(tmp_path / "run")
+    assert found.starts == whole.starts
+    assert found.x == pytest.approx(whole.x, abs=1e-9)
+    again = len(found.history) - len(whole.history)
+    assert 0 <= again < len([phase for phase in phases if phase == phases[at - 1]]), (again, phases[at - 1])
+
+
+def test_workers_do_not_repeat_the_starts_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep, "EVERY", 0.0)
+    monkeypatch.setattr(keep, "SHARE", 0.0)
+    ran: list[int] = []
+    inner = workers.hold
+
+    def hold(watch: Any, done: Mapping[int, Any]) -> None:
+        inner(watch, done)
+        ran.append(len(done))
+        if len(ran) == 2:
+            raise Killed
+
+    monkeypatch.setattr(workers, "hold", hold)
+    with joblib.parallel_config("sequential"):
+        with pytest.raises(Killed):
+            fit(Pendulum(), pair(), starts=4, workers=1, out=tmp_path / "run")
+        found = Fit.resume(tmp_path / "run")
+        whole = fit(Pendulum(), pair(), starts=4, workers=1)
+    assert ran == [1, 2, 3, 4, 1, 2, 3, 4]
+    assert found.starts == whole.starts
+    assert found.x == pytest.approx(whole.x, abs=1e-9)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from physid.errors import InputError
+from physid.ode import Integrator, sensitivities
 from physid.smooth import smooth_abs, smooth_clip, smooth_ramp, smooth_sign, smooth_sqrt
 
 WIDTHS = st.floats(1e-3, 1e3)
@@ -81,3 +82,18 @@ def test_what_cannot_be_is_refused() -> None:
             smooth_abs(tensor(1.0), width)
     with pytest.raises(InputError, match="bounds further apart"):
         smooth_clip(tensor(1.0), 1.0, 0.0, 0.1)
+
+
+@pytest.mark.parametrize("engine", ["eager", "native"])
+def test_sensitivities_far_from_a_corner_do_not_overflow(engine: str) -> None:
+    """y' = 1e6 rate - ramp(y - 10), where exp((y - 10) / w) is 1e301 and y moves by up to 0.05 with the rate."""
+    rate = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    found = sensitivities(
+        lambda t, y: 1e6 * rate - smooth_ramp(y - 10.0, 0.1),
+        tensor(79.4),
+        torch.linspace(0.0, 5e-8, 5, dtype=torch.float64),
+        params=[rate],
+        integrator=Integrator("rk4", engine=engine),
+    )
+    (by_rate,) = found.params
+    assert by_rate[-1].item() == pytest.approx(0.05, rel=1e-6)

@@ -82,15 +82,23 @@ def least_wide(evaluate: Callable[[Array], Point | None], start: Point, stop: St
 
 
 def least_many(
-    evaluate: Evaluate, starts: Sequence[Point | None], stop: Stop, renew: Renew | None = None, race: bool = True
+    evaluate: Evaluate,
+    starts: Sequence[Point | Track | None],
+    stop: Stop,
+    renew: Renew | None = None,
+    race: bool = True,
+    hold: Callable[[int, list[Track | None]], object] | None = None,
+    first: int = 0,
 ) -> list[Track | None]:
     """The optima from many starting points, None where there is none; `evaluate(numbers, xs)` is one batch.
 
     With `race`, a start is "hopeless", and stopped, that at its rate of the last iterations could not catch up with
-    the best one in all iterations that are left. The other endings are "converged" and "not converged".
+    the best one in all iterations that are left. The other endings are "converged" and "not converged". `hold` is told
+    after every iteration how many there were and where the starts are; with these tracks for starts, and that number
+    as `first`, it goes on.
     """
-    tracks = [None if point is None else Track(point, _size(point)) for point in starts]
-    for turn in range(stop.evaluations):
+    tracks = [Track(one, _size(one)) if isinstance(one, Point) else one for one in starts]
+    for turn in range(first, stop.evaluations):
         running = [(i, one) for i, one in enumerate(tracks) if one is not None and not one.status]
         for _, one in running:
             _judge_optimum(one, stop)
@@ -104,6 +112,8 @@ def least_many(
         points = evaluate([i for i, _ in running], trials)
         for (i, one), point, (step, gain) in zip(running, points, moves, strict=True):
             _take(one, point, step, gain, stop, renew, i)
+        if hold is not None:
+            hold(turn + 1, tracks)
     for left in tracks:
         if left is not None and not left.status:
             left.status, left.message = "not converged", "the limit of evaluations was reached"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,3 +23,8 @@ class Start:
     cost: float
     status: str
     evaluations: int
+
+    @staticmethod
+    def of(row: Mapping[str, Any]) -> Start:
+        """The record from its data; JSON has no infinity."""
+        return Start(**{**row, "cost": math.inf if row["cost"] is None else row["cost"]})

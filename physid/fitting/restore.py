@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             scores=about["scores"],
             scores_of=about.get("scores_of", {}),
             likelihood=Likelihood(**about["likelihood"]) if about.get("likelihood") else None,
-            starts=[Start(**_start(one)) for one in about.get("starts", ())],
+            starts=[Start.of(one) for one in about.get("starts", ())],
             evaluations=about["evaluations"],
             seconds=about["seconds"],
             engine=about["engine"],
@@ -200,11 +199,6 @@ def _profiles(run: Folder) -> list[Profile]:
     for row in rows:
         row |= {name: np.array(row[name]) for name in ("values", "tau", "better") if row[name] is not None}
     return [Profile(**row) for row in rows]
-
-
-def _start(row: dict[str, Any]) -> dict[str, Any]:
-    """The record of a start; JSON has no infinity."""
-    return row | {"cost": math.inf if row["cost"] is None else row["cost"]}
 
 
 def _history(run: Folder) -> list[dict[str, Any]]:

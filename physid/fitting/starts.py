@@ -72,7 +72,6 @@ def _initial_scales(vector: Vector) -> dict[int, float]:
 
 def best_of(problem: Problem, plan: Plan, watch: Watch, x: Array) -> tuple[Found, list[Start]]:
     """The best optimum of the plan's starts, and the record of each. Errors: Diverged when none can be solved."""
-    watch.hold("starts")  # a search that goes on tries all starts anew
     begins = draws(problem.vector, x, plan.starts, plan.seed)
     if plan.workers is not None:
         from physid.fitting.workers import over_processes
@@ -85,8 +84,9 @@ def in_a_batch(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) 
     """All starts at once: welded segments, then the full horizon, loosely; then the best few to the full tolerance."""
     problem.integrator = looser(plan.integrator)
     batch = Batch(problem, watch, begins)
+    goes_on = watch.held.get("stage") == "race"
     try:
-        if plan.strategy in ("auto", "segments") and segments.enough(problem):
+        if plan.strategy in ("auto", "segments") and segments.enough(problem) and not goes_on:
             batch.weld(looser(plan.integrator))
         batch.full()
         ended = False
@@ -136,10 +136,18 @@ class Batch:
 
     def weld(self, integrator: Integrator) -> None:
         """Move every start to where welded segments lead it; one that they cannot solve stays."""
-        pieces = Segments(self.problem, integrator)
-        zs, q = [pieces.begin(x) for x in self.xs], len(self.problem.vector)
-        going = list(range(len(zs)))
-        for weight in WELDS:
+        pieces, held = Segments(self.problem, integrator), self.watch.held
+        q, done = len(self.problem.vector), 0
+        if held.get("stage") == "weld many":
+            zs, going, done = list(held["zs"]), list(held["going"]), int(held["weld"])
+            self.xs, self.evaluations = [z[:q] for z in zs], list(held["evaluations"])
+        else:
+            zs = [pieces.begin(x) for x in self.xs]
+            going = list(range(len(zs)))
+        for number, weight in enumerate(WELDS[done:], done):
+            if not going:
+                break
+            self.watch.hold("weld many", weld=number, going=going, zs=np.array(zs), evaluations=self.evaluations)
             pieces.weld = weight
             now, phase = going, f"segments, weld {weight:g}"
             points = self._many(pieces, phase, now, [zs[i] for i in now])
@@ -150,8 +158,6 @@ class Batch:
                     zs[i], self.xs[i] = track.point.x, track.point.x[:q]
             there = [i for i, track in zip(going, tracks, strict=True) if track is not None]
             going = [i for i in there if pieces.gap(zs[i]) >= WELDED]
-            if not going:
-                break
 
     def _some(
         self, pieces: Segments, phase: str, now: list[int], numbers: Sequence[int], xs: Sequence[Array]
@@ -160,17 +166,57 @@ class Batch:
         return self._many(pieces, phase, [now[i] for i in numbers], xs)
 
     def full(self) -> None:
-        """Least squares on the full horizon, a race."""
+        """Least squares on the full horizon, a race, from where one that was cut off stood."""
+        stop, turn = Stop(offset=1e-4, ftol=1e-8), 0
+        starts: list[Any]
+        if self.watch.held.get("stage") == "race":
+            starts, turn = self._recall(self.watch.held), int(self.watch.held["turn"])
+        else:
+            starts = self._begin()
+        evaluate: Any = partial(self._many, self.problem, "full")
+        self.tracks = least_many(evaluate, starts, stop, hold=self._hold, first=turn)
+        for i, track in enumerate(self.tracks):
+            self.xs[i] = self.xs[i] if track is None else track.point.x
+
+    def _begin(self) -> list[Point | None]:
+        """The better one of where a start began and where the segments led it, for every start."""
         numbers = list(range(len(self.xs)))
         points = self._many(self.problem, "full", numbers, self.xs)
         first = self._many(self.problem, "full", numbers, self.begins)
         for i, (point, other) in enumerate(zip(points, first, strict=True)):
             if other is not None and (point is None or other.cost < point.cost):
                 points[i] = other
-        stop = Stop(offset=1e-4, ftol=1e-8)
-        self.tracks = least_many(lambda n, trials: self._many(self.problem, "full", n, trials), points, stop)
-        for i, track in enumerate(self.tracks):
-            self.xs[i] = self.xs[i] if track is None else track.point.x
+        return points
+
+    def _hold(self, turn: int, tracks: list[Track | None]) -> None:
+        """Let the watch know where every start of the race is."""
+        there = [(i, one) for i, one in enumerate(tracks) if one is not None]
+        self.watch.hold(
+            "race",
+            turn=turn,
+            numbers=[i for i, _ in there],
+            xs=np.array([one.point.x for _, one in there]),
+            sizes=np.array([one.size for _, one in there]),
+            numeric=np.array([[one.damping, one.growth] for _, one in there]),
+            endings=[[one.status, one.message] for _, one in there],
+            costs=[one.costs for _, one in there],
+            counts=[one.evaluations for _, one in there],
+            evaluations=self.evaluations,
+        )
+
+    def _recall(self, held: Mapping[str, Any]) -> list[Track | None]:
+        """The starts of a race that was cut off, as they were."""
+        tracks: list[Track | None] = [None] * len(self.begins)
+        self.evaluations = list(held["evaluations"])
+        for row, (i, point) in enumerate(zip(held["numbers"], self.problem.many(list(held["xs"])), strict=True)):
+            if point is None:
+                continue
+            damping, growth = map(float, held["numeric"][row])
+            status, message = held["endings"][row]
+            track = Track(point, held["sizes"][row], damping, growth, status, message, held["counts"][row])
+            track.costs = [math.inf if cost is None else cost for cost in held["costs"][row]]
+            tracks[i] = track
+        return tracks
 
     def _many(self, problem: Problem | Segments, phase: str, numbers: Any, xs: list[Array] | Any) -> list[Point | None]:
         """One batch of evaluations, seen by the watch."""

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from physid.errors import Diverged, MissingError
@@ -36,9 +39,16 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
         raise MissingError("workers need joblib, which is not installed: pip install joblib.") from None
     file = model_file(problem)
     payload = cloudpickle.dumps((problem, plan))
-    left = watch.left
-    tasks = (joblib.delayed(_task)(file, payload, number, x, left) for number, x in enumerate(begins))
-    done: list[dict[str, Any]] = list(joblib.Parallel(n_jobs=plan.workers)(tasks))
+    left, kept = watch.left, recall(watch)
+    tasks = [
+        joblib.delayed(_task)(file, payload, number, x, left) for number, x in enumerate(begins) if number not in kept
+    ]
+    backend, _ = joblib.parallel.get_active_backend()
+    how = {"return_as": "generator_unordered"} if backend.supports_return_generator else {}
+    for one in joblib.Parallel(n_jobs=plan.workers, **how)(tasks):
+        kept[one["record"].number] = one
+        hold(watch, kept)
+    done = [kept[number] for number in range(len(begins))]
     for number, one in enumerate(done):
         problem.evaluations += one["evaluations"]
         watch.history += [dict(row) for row in history_of(one["history"], number)]
@@ -52,6 +62,27 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
     if point is None:
         raise Diverged(f"the best start cannot be solved again: {problem.message}")
     return finish(problem, plan.integrator, watch, point, held=False), records
+
+
+def hold(watch: Watch, done: Mapping[int, Mapping[str, Any]]) -> None:
+    """Let the watch know which starts are done; those that the time limit ended are not."""
+    whole = [one for one in done.values() if one["record"].status != "time limit"]
+    plain = [{**one, "record": asdict(one["record"]), "x": one["x"].tolist()} for one in whole]
+    watch.hold("workers", done=plain)
+
+
+def recall(watch: Watch) -> dict[int, dict[str, Any]]:
+    """The starts that a search that goes on has done, by their number."""
+    if watch.held.get("stage") != "workers":
+        return {}
+    found = {}
+    for one in watch.held["done"]:
+        record = Start.of(one["record"])
+        objective = math.inf if one["objective"] is None else one["objective"]
+        history = [{name: math.inf if v is None else v for name, v in row.items()} for row in one["history"]]
+        known = {"record": record, "objective": objective, "x": np.array(one["x"]), "history": history}
+        found[record.number] = {**one, **known}
+    return found
 
 
 def model_file(problem: Problem) -> str | None:

@@ -69,6 +69,9 @@ for _name, _op in {
     TABLE[_name] = _pointwise(_op)
 
 
+EXACT = 40.0  # log(1 + exp(x)) - x = exp(-x) is below the resolution of x from here on
+
+
 @rule("gt")
 def _gt(b: Builder, x: Any, y: Any) -> Ids:
     return b.map("lt", real(b, y), x)
@@ -185,8 +188,8 @@ def _silu(b: Builder, x: Ids) -> Ids:
 @rule("softplus")
 def _softplus(b: Builder, x: Ids, beta: float = 1, threshold: float = 20) -> Ids:
     scaled = b.map("mul", float(beta), x)
-    far = b.map("lt", float(threshold), scaled)
-    # far out exp might overflow, and infinity times zero spoil the derivative
+    # far out it is x to the last bit, and exp times what comes from outside might overflow: infinity times zero
+    far = b.map("lt", min(float(threshold), EXACT), scaled)
     near = b.map("log1p", b.map("exp", b.map("select", far, 0.0, scaled)))
     return b.map("select", far, x, b.map("mul", near, 1 / float(beta)))
 
