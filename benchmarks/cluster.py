@@ -34,18 +34,11 @@ def main() -> None:
     asked = parser.parse_args()
     here, seconds = run(asked.starts, asked.workers)
     print(f"loky: {seconds:.1f} s, {sum(one.status == 'converged' for one in here.starts)} of {asked.starts} converged")
-    with (
-        LocalCluster(n_workers=asked.workers, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
-        there, seconds = run(asked.starts, asked.workers)
-    print(
-        f"dask: {seconds:.1f} s, {sum(one.status == 'converged' for one in there.starts)} of {asked.starts} converged"
-    )
-    print(
-        f"the same starts and ends: {here.starts == there.starts}; log-likelihood {there.likelihood.log_likelihood if there.likelihood else None}"
-    )
+    with LocalCluster(n_workers=asked.workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        with joblib.parallel_config(backend="dask"):
+            there, seconds = run(asked.starts, asked.workers)
+    print(f"dask: {seconds:.1f} s, {sum(one.status == 'converged' for one in there.starts)} of {asked.starts} converged")
+    print(f"the same starts and ends: {here.starts == there.starts}; log-likelihood {there.likelihood.log_likelihood if there.likelihood else None}")
 
 
 if __name__ == "__main__":
