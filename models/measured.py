@@ -14,7 +14,7 @@ from physid.unknown import Unknown, positive, real
 
 TURNING = 0.01  # m/s
 FULL = 10.0  # V: where a tank is full
-EDGE, DRY = 0.1, 0.01  # V: over which a tank begins to spill, and runs dry
+EDGE, DRY = 0.1, 0.01  # V: over which the lower tank begins to spill, and both run dry
 SPILL, LOST = 0.2, 0.4  # 1/s: how fast what is above the brim leaves
 
 
@@ -59,7 +59,8 @@ class CascadedTanks(Model):
 
     All roots and ramps ( )+ are smooth: with a hard overflow a fit ends in as many optima as it has starts. The scale
     of the upper level, which is not seen, is set by the 10 V at which it spills. `choke` is the first correction to
-    Torricelli's root: the outlet lets less through, the faster the water runs in it.
+    Torricelli's root: the outlet lets less through, the faster the water runs in it. The upper tank spills over `brim`;
+    a fit is led there from a brim of 1 V, without which half of all starts are lost.
 
     Source: Schoukens, Mattson, Wigren and Noel (2016) for the system; Torricelli (1643) for the roots.
     """
@@ -74,6 +75,8 @@ class CascadedTanks(Model):
     fill = Unknown(0.04, positive, unit="1/s")
     share = Unknown(1.0, positive)
     choke = Unknown(0.0, real, unit="1/s")
+    brim = 0.1  # V
+    continuation: ClassVar[Mapping[str, tuple[float, ...]]] = {"brim": (1.0,)}
     threshold = Unknown(0.3, real, unit="V")
 
     def field(self, t: Tensor, y: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ class CascadedTanks(Model):
         (pump,) = self.inputs(t)
         upper, lower = y.unbind(-1)
         out = smooth_sqrt(upper, DRY)
-        spill = SPILL * smooth_ramp(upper - FULL, EDGE)
+        spill = SPILL * smooth_ramp(upper - FULL, self.brim)
         lost = LOST * smooth_ramp(lower - FULL, EDGE)
         filled = self.fill * smooth_ramp(pump - self.threshold, 0.05) - self.drain1 * out - spill
         outlet = self.drain2 * smooth_sqrt(lower, DRY) - self.choke * lower

@@ -61,6 +61,8 @@ class Model(nn.Module):
     `(force,) = self.inputs(t)`. `channel_names` are the columns of a data file that `observe` predicts, in its order
     (by default the states), `units` those in which the model has time ("t"), channels and inputs, by name.
     `recipe` says how the model is best fitted, by the names of `fit`'s keywords; what a user asks for counts first.
+    `continuation` names constants that a fit leads through other values before their own, {"width": (1.0, 0.3)}: from
+    round corners, which no start gets lost at, to sharp ones.
 
     Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
     """
@@ -72,6 +74,7 @@ class Model(nn.Module):
     channel_names: ClassVar[tuple[str, ...]] = ()
     units: ClassVar[Mapping[str, str]] = {}
     recipe: ClassVar[Mapping[str, Any]] = {}
+    continuation: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     raw: RawParameters
     ties: dict[str, Tied]
 

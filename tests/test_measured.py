@@ -74,13 +74,16 @@ def test_the_carriage_runs_freely_within_6_mm_of_the_record_with_pulses() -> Non
     assert fit.scores["validation"]["rmse"] <= 6.4e-3
 
 
-@pytest.mark.slow
-def test_the_tanks_run_freely_closer_than_published_networks() -> None:
-    experiment = load("tanks")
-    fit = physid.fit(build(experiment), experiment)
+@pytest.mark.parametrize("factor", [1.0, 1.6])
+def test_the_tanks_run_freely_closer_than_published_networks(factor: float) -> None:
+    """From the guess, and from one with all drains off: half of such starts are lost without the continuation."""
+    experiment, model = load("tanks"), build(load("tanks"))
+    for name, part in (("drain1", factor), ("pour", 1 / factor), ("drain2", 1 / factor)):
+        setattr(model, name, part * model.values()[name])
+    fit = physid.fit(model, experiment)
     assert fit.status == "converged"
     assert fit.scores["validation"] is not None
-    assert fit.scores["validation"]["rmse"] <= 0.32  # networks: 0.396 to 0.490 V
+    assert fit.scores["validation"]["rmse"] <= 0.25  # networks: 0.396 to 0.490 V
 
 
 def test_another_file_of_that_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

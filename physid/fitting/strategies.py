@@ -10,6 +10,7 @@ import numpy as np
 from physid.errors import Diverged
 from physid.experiment import Experiment
 from physid.fitting import segments
+from physid.fitting.continuation import lead
 from physid.fitting.joint import vector_of
 from physid.fitting.lm import Found, Stop, least
 from physid.fitting.many import WIDE, least_many, least_wide
@@ -32,6 +33,12 @@ HORIZONS = (0.125, 0.25, 0.5)  # of the whole, before the whole
 
 
 def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
+    """The optimum from x by the plan's strategy, the model led to it by its `continuation` first."""
+    x = lead(problem, watch, x, lambda inner, start: search(problem, plan, inner, start))
+    return search(problem, plan, watch, x)
+
+
+def search(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
     """Levenberg-Marquardt on the full horizon, and before it what the strategy says where the start is far off."""
     full, strategy, held = Full(problem, watch), plan.strategy, watch.held
     if problem.weights.unknown.any():
