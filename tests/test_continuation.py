@@ -1,4 +1,4 @@
-"""Continuation: a fit is led from a model with round corners to the one that is meant, and can be cut off on the way."""
+"""Continuation: a fit is led from a model with round corners to the one that is meant, and survives on the way."""
 
 from __future__ import annotations
 
