@@ -9,7 +9,7 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models import forecasters, imagenets, lstm
 from physid.models.augmented import Augmented, SparseAugmented
-from physid.models.blackbox import BlackBox, BlackBoxMotion, force_scale, rate_scale
+from physid.models.blackbox import BlackBox, BlackBoxMotion, IsolatedMotion, force_scale, rate_scale
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
 from physid.models.latent_ode import LatentODE
@@ -29,6 +29,7 @@ __all__ = [
     "CascadedTanks",
     "Exponential",
     "GravityResidual",
+    "IsolatedMotion",
     "LatentODE",
     "LotkaVolterra",
     "Network",
@@ -49,6 +50,7 @@ MODELS: Mapping[str, type[Model]] = {
     "augmented": Augmented,
     "augmented-sparse": SparseAugmented,
     "blackbox": BlackBox,
+    "blackbox-isolated": IsolatedMotion,
     "blackbox-motion": BlackBoxMotion,
     "carriage": Carriage,
     "cascaded-tanks": CascadedTanks,

@@ -112,6 +112,22 @@ class BlackBoxMotion(Drawn, SecondOrder):
         return torch.unflatten(self.force_scale * found, -1, (self.bodies, self.dimension))
 
 
+class IsolatedMotion(BlackBoxMotion):
+    """A black box that is told one thing: nothing from outside acts on the bodies.
+
+    As `BlackBoxMotion`, with x = (r - mean r) / length_scale and the mean of the accelerations taken off, so that the
+    mean of all positions goes straight on, whatever the network has learnt. That is exact for bodies of one mass; for
+    others it is about as wrong as the forecast that lets the centre of mass drift on.
+
+    Source: Chen et al. (2018), section 3, with the conservation of momentum built in.
+    """
+
+    def acceleration(self, t: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        """The network of the positions about their mean, less its mean [..., bodies, dim]."""
+        found = super().acceleration(t, r - r.mean(-2, keepdim=True), v)
+        return found - found.mean(-2, keepdim=True)
+
+
 class BlackBox(Drawn):
     """A system of first order, all of whose states are seen, and of which nothing else is known.
 
