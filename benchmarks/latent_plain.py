@@ -61,7 +61,7 @@ class PlainLatentODE(LatentODE):
         self.encoder.__class__ = PlainEncoder
         for module in self.modules():
             if isinstance(module, Perceptron):
-                module.__class__ = nn.Sequential
+                module.__class__ = nn.Sequential  # type: ignore[assignment]
         self.wrapped = [PlainField(self.field)]  # in a list, so that its parameters are not listed twice
 
     def decode(self, first: Tensor, times: Tensor) -> Tensor:

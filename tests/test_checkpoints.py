@@ -57,7 +57,7 @@ def solved(
     t = torch.linspace(0, 4, 23, dtype=DOUBLE).requires_grad_()
     settings: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5, "engine": engine, "checkpoints": checkpoints}
     solution = ode.solve(f, y0, t, **(settings | options))
-    grads = torch.autograd.grad((solution.y**2 * torch.arange(1.0, 24).view(-1, *[1] * y0.ndim)).sum(), [y0, t, f.k])
+    grads = torch.autograd.grad((solution.y**2 * torch.arange(1.0, 24).view(-1, *[1] * y0.ndim)).sum(), [y0, t, f.k])  # type: ignore[operator]
     return solution, list(grads)
 
 
@@ -128,7 +128,7 @@ def test_second_derivatives_with_few_checkpoints(engine: str) -> None:
     for checkpoints in (None, 2):
         f, y0 = Spring(), torch.tensor([1.0, 0.2], dtype=DOUBLE)
         y = ode.solve(f, y0, [0.0, 2.0], engine=engine, checkpoints=checkpoints).y
-        (slope,) = torch.autograd.grad(y[-1, 0], [f.k], create_graph=True)
+        (slope,) = torch.autograd.grad(y[-1, 0], [f.k], create_graph=True)  # type: ignore[call-overload]
         found.append(torch.autograd.grad(slope[0], [f.k])[0])
     assert torch.allclose(found[0], found[1], rtol=1e-13)
 
@@ -142,7 +142,7 @@ def test_odeint_and_the_integrator_take_the_budget() -> None:
         ode.Integrator(control=ode.PID(), checkpoints=2).solve(f, y0, t).y,
         ode.Integrator(control=ode.PID(), gradient=ACA(checkpoints=3)).solve(f, y0, t).y,
     ):
-        grads.append(torch.autograd.grad(y.sum(), [f.k])[0])
+        grads.append(torch.autograd.grad(y.sum(), [f.k])[0])  # type: ignore[union-attr]
     assert all(torch.allclose(grad, grads[1], rtol=1e-12) for grad in grads)
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toys import RECIPE, Line, Points
 
 from physid.classifying import icc, predicted, reliability, scores_with
 from physid.cli.app import main
 from physid.errors import InputError
 from physid.ode import Fixed, Integrator
 from physid.training import Trained
-from tests.toys import RECIPE, Line, Points
 
 Captured = pytest.CaptureFixture[str]
 
@@ -120,7 +120,7 @@ def test_evaluate_under_other_solvers(runs: list[str], capsys: Captured, tmp_pat
     ]
     trained = Trained.load(runs[0])
     assert rows[0]["error"] == pytest.approx(trained.scores["error"])
-    answers, truth = predicted(Trained(**{**vars(trained), "learner": trained.learner.integrate(solver="euler")}))
+    answers, truth = predicted(Trained(**{**vars(trained), "learner": trained.learner.integrate(solver="euler")}))  # type: ignore[operator]
     assert rows[1]["error"] == pytest.approx((answers != truth).mean())
     assert rows[1]["error change"] == pytest.approx(rows[1]["error"] - rows[0]["error"])
     assert len(table.read_text().splitlines()) == 6

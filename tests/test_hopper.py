@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oscillators import write_table
 
 from physid.cli.app import main
 from physid.datasets import collect, hopper
 from physid.datasets.irregular import SeriesSet
 from physid.errors import InputError, MissingError
-from tests.oscillators import write_table
 
 # sha256 of the float64 bytes of 10,000 throws, dm_control 1.0.27 with mujoco 3.2.7 (and 3.2.3) on x86-64
 PUBLISHED = "986ad92df0a6f02bbd8b47833eff662236155528ee6e4280f8da44586a3e6c4b"

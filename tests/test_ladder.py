@@ -163,4 +163,4 @@ def test_a_penalty_needs_no_noise_and_draws_to_zero() -> None:
     assert a == pytest.approx(b, abs=1e-4)  # of all that fit as well, the smallest
     for bad in ({"sd": 0.0}, {"noise": -1.0}):
         with pytest.raises(InputError, match="no penalty"):
-            Ridge(**bad)
+            Ridge(**bad)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from oscillators import batch, write_table
 from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
@@ -24,7 +25,6 @@ from physid.models.perceptron import Perceptron
 from physid.ode import ACA, Integrator, wide
 from physid.series import Series
 from physid.training import Trained, train
-from tests.oscillators import batch, write_table
 
 SMALL: dict[str, Any] = {"latent": 4, "recognition": 5, "width": 7, "depth": 1, "units": 6}
 
@@ -52,13 +52,13 @@ def test_perceptron_is_a_chain_of_layers() -> None:
     torch.manual_seed(0)
     ours = Perceptron(3, 8, 8, 2).double()
     x = torch.randn(4, 5, 3, dtype=torch.float64, requires_grad=True)
-    plain = nn.Sequential.forward(ours, x)
+    plain = nn.Sequential.forward(ours, x)  # type: ignore[no-untyped-call]
     torch.testing.assert_close(ours(x), plain, rtol=1e-13, atol=1e-14)
     seed = torch.randn_like(plain)
     for a, b in zip(*(torch.autograd.grad(v, [x, *ours.parameters()], seed) for v in (ours(x), plain)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
-    assert float(ours[0].weight.detach().std()) < 0.2
-    assert not bool(ours[2].bias.any())
+    assert float(ours[0].weight.detach().std()) < 0.2  # type: ignore[operator]
+    assert not bool(ours[2].bias.any())  # type: ignore[operator]
 
 
 def series() -> dict[str, Series]:
@@ -104,9 +104,9 @@ def test_encoder_keeps_its_passes_apart() -> None:
     encoder = OdeRnn(3, 5, 7, 1, 6).double()
     one, other = batch(seed=1), batch(seed=2)
     sums = [sum(x.sum() for x in encoder(*b[:3])) for b in (one, other)]
-    together = [gradients(value, encoder) for value in sums]  # type: ignore[arg-type]
+    together = [gradients(value, encoder) for value in sums]
     for data, found in zip((one, other), together, strict=True):
-        close(gradients(sum(x.sum() for x in encoder(*data[:3])), encoder), found)  # type: ignore[arg-type]
+        close(gradients(sum(x.sum() for x in encoder(*data[:3])), encoder), found)
     single = copy.deepcopy(encoder).float()
     for a, b in zip(single(*(x.float() for x in one[:3])), encoder(*one[:3]), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5)
@@ -128,7 +128,7 @@ def test_decoder_solves_the_equation(own: bool) -> None:
     assert found.shape == (2, 3, 7, 4)
 
     def slope(t: float, z: np.ndarray) -> np.ndarray:
-        return model.field(torch.from_numpy(z)).detach().numpy()
+        return model.field(torch.from_numpy(z)).detach().numpy()  # type: ignore[no-any-return]
 
     for s in range(2):
         for b in range(3):
@@ -152,14 +152,14 @@ def test_remembered_stages_give_the_same_gradient(solver: str, batched: bool) ->
     torch.manual_seed(3)
     field = nn.Sequential(nn.Linear(80, 20), nn.Tanh(), nn.Linear(20, 80)).double()
     with torch.no_grad():
-        field[0].weight.mul_(20)
+        field[0].weight.mul_(20)  # type: ignore[operator]
     times, found = torch.linspace(0, 1, 5, dtype=torch.float64), []
     for remember in (False, True):
         start = torch.randn(3, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
         integrator = Integrator(solver, 1e-3, 1e-4, gradient=ACA(remember=remember), engine="eager")
         solution = integrator.solve(lambda t, y: field(y), start, times, batched=batched)
         rejected = solution.statistics.rejected
-        value = torch.as_tensor(solution.y).square().sum()  # type: ignore[arg-type]
+        value = torch.as_tensor(solution.y).square().sum()
         found.append(torch.autograd.grad(value, [start, *field.parameters()]))
     assert rejected or solver in ("dopri8", "rk4")
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -24,7 +24,7 @@ class Spiral(nn.Module):
         self.net = nn.Sequential(nn.Linear(2, 6), nn.Tanh(), nn.Linear(6, 2)).double()
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        return self.net(y) * torch.cos(t).unsqueeze(-1)
+        return self.net(y) * torch.cos(t).unsqueeze(-1)  # type: ignore[no-any-return]
 
 
 def expected(f: Any, y0: Tensor, target: Tensor, weight: Tensor | None, leaves: list[Tensor], **options: Any) -> Any:

@@ -65,7 +65,7 @@ def assert_alike(ours: list[Tensor], theirs: list[Tensor], tol: float) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("solver", ["dopri5", "bosh3", "dopri8"])
 def test_driven_models_agree(kind: str, solver: str) -> None:
-    options = {"solver": solver, "rtol": 1e-6, "atol": 1e-6}
+    options: dict[str, Any] = {"solver": solver, "rtol": 1e-6, "atol": 1e-6}
     native, ours = gradients(driven(kind), "native", **options)
     eager, theirs = gradients(driven(kind), "eager", **options)
     assert (native.engine, eager.engine) == ("native", "eager")
@@ -79,7 +79,7 @@ def test_driven_models_agree(kind: str, solver: str) -> None:
 def test_steps_land_on_the_jumps() -> None:
     model = driven("hold")
     solution, _ = gradients(model, "native", rtol=1e-6, atol=1e-6)
-    inside = model.switches[(model.switches > 0) & (model.switches < 3)]  # type: ignore[index]
+    inside = model.switches[(model.switches > 0) & (model.switches < 3)]  # type: ignore[index, operator]
     assert len(inside) >= 6
     assert float((solution.grid[:, None] - inside).abs().amin(0).max()) < 1e-14
 
@@ -100,7 +100,8 @@ def test_sensitivities_and_samples() -> None:
 
 
 def test_other_inputs_are_noticed() -> None:
-    model, options = driven("linear"), {"control": Fixed(0.2), "solver": "rk4"}
+    model = driven("linear")
+    options: dict[str, Any] = {"control": Fixed(0.2), "solver": "rk4"}
     for other in (inputs("linear", shift=1.0), inputs("linear", count=21), inputs("hold"), inputs("cubic", count=5)):
         model.drive(other)
         assert_alike(gradients(model, "native", **options)[1], gradients(model, "eager", **options)[1], 1e-12)

@@ -60,7 +60,7 @@ def test_gradient_of_a_block_is_that_of_the_accepted_grid(solver: str, channels_
     block = OdeBlock(field, TRAINING, channels_last)
     block.integrator = NODE18(width=1).integrate(solver=solver, step=0.25 if solver == "rk4" else None).integrator
     x, seed = torch.randn(3, 4, 6, 6), torch.randn(3, 4, 6, 6)
-    found, expected = [], []
+    found, expected = [], []  # type: ignore[var-annotated]
     for results, solve in ((found, block), (expected, lambda x: stepped(field, x, block.grid, solver))):
         start = x.clone().requires_grad_()
         end = solve(start)
@@ -79,7 +79,7 @@ class Smooth(nn.Module):
         self.conv1, self.conv2 = nn.Conv2d(2, 2, 3, 1, 1), nn.Conv2d(2, 2, 3, 1, 1)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.conv2(torch.tanh(self.conv1(z)))
+        return self.conv2(torch.tanh(self.conv1(z)))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("gradient", ["naive", "adjoint"])
@@ -118,7 +118,7 @@ def moved(net: NODE18, backward: bool) -> tuple[int, dict[str, int]]:
         loss.backward()
     costs = {"stages": 2 * (net.blocks[0].cost("accepted")), "all": net.blocks[0].cost("evaluations")}
     costs["replay"] = net.blocks[0].cost("backward_evaluations")
-    return int(net.blocks[0].field.bn1.num_batches_tracked), costs  # type: ignore[union-attr]
+    return int(net.blocks[0].field.bn1.num_batches_tracked), costs  # type: ignore[arg-type, union-attr]
 
 
 def test_running_statistics_move_once_for_every_stage_of_an_accepted_step() -> None:
@@ -209,7 +209,7 @@ def test_scores_are_sums() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"width": 0}, {"num_classes": 0}])
-def test_sizes_below_one_are_refused(wrong: dict[str, int]) -> None:
+def test_sizes_below_one_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="from 1 up"):
         NODE18(**wrong)
     with pytest.raises(InputError, match="from 1 up"):

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from toys import RECIPE, Line, Points
 
 from physid.errors import InputError
 from physid.training import Rate, Recipe, Trained, train
 from physid.training.processes import ALONE, Processes, SharedBatchNorm, share_batch_norm, size
-from tests.toys import RECIPE, Line, Points
 
 ROOT = Path(__file__).parent.parent
 
@@ -90,7 +90,7 @@ def test_shared_batch_norm_alone_is_batch_norm() -> None:
     for mode in (True, True, False):
         x = torch.randn(5, 3, 6, 6, dtype=torch.float64)
         found = [net.train(mode)(x) for net in (plain, shared)]
-        assert torch.allclose(*found, atol=1e-12)
+        assert torch.allclose(*found, atol=1e-12)  # type: ignore[misc]
         grads = [
             torch.autograd.grad(y.square().sum(), list(net.parameters()))
             for y, net in zip(found, (plain, shared), strict=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from oscillators import batch
 
 from physid.models.recurrent import Decaying, Recurrent, elapsed, last_seen
-from tests.oscillators import batch
 
 KINDS = [Recurrent, Decaying]
 

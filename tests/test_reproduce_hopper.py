@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from physid.reproduce import hopper as exhibit
 from physid.reproduce.exhibit import TimeUp
 from physid.training import Trained
 
-TINY = {"observed": 0.1, "seed": 1, "trajectories": 60, "epochs": 2, "width": 4, "depth": 0, "every": 1}
+TINY: dict[str, Any] = {"observed": 0.1, "seed": 1, "trajectories": 60, "epochs": 2, "width": 4, "depth": 0, "every": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,7 @@ def test_table_and_verdict() -> None:
     assert "below adjoint in 3 of 3 seeds" in verdict
     figure = exhibit.TABLE4.figure(results({"rnn": [0.05]}, compared=False))
     assert figure is not None
-    assert [line.get_label() for line in figure.axes[0].lines if not line.get_label().startswith("_")] == [
+    assert [line.get_label() for line in figure.axes[0].lines if not line.get_label().startswith("_")] == [  # type: ignore[attr-defined]
         "rnn",
         "mean predictor",
         "paper, at the end",

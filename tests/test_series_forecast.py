@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from oscillators import write_table
 
 from physid.cli.app import main
 from physid.datasets import collect
@@ -20,7 +21,6 @@ from physid.plots import series_channels
 from physid.series import Series
 from physid.seriesforecast import forecast_series
 from physid.training import train
-from tests.oscillators import write_table
 
 LATENT: dict[str, Any] = {"latent": 3, "recognition": 4, "width": 5, "depth": 0, "units": 4}
 

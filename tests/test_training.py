@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as some
+from toys import COLLECTION, NETWORK, RECIPE, Line, Points
 
 from physid import datasets, models
 from physid.cli.app import main
@@ -24,7 +25,6 @@ from physid.errors import InputError
 from physid.fitting import Fit, keep
 from physid.models import network
 from physid.training import Rate, Recipe, Trained, train
-from tests.toys import COLLECTION, NETWORK, RECIPE, Line, Points
 
 ROOT = Path(__file__).parent.parent
 Captured = pytest.CaptureFixture[str]
@@ -32,8 +32,8 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def _catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.NETWORKS, "line", NETWORK)  # type: ignore[arg-type]
-    monkeypatch.setitem(datasets.COLLECTIONS, "points", COLLECTION)  # type: ignore[arg-type]
+    monkeypatch.setitem(models.NETWORKS, "line", NETWORK)
+    monkeypatch.setitem(datasets.COLLECTIONS, "points", COLLECTION)
     monkeypatch.setattr(keep, "EVERY", 0.0)
     monkeypatch.setattr(keep, "SHARE", 0.0)
 
@@ -166,21 +166,13 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match="not empty"):
         train(learner, points, recipe, out=tmp_path / "full")
-    for settings, text in (
-        ({"optimizer": "adm"}, r"'adm'\. Did you mean 'adam'"),
-        ({"lr": -1.0}, "lr=-1.0: a positive number"),
-        ({"rate": {"rule": "exponental"}}, "Did you mean 'exponential'"),
+    for make, text in (
+        (lambda: Recipe(1, 1, 0.1, optimizer="adm"), r"'adm'\. Did you mean 'adam'"),
+        (lambda: Recipe(1, 1, lr=-1.0), "lr=-1.0: a positive number"),
+        (lambda: Rate("exponental"), "Did you mean 'exponential'"),
     ):
         with pytest.raises(InputError, match=text):
-            Recipe(
-                **{
-                    "epochs": 1,
-                    "batch": 1,
-                    "lr": 0.1,
-                    **settings,
-                    **({"rate": Rate(**settings["rate"])} if "rate" in settings else {}),
-                }
-            )
+            make()
     with pytest.raises(InputError, match="options of sgd"):
         train(learner, points, Recipe(1, 1, 0.1, "sgd", {"betas": 1}))
     with pytest.raises(InputError, match="Did you mean 'width'"):
@@ -264,13 +256,14 @@ def test_kill_9_in_mid_epoch(tmp_path: Path, undisturbed: Trained) -> None:
     """A process that is killed, by the real signal."""
     run = tmp_path / "run"
     code = f"""
-import os, signal, torch
+import os, signal, sys, torch
+sys.path.insert(0, "tests")
 from dataclasses import replace
 from pathlib import Path
 from physid import datasets, models
 from physid.fitting import keep
 from physid.training import train
-from tests.toys import COLLECTION, NETWORK, RECIPE
+from toys import COLLECTION, NETWORK, RECIPE
 models.NETWORKS["line"], datasets.COLLECTIONS["points"] = NETWORK, COLLECTION
 keep.EVERY = keep.SHARE = 0.0
 torch.manual_seed(3)

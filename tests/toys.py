@@ -56,7 +56,7 @@ class Line(Learner):
     def loss(self, batch: Batch) -> Tensor:
         self.calls, self.steps = self.calls + 1, self.steps + 1
         broken = float("nan") if self.steps == self.poison else 0.0
-        return (self(batch) - batch[1]).square().mean() + broken
+        return (self(batch) - batch[1]).square().mean() + broken  # type: ignore[no-any-return]
 
     def scores(self, batch: Batch) -> dict[str, Tensor]:
         error = self(batch) - batch[1]
