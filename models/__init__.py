@@ -8,7 +8,7 @@ from functools import partial
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models import forecasters, imagenets, lstm
-from physid.models.augmented import Augmented, SparseAugmented
+from physid.models.augmented import Augmented, AugmentedNetwork, SparseAugmented
 from physid.models.blackbox import BlackBox, BlackBoxMotion, IsolatedMotion, force_scale, rate_scale
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
@@ -23,6 +23,7 @@ __all__ = [
     "MODELS",
     "NETWORKS",
     "Augmented",
+    "AugmentedNetwork",
     "BlackBox",
     "BlackBoxMotion",
     "Carriage",
@@ -48,6 +49,7 @@ __all__ = [
 
 MODELS: Mapping[str, type[Model]] = {
     "augmented": Augmented,
+    "augmented-mlp": AugmentedNetwork,
     "augmented-sparse": SparseAugmented,
     "blackbox": BlackBox,
     "blackbox-isolated": IsolatedMotion,

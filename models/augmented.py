@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.models.network import Drawn, weights
+from physid.models.network import Drawn, drawn, weights
 from physid.prior import Ridge
 from physid.spec import Derived, SecondOrder
 
 BLOCKS = ("position", "difference", "direction", "inverse", "cubic")
+POWERS = {"position": 0, "difference": 1, "direction": 0, "inverse": -1, "cubic": -2}
+NEAR = 0.3  # the distance that sets the size of a feature before a hidden layer
 NOTHING = 1e-9  # a weight below this is none, where weights are dropped
 
 
@@ -141,3 +143,45 @@ class SparseAugmented(Augmented):
             for name, block in zip(BLOCKS, kept, strict=True):
                 setattr(self, name, block)
         return True
+
+
+class AugmentedNetwork(Augmented):
+    """The augmented NODE with a hidden layer beside its linear one.
+
+    v' = W^T x + out^T tanh(hidden^T x / s + shift) + bias, with the features x and their sizes s [features]: 1 for
+    positions, and what a distance of 0.3 makes of the others. The hidden layer is drawn at random and stays, unless
+    `--free hidden` and `--free shift` train it too; all but the block `cubic` is penalised. The masses are what this
+    block says of them, and so wrong by what `out` has taken over.
+
+    Errors: InputError for a width below one, and those of Augmented.
+
+    Source: features as in Zhuang et al. (2020), equations 33 and 34; Huang, Zhu and Siew (2006) for random layers.
+    """
+
+    width: int
+    out = weights(Ridge())
+    hidden, shift = drawn(), drawn()
+
+    def __init__(self, *, width: int = 32, **values: Any) -> None:
+        if int(width) < 1:
+            raise InputError(f"width={width}: one hidden unit or more is allowed.")
+        self.__dict__["width"] = int(width)  # which the layout needs, before torch's own constructor ran
+        super().__init__(**values)
+
+    def layout(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
+        """The blocks and the bias, as of the linear layer, and the hidden layer."""
+        total, linear = sum(self.counts.values()), super().layout()
+        return {
+            **linear,
+            "out": ((self.width, *linear["bias"][0]), 0.0),
+            "hidden": ((total, self.width), (3.0 / total) ** 0.5),
+            "shift": ((self.width,), 1.0),
+        }
+
+    def acceleration(self, t: Tensor, r: Tensor, v: Tensor) -> Tensor:
+        """The linear layer and the hidden one [..., bodies, 3]."""
+        x = self.features(r)
+        sizes = [x.new_full((self.counts[name],), NEAR**power) for name, power in POWERS.items()]
+        inner = torch.tanh((x / torch.cat(sizes)) @ self.hidden + self.shift)
+        found: Tensor = x @ self.matrix() + inner @ self.out + self.bias
+        return torch.unflatten(found, -1, (self.bodies, self.dimension))

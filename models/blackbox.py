@@ -13,10 +13,9 @@ from torch import Tensor
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting.lift import smooth
-from physid.models.network import Drawn, weights
+from physid.models.network import Drawn, drawn, weights
 from physid.prior import Ridge
 from physid.spec import SecondOrder
-from physid.unknown import Unknown
 
 
 def force_scale(experiment: Experiment) -> Tensor:
@@ -38,11 +37,6 @@ def rate_scale(experiment: Experiment) -> Tensor:
     return torch.from_numpy(np.where(size > 0, size, 1.0)).view(
         experiment.train.observations.shape[1:]
     )  # nan > 0 is not
-
-
-def drawn() -> Unknown:
-    """Weights that are drawn and stay so, unless a fit is told to free them."""
-    return Unknown(torch.zeros(1, 1), prior=Ridge(), fixed=True, resizable=True, listed=False)
 
 
 class BlackBoxMotion(Drawn, SecondOrder):

@@ -18,6 +18,11 @@ def weights(penalty: Ridge | None = None) -> Unknown:
     return Unknown(torch.zeros(1, 1), prior=penalty, resizable=True, listed=False)
 
 
+def drawn() -> Unknown:
+    """Weights that are drawn and stay so, unless a fit is told to free them."""
+    return Unknown(torch.zeros(1, 1), prior=Ridge(), fixed=True, resizable=True, listed=False)
+
+
 class Drawn(Model):
     """A model with weights that are drawn at random before a fit, unless they were given.
 
