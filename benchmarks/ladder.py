@@ -65,7 +65,8 @@ def forecasts() -> None:
     experiment = datasets.load("threebody")
     rows = [[name, "", f"{mse:.3g}", "", ""] for name, mse in trivial(experiment).items()]
     rows += [
-        fitted(experiment, rung)[1] for rung in ("none", "blackbox-isolated", "partial", "augmented-sparse", "full")
+        fitted(experiment, rung)[1]
+        for rung in ("none", "blackbox-isolated", "partial", "augmented-mlp", "augmented-sparse", "full")
     ]
     print(table(["rung", "mse on [0, 1]", "mse on (1, 2]", "status", "s"], rows), end="\n\n")
 
