@@ -123,7 +123,7 @@ def build(
         raise InputError(f"knowledge {knowledge!r} and a model were both given: a model says what is known. Give one.")
     if isinstance(model, str):
         if model not in MODELS:
-            raise unknown_name("model", model, MODELS)
+            raise unknown_name("model", model, MODELS if model in NETWORKS else (*MODELS, *NETWORKS))
         model = MODELS[model]
     if isinstance(model, type) and issubclass(model, Model):
         model = make(model, experiment)

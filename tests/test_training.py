@@ -241,6 +241,7 @@ def test_the_commands(tmp_path: Path, capsys: Captured) -> None:
         (["threebody", "--model", "line"], "line cannot be trained on threebody: it takes points"),
         (["exponential", "--batch", "3"], "--batch belongs to networks"),
         (["--model", "line"], "nothing to train line on"),
+        (["exponential", "--model", "lien"], "Did you mean 'line'"),
     ],
 )
 def test_what_the_command_refuses(
