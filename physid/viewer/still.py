@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,13 +74,27 @@ def still(
     Needs OpenGL: call `physid.viewer.gl.require` first where it may be missing.
     """
     size = size or (SIZE if len(runs) == 1 else WIDE)
+    try:
+        return _drawn(runs, theme, size, camera, time, title)
+    finally:
+        gc.collect()  # a closed scene is a cycle, which holds on to its framebuffers until the collector comes by
+
+
+def _drawn(
+    runs: Sequence[Tracks],
+    theme: str | Theme,
+    size: tuple[int, int],
+    camera: Camera | None,
+    time: float | None,
+    title: str,
+) -> Image:
+    """The picture, of a scene that is closed when it is drawn."""
     layout = Layout(size, len(runs))
     scene = Scene(runs, theme, (2 * size[0], 2 * size[1]), camera, layout.box, scale=2.0 * size[0] / 1270.0)
     try:
         if time is not None:
             scene.move(time)
-        below = render(scene, size)
-        return blend(below, overlay(scene, layout, title))
+        return blend(render(scene, size), overlay(scene, layout, title))
     finally:
         scene.plotter.close()
 
