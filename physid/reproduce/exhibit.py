@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from physid.errors import Diverged
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -20,6 +22,16 @@ Results = Mapping[str, Any]
 
 class TimeUp(Exception):
     """The time limit of a run came in the middle of a cell, which is computed on or anew the next time."""
+
+
+def ended(status: str, message: str) -> None:
+    """Nothing for a fit or a training that came to its end. Errors: TimeUp, KeyboardInterrupt, Diverged."""
+    if status == "interrupted":
+        raise KeyboardInterrupt
+    if status == "time limit":
+        raise TimeUp
+    if status == "diverged":
+        raise Diverged(message)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from physid.reproduce.exhibit import Cell, Exhibit, Results, Table, TimeUp, Work
+from physid.reproduce.exhibit import Cell, Exhibit, Results, Table, Work, ended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,6 @@ def compute(
     import torch
 
     from physid.datasets import collect
-    from physid.errors import Diverged
     from physid.models import NETWORKS
     from physid.models import network as build
     from physid.training import Trained, train
@@ -64,12 +63,7 @@ def compute(
         recipe = replace(NETWORKS[name].recipe, epochs=epochs, evaluate_every=every, seed=seed)
         limit = work.left
         trained = train(learner, collection, recipe, out=work.folder, progress=work.tell, time_limit=limit)
-    if trained.status == "interrupted":
-        raise KeyboardInterrupt
-    if trained.status == "time limit":
-        raise TimeUp
-    if trained.status == "diverged":
-        raise Diverged(trained.message)
+    ended(trained.status, trained.message)
     kept = ("epoch", "loss", "test_mse", "seconds", "evaluations")
     return {
         "steps": collection.steps(trained.recipe.batch),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from physid.errors import Diverged
-from physid.reproduce.exhibit import Cell, TimeUp, Work
+from physid.reproduce.exhibit import Cell, Work, ended
 
 # solver, and the step or the tolerance; Zhuang et al. (2020), tables 6 and 7
 STEPS = (1.0, 0.5, 0.2, 0.1)
@@ -144,10 +143,5 @@ def _trained(
         run.parent.mkdir(parents=True, exist_ok=True)
         asked = Recipe.of({**chosen.data(), "seed": seed})
         trained = train(learner, collection, asked, out=run, progress=work.tell, time_limit=work.left)
-    if trained.status == "interrupted":
-        raise KeyboardInterrupt
-    if trained.status == "time limit":
-        raise TimeUp
-    if trained.status == "diverged":
-        raise Diverged(trained.message)
+    ended(trained.status, trained.message)
     return trained

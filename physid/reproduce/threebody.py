@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from physid.errors import Diverged
-from physid.reproduce.exhibit import Cell, TimeUp, Work
+from physid.reproduce.exhibit import Cell, Work, ended
 
 if TYPE_CHECKING:
     from physid.fitting import Fit
@@ -34,16 +33,6 @@ def fitted(work: Work, begin: Callable[[], Fit]) -> Fit:
     found = Fit.resume(run, progress=work.tell, time_limit=work.left) if begun else begin()
     ended(found.status, found.message)
     return found
-
-
-def ended(status: str, message: str) -> None:
-    """Nothing for a fit or a training that came to its end. Errors: TimeUp, KeyboardInterrupt, Diverged."""
-    if status == "interrupted":
-        raise KeyboardInterrupt
-    if status == "time limit":
-        raise TimeUp
-    if status == "diverged":
-        raise Diverged(message)
 
 
 def by_fit(
