@@ -14,7 +14,7 @@ from physid.errors import Diverged
 from physid.fitting import fit
 from physid.models import build
 from physid.reproduce import Exhibit, Work, exhibit, reproduce, table5, threebody
-from physid.reproduce.exhibit import TimeUp
+from physid.reproduce.exhibit import TimeUp, ended
 from physid.reproduce.orbits import FIG8, FIG21, PANELS, key_of
 
 
@@ -62,7 +62,7 @@ def test_a_cell_that_is_cut_off_goes_on(tmp_path: Path) -> None:
     whole = threebody.by_fit(Work(tmp_path / "other"), **settings)
     assert resumed["test"] == whole["test"]
     with pytest.raises(Diverged):
-        threebody.ended("diverged", "it did")
+        ended("diverged", "it did")
 
 
 def test_a_training_of_a_cell(tmp_path: Path) -> None:
