@@ -59,7 +59,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode.start", "physid.ode.outputs", "physid.ode.tape", "physid.ode.failure"),
     ("physid.ode.march",),
     ("physid.ode.conclude", "physid.ode.replay", "physid.ode.linearise", "physid.ode.wide", "physid.ode.pullback"),
-    ("physid.ode.transition",),
+    ("physid.ode.transition", "physid.ode.aware"),
     ("physid.ode.tier",),
     ("physid.ode.native",),
     ("physid.ode.augmented",),

@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from physid.errors import InputError
+from physid.ode.aware import linked
+from physid.ode.control import Fixed
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
-from physid.ode.replay import differentiable
+from physid.ode.replay import differentiable, pieces
 from physid.ode.solution import Statistics
 from physid.ode.tier import EAGER, Tier
 
@@ -62,8 +64,7 @@ class ACA:
     derivatives replay the whole trajectory as one graph.
 
     `step_aware=True` follows the recursion of the accepted step lengths too, rejected attempts held fixed: more exact
-    where the steps are coarse, as near close encounters. In the native engine it needs no more memory than ACA and has
-    no second derivatives; in the eager one it keeps the graph of the accepted steps.
+    where the steps are coarse, as near close encounters. It keeps a few numbers per step more than ACA.
 
     `checkpoints=K` holds at most K states of a solve (of every sample) in memory, the first one among them. A march of
     more steps is rebuilt from it in the binomial schedule, which takes the least number of steps forward again.
@@ -91,20 +92,19 @@ class ACA:
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
-        holder = Holder(self.tier)
+        aware = self.step_aware and not isinstance(problem.control, Fixed)
+        holder = Holder(self.tier, aware)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return transformed(problem, holder)
         if not wants_gradient(problem):
             outcome, _ = self.tier.march(problem, keep=False)
             return outcome.values, outcome
         if problem.entangled:
-            return transformed(problem, Holder(EAGER))
-        if self.step_aware and self.tier is EAGER:
-            outcome = March(problem, traced=True, fixed_rejections=True).run()
-            return outcome.values, outcome
-        holder.aware, holder.checkpoints = self.step_aware, self.checkpoints
+            return transformed(problem, Holder(EAGER, aware))
+        holder.checkpoints = self.checkpoints
         origin = problem.origin if isinstance(problem.origin, Tensor) else problem.y0
-        remember = self.remember and self.tier is EAGER and self.checkpoints is None and _can_remember(problem)
+        plain = self.tier is EAGER and self.checkpoints is None and not aware
+        remember = self.remember and plain and _can_remember(problem)
         if remember:
             problem.field.recorded = []
         try:
@@ -138,9 +138,14 @@ def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
         values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
     with problem.field.unseen():
-        return differentiable(
-            problem, holder.tier.tape(problem, holder.kept), problem.y0, problem.t
-        ), holder.the_outcome
+        return replayed(problem, holder.tier, holder.kept, problem.y0, problem.t), holder.the_outcome
+
+
+def replayed(problem: Problem, tier: Tier, kept: Any, y0: Tensor, t: Tensor) -> Tensor:
+    """The states [T, L * N] over the steps that a march kept, as one graph from y0 [L * N] and t."""
+    tape = tier.tape(problem, kept)
+    steps = pieces(problem, tape, y0, t) if tape.choices is None else linked(problem, tape, y0, t)
+    return differentiable(problem, steps, y0, t)
 
 
 @dataclass(slots=True)
@@ -151,14 +156,13 @@ class Job:
     tier: Tier
     kept: Any
     statistics: Statistics
-    aware: bool
 
 
 class Holder:
     """Carries what autograd cannot from a Function's forward to its caller; no pytree, so that it is never copied."""
 
-    def __init__(self, tier: Tier) -> None:
-        self.tier, self.aware = tier, False
+    def __init__(self, tier: Tier, aware: bool = False) -> None:
+        self.tier, self.aware = tier, aware
         self.checkpoints: int | None = None
         self.outcome: Outcome | None = None
         self.kept: Any = None
@@ -188,7 +192,7 @@ class _Checkpointed(torch.autograd.Function):
         problem, holder, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
-        ctx.job = Job(problem, holder.tier, holder.kept, holder.the_outcome.statistics, holder.aware)
+        ctx.job = Job(problem, holder.tier, holder.kept, holder.the_outcome.statistics)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -198,8 +202,6 @@ class _Checkpointed(torch.autograd.Function):
         y0, t, *captured = ctx.saved_tensors
         needs = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled():
-            if job.aware:
-                raise InputError("second derivatives with step_aware=True: use engine='eager'.")
             return (None, None, *_twice(job, y0, t, captured, g, needs))
         g = g.reshape(g.shape[0], -1)
         ybar, params, tbar = job.tier.pull(job.problem, job.kept, captured, needs[2:], needs[1], job.statistics, g)
@@ -230,7 +232,7 @@ class _Plain(torch.autograd.Function):
         outcome, kept = holder.tier.march(problem, True, holder.aware, holder.checkpoints)
         holder.outcome = outcome
         ctx.save_for_backward(*tensors)
-        ctx.job = Job(problem, holder.tier, kept, outcome.statistics, holder.aware)
+        ctx.job = Job(problem, holder.tier, kept, outcome.statistics)
         values, layout = outcome.values, problem.layout
         return values if layout.is_tuple else values.view(values.shape[0], *layout.shapes[0])
 
@@ -252,7 +254,7 @@ def _twice(
     inputs = [y0, t, *captured]
     wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
     with torch.enable_grad(), problem.field.unseen():
-        values = differentiable(problem, job.tier.tape(problem, job.kept), y0.reshape(-1), t)
+        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t)
         reached = torch.nan_to_num(values)
         found = torch.autograd.grad(reached, wanted, g.reshape(values.shape), create_graph=True, allow_unused=True)
     pending = iter(found)
@@ -264,7 +266,7 @@ def _forward_mode(job: Job, inputs: tuple[Tensor, ...], tangents: tuple[Tensor |
     problem = job.problem
     with torch.enable_grad(), problem.field.unseen():
         y0, t = inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()
-        values = differentiable(problem, job.tier.tape(problem, job.kept), y0.reshape(-1), t)
+        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t)
         seed = torch.zeros_like(values, requires_grad=True)
         wanted = [y0, t, *inputs[2:]]
         pairs = [(x, v) for x, v in zip(wanted, tangents, strict=True) if v is not None]

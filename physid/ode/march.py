@@ -22,7 +22,7 @@ from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
 from physid.ode.stages import InPlace, Stages, Traced, evaluate
 from physid.ode.start import initial_step
-from physid.ode.tape import Tape
+from physid.ode.tape import CAPPED, CUT, KEPT, LIMITED, Tape
 
 
 @dataclass
@@ -64,13 +64,11 @@ class March:
         problem: Problem,
         *,
         traced: bool = False,
-        fixed_rejections: bool = False,
         tape: Tape | None = None,
         watch: Callable[[Step], Tensor | None] | None = None,
     ) -> None:
         p = self.problem = problem
         self.traced, self.tape, self.watch = traced, tape, watch
-        self.fixed_rejections = fixed_rejections  # what a rejected attempt makes of the step is then a constant
         lanes = p.layout.lanes
         self.stages: Stages = (Traced if traced else InPlace)(p.coefficients, p.layout)
         self.base = range(1, len(p.tableau.b))
@@ -220,17 +218,10 @@ class March:
 
     def _ratio(self, y1: Tensor) -> Tensor:
         """The error over the tolerance [L], not-a-number where y1 is; the one host synchronisation of an attempt."""
-        p, c = self.problem, self.problem.coefficients
+        p = self.problem
         if self.fixed:
             return p.size(torch.where(torch.isfinite(y1.detach()), 0.0, torch.nan)).to("cpu", torch.float64)
-        scale = torch.maximum(self.y.abs(), y1.abs()) * p.rtol + p.atol
-        if c.error is None:
-            return torch.zeros(p.layout.lanes, dtype=torch.float64)
-        ratio = p.size(self.stages.weigh(c.error) / scale)
-        if c.error3 is not None:
-            other = p.size(self.stages.weigh(c.error3) / scale)
-            ratio = ratio**2 / (ratio**2 + 0.01 * other**2).sqrt()
-        return ratio.to("cpu", torch.float64)
+        return p.ratio(self.stages, self.y, y1)
 
     def _accept(
         self,
@@ -322,16 +313,22 @@ class March:
             factor = torch.where(finite, factor, 0.1)
         if not (all_good and self.calm):
             factor = torch.where(good & ~self.after_rejection, factor, factor.clamp(max=1.0))
-        if self.fixed_rejections and not all_good:
-            factor = torch.where(good, factor, factor.detach())
         proposal = factor * h
         keep = good & cut & (proposal.detach().abs() < self.h.detach().abs())
+        if self.tape is not None and self.tape.choices is not None:
+            flags = {CUT: cut, KEPT: keep, CAPPED: self.after_rejection, LIMITED: self._limited()}
+            self.tape.choices.note(good, ratio, factor, flags)
         proposal = torch.where(keep, self.h, proposal)
         self.h = proposal if p.layout.lanes == 1 else torch.where(self.active, proposal, self.h)
         if p.control.remembers:
             first, second, third = (torch.where(good, a, b) for a, b in zip(ratios, self.ratios, strict=True))
             self.ratios = (first, second, third)
         self.after_rejection, self.calm = ~good, all_good
+
+    def _limited(self) -> Tensor:
+        """Whether the wanted length is shorter or longer than a step may be [L]."""
+        limits, length = self.problem.limits, self.h.abs()
+        return (length < limits.min_step) | (length > limits.max_step)
 
     def _watched(self, h: Tensor, y1: Tensor, scaled: float | Tensor) -> Tensor | None:
         if self.watch is None:

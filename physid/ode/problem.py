@@ -16,7 +16,7 @@ from physid.ode import tableaus
 from physid.ode.control import Control, rms
 from physid.ode.field import Field, Layout, RightHandSide, State
 from physid.ode.plan import Limits, Norm, Wishes, plan_of
-from physid.ode.stages import Coefficients, StageTimes, inward
+from physid.ode.stages import Coefficients, Stages, StageTimes, inward
 
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 
@@ -118,6 +118,18 @@ class Problem:
         if not self.layout.is_tuple:
             return rms(rows)
         return torch.stack([rms(part) for part in rows.split(self.layout.sizes, dim=-1)]).amax(0)
+
+    def ratio(self, stages: Stages, y: Tensor, y1: Tensor) -> Tensor:
+        """The error of a step from y to y1 over the tolerance [L], on the host."""
+        c = self.coefficients
+        if c.error is None:
+            return torch.zeros(self.layout.lanes, dtype=torch.float64)
+        scale = torch.maximum(y.abs(), y1.abs()) * self.rtol + self.atol
+        ratio = self.size(stages.weigh(c.error) / scale)
+        if c.error3 is not None:
+            other = self.size(stages.weigh(c.error3) / scale)
+            ratio = ratio**2 / (ratio**2 + 0.01 * other**2).sqrt()
+        return ratio.to("cpu", torch.float64)
 
 
 Recall = Callable[[Problem], "tuple[list[Tensor], Any] | None"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -142,53 +142,74 @@ class Piece:
     hk: Tensor
 
 
+def walk(
+    problem: Problem,
+    stages: Traced,
+    wave: Wave,
+    start: Tensor,
+    h: Tensor,
+    y: Tensor,
+    fresh: Tensor | None = None,
+    dense: bool = False,
+) -> tuple[Piece, Tensor, Tensor | None]:
+    """One step of length h [L] from y at `start`; the state at its end, and f there if the next step begins with it.
+
+    `fresh` is f at the start, where it is known; `dense` evaluates the dense stages even without an output inside.
+    """
+    layout, c, base = problem.layout, problem.coefficients, len(problem.tableau.b)
+    edges = problem.edges(wave.t, wave.t + wave.h)
+    times = problem.times(c.c, start, h, *edges)
+    column = h.to(layout.device, layout.real)[:, None]
+    stages.put(0, problem.field(times[0], y) if fresh is None else fresh, column)
+    y1, k = evaluate(stages, problem.field, times, y, column, range(1, base))
+    if not problem.tableau.fsal:
+        y1 = y + stages.weigh(c.b)
+    width = len(c.a) if wave.dense or dense else base
+    evaluate(stages, problem.field, times, y, column, range(base, width))
+    return Piece(wave, start, h, y, stages.kept(width)), y1, k if problem.tableau.fsal and not edges else None
+
+
 def pieces(problem: Problem, tape: Tape, y0: Tensor, t: Tensor, *, dense: bool = False) -> Iterator[Piece]:
     """The accepted steps as one graph from y0 [L * N] and t; `dense` evaluates the dense stages of every step.
 
     Interior grid times are constants; the first and the last step move with t[0] and t[-1].
     """
-    replay, layout, c = Replay(problem, tape), problem.layout, problem.coefficients
+    replay, layout = Replay(problem, tape), problem.layout
     moving = t.reshape(t.shape[0], -1).expand(-1, layout.lanes)
-    stages, base = Traced(c, layout), len(problem.tableau.b)
-    y, fresh = y0, None
+    stages, y, fresh = Traced(problem.coefficients, layout), y0, None
     for w in range(len(replay)):
         wave = replay.wave(w)
         start = _moved(moving, wave.begin, wave.t, replay.lane_index)
         end = _moved(moving, wave.end, wave.t + wave.h, replay.lane_index)
         h = torch.where(wave.inside, end - start, 0.0)
-        edges = problem.edges(wave.t, wave.t + wave.h)
-        times = problem.times(c.c, start, h, *edges)
-        column = h.to(layout.device, layout.real)[:, None]
-        stages.put(0, problem.field(times[0], y) if fresh is None else fresh, column)
-        y1, k = evaluate(stages, problem.field, times, y, column, range(1, base))
-        if not problem.tableau.fsal:
-            y1 = y + stages.weigh(c.b)
-        width = len(c.a) if wave.dense or dense else base
-        evaluate(stages, problem.field, times, y, column, range(base, width))
-        yield Piece(wave, start, h, y, stages.kept(width))
-        fresh = k if problem.tableau.fsal and not edges else None
-        y = y1
+        piece, y, fresh = walk(problem, stages, wave, start, h, y, fresh, dense)
+        yield piece
 
 
-def differentiable(problem: Problem, tape: Tape, y0: Tensor, t: Tensor) -> Tensor:
-    """The discrete map on the accepted grid as one graph: states [T, L * N] from y0 [L * N] and t.
+def read(problem: Problem, piece: Piece, times: Tensor) -> Tensor:
+    """The states [m, N] at the asked times [m] inside of a step, which move through the dense output."""
+    wave, rows, device = piece.wave, problem.layout.lanes, problem.layout.device
+    theta = theta_of(times, piece.start[wave.lane], piece.h[wave.lane])
+    weights = problem.coefficients.basis(theta, len(piece.hk)).to(device, problem.layout.dtype)
+    lane = wave.lane.to(device)
+    hk = piece.hk.view(len(piece.hk), rows, -1)[:, lane]
+    return piece.y.view(rows, -1)[lane] + torch.einsum("ms,smn->mn", weights, hk)
 
-    Output times move through the dense output. Memory grows with the number of steps: this is for second derivatives
-    and forward mode.
+
+def differentiable(problem: Problem, steps: Iterable[Piece], y0: Tensor, t: Tensor) -> Tensor:
+    """The discrete map as one graph: states [T, L * N] from y0 [L * N], t and the steps that begin with them.
+
+    Memory grows with the number of steps: this is for second derivatives and forward mode.
     """
     layout, rows = problem.layout, problem.layout.lanes
     moving = t.reshape(t.shape[0], -1).expand(-1, rows)
     values, lanes = [y0.view(rows, -1)], [torch.arange(rows)]
     places = [torch.zeros(rows, dtype=torch.long)]
-    for piece in pieces(problem, tape, y0, t):
+    for piece in steps:
         wave = piece.wave
         if not len(wave.place):
             continue
-        theta = theta_of(moving[wave.place, wave.lane], piece.start[wave.lane], piece.h[wave.lane])
-        weights = problem.coefficients.basis(theta, len(piece.hk)).to(layout.device, layout.dtype)
-        lane = wave.lane.to(layout.device)
-        hk = piece.hk.view(len(piece.hk), rows, -1)[:, lane]
-        values.append(piece.y.view(rows, -1)[lane] + torch.einsum("ms,smn->mn", weights, hk))
+        values.append(read(problem, piece, moving[wave.place, wave.lane]))
         lanes.append(wave.lane)
         places.append(wave.place)
     joined = torch.cat(values)

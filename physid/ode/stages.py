@@ -83,13 +83,24 @@ class StageTimes:
     def __call__(
         self, c: Tensor, t: Tensor, h: Tensor, after: Tensor | None = None, before: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """One time per stage, [] or, with steps of their own, [L]; `after` and `before` [L] keep clear of jumps."""
-        times = torch.clamp((c[:, None] * h + t).to(self.layout.real), self.low, self.high)
+        """One time per stage, [] or, with steps of their own, [L]; `after` and `before` [L] keep clear of jumps.
+
+        The bounds only take off round-off, so that derivatives pass as if they were not there.
+        """
+        wanted = (c[:, None] * h + t).to(self.layout.real)
+        times = torch.clamp(wanted, self.low, self.high)
         if after is not None and before is not None:
             times = torch.clamp(times, after, before)
+        if torch.is_grad_enabled():
+            times = pinned(times, wanted)
         if not self.layout.batched:
             times = times[:, 0]
         return times.to(self.layout.device).unbind()
+
+
+def pinned(value: Tensor, graph: Tensor) -> Tensor:
+    """This value, with the derivatives of `graph`."""
+    return value.detach() + (graph - graph.detach())
 
 
 def inward(value: Tensor, dtype: torch.dtype, *, up: bool) -> Tensor:

@@ -8,6 +8,8 @@ from torch import Tensor
 SMALLEST = 1024  # bytes of a block
 
 START, STEP, LANE, FIRST, COUNT, END_OUTPUT = range(6)
+RATIO, MULTIPLE, FLAGS = range(3)
+CUT, KEPT, CAPPED, ANCHORED, LIMITED = (1 << bit for bit in range(5))
 
 
 class Rows:
@@ -54,20 +56,56 @@ class Rows:
         return sum(block.numel() * block.element_size() for block in self.blocks)
 
 
+class Choices:
+    """How the length of every accepted step came about, beside the tape: three numbers a step.
+
+    RATIO is its error over the tolerance. Rejected attempts before it left MULTIPLE times the length that was wanted
+    first or, if ANCHORED, times the way to the stop ahead, at which they had been cut. FLAGS also say whether the step
+    itself was CUT there or LIMITED to the shortest or longest length, whether the length wanted before was KEPT after
+    it, and whether it came right after a rejection, so that the factor after it was CAPPED at 1.
+    """
+
+    def __init__(self, lanes: int) -> None:
+        self.rows = Rows(3, torch.float64, torch.device("cpu"))
+        self.multiple = torch.ones(lanes, dtype=torch.float64)
+        self.anchored = torch.zeros(lanes, dtype=torch.bool)
+
+    def note(self, good: Tensor, ratio: Tensor, factor: Tensor, flags: dict[int, Tensor]) -> None:
+        """Keep an attempt of the lanes `good`, which accepted it, and what its factor makes of the others' lengths."""
+        chosen = {bit: flag[good] for bit, flag in (flags | {ANCHORED: self.anchored}).items()}
+        self.keep(ratio[good], self.multiple[good], chosen)
+        source = torch.where(flags[CUT], 1.0, torch.where(flags[LIMITED], 0.0, self.multiple))
+        self.multiple = torch.where(good, 1.0, factor * source)
+        self.anchored = ~good & (flags[CUT] | self.anchored)
+
+    def keep(self, ratio: Tensor, multiple: Tensor, flags: dict[int, Tensor]) -> None:
+        """Keep accepted steps [m]."""
+        packed = sum((bit * flag for bit, flag in flags.items()), torch.zeros_like(ratio))
+        self.rows.append(torch.stack([ratio, multiple, packed], 1))
+
+
 class Tape:
     """Accepted steps in the order in which they were taken: start, step, lane, outputs inside, state at the start.
 
-    Only the states are as wide as the problem; the rest is six numbers per step. With `most`, a march that accepts more
-    often keeps no states: they are rebuilt from the first one, `most` of them at a time (`binomial`).
+    Only the states are as wide as the problem; the rest is six numbers per step, and three more with `aware`. With
+    `most`, a march that accepts more often keeps no states: they are rebuilt from the first one, `most` of them at a
+    time (`binomial`).
     """
 
     def __init__(
-        self, lanes: int, width: int, dtype: torch.dtype, device: torch.device, most: int | None = None
+        self,
+        lanes: int,
+        width: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        most: int | None = None,
+        aware: bool = False,
     ) -> None:
         self.lanes, self.width = lanes, width
         self.most, self.kept = most, 0
         self.states = Rows(width, dtype, device)
         self.meta = Rows(6, torch.float64, torch.device("cpu"))
+        self.choices = Choices(lanes) if aware else None
         self.graphs: list[list[tuple[Tensor, Tensor]]] = []  # of each step, state and derivative of the stages after 0
 
     def remember(self, recorded: list[tuple[Tensor, Tensor]] | None, count: int) -> None:
@@ -92,7 +130,7 @@ class Tape:
     @property
     def bytes(self) -> int:
         """Bytes held."""
-        return self.states.bytes + self.meta.bytes
+        return self.states.bytes + self.meta.bytes + (self.choices.rows.bytes if self.choices else 0)
 
     def waves(self) -> tuple[Tensor, Tensor]:
         """Row of the w-th step of every lane [W, L], and the number of steps of every lane [L].

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode import wide
+from physid.ode.aware import AwarePullback
 from physid.ode.march import March, Outcome
 from physid.ode.problem import Problem
 from physid.ode.pullback import Pullback
@@ -72,9 +73,9 @@ class Eager:
     def march(
         self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
     ) -> tuple[Outcome, Any]:
-        """Solve; what is kept is the tape, which knows nothing of the choice of the steps."""
+        """Solve; what is kept is the tape."""
         layout = problem.layout
-        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device, checkpoints) if keep else None
+        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device, checkpoints, aware) if keep else None
         return March(problem, tape=tape).run(), tape
 
     def pull(
@@ -87,7 +88,7 @@ class Eager:
         stats: Statistics,
         g: Tensor,
     ) -> Cotangents:
-        """Small states many steps at once where f allows it, else one accepted step at a time."""
+        """Small states many steps at once where f and the gradient allow it, else one accepted step at a time."""
         wanted = [tensor for tensor, need in zip(captured, needs, strict=True) if need]
         evaluations = problem.field.count
         with problem.field.unseen():
@@ -99,6 +100,8 @@ class Eager:
     def _pull(
         self, problem: Problem, kept: Any, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
     ) -> Cotangents:
+        if kept.choices is not None:
+            return AwarePullback(problem, kept, wanted, need_times, stats).run(g)
         if wide.applies(problem) and not kept.thinned:
             counts = (stats.backward_evaluations, stats.backward_vjps)
             try:

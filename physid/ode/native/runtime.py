@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from physid.ode.tableau import Tableau
-from physid.ode.tape import Tape
+from physid.ode.tape import ANCHORED, CAPPED, CUT, KEPT, LIMITED, Choices, Tape
 
 PARTS = ("base.h", "pool.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
@@ -68,6 +68,24 @@ class Task(ctypes.Structure):
             "ptr: g, ybar, pbar, tbar, target, weight; f64: total; i64: vjps, replayed, checkpoint_bytes, kept_bytes"
         ),
     ]
+
+
+class LaneTape(ctypes.Structure):
+    """`Tape` of base.h."""
+
+    _fields_ = _fields("i64: count, room, state_room, stage_room; ptr: step, y, u, k, choice")
+
+
+CHOICE = np.dtype(
+    [
+        ("ratio", "f8"),
+        ("before", "f8", 2),
+        ("factor", "f8"),
+        ("multiple", "f8"),
+        *((name, "u1") for name in ("cut", "keep", "free", "anchored", "limited")),
+    ],
+    align=True,
+)  # `Choice` of base.h
 
 
 @lru_cache(maxsize=64)
@@ -155,12 +173,14 @@ class Run:
         """The accepted steps as the eager tier keeps them, for a replay from the first state."""
         task, y0 = self.task, self.y0
         width = y0.numel() // task.lanes
-        tape = Tape(task.lanes, width, y0.dtype, y0.device)
+        tape = Tape(task.lanes, width, y0.dtype, y0.device, aware=bool(task.keep_choices))
         for lane in range(task.lanes):
             steps = self.reports[lane].accepted
             rows = torch.empty(steps, 6, dtype=torch.float64)
             self.library.steps(task, lane, rows.data_ptr())
             tape.meta.append(rows)
+            if tape.choices is not None and steps:
+                _keep_choices(tape.choices, ctypes.cast(task.tape, ctypes.POINTER(LaneTape))[lane].choice, steps)
         return tape
 
     def grids(self) -> list[Tensor]:
@@ -169,6 +189,16 @@ class Run:
         times = torch.empty(sum(sizes), dtype=torch.float64)
         self.library.grids(self.task, times.data_ptr())
         return list(times.split(sizes))
+
+
+def _keep_choices(choices: Choices, address: int, steps: int) -> None:
+    """The choices of a lane that C holds at `address`, as the eager march keeps them."""
+    table = np.frombuffer(ctypes.string_at(address, steps * CHOICE.itemsize), CHOICE)
+    capped = (table["free"] == 0) & (table["factor"] == 1)
+    named = {CUT: table["cut"], KEPT: table["keep"], ANCHORED: table["anchored"], LIMITED: table["limited"]}
+    flags = {bit: torch.from_numpy(flag > 0) for bit, flag in (named | {CAPPED: capped}).items()}
+    ratio, multiple = (torch.from_numpy(np.ascontiguousarray(table[name])) for name in ("ratio", "multiple"))
+    choices.keep(ratio, multiple, flags)
 
 
 def march(
