@@ -289,3 +289,17 @@ def test_float32_gradients_are_good_to_float32() -> None:
         assert states.dtype == dtype
         grads.append(torch.autograd.grad(states.sum(), [y0, *field.parameters()]))
     close([g.double() for g in grads[1]], grads[0], 3e-4)
+
+
+def test_a_last_stage_that_round_off_puts_past_the_end_moves_with_it() -> None:
+    begin, end = 1.53, 3.9
+    assert begin + (end - begin) > end
+    for gradient in ("aca", "naive"):
+        t = torch.tensor([begin, end], dtype=torch.float64, requires_grad=True)
+        one = torch.ones(1, dtype=torch.float64)
+        y = solve(lambda t, y: t.sin() * y, one, t, solver="heun_euler", control=Fixed(), gradient=gradient).y
+        (first,) = torch.autograd.grad(y[-1, 0], t, create_graph=gradient == "aca")  # type: ignore[call-overload]
+        # y = 1 + h (s + e (1 + h s)) / 2 with s, e the sines of both ends and h = end - begin
+        s, e, h = math.sin(begin), math.sin(end), end - begin
+        slope = (s + e * (1 + h * s)) / 2 + h * (math.cos(end) * (1 + h * s) + e * s) / 2
+        assert float(first[1].detach()) == pytest.approx(slope, rel=1e-13)
