@@ -37,10 +37,15 @@ def refused(f: Callable[..., Any], y0: Any = Y0, **options: Any) -> str:
 
 
 def kernel_of(
-    f: Field, t: Tensor, y: Tensor, captured: Sequence[Tensor] = (), flags: tuple[str, ...] = ("-O0",)
+    f: Field,
+    t: Tensor,
+    y: Tensor,
+    captured: Sequence[Tensor] = (),
+    flags: tuple[str, ...] = ("-O0",),
+    batched: bool = False,
 ) -> Kernel:
     """The compiled f: [N] -> [N], not compared with anything."""
-    return assemble(trace(f, t, y, captured, TABLE.__contains__), Surroundings(f), "", flags)
+    return assemble(trace(f, t, y, captured, TABLE.__contains__), Surroundings(f), "", flags, batched)
 
 
 def cotangents(count: int) -> Tensor:
@@ -111,3 +116,13 @@ def assert_close(what: str, ours: Tensor, theirs: Tensor, tol: float) -> None:
     error, size = (ours - theirs).abs().amax(1), theirs.abs().amax(1)
     bad = torch.nonzero(~(error <= tol * (1 + size))).flatten().tolist()
     assert not bad, f"{what}: row {bad[0]} is {ours[bad[0]].tolist()}, torch has {theirs[bad[0]].tolist()}"
+
+
+def assert_abreast(kernel: Kernel, t: Tensor, y: Tensor, captured: Sequence[Tensor] = (), tol: float = 1e-12) -> None:
+    """What the lanes of vectors give is what one sample gives."""
+    p, c = kernel.pack(captured)
+    for w in cotangents(kernel.n):
+        found = kernel.abreast(t, y, p, c, w)
+        assert found, "f has no lanes"
+        for ours, alone in zip(found, (kernel.field(t, y, p, c), *kernel.vjp(t, y, p, c, w)), strict=True):
+            assert_close("abreast", ours[:, None], alone[:, None], tol)

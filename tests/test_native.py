@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given, settings
-from native_tools import DOUBLE, TIME, Y0, assert_agree, kernel_of, native, problem
+from native_tools import DOUBLE, TIME, Y0, assert_abreast, assert_agree, kernel_of, native, problem
 from torch import Tensor, nn
 
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
@@ -182,4 +182,7 @@ def test_random_programs_agree(program: tuple[int, list[tuple[int, int, int]]], 
     matrix = torch.randn(size, size, generator=random, dtype=DOUBLE) / size
     captured = [weights.requires_grad_(), matrix.requires_grad_()]
     f = partial(run, steps, weights, matrix)
-    assert_agree(f, kernel_of(f, TIME, y, captured, ("-O1",)), TIME, y, captured)
+    kernel = kernel_of(f, TIME, y, captured, ("-O1",), batched=True)
+    assert_agree(f, kernel, TIME, y, captured)
+    if "#define ABREAST" in unit_of(kernel.graph, batched=True).source:
+        assert_abreast(kernel, TIME, y, captured)

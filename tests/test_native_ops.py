@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from native_cases import GROUPS, Case
-from native_tools import assert_agree, kernel_of
+from native_tools import assert_abreast, assert_agree, kernel_of
 from torch import Tensor
 
+from physid.ode.native import unit
 from physid.ode.native.ops import TABLE
 from physid.ode.native.trace import trace
 
@@ -26,7 +27,9 @@ def of(case: Case, y: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_operations_agree_with_torch(group: str) -> None:
+def test_operations_agree_with_torch(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unit, "SMALL", 10**6)
+    monkeypatch.setattr(unit, "_abreast", lambda program: True)
     cases = GROUPS[group]
     y = inputs()
     size = sum(of(case, y).numel() for case in cases.values())
@@ -39,7 +42,9 @@ def test_operations_agree_with_torch(group: str) -> None:
     for name, case in cases.items():
         shape = of(case, y).shape
         assert shape == (3, 4), f"{name} gives {tuple(shape)}"
-    assert_agree(f, kernel_of(f, t, y), t, y)
+    kernel = kernel_of(f, t, y, batched=True)
+    assert_agree(f, kernel, t, y)
+    assert_abreast(kernel, t, y)
 
 
 def test_every_entry_of_the_table_is_used_by_a_case() -> None:

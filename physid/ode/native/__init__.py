@@ -18,6 +18,12 @@ parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of 
     static void field_jvp(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
                           REAL *k, REAL *dk, REAL *work);
 
+Where f is small and its samples many (unit.py, abreast.h), the same functions are there for vectors of VW samples:
+
+    static void field_abreast(VREAL t, const VREAL *y, const VREAL *p, const VREAL *c, VREAL *k);
+    static void field_vjp_abreast(VREAL t, const VREAL *y, const VREAL *p, const VREAL *c, const VREAL *w,
+                                  VREAL *gy, VREAL *gp, VREAL *gt);
+
 `field` writes k = f(t, y). `field_vjp` adds w^T df/dy to gy [N], w^T df/dp to gp [P] and w^T df/dt to gt [1].
 `field_jvp` writes k and dk [N][m] = df/dy dy + df/dp dp for m columns dy [N][m], dp [P][m] or NULL. The runtime is
 included after them in the same unit, so that the compiler sees through both.

@@ -12,7 +12,7 @@ import numpy as np
 from physid.ode.native.builder import Builder
 from physid.ode.native.derive import reachable
 from physid.ode.native.ir import COLUMNS, SHIFT, Dot, Ids, Map, Node, Number, Pack, View
-from physid.ode.native.prelude import LANES
+from physid.ode.native.prelude import ARITHMETIC, LANES
 from physid.ode.native.scalars import SCALARS
 
 MASK = (1 << SHIFT) - 1
@@ -32,13 +32,21 @@ class Output:
 class Emitter:
     """Writes the statements that compute some outputs.
 
-    `names` are the C names of input buffers; `leaves` are the places of given numbers in the array `given`.
+    `names` are the C names of input buffers; `leaves` are the places of given numbers in the array `given`. `abreast`:
+    every number is a vector, one of each sample that is solved beside others.
     """
 
     def __init__(
-        self, builder: Builder, names: Mapping[int, str], leaves: Mapping[int, int], suffix: str, given: str = "p"
+        self,
+        builder: Builder,
+        names: Mapping[int, str],
+        leaves: Mapping[int, int],
+        suffix: str,
+        given: str = "p",
+        abreast: bool = False,
     ) -> None:
         self.b, self.names, self.leaves, self.suffix, self.given = builder, dict(names), leaves, suffix, given
+        self.abreast = abreast
         self.direct: dict[int, tuple[str, bool]] = {}
 
     # --- expressions
@@ -60,7 +68,9 @@ class Emitter:
         if number in self.leaves:
             return f"{self.given}[{self.leaves[number]}]"
         value = self.b.value(number)
-        return f"v{number}" if value is None else self.literal(value)
+        if value is None:
+            return f"v{number}"
+        return f"SPLAT({self.literal(value)})" if self.abreast else self.literal(value)
 
     def _shift(self, buffer: int) -> int:
         """The place of a buffer's first element in its array."""
@@ -89,12 +99,14 @@ class Emitter:
         return self.indexed(buffer - 1, " + ".join(terms))
 
     def kind(self, deps: int) -> str:
-        """REAL, or VREAL for what differs from column to column."""
-        return "VREAL" if deps & COLUMNS else "REAL"
+        """REAL, or VREAL for what differs from column to column, or from sample to sample."""
+        return "VREAL" if self.abreast or deps & COLUMNS else "REAL"
 
-    def expression(self, op: str, args: Sequence[str], kinds: Sequence[str], loop: bool = False) -> str:
-        """op of C expressions; in a loop, by functions that the compiler can put into lanes."""
-        if loop and op in LANES:
+    def expression(self, op: str, args: Sequence[str], kinds: Sequence[str]) -> str:
+        """op of C expressions, by functions that the compiler can put into lanes where there are any."""
+        if self.abreast and op not in ARITHMETIC:
+            return f"abreast_{op}({', '.join(args)})"
+        if op in LANES:
             return LANES[op].format(*args)
         if op == "select" and kinds[1] != kinds[2]:
             args = [args[0], *(a if k == "VREAL" else f"SPLAT({a})" for a, k in zip(args[1:], kinds[1:], strict=True))]
@@ -192,9 +204,7 @@ class Emitter:
                 for v in node.operands
             ]
             kinds = [self.kind(self.b.depends(v.source)) for v in node.operands]
-            lines.append(
-                f"const {self.kind(deps)} m{node.buffer} = {self.expression(node.op, args, kinds, loop=True)};"
-            )
+            lines.append(f"const {self.kind(deps)} m{node.buffer} = {self.expression(node.op, args, kinds)};")
             inside.add(node.buffer)
             if node.buffer in self.direct:
                 target, add = self.direct[node.buffer]
@@ -215,7 +225,7 @@ class Emitter:
         place = " + ".join(f"{s} * {i}" for s, i in zip(_contiguous(node.shape), indices, strict=True))
         args = [self.at(v, indices) for v in node.operands]
         kinds = [self.kind(self.b.depends(v.source)) for v in node.operands]
-        yield f"{heads} {target}[{place}] {'+=' if add else '='} {self.expression(node.op, args, kinds, loop=True)};"
+        yield f"{heads} {target}[{place}] {'+=' if add else '='} {self.expression(node.op, args, kinds)};"
 
     # --- matrix products
 

@@ -190,6 +190,12 @@ class Kernel:
         self.library.physid_vjp(*pointers(t, y, p, c, w, *made, work))
         return made[0], made[1], made[2]
 
+    def abreast(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor, w: Tensor) -> list[Tensor]:
+        """f [N], w^T df/dy [N], w^T df/dp [P], w^T df/dt [1] as the lanes of vectors give them; empty without such."""
+        made = [torch.zeros(size, dtype=self.dtype) for size in (self.n, self.n, self.p, 1)]
+        t, y, w = t.detach().reshape(1).to(self.dtype), y.detach().contiguous(), w.detach().contiguous()
+        return made if self.library.physid_abreast(*pointers(t, y, p, c, w, *made)) else []
+
     def jvp(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor, dy: Tensor, dp: Tensor | None) -> tuple[Tensor, Tensor]:
         """f [N] and df [N, m] for tangents dy [N, m], dp [P, m] or None."""
         m = dy.shape[1]
@@ -286,7 +292,9 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
     one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
     try:
         field = lane_field(problem, problem.f, problem.captured)
-        kernel = assemble(traced(field, problem, problem.captured, bake), around, runtime, flags)
+        kernel = assemble(
+            traced(field, problem, problem.captured, bake), around, runtime, flags, problem.layout.batched
+        )
         verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
         check_start(kernel, problem)
         return kernel
@@ -297,7 +305,7 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
     captured = cut.of(problem.captured)
     field = lane_field(problem, cut.f, captured)
     graph = traced(field, problem, captured, bake=False)
-    kernel = assemble(graph, around, runtime, flags)
+    kernel = assemble(graph, around, runtime, flags, batched=True)
     verify(kernel, field, problem, captured, *kernel.pack(captured))
     kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)
     kept = [cut.whole(tensor, whole) for tensor in graph.constants]
@@ -309,9 +317,11 @@ def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple
     return kernel
 
 
-def assemble(graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = ()) -> Kernel:
+def assemble(
+    graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = (), batched: bool = False
+) -> Kernel:
     """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
-    library = library_of(graph, runtime, flags)
+    library = library_of(graph, runtime, flags, batched)
     declare(library)
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
     return Kernel(library, Sizes.of(library), graph, places, graph.dtype)

@@ -8,29 +8,42 @@ typedef struct {
     Chunk *chunks;
 } Share;
 
-static void *work_on(void *shared) {
-    Share *share = shared;
+/* One lane after the other; 0 when memory ran out. */
+static int work_alone(Share *share, Chunk **chunks) {
     Task *q = share->task;
     Scratch scratch = {0};
-    Chunk *chunks = 0;
-    if (!take_scratch(&scratch, &q->method, share->backward ? 0 : q->columns, share->backward)) {
-        share->failed = 1;
-        return 0;
-    }
+    int fine = take_scratch(&scratch, &q->method, share->backward ? 0 : q->columns, share->backward);
     int64_t lane, few = q->lanes > 64 ? 4 : 1;
-    while ((lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
-        for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; lane < stop; lane++) {
-            int fine = 1;
+    while (fine && (lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
+        for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; fine && lane < stop; lane++) {
 #if !defined(PART) || PART == 1
-            if (!share->backward) fine = march_lane(q, lane, &scratch, &chunks, share->started);
+            if (!share->backward) fine = march_lane(q, lane, &scratch, chunks, share->started);
 #endif
 #if !defined(PART) || PART == 2
             if (share->backward) fine = pull_lane(q, lane, &scratch);
 #endif
-            if (!fine) share->failed = 1;
         }
     release_scratch(&scratch);
     free_tape(&scratch.tape);
+    return fine;
+}
+
+static int work_together(Share *share, Chunk **chunks) {
+#ifdef ABREAST
+#if !defined(PART) || PART == 1
+    if (!share->backward) return march_abreast(share->task, &share->next, chunks, share->started);
+#endif
+#if !defined(PART) || PART == 2
+    if (share->backward && pulls_abreast(share->task)) return pull_abreast(share->task, &share->next);
+#endif
+#endif
+    return work_alone(share, chunks);
+}
+
+static void *work_on(void *shared) {
+    Share *share = shared;
+    Chunk *chunks = 0;
+    if (!work_together(share, &chunks)) share->failed = 1;
     if (chunks) {
         Chunk *last = chunks;
         while (last->next) last = last->next;

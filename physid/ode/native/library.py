@@ -46,21 +46,21 @@ def generator() -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def library_of(graph: Graph, runtime: str, flags: tuple[str, ...]) -> ctypes.CDLL:
+def library_of(graph: Graph, runtime: str, flags: tuple[str, ...], batched: bool = False) -> ctypes.CDLL:
     """The compiled library of a graph, with the C text `runtime` behind it; its source is written only if need be."""
-    mark = "\0".join((graph.key(), generator(), runtime))
-    return build.load(mark, lambda: unit_of(graph).source + runtime, flags)
+    mark = "\0".join((graph.key(), "batched" if batched else "alone", generator(), runtime))
+    return build.load(mark, lambda: unit_of(graph, batched).source + runtime, flags)
 
 
-_UNITS: dict[str, Unit | str] = {}
+_UNITS: dict[tuple[str, bool], Unit | str] = {}
 
 
-def unit_of(graph: Graph) -> Unit:
+def unit_of(graph: Graph, batched: bool = False) -> Unit:
     """The C source of a graph, written once."""
-    key = graph.key()
+    key = (graph.key(), batched)
     if key not in _UNITS:
         try:
-            _UNITS[key] = emit(lower(graph), graph.dtype)
+            _UNITS[key] = emit(lower(graph), graph.dtype, batched)
         except Unsupported as why:
             _UNITS[key] = str(why)
         except (TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
@@ -71,6 +71,9 @@ def unit_of(graph: Graph) -> Unit:
     return found
 
 
+COUNTS = ("physid_scratch", "physid_abreast")
+
+
 def declare(library: ctypes.CDLL) -> None:
     """Tell ctypes what the entry points take."""
     pointer, whole = ctypes.c_void_p, ctypes.c_int
@@ -79,6 +82,7 @@ def declare(library: ctypes.CDLL) -> None:
         "physid_vjp": [pointer] * 9,
         "physid_vjps": [whole, *[pointer] * 9],
         "physid_jvp": [*[pointer] * 4, whole, *[pointer] * 5],
+        "physid_abreast": [pointer] * 9,
         "physid_scratch": [whole],
         "physid_prepare": [pointer] * 3,
         "physid_prepare_vjp": [pointer] * 4,
@@ -87,7 +91,7 @@ def declare(library: ctypes.CDLL) -> None:
     }
     for name, arguments in signatures.items():
         function = getattr(library, name)
-        function.argtypes, function.restype = arguments, whole if name == "physid_scratch" else None
+        function.argtypes, function.restype = arguments, whole if name in COUNTS else None
 
 
 def pointers(*tensors: Tensor) -> list[int]:

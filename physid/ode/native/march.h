@@ -150,6 +150,15 @@ static ONCE int keep_state(const Task *q, Tape *tape, const REAL *y) {
     return 1;
 }
 
+/* Whether the stages of accepted steps are kept. Lanes abreast evaluate them again for less than it takes to read them. */
+static inline int keeps_stages(const Task *q) {
+#ifdef ABREAST
+    return q->keep_stages && q->keep_slopes;
+#else
+    return q->keep_stages;
+#endif
+}
+
 static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     Tape *tape = &l->tape;
     const Method *m = &q->method;
@@ -161,7 +170,7 @@ static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     }
     if (q->keep_states && !keep_state(q, tape, s->y)) return 0;
     int64_t rows = (int64_t)m->total * NP;
-    if (q->keep_stages && tape->stage_room >= 0) {
+    if (keeps_stages(q) && tape->stage_room >= 0) {
         if (tape->count == tape->stage_room) {
             int64_t room = 2 * tape->stage_room + 32;
             if (room * rows * (int64_t)sizeof(REAL) * (1 + !!q->keep_slopes) > q->stage_bytes) {
@@ -281,22 +290,16 @@ static HOT double error_ratio(const Task *q, Scratch *s, double h) {
     return ratio * ratio / sqrt(ratio * ratio + 0.01 * other * other);
 }
 
-/* One attempt; 0 when memory ran out. */
-static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
-    const Method *m = &q->method;
-    double stop = stop_at(q, l, l->pointer), length = l->h;
-    length = q->direction * clamped(fabs(length), q->min_step, q->max_step);
+/* The next attempt: its length and end; returns whether the end of the interval, or a stop before it, cut it. */
+static HOT int next_attempt(const Task *q, const Lane *l, double *h, double *end) {
+    double stop = stop_at(q, l, l->pointer), length = q->direction * clamped(fabs(l->h), q->min_step, q->max_step);
     int cut = q->direction * (l->t + 1.01 * length - stop) >= 0;
-    double end = q->fixed || cut ? stop : l->t + length, h = end - l->t;
-    enter_step(q, l, l->t, end);
-    if (!l->fresh) evaluate(l, stage_time(l->t, h, m->c[0], l->low, l->high), s->y, s->k, s), l->fresh = 1;
-    run_stages(q, l, s, l->t, h, 1, m->stages);
-    if (m->fsal) {
-        memcpy(s->y1, s->u + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
-    } else {
-        combine(s->y1, s->y, s->k, m->b, h, m->stages);
-    }
-    double ratio = error_ratio(q, s, h);
+    *end = q->fixed || cut ? stop : l->t + length, *h = *end - l->t;
+    return cut;
+}
+
+/* Accept the attempt whose stages lie in s, or reject it, and propose the next; 0 when memory ran out. */
+static HOT int settle(const Task *q, Lane *l, int64_t lane, Scratch *s, double ratio, double h, double end, int cut) {
     int finite = isfinite(ratio);
     int good = finite && (ratio <= 1 || (q->min_step > 0 && fabs(h) <= q->min_step));
     if (good) {
@@ -311,6 +314,22 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     return 1;
 }
 
+/* One attempt; 0 when memory ran out. */
+static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
+    const Method *m = &q->method;
+    double h, end;
+    int cut = next_attempt(q, l, &h, &end);
+    enter_step(q, l, l->t, end);
+    if (!l->fresh) evaluate(l, stage_time(l->t, h, m->c[0], l->low, l->high), s->y, s->k, s), l->fresh = 1;
+    run_stages(q, l, s, l->t, h, 1, m->stages);
+    if (m->fsal) {
+        memcpy(s->y1, s->u + (int64_t)(m->stages - 1) * NP, NP * sizeof(REAL));
+    } else {
+        combine(s->y1, s->y, s->k, m->b, h, m->stages);
+    }
+    return settle(q, l, lane, s, error_ratio(q, s, h), h, end, cut);
+}
+
 /* Not-a-number for the outputs that were not reached. */
 static COLD_ONCE void leave_blank(const Task *q, int64_t lane, int64_t from) {
     for (int64_t i = from; i < q->times; i++) {
@@ -320,10 +339,9 @@ static COLD_ONCE void leave_blank(const Task *q, int64_t lane, int64_t from) {
     }
 }
 
-/* March one lane to its end or its failure; 0 when memory ran out. */
-static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, struct Chunk **chunks, double started) {
-    Lane lane_state = {.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride, .status = -1, .fresh = 1};
-    Lane *l = &lane_state;
+/* A lane at its first state, with the first slope and the first step's length. */
+static ONCE void begin_lane(const Task *q, Lane *l, int64_t lane, Scratch *s) {
+    *l = (Lane){.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride, .status = -1, .fresh = 1};
     l->time = q->time + lane * q->time_lane, l->stop = q->stop + lane * q->stop_lane;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
     l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
@@ -336,24 +354,40 @@ static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, struct Chunk
     memcpy(q->y + lane * N, s->y, N * sizeof(REAL));
     evaluate(l, stage_time(l->t, 0, 0, l->low, l->high), s->y, s->k, s);
     if (q->columns) carry_begin(q, l, lane, s);
-    int fine = 1;
     if (!all_finite(s->k)) fail(q, l, lane, NOT_A_NUMBER, s->k);
     else if (q->fixed) l->h = q->direction * INFINITY;
     else l->h = q->first_step > 0 ? q->direction * q->first_step : first_guess(q, l, s);
     if (l->t == l->end) l->pointer = q->stops - 1;
-    while (fine && l->status < 0) {
-        if (l->accepted + l->rejected >= q->max_steps) l->stiff |= looks_stiff(q, s, l->h), l->status = MAX_STEPS;
-        else if (q->seconds > 0 && clock_seconds() - started > q->seconds)
-            l->stiff |= looks_stiff(q, s, l->h), l->status = TIME_LIMIT;
-        else fine = attempt(q, l, lane, s);
-    }
+}
+
+/* Whether a lane is to take another step; one that may not gets its status. */
+static HOT int goes_on(const Task *q, Lane *l, const Scratch *s, double started) {
+    if (l->status >= 0) return 0;
+    if (l->accepted + l->rejected >= q->max_steps) l->status = MAX_STEPS;
+    else if (q->seconds > 0 && clock_seconds() - started > q->seconds) l->status = TIME_LIMIT;
+    else return 1;
+    l->stiff |= looks_stiff(q, s, l->h);
+    return 0;
+}
+
+/* What is known of a lane at its end, and its tape, where it belongs; 0 when memory ran out. */
+static ONCE int end_lane(const Task *q, Lane *l, int64_t lane, Scratch *s, struct Chunk **chunks) {
     q->report[lane] = (Report){l->accepted, l->rejected, l->evaluations, l->t, l->status, l->stiff};
     leave_blank(q, lane, l->next);
     memcpy(q->final + lane * N, s->y, N * sizeof(REAL));
     if (q->lanes == 1) {
-        q->tape[lane] = l->tape;
-        return fine;
+        q->tape[lane] = l->tape, s->tape = (Tape){0};
+        return 1;
     }
     s->tape = l->tape;
-    return fine && stow_tape(chunks, &q->method, &l->tape, q->tape + lane);
+    return stow_tape(chunks, &q->method, &l->tape, q->tape + lane);
+}
+
+/* March one lane to its end or its failure; 0 when memory ran out. */
+static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, struct Chunk **chunks, double started) {
+    Lane lane_state, *l = &lane_state;
+    begin_lane(q, l, lane, s);
+    int fine = 1;
+    while (fine && goes_on(q, l, s, started)) fine = attempt(q, l, lane, s);
+    return end_lane(q, l, lane, s, chunks) && fine;
 }

@@ -8,6 +8,9 @@ rounding; results that would be subnormal are zero. tanh goes by expm1(2 |x|), s
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+
+from physid.ode.native.scalars import SCALARS
 
 # Bits of the type: mantissa, integer type, bounds of exp, where tanh is 1, degree of the polynomial.
 DOUBLE = (52, "int64_t", "709.4", "-708.3", "44.0", 13, "0.693147180369123816490", "1.90821492927058770002e-10")
@@ -40,8 +43,24 @@ static inline REAL lane_tanh(REAL x) {{
 static inline REAL lane_sigmoid(REAL x) {{ return 1 / (1 + lane_exp(-x)); }}
 """
 
-# The names of these functions, by operation; a loop uses them, straight-line code the C library.
+# The names of these functions, by operation: the same in loops, in straight lines and for samples side by side.
 LANES = {"exp": "lane_exp({0})", "tanh": "lane_tanh({0})", "sigmoid": "lane_sigmoid({0})"}
+
+# What C writes for vectors as it does for numbers.
+ARITHMETIC = ("add", "sub", "mul", "neg", "recip", "still")
+
+
+def abreast(operations: Iterable[str], suffix: str) -> Iterator[str]:
+    """Other operations on vectors, number by number: the compiler makes one instruction of it where there is one."""
+    for op in operations:
+        names = "abc"[: len(SCALARS[op].rules)]
+        scalar = LANES.get(op) or SCALARS[op].c
+        one = scalar.format(*(f"{name}[i]" for name in names), s=suffix)
+        arguments = ", ".join(f"VREAL {name}" for name in names)
+        yield (
+            f"static inline VREAL abreast_{op}({arguments}) "
+            f"{{ VREAL y; for (int i = 0; i < VW; ++i) y[i] = {one}; return y; }}"
+        )
 
 
 def prelude(single: bool) -> str:

@@ -46,11 +46,10 @@ static inline void add_moments(const Task *q, int64_t lane, const int64_t *which
     }
 }
 
-/* What the outputs of a step put on its stages (`seed`), its first and its last state (`direct`); whether any lies inside. */
-static ONCE int seeds_of(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, REAL *seed,
-                         REAL *direct) {
+/* What the outputs of a step put on its first and its last state (`direct`), and their moments; whether any lies inside. */
+static ONCE int moments_of(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, REAL *direct) {
     const Method *m = &q->method;
-    int inner = 0, width = step->dense ? m->total : m->stages;
+    int inner = 0;
     int64_t which[64], i = step->first, stop = step->first + step->count;
     double theta[64];
     memset(direct, 0, 2 * NP * sizeof(REAL));
@@ -66,6 +65,14 @@ static ONCE int seeds_of(const Task *q, const Lane *l, int64_t lane, Scratch *s,
         else if (m->degree == 7) add_moments(q, lane, which, theta, count, s->moment, direct, 7);
         else add_moments(q, lane, which, theta, count, s->moment, direct, m->degree);
     }
+    return inner;
+}
+
+/* The same, and what the moments put on the stages (`seed`). */
+static ONCE int seeds_of(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, REAL *seed,
+                         REAL *direct) {
+    const Method *m = &q->method;
+    int inner = moments_of(q, l, lane, s, step, direct), width = step->dense ? m->total : m->stages;
     for (int j = 0; inner && j < width; j++)
         for (int v = 0; v < NP; v += VL) {
             wide sum = {0};

@@ -17,7 +17,7 @@ from torch import Tensor
 from physid.ode.tableau import Tableau
 from physid.ode.tape import ANCHORED, CAPPED, CUT, KEPT, LIMITED, Choices, Tape
 
-PARTS = ("base.h", "pool.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "lanes.h")
+PARTS = ("base.h", "pool.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "abreast.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,16 @@ import torch
 from physid.ode.native.derive import Tangents, reachable, reverse
 from physid.ode.native.driven import SOURCE as INPUTS
 from physid.ode.native.emit import Emitter, Output
-from physid.ode.native.ir import COLUMNS, PARAMS, SHIFT, STATE, Ids
+from physid.ode.native.ir import COLUMNS, PARAMS, SHIFT, STATE, Dot, Ids
 from physid.ode.native.lower import Program
+from physid.ode.native.prelude import abreast as prelude_abreast
 from physid.ode.native.prelude import prelude
+from physid.ode.native.scalars import SCALARS
 
 # A function of more statements than this is not inlined into the stages of the march.
 INLINE = 400
+# Samples are solved side by side, in the lanes of vectors, where f is no larger: statements, and numbers that it takes.
+SMALL, FEW = 600, 128
 
 HEAD = """\
 #include <math.h>
@@ -58,6 +63,24 @@ VJP = """\
 static FIELD_INLINE void field_vjp(REAL t, const REAL *restrict y, const REAL *restrict p, const REAL *restrict c,
                                    const REAL *restrict w, REAL *restrict gy, REAL *restrict gp, REAL *restrict gt,
                                    REAL *restrict work) {"""
+# Vectors of samples fill the widest registers; halves of them, as in the rest of the code, would go through memory.
+WIDEST = """\
+#define ABREAST
+#ifdef __AVX512F__
+#pragma GCC push_options
+#pragma GCC target("prefer-vector-width=512")
+#endif"""
+USUAL = """\
+#ifdef __AVX512F__
+#pragma GCC pop_options
+#endif"""
+ABREAST = """\
+static FIELD_INLINE void field_abreast(VREAL t, const VREAL *restrict y, const VREAL *restrict p,
+                                       const VREAL *restrict c, VREAL *restrict k) {"""
+VJP_ABREAST = """\
+static FIELD_INLINE void field_vjp_abreast(VREAL t, const VREAL *restrict y, const VREAL *restrict p,
+                                           const VREAL *restrict c, const VREAL *restrict w, VREAL *restrict gy,
+                                           VREAL *restrict gp, VREAL *restrict gt) {"""
 PART = """\
 static void {name}(REAL t, const REAL *restrict y, const REAL *restrict p, const REAL *restrict c, int m,
                    const REAL *restrict dy, const REAL *restrict dp, REAL *restrict k, REAL *restrict dk,
@@ -85,6 +108,30 @@ static inline void store_columns(REAL *restrict to, const VREAL *restrict from, 
     size_t bytes = (left < VW ? left : VW) * sizeof(REAL);
     for (int i = 0; i < rows; ++i) memcpy(to + (size_t)i * m, from + i, bytes);
 }"""
+
+# The functions for vectors, where there are any, at one point in all lanes; the results of the last lane.
+PROBE_ABREAST = """\
+#if !defined(PART) || PART == 2
+COLD int physid_abreast(const REAL *t, const REAL *y, const REAL *p, const REAL *c, const REAL *w, REAL *k, REAL *gy,
+                        REAL *gp, REAL *gt) {
+#ifdef ABREAST
+    VREAL in[2 * N + P + C_ + 1], out[2 * N + P + 1] = {{0}};
+    const REAL *from[] = {y, w, p, c};
+    const int sizes[] = {N, N, P, C_}, to[] = {N, N, P, 1};
+    REAL *given[] = {k, gy, gp, gt};
+    for (int part = 0, i = 0; part < 4; ++part)
+        for (int n = 0; n < sizes[part]; ++n) in[i++] = SPLAT(from[part][n]);
+    field_abreast(SPLAT(*t), in, in + 2 * N, in + 2 * N + P, out);
+    field_vjp_abreast(SPLAT(*t), in, in + 2 * N, in + 2 * N + P, in + N, out + N, out + 2 * N, out + 2 * N + P);
+    for (int part = 0, i = 0; part < 4; ++part)
+        for (int n = 0; n < to[part]; ++n) given[part][n] = out[i++][VW - 1];
+    return 1;
+#else
+    return 0;
+#endif
+}
+#endif
+"""
 
 # What Python calls to compare the functions with the eager ones, and tests with the truth; not the way of a solve.
 PROBES = """\
@@ -135,11 +182,16 @@ class Unit:
     operations: int
 
 
-def emit(program: Program, dtype: torch.dtype) -> Unit:
-    """The C source of f, its products and its preparation, up to where the runtime begins."""
+def emit(program: Program, dtype: torch.dtype, batched: bool = False) -> Unit:
+    """The C source of f, its products and its preparation, up to where the runtime begins.
+
+    `batched`: for many samples, which a small f takes side by side.
+    """
     writer = _Writer(program, "f" if dtype == torch.float32 else "")
     parts = [list(part) for part in (writer.field(), writer.vjp(), writer.jvp(), writer.prepare(), writer.pull())]
     count = len(parts[1])
+    if batched and count <= SMALL and _abreast(program):
+        parts.append(list(writer.abreast()))
     sizes = {"n": program.k.size, "p": program.prepared.size, "raw": program.raw.size, "c": program.c.size}
     single = dtype == torch.float32
     head = HEAD.format(
@@ -156,7 +208,15 @@ def emit(program: Program, dtype: torch.dtype) -> Unit:
         first, degree, many = program.inputs
         head += INPUTS.format(first=first, degree=degree, count=many)
     body = "\n".join(line for part in parts for line in part)
-    return Unit(f"{head}\n{body}\n{PROBES}", **sizes, identity=program.identity, operations=len(parts[0]))
+    return Unit(
+        f"{head}\n{body}\n{PROBES}{PROBE_ABREAST}", **sizes, identity=program.identity, operations=len(parts[0])
+    )
+
+
+def _abreast(program: Program) -> bool:
+    """Whether samples are solved side by side: few numbers, no matrices, whose sums would run in another order."""
+    given = program.k.size + program.prepared.size + program.c.size
+    return given <= FEW and not program.inputs and not any(isinstance(node, Dot) for node in program.b.nodes)
 
 
 class _Writer:
@@ -183,11 +243,27 @@ class _Writer:
 
     def vjp(self) -> Iterator[str]:
         """gy, gp, gt += w^T df."""
+        yield from _function(VJP, self._emitter(self.program.slots).function(self._products()))
+
+    def _products(self) -> list[Output]:
+        """w^T df by y, p and t."""
         p = self.program
         found = reverse(self.b, p.k, self.w, p.slots, STATE | PARAMS)
         parts = [found.of(p.y), found.of(self._live(p.prepared)), found.of(p.t)]
-        outputs = [Output(name, ids, add=True) for name, ids in zip(("gy", "gp", "gt"), parts, strict=True)]
-        yield from _function(VJP, self._emitter(p.slots).function(outputs))
+        return [Output(name, ids, add=True) for name, ids in zip(("gy", "gp", "gt"), parts, strict=True)]
+
+    def abreast(self) -> Iterator[str]:
+        """f and its product for as many samples as a vector has lanes."""
+        p = self.program
+        lines: list[str] = []
+        for head, outputs in ((ABREAST, [Output("k", p.k)]), (VJP_ABREAST, self._products())):
+            emitter = Emitter(self.b, self.names, p.slots, self.suffix, abreast=True)
+            lines.extend(_function(head, emitter.function(outputs)))
+        used = sorted({op for line in lines for op in re.findall(r"abreast_(\w+)\(", line)} & SCALARS.keys())
+        yield WIDEST
+        yield from prelude_abreast(used, self.suffix)
+        yield from lines
+        yield USUAL
 
     def _live(self, ids: Ids) -> Ids:
         """Prepared numbers that depend on captured ones; zero, which has no cotangent, for the others."""

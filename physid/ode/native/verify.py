@@ -54,6 +54,8 @@ def compare(
     gy, gp, gt = kernel.vjp(t, y, p, c, w)
     agree("w^T df/dy", gy, eager[0])
     agree("w^T df/dt", gt, eager[1].reshape(1))
+    for ours, alone in zip(kernel.abreast(t, y, p, c, w), (k, gy, gp, gt), strict=False):
+        agree("f of samples side by side", ours, alone)
     made = any(tensor.grad_fn is not None for tensor in captured)
     for tensor, ours, theirs in zip(captured, kernel.pull(gp, captured), eager[2:], strict=True):
         if tensor.grad_fn is not None or not made:  # autograd also goes from a made tensor back to what it was made of
