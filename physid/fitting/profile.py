@@ -31,6 +31,7 @@ STRIDE = 0.4  # of the threshold that a step is to climb
 CLOSE = 2e-3  # of the threshold to which its crossing is found
 MOST = 24  # steps on a side
 BETTER = 1e-6  # of the objective by which another point must be lower to count as a better optimum
+HUGE = 1e100  # an unknown that gets so large shows round-off, not what the data tell
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,8 @@ def walk(
     dof: int,
 ) -> _Side:
     """One side of the profile of unknown i, in steps that climb alike, each from where the last one ended."""
-    problem = Problem(vector_of(model, experiments), replace(integrator, gradient="forward"))
+    vector = vector_of(model, experiments)
+    problem = Problem(vector, replace(integrator, gradient="forward"))
     rest: Index = np.delete(np.arange(len(x)), i)
     first = problem.at(x)
     if first is None:
@@ -167,6 +169,8 @@ def walk(
             if abs(size) < 1e-3 * abs(step):
                 break
             continue
+        if np.abs(vector.natural(point.x)).max() > HUGE:
+            break
         gain = 2.0 * (point.cost - first.cost)
         if gain < -2.0 * margin:
             better = point.x

@@ -73,6 +73,13 @@ static double begin_follow(const Task *q, const Choice *c, double h, Follow *f, 
     return h_bar;
 }
 
+/* Whether no stop but the end lies ahead of t. */
+static int next_is_end(const Task *q, const Lane *l, double t) {
+    for (int64_t i = 0; i < q->stops; i++)
+        if (q->direction * (stop_at(q, l, i) - t) > 0) return stop_at(q, l, i) == l->end;
+    return 0;
+}
+
 /* After them: from the cotangents of length and start to those of the step before; a stop at the end moves with it. */
 static void end_follow(const Task *q, const Lane *l, int64_t lane, const Step *step, const Choice *c, Follow *f, double h_bar,
                        double t_bar, double kept_bar) {
@@ -87,7 +94,7 @@ static void end_follow(const Task *q, const Lane *l, int64_t lane, const Step *s
     if (c->anchored) t_bar -= c->multiple * kept_bar, f->h = 0;
     else f->h = c->multiple * kept_bar;
     if (at_end && c->cut) q->tbar[(q->times - 1) * q->lanes + lane] += stop_bar;
-    if (c->anchored && stop_at(q, l, q->stops - 1) == l->end && q->stops == 1)
+    if (c->anchored && next_is_end(q, l, step->t))
         q->tbar[(q->times - 1) * q->lanes + lane] += c->multiple * kept_bar;
     f->t = t_bar;
 }

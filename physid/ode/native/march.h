@@ -250,6 +250,7 @@ static ONCE void note_choice(const Task *q, Lane *l, double ratio, double factor
     Choice *c = &l->choice;
     if (!good) {
         if (cut) c->multiple = 1, c->anchored = 1;
+        else if (fabs(l->h) < q->min_step || fabs(l->h) > q->max_step) c->multiple = 0; /* a constant from here on */
         c->multiple *= factor;
         return;
     }
