@@ -143,7 +143,17 @@ def _run(argv: list[str]) -> int:
             return _defect(error, debug)
         return _end(f"error: {error.filename}: {error.strerror}. Give a path that can be used.", 2, debug)
     except Exception as error:
-        return _defect(error, debug)
+        slip = _slip(error)
+        return _end(f"error: {slip}", 2, debug) if slip else _defect(error, debug)
+
+
+def _slip(error: Exception) -> str | None:
+    """What a line of the user's own model or experiment did wrong, if it was that which raised the error."""
+    if "physid.modelfile" not in sys.modules:  # then no such file was read
+        return None
+    from physid.modelfile import blame
+
+    return blame(error)
 
 
 def _end(message: str, code: int, debug: bool = False) -> int:

@@ -79,7 +79,8 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
     sizes: dict[str, object] = (
         {"bodies": shape[1], "dimension": shape[2]} if len(shape) == 3 else {"states": shape.numel()}
     )
-    spread = float(experiment.train.observations[experiment.train.mask].std())
+    measured = experiment.train.observations[experiment.train.mask]
+    spread = float(measured.std()) if len(measured) > 1 else 0.0
     sizes |= {"state_scale": experiment.initial_scale, "length_scale": spread or 1.0}
     sizes = {name: size for name, size in sizes.items() if name not in cls.unknowns}
     offered = {**sizes, **experiment.constants, **experiment.start}

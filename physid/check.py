@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from physid.experiment import Experiment
 from physid.fitting.plan import default_integrator
 from physid.fitting.problem import predict
 from physid.fitting.vector import Array, Vector
+from physid.modelfile import blame
 from physid.ode import Integrator
 from physid.reading.roles import channel_names
 from physid.reading.units import parse
@@ -214,11 +216,14 @@ def _guarded(name: str, work: Callable[[], Finding]) -> Finding:
     except PhysidError as error:
         return Finding(name, FAILED, str(error))
     except Exception as error:  # the model is the user's code: whatever it raises is what was found
-        import traceback
+        return Finding(name, FAILED, blame(error) or _raised(error))
 
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if "physid" not in f.filename.split("/")]
-        where = f", line {frames[-1].lineno} of {frames[-1].filename.rsplit('/', 1)[-1]}" if frames else ""
-        return Finding(name, FAILED, f"{type(error).__name__}: {error}{where}. Correct that line.")
+
+def _raised(error: Exception) -> str:
+    """What was raised, and by which line."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "physid" not in f.filename.split("/")]
+    where = f", line {frames[-1].lineno} of {frames[-1].filename.rsplit('/', 1)[-1]}" if frames else ""
+    return f"{type(error).__name__}: {error}{where}. Correct that line."
 
 
 @contextmanager

@@ -15,6 +15,17 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.spec import Model
 
+PREFIX = "physid_user_"  # of the names of modules made of a user's files
+
+# What torch says of common slips in a model -> what to write in its place.
+SLIPS = {
+    "Boolean value of Tensor": "States come many at once: write torch.where, or physid.smooth, in place of if.",
+    "can be converted to Python scalars": "States come many at once: write torch's functions in place of math's.",
+    "converted to a Tensor with 1 element": "States come many at once: write torch's functions in place of math's.",
+    "Can't call numpy()": "Write torch's functions in place of NumPy's, so that a gradient comes through.",
+    "Cannot access data pointer": "Write torch's functions in place of NumPy's, so that a gradient comes through.",
+}
+
 
 def is_file_name(text: str) -> bool:
     """Whether `text` names something in a Python file (`FILE.py` or `FILE.py:NAME`) rather than in the catalogue."""
@@ -67,7 +78,7 @@ def import_file(path: Path) -> ModuleType:
         raise InputError(f"the file {path} does not exist. Give the path of a Python file, as in drag.py:DragGravity.")
     path = path.resolve()
     digest = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]
-    name = f"physid_user_{path.stem}_{digest}"
+    name = f"{PREFIX}{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -83,13 +94,27 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
+def blame(error: BaseException) -> str | None:
+    """One sentence on an `error` that a line of a user's file raised, with that line; None where no such line did."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    names = [str(frame.f_globals.get("__name__")) for frame, _ in frames]
+    own = [i for i, name in enumerate(names) if name.startswith(PREFIX)]
+    if not own or any(name.split(".")[0] == "physid" for name in names[own[-1] + 1 :]):
+        return None
+    frame, line = frames[own[-1]]
+    advice = next((advice for slip, advice in SLIPS.items() if slip in str(error)), "Correct that line.")
+    where = f"{Path(frame.f_code.co_filename).name}, line {line}, in {frame.f_code.co_name}"
+    return f"{where}: {type(error).__name__}: {str(error).rstrip('.')}. {advice}"
+
+
 def _why_not_imported(path: Path, error: Exception) -> str:
     """One sentence on why running `path` raised `error`, with the line of the file where it happened."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path.name} does not import: line {error.lineno}: {error.msg}. Correct that line."
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     where = f"line {lines[-1]}: " if lines else ""
-    return f"{path.name} does not import: {where}{type(error).__name__}: {error}. Correct that line."
+    what = str(error).rstrip(".")
+    return f"{path.name} does not import: {where}{type(error).__name__}: {what}. Correct that line."
 
 
 def _member(module: ModuleType, path: Path, name: str, kind: str, own: dict[str, Any]) -> Any:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from physid.cli import main
 from physid.errors import InputError
 from physid.experiment import Experiment
-from physid.modelfile import is_file_name, load_experiment_file, load_model_file, split_file_name
+from physid.modelfile import blame, import_file, is_file_name, load_experiment_file, load_model_file, split_file_name
 from physid.spec import Model
 
 GOOD = '''
@@ -132,3 +133,72 @@ def test_a_file_that_cannot_be_used_says_where(tmp_path: Path, text: str, messag
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.py does not exist"):
         load_model_file(tmp_path / "none.py", "A")
+
+
+SLIP = """
+import math
+import numpy as np
+import torch
+from physid import Model, Unknown, positive
+
+class Slip(Model):
+    state_names = ("x", "v")
+    k = Unknown(2.0, positive)
+    def field(self, t, y):
+        x, v = y.unbind(-1)
+        return {field}
+"""
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("1 / 0 + x", "ZeroDivisionError: division by zero. Correct that line."),
+        ("torch.stack((v, -self.kk * x), -1)", "'Slip' object has no attribute 'kk'. Correct that line."),
+        ("torch.stack((v, -self.k * x if x > 0 else x), -1)", "write torch.where"),
+        ("torch.stack((v, -self.k * math.sin(x)), -1)", "in place of math's"),
+        ("torch.as_tensor(np.stack((v, -self.k * x), -1))", "in place of NumPy's"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad:UserWarning")
+def test_a_field_that_raises_is_named_by_its_line(
+    field: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("slip.py").write_text(SLIP.format(field=field))
+    Path("data.csv").write_text("t,x,v\n" + "".join(f"{i},{1 - i / 2},{-i / 3}\n" for i in range(6)))
+    for command in (["check", "slip.py:Slip"], ["fit", "--model", "slip.py:Slip", "--out", "run"]):
+        assert main([*command, "--data", "data.csv"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("physid: error: slip.py, line 12, in field: ")
+        assert said in error
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("v", "returns a tensor ["),
+        ("torch.stack((v, -x, x), -1)", "returns a tensor ["),
+        ("(v, -self.k * x)", "returns a tuple"),
+        ("None", "returns a NoneType"),
+    ],
+)
+def test_a_field_of_the_wrong_shape_is_told_the_right_one(
+    field: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("slip.py").write_text(SLIP.format(field=field))
+    Path("data.csv").write_text("t,x,v\n" + "".join(f"{i},{1 - i / 2},{-i / 3}\n" for i in range(6)))
+    assert main(["fit", "--model", "slip.py:Slip", "--data", "data.csv", "--out", "run"]) == 2
+    assert f"physid: error: Slip.field {said}" in capsys.readouterr().err
+
+
+def test_an_error_inside_physid_is_not_blamed_on_the_file_that_called_it(tmp_path: Path) -> None:
+    path = tmp_path / "caller.py"
+    path.write_text("def call(function):\n    function()\n")
+    call = import_file(path).call
+    for function, named in ((lambda: 1 / 0, True), (lambda: split_file_name(3), False)):  # type: ignore[arg-type]
+        with pytest.raises(Exception) as caught:
+            call(function)
+        assert (blame(caught.value) is not None) is named

@@ -98,11 +98,18 @@ def vector_of(model: Model, experiments: Experiment | Sequence[Experiment]) -> V
 def aligned(experiments: Sequence[Experiment]) -> list[Experiment]:
     """The experiments with distinct names and the channels of all: what one of them did not measure is a gap there.
 
-    Errors: InputError for none, for something else than experiments, and for channels that cannot be matched by name.
+    Errors: InputError for none, for something else than experiments, for one with nothing to predict, and for channels
+    that cannot be matched by name.
     """
     given = list(experiments)
     if not given or not all(isinstance(one, Experiment) for one in given):
         raise InputError(f"{len(given)} experiments were given, or something else: one Experiment or more is allowed.")
+    for one in given:
+        if not bool((one.train.times != float(one.initial_time)).any()):
+            raise InputError(
+                f"experiment {one.name} has no measurement after its first time, {float(one.initial_time):g}, so there "
+                "is nothing to predict. Give it more, or leave it out."
+            )
     names = [one.name for one in given]
     if len(set(names)) < len(names):
         given = [replace(one, name=f"{one.name}-{i}") for i, one in enumerate(given, 1)]

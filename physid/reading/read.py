@@ -77,11 +77,15 @@ def _experiment(
     model, shape = wishes.model, run.channels.shape[1:]
     if model is not None:
         shape = observed_shape(model)
+    name = f"{path}{f', experiment {run.name}' if roles.experiment else ''}"
     try:
         seen = torch.from_numpy(run.channels[measured].reshape(-1, *shape))
         train = Trajectory(torch.from_numpy(run.times[measured]), seen)
-        start = _Start.of(model, train, drive, float(run.times[0]))
-        state, free = start.state(initial)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    start = _Start.of(model, train, drive, float(run.times[0]))
+    state, free = start.state(initial)
+    try:
         units = {origin.units[name] for name in roles.channels}
         return Experiment(
             name=run.name,
@@ -98,7 +102,7 @@ def _experiment(
             source=f"{path.name}" + (f", experiment {run.name}" if roles.experiment else ""),
         )
     except InputError as error:
-        raise InputError(f"{path}{f', experiment {run.name}' if roles.experiment else ''}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
 
 
 def _inputs(origin: Source, run: Run, wishes: Wishes) -> Inputs | None:
@@ -149,6 +153,18 @@ class _Start:
         return guess, free
 
 
+def _check_field(model: Model, t: Tensor, states: Tensor) -> None:
+    """Errors: InputError where f is no tensor of the shape of the states [S, *state]."""
+    with torch.no_grad():
+        rate: object = model.field(t, states)
+    if not isinstance(rate, Tensor) or rate.shape != states.shape:
+        found = f"a tensor {list(rate.shape)}" if isinstance(rate, Tensor) else f"a {type(rate).__name__}"
+        raise InputError(
+            f"{type(model).__name__}.field returns {found} for {len(states)} states {list(states.shape)}; a tensor of "
+            "that shape is needed. Work on the last axis: y.unbind(-1), torch.stack((...), -1)."
+        )
+
+
 def _size(column: Array) -> float:
     there = column[np.isfinite(column)]
     return float(np.sqrt((there**2).mean())) or 1.0 if len(there) else 1.0
@@ -165,7 +181,11 @@ def _states(model: Model, train: Trajectory, drive: Inputs | None, start: float,
     before: Any = model.driver
     model.drive(drive)
     try:
-        found = lift(model, times, seen, rate, guess, torch.ones(model.state_shape, dtype=torch.float64))
+        _check_field(model, torch.as_tensor(times).to(guess), guess)
+        unit = torch.ones(model.state_shape, dtype=torch.float64)
+        found = lift(model, times, seen, rate, guess, unit)
+        # Slopes by unknowns that are only guessed may pull a state away from where it was seen: put it back there.
+        found = lift(model, times, seen, np.full_like(rate, np.nan), found, unit)
     finally:
         if before is not None or not model.input_names:
             model.drive(before)

@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 Cells = NDArray[np.float64] | NDArray[np.object_]
 
 LARGEST = 2**30  # bytes, of a file and of what it unpacks to
+HUGE = 1e100  # measurements beyond it have no sum of squares
 EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})  # cells that say "not measured", in small letters
 
 
@@ -77,6 +78,12 @@ class Table:
         if endless.any():
             row = int(np.argmax(endless))
             raise self.error("infinite. Leave the cell empty if nothing was measured.", name, row)
+        huge = np.abs(found) > HUGE
+        if huge.any():
+            row = int(np.argmax(huge))
+            raise self.error(
+                f"{found[row]:g} is beyond {HUGE:g}, too large to square. Choose a larger unit.", name, row
+            )
         return found
 
     def _odd_number(self, name: str, row: int, cell: str) -> float:
