@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from physid.errors import InputError
+from physid.experiment import contents, hash_numbers
 from physid.fitting.files import plain
 from physid.freerun import Run
 
@@ -36,7 +37,7 @@ class Comparison:
     @property
     def note(self) -> str:
         """Whether figures of merit compare."""
-        if len({fit.experiment.data_hash for fit in self.fits}) == 1:
+        if len({_trained_on(fit) for fit in self.fits}) == 1:
             return "All fits are of the same data; of AIC and BIC the lower is the better."
         return "The fits are of different data: AIC, BIC and likelihoods do not compare."
 
@@ -102,6 +103,12 @@ class Comparison:
         lines = [" & ".join(escape(cell) for cell in row) + r" \\" for row in self.cells()]
         body = "\n".join([lines[0], r"\hline", *lines[1:]])
         return f"\\begin{{tabular}}{{l{'l' * len(self.fits)}}}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n"
+
+
+def _trained_on(fit: Run) -> tuple[str, ...]:
+    """Hashes of what a fit was trained on, of all of its experiments: less what it held out."""
+    experiments = getattr(fit, "experiments", None) or [fit.experiment]
+    return tuple(sorted(hash_numbers(*contents(one.train)) for one in experiments))
 
 
 def _cell(value: Any, error: float | None) -> str:

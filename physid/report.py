@@ -79,7 +79,9 @@ class Report:
 
     def _title(self) -> str:
         fit = self.fit
-        return _wrap(f"{fit.experiment.name} with model {fit.settings['model']}: {fit.status}. {fit.message}")
+        more = len(fit.experiments) - 1
+        name = fit.experiment.name if more < 1 else f"{fit.experiment.name} and {more} more"
+        return _wrap(f"{name} with model {fit.settings['model']}: {fit.status}. {fit.message}")
 
     def _estimates(self) -> str:
         shown = [one for one in self.fit.listed if one.of != "initial"]
@@ -127,8 +129,12 @@ class Report:
         ]
 
     def _scores(self) -> str:
+        cells = self.score_cells()
         over = "sum over channels, mean over time" if self.fit.experiment.metric == "sum" else "mean"
-        lines = [*_align(self.score_cells()), f"(mse: {over}; forecast: the part of the test beyond training)"]
+        beyond = (
+            "; forecast: the part of the test beyond training" if any(row[0] == "forecast" for row in cells) else ""
+        )
+        lines = [*_align(cells), f"(mse: {over}{beyond})"] if len(cells) > 1 else []
         return "\n".join([*lines, *([_wrap(self.merits())] if self.merits() else [])])
 
     def _paper(self) -> str:
@@ -249,8 +255,9 @@ class Report:
             f"Method: {how}, gradient {settings['gradient']}, solver {settings['solver']}, {tolerances}, engine "
             f"{note or fit.engine}; {fit.evaluations} evaluations, {fit.seconds:.1f} s.",
         ]
-        if fit.experiment.source:
-            lines.append(f"Data: {fit.experiment.source}.")
+        sources = [one.source for one in fit.experiments or [fit.experiment] if one.source]
+        if sources:
+            lines.append(f"Data: {'; '.join(dict.fromkeys(sources))}.")
         return lines
 
 

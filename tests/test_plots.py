@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import stats
 
 import physid
 from physid.errors import InputError
+from physid.experiment import Experiment, Trajectory
 from physid.fitting import Fit
 from physid.models import LotkaVolterra, VanDerPol
 from physid.plots import THEMES, Theme, choose_channels, find_bodies, pairs, phase, png, svg, theme_of, time_series
@@ -130,6 +132,21 @@ def test_phase_portraits(lynx: Fit) -> None:
     assert np.array_equal(dashed.get_xydata(), forecast.mean[forecast.times >= lynx.experiment.train.times[-1].item()])
     with pytest.raises(InputError, match="two or three"):
         phase(forecast, channels=["u"])
+
+
+def test_measurements_with_gaps_are_dots_in_a_phase_portrait_and_are_not_called_the_truth(lynx: Fit) -> None:
+    whole = lynx.experiment.train
+    gaps = whole.observations.clone()
+    gaps[::3, 1] = math.nan
+    train, test = Trajectory(whole.times[:40], gaps[:40]), Trajectory(whole.times[40:], gaps[40:])
+    measured = Experiment("measured", train, lynx.experiment.initial, test=test)
+    forecast = lynx.forecast(float(whole.times[-1]), points=81)
+    (axes,) = phase(forecast, measured).axes
+    lines = {str(line.get_label()): line for line in axes.lines}
+    assert {"trained on", "measured", "model"} <= set(lines)
+    assert "truth" not in lines
+    assert lines["trained on"].get_linestyle() == lines["measured"].get_linestyle() == "None"
+    assert np.array_equal(lines["model"].get_xydata(), forecast.mean[forecast.times <= float(train.times[-1])])
 
 
 def test_phase_portraits_in_space_say_what_they_chose() -> None:

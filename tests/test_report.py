@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import physid
 from physid import Fit
 from physid.cli.app import main
 from physid.comparison import Comparison
 from physid.errors import InputError
 from physid.fitting.estimates import Estimate
 from physid.latex import number, rounded, tabular
+from physid.models import Pendulum
 from physid.plots.fits import waterfall
 from physid.plots.page import page, table
 
@@ -169,3 +171,11 @@ def test_the_waterfall_counts_the_starts_that_agree() -> None:
     assert list(axes.lines[0].get_ydata()) == [1.0, 1.0, 1.0000001, 50.0]  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no start came to an end"):
         waterfall([float("nan")])
+
+
+def test_fits_that_hold_out_different_parts_are_not_of_the_same_data() -> None:
+    measured = physid.load("pendulum", noise=0.05, points=30)
+    whole, part = physid.fit(Pendulum(), measured), physid.fit(Pendulum(), measured, holdout=0.2)
+    again = physid.fit(Pendulum(), measured, strategy="full")
+    assert "of the same data" in Comparison([whole, again], ["a", "b"]).note
+    assert "of different data" in Comparison([whole, part], ["a", "b"]).note

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
 from physid.errors import InputError
+from physid.fitting.lanes import solve_lanes
 from physid.fitting.lm import Stop
 from physid.fitting.many import least_many
 from physid.fitting.problem import Point
 from physid.fitting.starts import draws
 from physid.fitting.vector import Array, Vector
+from physid.inputs import Inputs
+from physid.ode import Integrator
 from physid.unknown import Normal, Uniform
 
 
@@ -122,3 +125,29 @@ def test_time_runs_out_for_all_starts() -> None:
 def test_what_cannot_be(options: dict[str, int], words: str) -> None:
     with pytest.raises(InputError, match=words):
         fit(Swing(), swing(), **options)  # type: ignore[arg-type]
+
+
+class Driven(Swing):
+    """Swing pushed by a measured force."""
+
+    input_names = ("force",)
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        (force,) = self.inputs(t)
+        return super().field(t, y) + torch.stack((torch.zeros_like(force), force), -1)
+
+
+def test_starts_of_a_driven_model_are_solved_by_compiled_code_as_each_is_alone() -> None:
+    times = torch.linspace(0.0, 5.0, 6, dtype=torch.float64)
+    model = Driven()
+    model.drive(Inputs.through(times, [1.0, -1.0, 0.5, 0.0, 2.0, 0.0], ["force"]))
+    raw = model.free()["f"]
+    thetas = torch.tensor([[-1.0], [0.2], [0.9]], dtype=torch.float64)
+    y0 = torch.tensor([[1.0, 0.0], [0.5, -1.0], [0.0, 0.3]], dtype=torch.float64)
+    grid, tight = times[:, None].expand(6, 3).contiguous(), Integrator("dopri8", 1e-11, 1e-11)
+    found = solve_lanes(model, [raw], thetas, y0, grid, tight)
+    assert (found.solution.engine, found.ok) == ("native", [True, True, True])
+    for lane in range(3):
+        alone = solve_lanes(model, [raw], thetas[lane : lane + 1], y0[lane : lane + 1], grid[:, lane : lane + 1], tight)
+        assert torch.allclose(found.states[:, lane], alone.states[:, 0], rtol=1e-8, atol=1e-8)
+        assert torch.allclose(found.slopes[:, lane], alone.slopes[:, 0], rtol=1e-6, atol=1e-6)

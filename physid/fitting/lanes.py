@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from physid.inputs import Inputs
 from physid.ode import Integrator, Solution, sensitivities
 from physid.spec import Model
 
@@ -70,17 +72,32 @@ class Carried:
         names = {id(raw): name for name, raw in model.raw.named_parameters()}
         self.slots = [(names[id(raw)], raw.shape, raw.numel()) for raw in raws]
         self.sizes = [size for _, _, size in self.slots]
-        self.one = torch.vmap(self._one)
+        self.one, self.one_driven = torch.vmap(self._one), torch.vmap(self._one_driven)
+        self._given: Tensor | None = None
 
     @property
     def switches(self) -> Any:
         """The times at which an input of the model jumps."""
         return getattr(self.model, "switches", None)
 
+    @property
+    def driver(self) -> Inputs | None:
+        """The inputs that drive the model, which the native engine reads by itself."""
+        return self.model.driver
+
+    @contextmanager
+    def given_inputs(self, values: Tensor) -> Iterator[None]:
+        """In here the inputs of the lanes are `values` [L, inputs] whatever t."""
+        before, self._given = self._given, values
+        try:
+            yield
+        finally:
+            self._given = before
+
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """The rates [L, N + P]."""
-        theta = y[:, self.n :]
-        rate = self.one(t.expand(len(y)), y[:, : self.n], theta)
+        state, theta, at = y[:, : self.n], y[:, self.n :], t.expand(len(y))
+        rate = self.one(at, state, theta) if self._given is None else self.one_driven(at, state, theta, self._given)
         return torch.cat([rate.reshape(len(y), self.n), torch.zeros_like(theta)], 1)
 
     def _one(self, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
@@ -93,6 +110,11 @@ class Carried:
             return self.model.field(t, y.view(self.shape)).reshape(-1)
         finally:
             held.update(kept)
+
+    def _one_driven(self, t: Tensor, y: Tensor, theta: Tensor, inputs: Tensor) -> Tensor:
+        """The rate of one lane with these inputs."""
+        with self.model.given_inputs(inputs):
+            return self._one(t, y, theta)
 
 
 def fill(raws: Sequence[nn.Parameter], theta: Tensor) -> None:

@@ -13,6 +13,7 @@ from physid.fitting.vector import Array
 from physid.forecast import Forecast
 from physid.plots.choose import choose_channels
 from physid.plots.look import Theme, labelled, look, mix, new_figure
+from physid.plots.series import DENSE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,9 +31,9 @@ def phase(
 ) -> Figure:
     """The forecast as a path in the plane of two channels, or (three channels, or dimension=3) in their space.
 
-    What `experiment` measured is solid, and paler where it was trained on; the forecast beyond it is dashed. In the
-    plane, ellipses of the 95 % bands of both channels lie along the path. Of more channels than `dimension`, those that
-    vary most and most independently are chosen, and the figure says so.
+    What `experiment` measured is solid, or dots where joining it would mislead, and paler where it was trained on; the
+    forecast beyond it is dashed. In the plane, ellipses of the 95 % bands of both channels lie along the path. Of more
+    channels than `dimension`, those that vary most and most independently are chosen, and the figure says so.
 
     Errors: InputError for fewer than two channels, or a name that is none.
     """
@@ -61,17 +62,14 @@ def phase(
 
 
 def _paths(axes: Any, theme: Theme, forecast: Forecast, experiment: Experiment | None, places: list[int]) -> None:
-    """The measured path, paler where it was trained on, the forecast, and marks at its start and end."""
-    end = np.inf
+    """What was measured, paler where it was trained on, the forecast, and marks at its start and end."""
+    end, path = np.inf, forecast.mean[:, places]
     if experiment is not None:
         end = float(experiment.train.times[-1])
-        train, later = _measured(experiment, forecast, places)
-        pale = mix(theme.body(0), theme.background, 0.5)
-        style = {"marker": "o", "markersize": 2.4, "linestyle": "none"} if experiment.sigma else {"linewidth": 1.6}
-        axes.plot(*train.T, color=pale, zorder=2, label="trained on", **style)
-        if len(later):
-            axes.plot(*later.T, color=theme.body(0), zorder=3, linewidth=2.2, label="truth")
-    path = forecast.mean[:, places]
+        _data(axes, theme, experiment, forecast, places)
+        if not _smooth(experiment, _measured(experiment, forecast, places)[0]):  # dots have no order: the model's path
+            before = {"color": mix(theme.forecast, theme.background, 0.5), "linewidth": 1.3, "zorder": 2}
+            axes.plot(*path[forecast.times <= end].T, label="model", **before)
     beyond = path[forecast.times >= end] if end < forecast.times[-1] else path
     dashes = {"linestyle": (0, (3.2, 1.6)), "color": theme.forecast, "zorder": 4}
     axes.plot(*beyond.T, label="forecast", **dashes)
@@ -80,6 +78,24 @@ def _paths(axes: Any, theme: Theme, forecast: Forecast, experiment: Experiment |
     if len(last) and end < forecast.times[-1]:
         ring = {"markerfacecolor": "none", "markersize": 9, "markeredgewidth": 1.8, "zorder": 6}
         axes.plot(*last.T, "o", color=theme.ink, linestyle="none", label="end of training", **ring)
+
+
+def _data(axes: Any, theme: Theme, experiment: Experiment, forecast: Forecast, places: list[int]) -> None:
+    """The data trained on, and those after them: paths where smooth, dots where noisy, sparse or with gaps."""
+    train, later = _measured(experiment, forecast, places)
+    dots = {"marker": "o", "markersize": 3.0, "linestyle": "none"}
+    style = dots if experiment.sigma or not _smooth(experiment, train) else {"linewidth": 1.6}
+    pale = mix(theme.body(0), theme.background, 0.5)
+    axes.plot(*train.T, color=pale, zorder=3, label="trained on", **style)
+    if len(later):
+        label = "truth" if experiment.truth else "measured"
+        style = {"linewidth": 2.2} if _smooth(experiment, later) else dots
+        axes.plot(*later.T, color=theme.body(0), zorder=3, label=label, **style)
+
+
+def _smooth(experiment: Experiment, values: Array) -> bool:
+    """Whether values [T, channels] make a path when they are joined: complete, and simulated or dense."""
+    return bool(np.isfinite(values).all()) and (bool(experiment.truth) or len(values) >= DENSE)
 
 
 def _measured(experiment: Experiment, forecast: Forecast, places: list[int]) -> tuple[Array, Array]:

@@ -74,7 +74,7 @@ def _panel(axes: Axes, theme: Theme, forecast: Forecast, experiment: Experiment 
     if experiment is not None:
         color = theme.body(color_index(forecast.channels, place))
         if experiment.test is not None:
-            _measured(axes, experiment.test, place, float(t[-1]), color, "truth" if experiment.sigma else "measured")
+            _measured(axes, experiment.test, place, float(t[-1]), color, _kind(experiment))
         trained = mix(color, theme.background, 0.35)
         _measured(axes, experiment.train, place, float(t[-1]), trained, "trained on", bool(experiment.sigma))
     axes.plot(t, forecast.mean[:, place], color=theme.forecast, linestyle=(0, (3.2, 1.6)), zorder=4, label="forecast")
@@ -84,6 +84,11 @@ def _panel(axes: Axes, theme: Theme, forecast: Forecast, experiment: Experiment 
     end = None if experiment is None else float(experiment.train.times[-1])
     if end is not None and t[0] < end < t[-1]:
         mark_training(axes, theme, end, words=panel == 0)
+
+
+def _kind(experiment: Experiment) -> str:
+    """What data to test by are: the truth where noise was added to a simulation, else measured."""
+    return "truth" if experiment.sigma and experiment.truth else "measured"
 
 
 def _measured(
