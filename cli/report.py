@@ -31,7 +31,8 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
     """Print the report of the run directory RUN.
 
     Value, standard error, 95 % interval, unit and start of every unknown, correlations, scores on training, test and
-    forecast. With --json the last line is the one that `physid fit --json` printed.
+    forecast. With --json the last line is the one that `physid fit --json` printed. Of a model in a file of yours the
+    report that the fit wrote is printed; --json, --html and --tex import the file, and so need --trust.
     """
     for path, suffix in ((html, ".html"), (tex, ".tex")):
         if path is not None:
@@ -43,6 +44,9 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
     console = Console(json=json)
     if is_training(run):
         return _training(console, run, [option for option, path in (("--html", html), ("--tex", tex)) if path])
+    if not (trust or json or html or tex) and (kept := _kept(run)):
+        console.say(kept)
+        return 0
     fit = Fit.load(run, trust=trust)
     if html is not None:
         from physid.plots.page import page
@@ -57,6 +61,18 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
     console.say(str(fit.report()))
     console.event("done", **done_fields(fit, run))
     return 0
+
+
+def _kept(run: Path) -> str:
+    """The report as the fit wrote it, of a run whose model is in a file of someone's; empty for others."""
+    from physid.fitting.files import Folder
+
+    folder = Folder(run)
+    about = folder.json("settings.json")
+    settings = about.get("settings") if isinstance(about, dict) else None
+    if not isinstance(settings, dict) or settings.get("model_file") is None:
+        return ""
+    return folder.read("report.txt").decode(errors="replace").rstrip("\n")
 
 
 def _training(console: Console, run: Path, given: list[str]) -> int:

@@ -64,6 +64,15 @@ class Trajectory:
         for name, value in (("times", times), ("observations", values), ("mask", measured)):
             object.__setattr__(self, name, value)
 
+    def __repr__(self) -> str:
+        """One line: how many times, from when to when, and what was measured."""
+        t, shape = self.times, list(self.observations.shape)
+        return f"<Trajectory of {len(t)} times from {float(t[0]):g} to {float(t[-1]):g}, {shape}, {self._gaps()}>"
+
+    def _gaps(self) -> str:
+        missing = int((~self.mask).sum())
+        return f"{missing} of {self.mask.numel()} not measured" if missing else "all measured"
+
     def __len__(self) -> int:
         """The number of times."""
         return len(self.times)
@@ -139,6 +148,11 @@ class Experiment:
         self._check_inputs()
         if not self.data_hash:
             object.__setattr__(self, "data_hash", hash_numbers(*self._numbers()))
+
+    def __repr__(self) -> str:
+        """One line: its name, its channels, and what was measured of them."""
+        test = "" if self.test is None else f", test={self.test!r}"
+        return f"<Experiment {self.name} of {', '.join(self.channels)}: {self.train!r}{test}>"
 
     def _numbers(self) -> list[Tensor]:
         """Everything that was measured."""

@@ -112,9 +112,17 @@ def test_a_model_of_the_users_own_by_file(desk: Path, capsys: Captured) -> None:
     assert "DragGravity" in done["model"]
     assert abs(done["unknowns"]["drag"]["value"]) < 1e-6
     assert abs(done["unknowns"]["mass[0]"]["value"] - 1.1) < 1e-6
-    assert main(["report", "run"]) == 2  # the code of a run is not executed unasked
+    assert main(["forecast", "run"]) == 2  # the code of a run is not executed unasked
     assert "--trust" in capsys.readouterr().err
+    assert main(["report", "run", "--json"]) == 2
     assert main(["report", "run", "--trust"]) == 0
+    trusted = capsys.readouterr().out
+    (desk / "drag.py").write_text("raise SystemExit('this was executed')")
+    assert main(["report", "run"]) == 0  # as the fit wrote it
+    assert capsys.readouterr().out == trusted
+    report = desk / "run" / "report.txt"
+    report.write_text(report.read_text().replace("drag", "lift"))
+    assert main(["report", "run"]) == 2
 
 
 def test_dry_run_says_how_and_leaves_nothing(desk: Path, capsys: Captured) -> None:

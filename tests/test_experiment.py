@@ -132,3 +132,10 @@ def test_hash_is_of_the_measured_numbers() -> None:
     assert base != experiment(test=None).data_hash
     other = trajectory([0.0, 1.0, 2.0], [[1.0, 10.0], [2.0, 0.0], [3.0, 30.0]])
     assert base != experiment(train=other).data_hash  # measured zero is not the same as not measured
+
+
+def test_what_is_shown_of_data_is_one_line() -> None:
+    train = Trajectory(torch.tensor([0.0, 1.0, 2.5]), torch.tensor([[1.0, 2.0], [math.nan, 3.0], [4.0, 5.0]]))
+    assert repr(train) == "<Trajectory of 3 times from 0 to 2.5, [3, 2], 1 of 6 not measured>"
+    found = Experiment("pot", train, torch.zeros(2), channels=("T", "p"))
+    assert repr(found) == f"<Experiment pot of T, p: {train!r}>"

@@ -278,7 +278,7 @@ def test_a_killed_process_is_resumed_from_the_command_line(
     process.stdout.close()
     monkeypatch.chdir(tmp_path)
     assert main(["report", "run"]) == 2
-    assert "is not finished: its fit has ended before. Go on with physid resume run" in capsys.readouterr().err
+    assert "is not finished: its fit still runs, or was killed. Then: physid resume run" in capsys.readouterr().err
     assert main(["verify", "run"]) == 2
     assert main(["resume", "run", "--time-limit", "0.2", "--quiet"]) == 124
     assert main(["resume", "run", "--time-limit", "0.2", "--json"]) == 124

@@ -157,8 +157,14 @@ def test_what_cannot_be_fitted_together() -> None:
         fit(Cooling(), [monday, other])
     with pytest.raises(InputError, match="takes one experiment, 2 were given"):
         fit(Cooling(), [monday, tuesday], optimizer="adam")
-    with pytest.raises(InputError, match="0 experiments were given"):
+    with pytest.raises(InputError, match="no experiment was given"):
         fit(Cooling(), [])
+    with pytest.raises(InputError, match="a str in place of an experiment"):
+        fit(Cooling(), ["monday"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"given the class Cooling as model: .* as in fit\(Model\(\), data\)"):
+        fit(Cooling, monday)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="given something of type Experiment as model"):
+        fit(monday, Cooling())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("holdout", [0.2, "after:15.9", "tuesday"])

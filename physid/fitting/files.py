@@ -125,7 +125,7 @@ class Folder:
         if not path.is_dir():
             raise InputError(f"{path} is no folder. Give the run directory that physid fit wrote.")
         if not (path / SUMS).is_file() and (path / "request.json").is_file():
-            raise InputError(f"{path} is not finished: its fit has ended before. Go on with physid resume {path}.")
+            raise InputError(f"{path} is not finished: its fit still runs, or was killed. Then: physid resume {path}.")
         if not (path / SUMS).is_file() or not (path / "settings.json").is_file():
             raise InputError(f"{path} is no run directory: it has no {SUMS} or settings.json. Give one that fit wrote.")
         try:

@@ -94,6 +94,13 @@ def fit(
 
     Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
     """
+    if not isinstance(model, Model):
+        found = (
+            f"the class {model.__name__}" if isinstance(model, type) else f"something of type {type(model).__name__}"
+        )
+        raise InputError(
+            f"fit was given {found} as model: an instance of a Model is allowed, as in fit(Model(), data)."
+        )
     given = aligned([experiment] if isinstance(experiment, Experiment) else experiment)
     asked: dict[str, Any] = {
         "optimizer": optimizer,

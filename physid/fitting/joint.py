@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -101,9 +101,11 @@ def aligned(experiments: Sequence[Experiment]) -> list[Experiment]:
     Errors: InputError for none, for something else than experiments, for one with nothing to predict, and for channels
     that cannot be matched by name.
     """
-    given = list(experiments)
-    if not given or not all(isinstance(one, Experiment) for one in given):
-        raise InputError(f"{len(given)} experiments were given, or something else: one Experiment or more is allowed.")
+    given = list(experiments) if isinstance(experiments, Iterable) else [experiments]
+    strange = next((one for one in given if not isinstance(one, Experiment)), None)
+    if not given or strange is not None:
+        found = "no experiment" if not given else f"a {type(strange).__name__} in place of an experiment"
+        raise InputError(f"{found} was given: an Experiment, or a list of them, is allowed, as physid.read gives.")
     for one in given:
         if not bool((one.train.times != float(one.initial_time)).any()):
             raise InputError(

@@ -107,6 +107,11 @@ class Fit:
         known = [(e.value, e.truth) for e in self.estimates if e.truth is not None and e.of != "initial"]
         return all(abs(value - truth) <= 0.01 * abs(truth) for value, truth in known) if known else None
 
+    def __repr__(self) -> str:
+        """One line; `report()` says more."""
+        names = ", ".join(one.name for one in self.experiments or [self.experiment])
+        return f"<Fit of {names} with {self.settings['model']}: {self.status}, {len(self.estimates)} unknowns>"
+
     def report(self) -> Report:
         """The report: text, JSON, table."""
         from physid.report import Report
