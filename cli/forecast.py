@@ -107,6 +107,9 @@ def command(
     if forecast.message:
         raise Diverged(f"the forecast stopped: {forecast.message} Choose an earlier --until.")
     console = Console(json=json)
+    if data.inputs is not None and end > float(data.inputs.breaks[-1]):
+        recorded = f"{float(data.inputs.breaks[-1]):g} {data.time_unit}".rstrip()
+        console.note(f"Beyond {recorded}, where their record ends, {', '.join(data.inputs.names)} keep the last value.")
     if not outs:
         write_out(None, partial(_write, forecast, fit, ".csv"))
         console.note(str(forecast))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from physid.cli import main
 from physid.errors import InputError
 from physid.fitting import fit
 from physid.reading import read
@@ -55,3 +56,31 @@ def test_one_row_is_nothing_to_predict(tmp_path: Path) -> None:
     (found,) = read(path, model=Reaction)
     with pytest.raises(InputError, match="experiment a has no measurement after its first time, 0, so"):
         fit(Reaction(), found)
+
+
+TANK = """
+from physid import Model, Unknown, positive
+
+class Tank(Model):
+    state_names = ("level",)
+    input_names = ("pump",)
+    leak = Unknown(0.3, positive)
+
+    def field(self, t, y):
+        (pump,) = self.inputs(t)
+        return pump[..., None] - self.leak * y
+"""
+
+
+def test_a_forecast_beyond_the_record_of_an_input_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tank.py").write_text(TANK)
+    level = 2.0 * (1.0 - np.exp(-0.5 * np.arange(8)))
+    Path("tank.csv").write_text("t,level,pump\n" + "".join(f"{t},{y},1\n" for t, y in enumerate(level)))
+    assert main(["fit", "--data", "tank.csv", "--model", "tank.py:Tank", "--out", "run", "--quiet"]) == 0
+    capsys.readouterr()
+    for until, said in (("7", False), ("20", True)):
+        assert main(["forecast", "run", "--trust", "--until", until, "--points", "3"]) == 0
+        assert ("Beyond 8, where their record ends, pump keep the last value." in capsys.readouterr().err) is said

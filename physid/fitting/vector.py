@@ -136,7 +136,9 @@ class Vector:
 
     def _initial_entries(self) -> list[Entry]:
         names = labels("initial", self.experiment.initial.shape)
-        return [Entry(names[int(i)], real, "", "initial") for i in self.places]
+        states = self.model.state_names if len(self.model.state_names) == len(names) else ()
+        units = [self.model.units.get(state, "") for state in states] or [""] * len(names)
+        return [Entry(names[int(i)], real, units[int(i)], "initial") for i in self.places]
 
 
 def labels(name: str, shape: torch.Size) -> list[str]:
