@@ -214,7 +214,8 @@ def report(sizes: tuple[int, ...], rounds: int, clock: Callable[[], float], only
 
 def rivals(row: Row) -> dict[str, Run]:
     """The eager engine and the peers that take this workload."""
-    peers = {name: solve for name, solve in solvers().items() if name in ("torchdiffeq", "torchode")}
+    names = ("torchdiffeq", "torchode") if row.batched else ("torchdiffeq", "torchode", "TorchDiffEqPack")
+    peers = {name: solve for name, solve in solvers().items() if name in names}
     runs: dict[str, Run] = {"eager": partial(row.call, partial(row.ours, engine="eager"))}
     for name, solve in peers.items():
         if not (name == "torchode" and row.module):

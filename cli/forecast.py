@@ -87,11 +87,12 @@ def command(
     from physid.freerun import of_experiment, open_run
     from physid.training import Trained, is_training
 
-    if is_training(run) and hasattr(Trained.load(run).collection, "rows"):
+    trained = Trained.load(run) if is_training(run) else None
+    if trained is not None and hasattr(trained.collection, "rows"):
         from physid.cli.series import forecast_command
 
         unused = {"--until": until, "--points": None if points == POINTS else points}
-        return forecast_command(Console(json=json), run, series, seen, draws or None, seed, outs, unused)
+        return forecast_command(Console(json=json), run, trained, series, seen, draws or None, seed, outs, unused)
     if series is not None or seen is not None:
         raise InputError("--series and --seen are for networks of series, and this run has none. Leave them out.")
     fit = open_run(run, trust)

@@ -23,6 +23,7 @@ SHOWN = 3  # series of the test, where there are as many
 def forecast_command(
     console: Console,
     run: Path,
+    trained: Trained,
     series: str | None,
     seen: float | None,
     draws: int | None,
@@ -34,7 +35,6 @@ def forecast_command(
     for name, value in unused.items():
         if value is not None:
             raise InputError(f"{name} is for fits of unknowns, and {run} is a training. Leave it out.")
-    trained = Trained.load(run)
     numbers = _numbers(series, len(trained.collection.rows) - 1 - trained.collection.count)  # type: ignore[attr-defined]
     found = forecast_series(trained.learner, trained.collection, numbers, until=seen, draws=draws or DRAWS, seed=seed)
     if not outs:

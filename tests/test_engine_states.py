@@ -222,6 +222,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WORKER]
     two = [

@@ -101,6 +101,7 @@ def test_a_seed_alone_has_the_members_of_many(tmp_path: Path) -> None:
     np.testing.assert_allclose(many.members[1], alone.x, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_goes_on_with_the_seed_at_which_it_stood(tmp_path: Path) -> None:
     experiment, seen = small(), 0
     whole = fit(build(experiment, "none"), experiment, seeds=3)

@@ -176,6 +176,7 @@ def test_one_seed_has_no_band(tmp_path: Path) -> None:
     assert tracks.forecast.shape[1:] == (3, 3)
 
 
+@pytest.mark.slow
 def test_the_commands_take_a_network_beside_a_fit(tmp_path: Path, capsys: Captured) -> None:
     net, ode = str(tmp_path / "net"), str(tmp_path / "ode")
     options = ["--points", "60", "--quiet"]

@@ -74,7 +74,7 @@ def test_the_carriage_runs_freely_within_6_mm_of_the_record_with_pulses() -> Non
     assert fit.scores["validation"]["rmse"] <= 6.4e-3
 
 
-@pytest.mark.parametrize("factor", [1.0, 1.6])
+@pytest.mark.parametrize("factor", [1.0, pytest.param(1.6, marks=pytest.mark.slow)])
 def test_the_tanks_run_freely_closer_than_published_networks(factor: float) -> None:
     """From the guess, and from one with all drains off: half of such starts are lost without the continuation."""
     experiment, model = load("tanks"), build(load("tanks"))

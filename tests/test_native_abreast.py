@@ -48,7 +48,7 @@ def together_and_alone(
         parts = [slice(i, i + 1) for i in range(COUNT)] if alone else [slice(0, COUNT)]
         solved = [
             solve(
-                switched(oscillators(damping[part], scale), switches),
+                switched(oscillators(damping[part].clone(), scale), switches),
                 y0[part],
                 t[:, part].squeeze(1) if alone else t,
                 batched=not alone,

@@ -14,6 +14,7 @@ import torch
 from native_tools import DOUBLE, TIME, Y0, native, problem, refused
 from torch import Tensor, nn
 
+from physid.ode import solve
 from physid.ode.native import build
 from physid.ode.native.kernel import Kernel, kernel_for
 
@@ -203,3 +204,20 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("PHYSID_CACHE", str(tmp_path / "file"))
     native(lambda t, y: y.cos() * 0.321)
     assert build.native_folder().is_dir()
+
+
+@pytest.mark.parametrize("engine", ["native", "eager"])
+def test_jumps_that_are_moved_in_place(engine: str) -> None:
+    class Kicked:
+        switches = torch.tensor([0.5], dtype=DOUBLE)
+
+        def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+            one = torch.ones_like(y)
+            return torch.where(t < self.switches, one, -3 * one)
+
+    f, y0 = Kicked(), torch.zeros(1, dtype=DOUBLE)
+    assert 0.5 in solve(f, y0, [0.0, 1.0], engine=engine).grid.tolist()  # type: ignore[union-attr]
+    f.switches[0] = 0.3
+    moved = solve(f, y0, [0.0, 1.0], engine=engine)
+    assert {0.3, 0.5} & set(moved.grid.tolist()) == {0.3}  # type: ignore[union-attr]
+    assert abs(float(moved.y[-1]) + 1.8) < 1e-12

@@ -179,6 +179,7 @@ def test_under_autocast_convolutions_are_in_bfloat16_and_states_are_not(gradient
     assert torch.linalg.norm(found - expected) < 0.3 * torch.linalg.norm(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch.compile looks at its inputs
 def test_a_compiled_field_gives_the_same_loss_and_gradient() -> None:
     batch = images()

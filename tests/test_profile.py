@@ -10,7 +10,7 @@ import pytest
 import torch
 from fits import Drift, Product
 from scipy import stats
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
@@ -86,6 +86,60 @@ def test_profile_of_a_decay_is_that_of_the_sum_of_squares() -> None:
     assert one.high is not None
     assert one.low is not None
     assert one.estimate - one.low > 1.3 * (one.high - one.estimate)  # lopsided, as the linearised one is not
+
+
+def test_with_one_channel_estimated_noise_makes_no_difference() -> None:
+    plain = fit(Exponential(), decay(12)).profile("k")[1][0]
+    found = fit(Exponential(), decay(12), noise="normal").profile("k")[1][0]
+    assert (found.low, found.high) == pytest.approx((plain.low, plain.high), rel=1e-4)
+    assert found.threshold == plain.threshold
+
+
+class Pair(Model):
+    """Two decays by one rate, from starts that are known."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("a", "b")
+    rate, growth = Unknown(0.5, positive), Unknown(0.1)
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        return torch.stack((-self.rate * y[..., 0], (self.growth - self.rate) * y[..., 1]), -1)
+
+
+@pytest.mark.parametrize("noise", ["normal", "student:5", "lognormal"])
+def test_profile_by_the_likelihood_of_channels_with_sigmas_of_their_own(noise: str) -> None:
+    times, random = np.linspace(0.2, 3.0, 14), np.random.default_rng(2)
+
+    def truth(rate: float, growth: float) -> list[np.ndarray]:
+        return [2.0 * np.exp(-rate * times), np.exp((growth - rate) * times)]
+
+    factor = np.exp(random.standard_normal((2, 14)) * np.array([[0.03], [0.2]]))
+    values = np.stack(truth(0.5, 0.2)) * factor
+    known = Trajectory(torch.tensor(times), torch.tensor(values.T.copy()))
+    found = fit(Pair(), Experiment("pair", known, torch.tensor([2.0, 1.0]), initial_time=0.0), noise=noise)
+    _, (one,) = found.profile("rate")
+
+    def loss(e: np.ndarray) -> float:
+        """-log of the likelihood of one channel, but for a constant, with the sigma that fits it."""
+        if noise != "student:5":
+            return float(0.5 * len(e) * np.log(np.mean(e**2)))
+        density = lambda log: -stats.t.logpdf(e / np.exp(log), 5).sum() + len(e) * log  # noqa: E731
+        return float(minimize_scalar(density, bounds=(-8, 2), method="bounded", options={"xatol": 1e-10}).fun)
+
+    def total(rate: float, growth: float) -> float:
+        pairs = zip(truth(rate, growth), values, strict=True)
+        return sum(loss(np.log(a / b) if noise == "lognormal" else a - b) for a, b in pairs)
+
+    def held(rate: float) -> float:
+        near = minimize_scalar(lambda g: total(rate, g), bounds=(-1, 1.5), method="bounded", options={"xatol": 1e-10})
+        return float(near.fun)
+
+    best, dof = held(one.estimate), 26
+    expected = [np.sqrt(max(dof * np.expm1(2 * (held(v) - best) / 28), 0.0)) for v in one.values]
+    np.testing.assert_allclose(np.abs(one.tau), expected, rtol=1e-3, atol=2e-3)
+    assert one.low is not None
+    assert one.high is not None
+    for end in (one.low, one.high):
+        assert np.sqrt(dof * np.expm1(2 * (held(end) - best) / 28)) == pytest.approx(stats.t.ppf(0.975, dof), rel=3e-3)
 
 
 def test_what_the_data_do_not_tell_has_no_end() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from physid.cli.app import main
 from physid.errors import Diverged, InputError
+from physid.fitting.watch import TimeUp
 from physid.reproduce import EXHIBITS, Cell, Exhibit, Results, Table, Work, exhibit, reproduce
-from physid.reproduce.exhibit import TimeUp
 
 Captured = pytest.CaptureFixture[str]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from physid.datasets import hopper as data
+from physid.fitting.watch import TimeUp
 from physid.reproduce import Work
 from physid.reproduce import hopper as exhibit
-from physid.reproduce.exhibit import TimeUp
 from physid.training import Trained
 
 TINY: dict[str, Any] = {"observed": 0.1, "seed": 1, "trajectories": 60, "epochs": 2, "width": 4, "depth": 0, "every": 1}

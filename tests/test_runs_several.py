@@ -86,15 +86,14 @@ def test_an_interrupted_fit_goes_on_to_the_same_end(case: str, tmp_path: Path, m
         assert Fit.load(run).status == "converged"
 
 
-def test_a_profile_of_several_is_that_of_all_and_other_noise_is_refused() -> None:
+def test_a_profile_of_several_is_that_of_all_and_a_loss_has_none() -> None:
     found = fit(Pendulum(), pair())
     (profile,) = found.profile("length")[1]
     estimate = next(one for one in found.estimates if one.name == "length")
     assert profile.low == pytest.approx(estimate.low, rel=1e-5)
     assert profile.high == pytest.approx(estimate.high, rel=1e-5)
-    for case in ("sigmas", "loss"):
-        with pytest.raises(InputError, match="profiles are of noise model equal alone"):
-            fit(Pendulum(), pair(), **CASES[case]).profile("length")
+    with pytest.raises(InputError, match="loss huber, which is no likelihood and has no profiles"):
+        fit(Pendulum(), pair(), **CASES["loss"]).profile("length")
 
 
 def test_the_band_of_a_measurement_is_that_of_normal_noise_alone() -> None:

@@ -123,15 +123,28 @@ def close(found: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
         assert float((new - old).abs().max()) <= tolerance * float(old.abs().max())
 
 
+@ENGINES
 @SOLVERS
 @pytest.mark.parametrize(("control", "longest"), [("i", math.inf), ("i", 0.45), ("pi", math.inf), ("pid", 0.45)])
-def test_it_is_the_derivative_of_the_recursion(solver: str, control: str, longest: float) -> None:
+def test_it_is_the_derivative_of_the_recursion(engine: str, solver: str, control: str, longest: float) -> None:
     (k, y0, t), tolerance = inputs(), COARSE.get(solver, TOLERANCE)
-    found = aware(pulsed(k), y0, t, tolerance, solver=solver, control=control, max_step=longest)
+    found = aware(pulsed(k), y0, t, tolerance, solver=solver, control=control, max_step=longest, engine=engine)
     states, tried = loop(pulsed(k), y0, t, solver, control, longest, tolerance=tolerance)
     assert [found.statistics.accepted, found.statistics.rejected] == tried
     assert tried[1] > 0
     close(gradients(found.y, [k, y0, t]), gradients(states, [k, y0, t]), 2e-8 if solver == "dopri8" else 1e-9)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("solver", "times"), [("dopri5", [0.0, 0.5, 2.1]), ("tsit5", [0.0, 1.5, 2.2])])
+def test_engines_agree_where_the_last_of_many_stops_cuts_a_rejected_step(solver: str, times: list[float]) -> None:
+    k, y0, _ = inputs()
+    t = torch.tensor(times, dtype=DOUBLE, requires_grad=True)
+    native, eager = (
+        gradients(aware(pulsed(k), y0, t, solver=solver, exact=True, engine=one).y, [k, y0, t])
+        for one in ("native", "eager")
+    )
+    close(native, eager, 1e-10)
 
 
 @ENGINES

@@ -33,27 +33,27 @@ NU = 4.0  # degrees of freedom of Student's t unless given, as in "student:3"
 SMALL = 1e-300
 
 
-def _soft(z: Array) -> tuple[Array, Array]:
+def _soft(z: Array) -> tuple[Array, Array, Array]:
     root = np.sqrt(1.0 + z)
-    return 2.0 * z / (root + 1.0), 1.0 / root
+    return 2.0 * z / (root + 1.0), 1.0 / root, -0.5 / root**3
 
 
-def _huber(z: Array) -> tuple[Array, Array]:
+def _huber(z: Array) -> tuple[Array, Array, Array]:
     root = np.sqrt(np.maximum(z, 1.0))
-    return np.where(z <= 1.0, z, 2.0 * root - 1.0), 1.0 / root
+    return np.where(z <= 1.0, z, 2.0 * root - 1.0), 1.0 / root, np.where(z <= 1.0, 0.0, -0.5 / root**3)
 
 
-def _cauchy(z: Array) -> tuple[Array, Array]:
-    return np.log1p(z), 1.0 / (1.0 + z)
+def _cauchy(z: Array) -> tuple[Array, Array, Array]:
+    return np.log1p(z), 1.0 / (1.0 + z), -1.0 / (1.0 + z) ** 2
 
 
-def _arctan(z: Array) -> tuple[Array, Array]:
-    return np.arctan(z), 1.0 / (1.0 + z * z)
+def _arctan(z: Array) -> tuple[Array, Array, Array]:
+    return np.arctan(z), 1.0 / (1.0 + z * z), -2.0 * z / (1.0 + z * z) ** 2
 
 
-# name -> rho(z) and rho'(z) of z = (error / scale)^2
-LOSSES: Mapping[str, Callable[[Array], tuple[Array, Array]]] = {
-    "linear": lambda z: (z, np.ones_like(z)),
+# name -> rho(z), rho'(z) and rho''(z) of z = (error / scale)^2
+LOSSES: Mapping[str, Callable[[Array], tuple[Array, Array, Array]]] = {
+    "linear": lambda z: (z, np.ones_like(z), np.zeros_like(z)),
     "soft_l1": _soft,
     "huber": _huber,
     "cauchy": _cauchy,
@@ -91,15 +91,25 @@ class Noise:
         if self.kind != "student" and self.loss == "linear":
             return e, np.ones_like(e)
         z = e * e
-        if self.kind == "student":
-            rho, slope = (self.nu + 1.0) * np.log1p(z / self.nu), (self.nu + 1.0) / (self.nu + z)
-        else:
-            rho, slope = LOSSES[self.loss](z)
+        rho, slope, _ = self._rho(z)
         with np.errstate(invalid="ignore"):
             g = np.sign(e) * np.sqrt(rho)
             # g' = rho' e / g, which is sqrt(rho'(0)) at e = 0
             near = z < 1e-24
             return g, np.where(near, np.sqrt(slope), slope * np.abs(e) / np.sqrt(np.maximum(rho, SMALL)))
+
+    def _rho(self, z: Array) -> tuple[Array, Array, Array]:
+        """rho and its first two derivatives at squared errors in units of sigma."""
+        if self.kind != "student":
+            return LOSSES[self.loss](z)
+        top, bottom = self.nu + 1.0, self.nu + z
+        return top * np.log1p(z / self.nu), top / bottom, -top / bottom**2
+
+    def influence(self, e: Array) -> tuple[Array, Array]:
+        """psi, the derivative of rho / 2 by the errors `e` in units of sigma, and the derivative of psi."""
+        z = e * e
+        _, slope, bend = self._rho(z)
+        return slope * e, slope + 2.0 * z * bend
 
     def sigma(self, e: Array, before: float) -> float:
         """The sigma [1] that maximises the likelihood of the errors `e` [N] of one channel, searched from `before`."""

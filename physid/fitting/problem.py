@@ -160,6 +160,14 @@ class Problem:
         weights.update(point.seen)
         return self.point(point.x, point.seen, point.slope, weights) or point
 
+    def scored(self, point: Point) -> Point:
+        """The point with the rows by which standard errors go (see `Weights.scores`)."""
+        if point.seen is None or point.slope is None:
+            return point
+        residual, jacobian = self.weights.scores(point.seen, point.slope)
+        rows = np.concatenate([residual, point.residual[self.count :]])
+        return replace(point, residual=rows, jacobian=np.concatenate([jacobian, point.jacobian[self.count :]]))
+
     def objective(self, point: Point) -> float:
         """What a fit makes small: half the sum of squares or, with estimated noise, -log of likelihood and priors."""
         if point.seen is None or not self.weights.unknown.any():

@@ -7,7 +7,7 @@ Source: Bates and Watts (1988), section 6.1; Raue et al. (2009).
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.fitting.joint import vector_of
 from physid.fitting.lm import Stop, least
+from physid.fitting.many import least_many
+from physid.fitting.noise import Noise, read
 from physid.fitting.problem import Point, Problem
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
@@ -31,6 +33,7 @@ STRIDE = 0.4  # of the threshold that a step is to climb
 CLOSE = 2e-3  # of the threshold to which its crossing is found
 MOST = 24  # steps on a side
 BETTER = 1e-6  # of the objective by which another point must be lower to count as a better optimum
+FAR = 50.0  # of twice the fall of the mean log-likelihood
 HUGE = 1e100  # an unknown that gets so large shows round-off, not what the data tell
 
 
@@ -39,10 +42,11 @@ class Profile:
     """The profile of one unknown: its values [K], in order, and the other unknowns' best fit at each.
 
     `tau` [K] is the signed root of the likelihood ratio: sign(value - estimate) sqrt(2 (L(best) - L(value))), or with
-    an estimated noise the root of (S(value) - S(best)) / s^2. A straight line in the value means that the linearised
-    interval is right. `threshold` is the quantile (normal, or Student's t) that bounds the 95 % interval `low` to
-    `high`; None on a side where the profile never reaches it: there the data set no bound. `better` [Q] is a point,
-    in the transformed space, that fits better than the estimate, if the profile met one.
+    an estimated noise the root of (S(value) - S(best)) / s^2. With a noise model whose sigmas are estimated by channel
+    that is dof (exp(2 (L(best) - L(value)) / N) - 1), each L with the sigmas that fit there. A straight line in the
+    value means that the linearised interval is right. `threshold` is the quantile (normal, or Student's t) that bounds
+    the 95 % interval `low` to `high`; None on a side where the profile never reaches it: there the data set no bound.
+    `better` [Q] is a point, in the transformed space, that fits better than the estimate, if the profile met one.
     """
 
     name: str
@@ -94,11 +98,13 @@ def profile(fit: Fit, names: Sequence[str] | None = None, jobs: int = 1) -> tupl
 
 
 def refuse(fit: Fit) -> None:
-    """Errors: InputError for a fit whose noise a profile does not know: estimated by channel, or a robust loss."""
-    kind, loss = fit.settings.get("noise", "equal"), fit.settings.get("loss", "linear")
-    if kind != "equal" or loss != "linear":
-        what = f"loss {loss}" if loss != "linear" else f"noise model {kind}"
-        raise InputError(f"the fit has {what}: profiles are of noise model equal alone. Fit with it, or use intervals.")
+    """Errors: InputError for a fit by a robust loss, which has no likelihood."""
+    loss = fit.settings.get("loss", "linear")
+    if loss != "linear":
+        raise InputError(
+            f"the fit has loss {loss}, which is no likelihood and has no profiles. Fit with noise model student, which "
+            "outliers do not move either, or use the intervals."
+        )
 
 
 def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side, _Side]]]:
@@ -114,7 +120,7 @@ def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side
         i = known.index(name)
         step = float(error[i]) if statistics.identifiable[i] and error[i] > 0 else 0.1 * max(1.0, abs(fit.x[i]))
         for sign in (-1.0, 1.0):
-            noise = (statistics.sigma_known, statistics.dof)
+            noise = (read(fit.settings.get("noise", "equal")), statistics.sigma_known, statistics.dof)
             tasks.append((fit.model, fit.experiments, fit.integrator, fit.x, i, sign * step, threshold, *noise))
     count = 1 if len(tasks) == 1 else jobs
     if count == 1:
@@ -146,17 +152,19 @@ def walk(
     i: int,
     step: float,
     threshold: float,
+    noise: Noise,
     known: bool,
     dof: int,
 ) -> _Side:
     """One side of the profile of unknown i, in steps that climb alike, each from where the last one ended."""
     vector = vector_of(model, experiments)
-    problem = Problem(vector, replace(integrator, gradient="forward"))
+    problem = Problem(vector, replace(integrator, gradient="forward"), noise)
     rest: Index = np.delete(np.arange(len(x)), i)
     first = problem.at(x)
     if first is None:
         raise InputError(f"the model cannot be solved at the estimate: {problem.message}.")
-    unit = 1.0 / problem.count if known else 2.0 * first.cost / max(dof, 1)  # of 2 cost that makes tau one
+    first = problem.renewed(first)
+    climb = _climb(problem, first, known, dof)
     # what the solver's own error makes of the objective is no better optimum
     margin = BETTER * first.cost + 0.5 * problem.floor**2
     sign = float(np.sign(step))
@@ -171,11 +179,10 @@ def walk(
             continue
         if np.abs(vector.natural(point.x)).max() > HUGE:
             break
-        gain = 2.0 * (point.cost - first.cost)
-        if gain < -2.0 * margin:
+        if fall(problem, first, point) < -2.0 * margin:
             better = point.x
             break
-        tau = float(np.sqrt(max(gain, 0.0) / unit))
+        tau = climb(point)
         climbed = tau - abs(taus[-1])
         found.append(float(point.x[i]))
         taus.append(sign * tau)
@@ -193,9 +200,28 @@ def walk(
             break
         place = int(np.searchsorted(sign * np.array(found), sign * value))
         found.insert(place, value)
-        taus.insert(place, sign * float(np.sqrt(max(2.0 * (point.cost - first.cost), 0.0) / unit)))
+        taus.insert(place, sign * climb(point))
         points.insert(place, point)
     return _Side(np.array(found), np.array(taus), better)
+
+
+def fall(problem: Problem, first: Point, point: Point) -> float:
+    """2 (cost(point) - cost(first)); twice the fall of the mean log-likelihood where sigmas are estimated."""
+    if not problem.weights.unknown.any():
+        return 2.0 * (point.cost - first.cost)
+    return 2.0 * (problem.objective(point) - problem.objective(first)) / problem.count
+
+
+def _climb(problem: Problem, first: Point, known: bool, dof: int) -> Callable[[Point], float]:
+    """What gives |tau| at a point, above the optimum `first`."""
+
+    def climb(point: Point) -> float:
+        gain = max(fall(problem, first, point), 0.0)
+        if problem.weights.unknown.any():
+            return float(np.sqrt(dof * np.expm1(min(gain, FAR))))
+        return float(np.sqrt(gain * (problem.count if known else max(dof, 1) / (2.0 * first.cost))))
+
+    return climb
 
 
 def _shift(point: Point, i: int, rest: Index) -> Array:
@@ -211,19 +237,32 @@ def _held(problem: Problem, near: Point, value: float, i: int, rest: Index) -> P
     x[rest] += _shift(near, i, rest) * (value - x[i])
     x[i] = value
 
+    def of_rest(found: Point) -> Point:
+        whole[found.x[rest].tobytes()] = found
+        return Point(found.x[rest], found.residual, found.jacobian[:, rest])
+
     def at(part: Array) -> Point | None:
         full = x.copy()
         full[rest] = part
         found = problem.at(full)
-        if found is None:
-            return None
-        whole[part.tobytes()] = found
-        return Point(part, found.residual, found.jacobian[:, rest])
+        return None if found is None else of_rest(found)
 
-    start = at(x[rest])
+    def renewed(point: Point) -> Point:
+        return of_rest(problem.renewed(whole[point.x.tobytes()]))
+
+    start, stop = at(x[rest]), Stop(floor=problem.floor, evaluations=40)
     if start is None:
         return None
-    best = start if not len(rest) else least(at, start, Stop(floor=problem.floor, evaluations=40)).point
+    best = start
+    if problem.weights.unknown.any() and not len(rest):
+        best = renewed(start)
+    elif problem.weights.unknown.any():
+        (track,) = least_many(
+            lambda _, parts: [at(part) for part in parts], [renewed(start)], stop, lambda _, new: renewed(new)
+        )
+        best = renewed(start) if track is None else track.point
+    elif len(rest):
+        best = least(at, start, stop).point
     return whole[best.x.tobytes()]
 
 

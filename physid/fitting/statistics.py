@@ -81,18 +81,19 @@ def assess(problem: Problem, point: Point) -> Statistics:
     dof = len(point.residual) - len(point.x)
     data = point.residual[: problem.count]
     rms = float(np.linalg.norm(data)) * problem.scale
-    size = np.linalg.norm(point.jacobian, axis=0)
+    scored = problem.scored(point)
+    size = np.linalg.norm(scored.jacobian, axis=0)
     size = np.where(size > 0, size, 1.0)
-    scaled = point.jacobian / size
-    narrow = compressed(point).jacobian / size
+    scaled = scored.jacobian / size
+    narrow = compressed(scored).jacobian / size
     _, s, vt = np.linalg.svd(narrow, full_matrices=False)
     vt, s = _full(vt, s, len(point.x))
     seen = s > RANK * s[0] if s[0] > 1e-100 else np.zeros_like(s, dtype=bool)
     inverse = (vt[seen].T / s[seen] ** 2) @ vt[seen]
     lost = np.any(np.abs(vt[~seen]) > 1e-3, axis=0)
     square = 1.0 / problem.count if known else (2.0 * point.cost / dof if dof > 0 else np.nan)
-    plain = inverse * square
-    meat = _meat(problem, point, scaled) * (problem.count / max(dof, 1))
+    plain = inverse * (1.0 / problem.count if known else (2.0 * scored.cost / dof if dof > 0 else np.nan))
+    meat = _meat(problem, scored, scaled) * (problem.count / max(dof, 1))
     values, vectors = np.linalg.eigh(meat)
     half = inverse @ (vectors * np.sqrt(np.maximum(values, 0.0)))  # so that no variance comes out below zero
     robust = half @ half.T
@@ -119,7 +120,7 @@ def assess(problem: Problem, point: Point) -> Statistics:
         verdict=verdict,
         sentence=sentence,
         reason="" if dof > 0 or known else "there are no more observations than unknowns",
-        robust_reason=_robust_reason(problem, point, scaled),
+        robust_reason=_robust_reason(problem, scored, scaled),
     )
 
 

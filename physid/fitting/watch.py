@@ -14,7 +14,7 @@ State = Mapping[str, Any]
 
 
 class TimeUp(Exception):
-    """The time limit of a fit ran out; what was found so far is kept."""
+    """A time limit ran out; what was found so far is kept."""
 
 
 class Watch:

@@ -12,6 +12,7 @@ from physid.errors import InputError
 from physid.fitting.noise import Array, Bool, Noise
 
 FLOOR = 1e-9  # of a channel's spread, below which an estimated sigma does not fall: data without noise
+LEAST_BEND = 0.05  # of the mean of psi', which is negative where most errors are outliers
 OUTLIER = 1.345  # standard deviations at which a loss begins to bend, unless told: 95 % efficient with normal errors
 
 
@@ -88,6 +89,21 @@ class Weights:
         g, by = self.noise.residuals(self.noise.errors(seen, measured) / scale)
         factor = by * self.noise.slopes(seen) / scale / root
         return g / root, slope * factor[:, None]
+
+    def scores(self, seen: Array, slope: Array) -> tuple[Array, Array]:
+        """Rows r [N], J [N, Q] with J^T r the gradient of the objective and J^T J its mean curvature.
+
+        Where errors count less the larger they are, Gauss-Newton's rows have too small a curvature: with psi the
+        influence of an error e, here r = psi / sqrt(m) and J = sqrt(m) de / dx, m the mean of psi'.
+        Source: Huber (1981), section 7.6.
+        """
+        if self.noise.kind != "student" and self.noise.loss == "linear":
+            return self.rows(seen, slope)
+        mask, scale, root = self.mask, self.scales[self.mask], np.sqrt(self.count)
+        psi, bend = self.noise.influence(self.noise.errors(seen[mask], self.measured[mask]) / scale)
+        part = np.sqrt(max(float(bend.mean()), LEAST_BEND))
+        factor = part * self.noise.slopes(seen[mask]) / scale / root
+        return psi / part / root, slope[mask] * factor[:, None]
 
     def update(self, seen: Array) -> float:
         """Estimate every sigma at the predictions [R, M]; the largest change of a logarithm of one."""

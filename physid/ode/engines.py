@@ -33,6 +33,8 @@ def choose(problem: Problem, engine: str, forward: bool = False) -> Choice:
     """The tier for a solve (`forward`: with sensitivities); InputError where engine 'native' cannot run it."""
     if engine == "eager":
         return Choice(EAGER)
+    if problem.recalled is not None and not forward:
+        return Choice(problem.recalled)
     from physid.ode.native.choose import native_tier
 
     found = native_tier(problem, forward)

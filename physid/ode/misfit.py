@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,9 +47,10 @@ def misfit(
     target = _fitted("target", target, shape, y0)
     weight = None if weight is None else _fitted("weight", weight, shape, y0)
     if _fuses(problem, method, target, weight):
-        tier = choose(problem, integrator.engine).tier
+        tier: Any = choose(problem, integrator.engine).tier
         if tier.name == "native":
-            total: Tensor = _Fused.apply(problem, tier, target, weight, y0, *problem.captured)  # type: ignore[no-untyped-call]
+            ask = partial(tier.misfit, problem, target, weight)
+            total: Tensor = _Fused.apply(problem, ask, y0, *problem.captured)  # type: ignore[no-untyped-call]
             return total
     y = integrator.solve(f, y0, t, params=params, batched=batched).y
     squares = (y - target) ** 2  # type: ignore[operator]
@@ -79,20 +81,17 @@ class _Fused(torch.autograd.Function):
     """The sum [] with its gradient already at hand."""
 
     @staticmethod
-    def forward(
-        ctx: Any, problem: Problem, tier: Any, target: Tensor, weight: Tensor | None, *inputs: Tensor
-    ) -> Tensor:
-        outcome, total, ybar, grads = tier.misfit(problem, target, weight)
-        if outcome.messages:
-            conclude(problem, outcome.values, outcome, "aca", True, tier.name)
-        ctx.found = (ybar.view(inputs[0].shape), *grads)
-        return target.new_full((), total)
+    def forward(ctx: Any, problem: Problem, ask: Callable[[], Any], y0: Tensor, *captured: Tensor) -> Tensor:
+        outcome, total, ybar, grads = ask()
+        if outcome is not None:
+            conclude(problem, outcome.values, outcome, "aca", True, "native")
+        ctx.found = (ybar.view(y0.shape), *grads)
+        return y0.new_full((), total)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise InputError("second derivatives of a fused misfit: give it an Integrator with engine='eager'.")
-        needs = ctx.needs_input_grad[4:]
         factor = float(g)
         found = ctx.found if factor == 1 else [x * factor for x in ctx.found]
-        return (None,) * 4 + tuple(x if need else None for x, need in zip(found, needs, strict=True))
+        return (None, None, *found)  # autograd drops those that nobody asked for

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ class Wishes:
     jumps: Tensor | None = None
     perturb: bool = False
 
+    @cached_property
     def key(self) -> Hashable | None:
         """What must be equal, beside stops and jumps, for a plan to serve again; None for what has no such key."""
         plain = type(self.rtol) is float and type(self.atol) is float and self.norm is None
@@ -112,10 +114,15 @@ class _Kept:
 
     def serves(self, times: Tensor, wishes: Wishes) -> bool:
         """Whether these are the same numbers."""
-        pairs = (self.wishes.stops, wishes.stops), (self.wishes.jumps, wishes.jumps)
-        return torch.equal(self.times, times) and all(
-            a is b or (a is not None and b is not None and torch.equal(a, b)) for a, b in pairs
+        return torch.equal(self.times, times) and (
+            wishes is self.wishes
+            or (_alike(self.wishes.stops, wishes.stops) and _alike(self.wishes.jumps, wishes.jumps))
         )
+
+
+def _alike(a: Tensor | None, b: Tensor | None) -> bool:
+    """Whether these are the same numbers, or both none."""
+    return torch.equal(a, b) if a is not None and b is not None else a is b
 
 
 _PLANS: OrderedDict[Hashable, _Kept] = OrderedDict()
@@ -134,18 +141,26 @@ def plan_of(y0: State, t: Tensor | Sequence[float], wishes: Wishes) -> tuple[Pla
         return _planned(layout, times.detach(), wishes), times
     copy = times.detach().clone()
     plan = _planned(layout, copy, wishes)
-    _PLANS[key] = _Kept(plan, copy, wishes)
+    _PLANS[key] = _Kept(plan, copy, _copied(wishes))
     _PLANS.move_to_end(key)
     while len(_PLANS) > MOST_PLANS:
         _PLANS.popitem(last=False)
     return plan, times
 
 
+def _copied(wishes: Wishes) -> Wishes:
+    """The same wishes, whose times nobody else can change; itself where there are none."""
+    if wishes.stops is None and wishes.jumps is None:
+        return wishes
+    stops, jumps = (None if x is None else x.detach().clone() for x in (wishes.stops, wishes.jumps))
+    return replace(wishes, stops=stops, jumps=jumps)
+
+
 def _key(y0: State, times: Tensor, wishes: Wishes) -> Hashable | None:
     """What plans are kept under; None where none can be."""
     if torch._C._are_functorch_transforms_active():
         return None
-    asked = wishes.key()
+    asked = wishes.key
     if isinstance(y0, Tensor):
         kind: Any = (y0.shape, y0.dtype, y0.device)
     elif isinstance(y0, tuple) and all(isinstance(part, Tensor) for part in y0):

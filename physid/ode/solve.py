@@ -79,9 +79,10 @@ class Integrator:
     @cached_property
     def _plain(self) -> tuple[Wishes, Wishes]:
         """What it asks for, for one state and for a batch."""
-        limits = Limits(self.first_step, 0.0, self.max_step, self.max_steps, self.time_limit)
-        one = Wishes(self.solver, self.rtol, self.atol, self.control, exact=self.exact, limits=limits, norm=self.norm)
-        return one, replace(one, batched=True)
+        steps = (self.first_step, self.max_step, self.max_steps, self.time_limit)
+        asked = (self.solver, self.rtol, self.atol, self.control, self.exact, self.norm, *steps)
+        plain = type(self.rtol) is float and type(self.atol) is float and isinstance(self.solver, str)
+        return _kept_wishes(*asked) if plain else _wishes(*asked)
 
     def solve(
         self,
@@ -169,4 +170,23 @@ def solve(
     return integrator.solve(f, y0, t, params=params, batched=batched, event_fn=event_fn, throw=throw)
 
 
+def _wishes(
+    solver: str | Tableau,
+    rtol: Tolerance,
+    atol: Tolerance,
+    control: Control | str | None,
+    exact: bool,
+    norm: Norm | None,
+    first_step: float | None,
+    max_step: float,
+    max_steps: int,
+    time_limit: float | None,
+) -> tuple[Wishes, Wishes]:
+    """What an integrator asks for, for one state and for a batch."""
+    limits = Limits(first_step, 0.0, max_step, max_steps, time_limit)
+    one = Wishes(solver, rtol, atol, control, exact=exact, limits=limits, norm=norm)
+    return one, replace(one, batched=True)
+
+
+_kept_wishes = lru_cache(maxsize=64)(_wishes)
 _integrator = lru_cache(maxsize=64)(Integrator)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physid.errors import Diverged
+from physid.fitting.watch import TimeUp
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,10 +19,6 @@ KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 # key of a finished cell -> what it returned, as JSON gives it back
 Results = Mapping[str, Any]
-
-
-class TimeUp(Exception):
-    """The time limit of a run came in the middle of a cell, which is computed on or anew the next time."""
 
 
 def ended(status: str, message: str) -> None:

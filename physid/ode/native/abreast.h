@@ -37,7 +37,7 @@ typedef struct {
     int most, inner, dense, defers;
 } Back;
 
-static COLD_ONCE int take_abreast(Abreast *a, const Task *q, int backward) {
+static ONCE int take_abreast(Abreast *a, const Task *q, int backward) {
     int64_t rows = q->method.total, degree = q->method.degree, all = (2 * rows + 5) * N + P + C_;
     if (backward) all += (rows + 7) * N + P + 2 * degree * N * (int64_t)(sizeof(WIDE) / sizeof(VREAL));
     memset(a, 0, sizeof *a);
@@ -61,7 +61,7 @@ static COLD_ONCE int take_abreast(Abreast *a, const Task *q, int backward) {
     return 1;
 }
 
-static COLD_ONCE void release_abreast(Abreast *a) {
+static ONCE void release_abreast(Abreast *a) {
     for (int i = 0; i < VW; i++) release_scratch(&a->seat[i].s), free_tape(&a->seat[i].s.tape);
     free(a->block);
 }

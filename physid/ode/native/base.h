@@ -25,7 +25,9 @@
 #else
 #define HOT ONCE
 #endif
-#define COLD_ONCE __attribute__((noinline, cold)) /* small code, for what runs once or seldom */
+/* Small code, for what is called under a condition that seldom holds. To a compiler, code from which a cold function is
+ * surely called is cold too, and so is whatever only cold code calls: what runs once in every solve is ONCE. */
+#define COLD_ONCE __attribute__((noinline, cold))
 
 typedef REAL vec __attribute__((vector_size(VL * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 
@@ -115,7 +117,7 @@ typedef struct {
     Tape tape;
 } Lane;
 
-static COLD_ONCE double clock_seconds(void) {
+static ONCE double clock_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec + 1e-9 * now.tv_nsec;
@@ -152,14 +154,14 @@ static inline REAL next_to(REAL x, REAL towards) {
 }
 
 /* A time rounded to REAL upwards or downwards. */
-static COLD_ONCE REAL inward(double time, int up) {
+static ONCE REAL inward(double time, int up) {
     REAL found = (REAL)time;
     if (up ? (double)found < time : (double)found > time) found = next_to(found, up ? INFINITY : -INFINITY);
     return found;
 }
 
 /* Bounds of the stage times: the interval's ends, rounded inwards. */
-static COLD_ONCE void bounds(double start, double end, Lane *l) {
+static ONCE void bounds(double start, double end, Lane *l) {
     l->low = l->first = inward(start < end ? start : end, 1), l->high = l->last = inward(start < end ? end : start, 0);
 }
 
@@ -198,10 +200,10 @@ static inline REAL stage_time(double t, double h, double c, REAL low, REAL high)
     return at < low ? low : at > high ? high : at;
 }
 
-static COLD_ONCE void release_scratch(Scratch *s) { free(s->block); }
+static ONCE void release_scratch(Scratch *s) { free(s->block); }
 
 /* Memory of one thread in one block, zeroed; returns 0 when there is none. */
-static COLD_ONCE int take_scratch(Scratch *s, const Method *m, int64_t columns, int backward) {
+static ONCE int take_scratch(Scratch *s, const Method *m, int64_t columns, int backward) {
     int64_t rows = m->total, work = WORK;
     if (columns > 0 && WORK_JVP(columns) > work) work = WORK_JVP(columns);
     int64_t wide = columns > 0 ? (int64_t)N * columns : 0;

@@ -26,7 +26,7 @@ FLAGS = "-std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -fo
 MACHINE = {"x86_64": "-march=native -mprefer-vector-width=256", "AMD64": "-march=native"}
 SECONDS = 120.0
 CORES = os.cpu_count() or 1
-PARTS = (1, 2)  # halves of a unit that are compiled side by side: the march with its tangents; the pullback
+PARTS = (1, 2, 3)  # of a unit, compiled side by side: the march; the pullback; the tangents of f
 LOADED: dict[str, ctypes.CDLL] = {}
 
 
@@ -124,9 +124,9 @@ def _compile(path: Path, source: str, compiler: str, flags: list[str]) -> None:
         if CORES == 1:
             _run([[compiler, *flags, "-shared", "-o", str(made), str(unit), "-lm"]])
         else:
-            halves = {part: f"{folder}/part{part}.o" for part in PARTS}
-            _run([[compiler, *flags, "-c", f"-DPART={part}", "-o", half, str(unit)] for part, half in halves.items()])
-            _run([[compiler, *flags, "-shared", "-o", str(made), *halves.values(), "-lm"]])
+            pieces = {part: f"{folder}/part{part}.o" for part in PARTS}
+            _run([[compiler, *flags, "-c", f"-DPART={part}", "-o", piece, str(unit)] for part, piece in pieces.items()])
+            _run([[compiler, *flags, "-shared", "-o", str(made), *pieces.values(), "-lm"]])
         sum_file = Path(folder) / "unit.sha256"
         sum_file.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
         sum_file.replace(path.with_suffix(".sha256"))

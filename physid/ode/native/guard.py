@@ -22,7 +22,7 @@ FOREIGN = ("torch", "numpy", "scipy", "builtins", "typing", "functools", "collec
 MOST = 4000  # places that are looked at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """A value with the mapping, sequence or cell that holds it."""
 

@@ -78,7 +78,10 @@ class Kernel:
             return captured[0].detach().view(-1)
         if not captured:
             return torch.zeros(0, dtype=self.dtype)
-        flat: Tensor = torch._C._nn.flatten_dense_tensors([x.detach().to(self.dtype) for x in captured])
+        plain = [x if x.dtype is self.dtype else x.to(self.dtype) for x in captured]
+        if torch.is_grad_enabled():
+            plain = [x.detach() for x in plain]
+        flat: Tensor = torch._C._nn.flatten_dense_tensors(plain)
         return flat
 
     def prepare(self, raw: Tensor, c: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def _agrees(problem: Problem, captured: list[Tensor]) -> bool:
     return len(named) == len(captured) and all(a is b for a, b in zip(named, captured, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Spot:
     """A tensor that f can reach: where, of which kind, and the cell of f's own closure that it lies in (or -1)."""
 
@@ -126,7 +126,7 @@ class Spot:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """A function with all that it reaches; `captured` are indices into `spots`."""
 
@@ -162,15 +162,16 @@ class Known:
         tensors = self.tensors(f)
         if tensors is None or isinstance(self.tier, str):
             return None
-        tier, swapped = self.tier, {}
-        if tier.kernel.places:
-            pairs = zip(self.spots, tensors, strict=True)
-            swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
+        tier, captured = self.tier, [tensors[i] for i in self.captured]
+        if not tier.kernel.places:
+            return captured, tier
+        pairs = zip(self.spots, tensors, strict=True)
+        swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
         try:
             constants = tier.kernel.constants(swapped)
         except Unsupported:
             return None
-        return [tensors[i] for i in self.captured], Native(tier.kernel, tier.library, constants)
+        return captured, Native(tier.kernel, tier.library, constants)
 
     def tensors(self, f: Any) -> list[Tensor] | None:
         """The tensors at all spots as f sees them; None when f is another function or sees other things."""

@@ -91,12 +91,14 @@ int physid_march(Task *q) {
 /* Cotangents of y0 [L][N], parameters [L][P] (added) and times [T][L] (added) for q->g; 1 when memory ran out. */
 int physid_pull(Task *q) { return share_out(q, 1); }
 
-/* Solve, q->total = sum weight (y - target)^2, and its cotangents; y becomes the sum's derivative by it. 1 as above. */
+/* Solve, q->total = sum weight (y - target)^2, and its cotangents; y becomes the sum's derivative by it, and the tape is
+ * given back. 1 as above; 2 when a lane failed, and then there are no cotangents. */
 int physid_march(Task *q);
+void physid_release(Tape *tape, int64_t lanes);
 int physid_misfit(Task *q) {
     if (physid_march(q)) return 1;
     for (int64_t i = 0; i < q->lanes; i++)
-        if (q->report[i].status != SUCCESS) return 0;
+        if (q->report[i].status != SUCCESS) return 2;
     const int64_t count = q->times * q->lanes * N;
     REAL *restrict y = q->y;
     const REAL *restrict target = q->target, *restrict weight = q->weight;
@@ -107,7 +109,9 @@ int physid_misfit(Task *q) {
         total += (double)weighted * apart, y[i] = 2 * weighted;
     }
     q->total = total;
-    return physid_pull(q);
+    int failed = physid_pull(q);
+    physid_release(q->tape, q->lanes), q->tape = 0;
+    return failed;
 }
 
 #endif

@@ -49,7 +49,12 @@ def generator() -> str:
 def library_of(graph: Graph, runtime: str, flags: tuple[str, ...], batched: bool = False) -> ctypes.CDLL:
     """The compiled library of a graph, with the C text `runtime` behind it; its source is written only if need be."""
     mark = "\0".join((graph.key(), "batched" if batched else "alone", generator(), runtime))
-    return build.load(mark, lambda: unit_of(graph, batched).source + runtime, flags)
+    return build.load(mark, lambda: unit_of(graph, batched).source + _but_for_tangents(runtime), flags)
+
+
+def _but_for_tangents(runtime: str) -> str:
+    """The runtime, left out of the part that has the tangents alone."""
+    return f"#if !defined(PART) || PART < 3\n{runtime}\n#endif\n"
 
 
 _UNITS: dict[tuple[str, bool], Unit | str] = {}

@@ -374,7 +374,7 @@ static HOT int goes_on(const Task *q, Lane *l, const Scratch *s, double started)
 /* What is known of a lane at its end, and its tape, where it belongs; 0 when memory ran out. */
 static ONCE int end_lane(const Task *q, Lane *l, int64_t lane, Scratch *s, struct Chunk **chunks) {
     q->report[lane] = (Report){l->accepted, l->rejected, l->evaluations, l->t, l->status, l->stiff};
-    leave_blank(q, lane, l->next);
+    if (l->next < q->times) leave_blank(q, lane, l->next);
     memcpy(q->final + lane * N, s->y, N * sizeof(REAL));
     if (q->lanes == 1) {
         q->tape[lane] = l->tape, s->tape = (Tape){0};

@@ -17,7 +17,7 @@ static pthread_mutex_t pool_lock = PTHREAD_MUTEX_INITIALIZER;
 static Chunk *pool;
 static int64_t pooled;
 
-static COLD_ONCE Chunk *take_chunk(int64_t size) {
+static ONCE Chunk *take_chunk(int64_t size) {
     Chunk *found = 0;
     if (size <= CHUNK) {
         pthread_mutex_lock(&pool_lock);
@@ -30,7 +30,7 @@ static COLD_ONCE Chunk *take_chunk(int64_t size) {
     return found;
 }
 
-static COLD_ONCE void give_chunks(Chunk *chunk) {
+static ONCE void give_chunks(Chunk *chunk) {
     while (chunk) {
         Chunk *next = chunk->next;
         pthread_mutex_lock(&pool_lock);
@@ -56,7 +56,7 @@ static void *stow(Chunk **list, const void *from, int64_t bytes) {
 }
 
 /* A lane's tape into chunks, exactly as long as it is. */
-static COLD_ONCE int stow_tape(Chunk **list, const Method *m, const Tape *tape, Tape *to) {
+static ONCE int stow_tape(Chunk **list, const Method *m, const Tape *tape, Tape *to) {
     int64_t count = tape->count, rows = count * m->total * NP * (int64_t)sizeof(REAL);
     *to = (Tape){.count = count, .room = count};
     if (count && tape->step && !(to->step = stow(list, tape->step, count * (int64_t)sizeof(Step)))) return 0;
@@ -73,7 +73,7 @@ static COLD_ONCE int stow_tape(Chunk **list, const Method *m, const Tape *tape, 
     return 1;
 }
 
-static COLD_ONCE void free_tape(Tape *tape) {
+static ONCE void free_tape(Tape *tape) {
     free(tape->step), free(tape->y), free(tape->u), free(tape->k), free(tape->choice);
     *tape = (Tape){0};
 }

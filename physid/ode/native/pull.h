@@ -173,7 +173,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
 }
 
 /* Cotangents of y0, of the parameters and of the times of one lane; 0 when memory ran out. */
-static COLD_ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
+static ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
     const Tape *tape = q->tape + lane;
     Shelf shelf;
     if (!take_shelf(&shelf, q, tape, lane)) return release_shelf(&shelf), 0;

@@ -30,7 +30,7 @@ static int64_t binomial_split(int64_t steps, int64_t slots) {
     return far < rest ? far : rest;
 }
 
-static COLD_ONCE int take_shelf(Shelf *shelf, const Task *q, const Tape *tape, int64_t lane) {
+static ONCE int take_shelf(Shelf *shelf, const Task *q, const Tape *tape, int64_t lane) {
     *shelf = (Shelf){0};
     if (!q->keep_states || tape->y || !tape->count) return 1;
     shelf->slots = q->most_states < tape->count ? q->most_states : tape->count;
@@ -40,7 +40,7 @@ static COLD_ONCE int take_shelf(Shelf *shelf, const Task *q, const Tape *tape, i
     return 1;
 }
 
-static COLD_ONCE void release_shelf(Shelf *shelf) { free(shelf->y), free(shelf->at); }
+static ONCE void release_shelf(Shelf *shelf) { free(shelf->y), free(shelf->at); }
 
 /* Take the steps [first, last) from s->y, as the march took them. */
 static ONCE void advance(const Task *q, Lane *l, Scratch *s, const Tape *tape, int64_t first, int64_t last) {

@@ -274,10 +274,11 @@ def misfit(
     raw: Tensor,
     target: Tensor,
     weight: Tensor | None,
-) -> tuple[Run, Tensor, Tensor, Tensor]:
+) -> tuple[Run, Tensor, Tensor, Tensor | None]:
     """Solve, sum weight (y - target)^2 into the task's total, and pull it back: run, residuals, cotangents.
 
-    Cotangents of y0 [L * N] and of the parameters [L, P]; the residuals [T, L * N] are those of the sum's derivative.
+    Cotangents of y0 [L * N] and of the parameters [L, P], the latter None where a lane failed; the residuals [T, L * N]
+    are those of the sum's derivative.
     """
     run, y = _prepared(library, settings, y0, p, c, raw)
     task, target = run.task, target.contiguous()
@@ -286,9 +287,10 @@ def misfit(
     task.keep_states = task.keep_stages = 1
     task.target, task.weight = target.data_ptr(), None if weight is None else weight.data_ptr()
     task.g, task.ybar, task.pbar = task.y, ybar.data_ptr(), pbar.data_ptr()
-    if library.misfit(task):
+    state = library.misfit(task)
+    if state == 1:
         raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
-    return run, y, ybar, pbar
+    return run, y, ybar, None if state else pbar
 
 
 def pull(run: Run, g: Tensor, parameters: int, need_times: bool) -> tuple[Tensor, Tensor, Tensor | None]:

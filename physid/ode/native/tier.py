@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -82,18 +83,19 @@ class Native:
 
     def misfit(
         self, problem: Problem, target: Tensor, weight: Tensor | None
-    ) -> tuple[Outcome, float, Tensor, list[Tensor]]:
-        """Solve and sum weight (y - target)^2: with cotangents of y0 [L * N] and of the captured tensors."""
+    ) -> tuple[Outcome | None, float, Tensor, list[Tensor]]:
+        """Solve and sum weight (y - target)^2: with cotangents of y0 [L * N] and of the captured tensors.
+
+        The outcome is that of a solve that failed, None for one that reached its end.
+        """
         raw, p, c = self._pack(problem.captured)
         run, y, ybar, pbar = misfit(
             self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight
         )
-        outcome, total = _outcome(problem, run, y), run.task.total
-        outcome.statistics.backward_vjps += run.task.vjps
-        if outcome.messages:
-            return outcome, total, ybar, []
+        if pbar is None:
+            return _outcome(problem, run, y), math.nan, ybar, []
         found = self.kernel.pull(_summed(pbar, self.kernel.sampled), problem.captured, c, raw)
-        return outcome, total, ybar, found
+        return None, run.task.total, ybar, found
 
     def tape(self, problem: Problem, kept: Run) -> Tape:
         """The accepted steps, for a differentiable replay by torch."""

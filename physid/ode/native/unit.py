@@ -41,13 +41,13 @@ HEAD = """\
 #define OPERATIONS {operations}
 #define IDENTITY {identity}
 #define FIELD_INLINE {inline}
-/* A unit may be compiled in two halves: what only one of them exports is the other's own. */
-#if defined(PART) && PART == 2
+/* A unit may be compiled in parts: what one of them exports is every other's own. */
+#if defined(PART) && PART != 1
 #define LOCAL1 static
 #else
 #define LOCAL1
 #endif
-#if defined(PART) && PART == 1
+#if defined(PART) && PART != 2
 #define LOCAL2 static
 #else
 #define LOCAL2
@@ -86,16 +86,20 @@ static void {name}(REAL t, const REAL *restrict y, const REAL *restrict p, const
                    const REAL *restrict dy, const REAL *restrict dp, REAL *restrict k, REAL *restrict dk,
                    REAL *restrict work) {{"""
 JVP = """\
-static void field_jvp(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
-                      REAL *k, REAL *dk, REAL *work) {
+void field_jvp(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp, REAL *k,
+               REAL *dk, REAL *work) {
     if (dp) jvp_all(t, y, p, c, m, dy, dp, k, dk, work);
     else jvp_state(t, y, p, c, m, dy, dp, k, dk, work);
-}"""
+}
+#endif"""
 PREPARE = "LOCAL1 void physid_prepare(const REAL *restrict p, const REAL *restrict c, REAL *restrict q) {"
 PREPARE_VJP = """\
 LOCAL2 void physid_prepare_vjp(const REAL *restrict p, const REAL *restrict c, const REAL *restrict gq,
                                REAL *restrict gp) {"""
 LOAD = """\
+__attribute__((visibility("hidden"))) void field_jvp(REAL, const REAL *, const REAL *, const REAL *, int, const REAL *,
+                                                     const REAL *, REAL *, REAL *, REAL *); /* the third part's own */
+#if !defined(PART) || PART == 3
 static inline void load_columns(VREAL *restrict to, const REAL *restrict from, int rows, int m, int left) {
     if (left >= VW) for (int i = 0; i < rows; ++i) memcpy(to + i, from + (size_t)i * m, sizeof(VREAL));
     else for (int i = 0; i < rows; ++i) {
