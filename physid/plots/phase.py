@@ -67,7 +67,8 @@ def _paths(axes: Any, theme: Theme, forecast: Forecast, experiment: Experiment |
     if experiment is not None:
         end = float(experiment.train.times[-1])
         _data(axes, theme, experiment, forecast, places)
-        if not _smooth(experiment, _measured(experiment, forecast, places)[0]):  # dots have no order: the model's path
+        joined = _smooth(experiment, _measured(experiment, forecast, places)[0])
+        if not joined and end < forecast.times[-1]:  # dots have no order: the model's path
             before = {"color": mix(theme.forecast, theme.background, 0.5), "linewidth": 1.3, "zorder": 2}
             axes.plot(*path[forecast.times <= end].T, label="model", **before)
     beyond = path[forecast.times >= end] if end < forecast.times[-1] else path
