@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -286,3 +287,9 @@ def test_adjoint_through_a_module_with_frozen_parameters() -> None:
     assert net.weight.grad is not None
     assert net.bias.grad is None
     assert isinstance(solve(Field(), torch.ones(2, dtype=torch.float64), [0.0, 1.0]), Solution)
+
+
+@pytest.mark.parametrize("y0", [[1.0, 2.0], np.ones(2), 3.0, (), ([1.0],)], ids=str)
+def test_a_state_that_is_no_tensor_is_refused(y0: Any) -> None:
+    with pytest.raises(InputError, match=r"y0 is (list|ndarray|float|an empty tuple): a tensor, or a tuple of tensors"):
+        solve(lambda t, y: y, y0, [0.0, 1.0])

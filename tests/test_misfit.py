@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -85,3 +86,14 @@ def test_failures_are_those_of_a_solve() -> None:
     total = misfit(lambda t, y: -rate * y, y0, T, torch.zeros(()))
     with pytest.raises(InputError, match="engine='eager'"):
         torch.autograd.grad(total, [rate], create_graph=True)
+
+
+@pytest.mark.parametrize("engine", ["native", "eager"])
+def test_a_gap_in_the_target_is_refused_and_not_taken_for_a_loss(engine: str) -> None:
+    y0 = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    target = torch.zeros(3, 2, dtype=torch.float64)
+    target[1, 0] = math.nan
+    weight = torch.ones_like(target)
+    weight[1, 0] = 0.0
+    with pytest.raises(InputError, match="target is not a number at 1 of 6 places"):
+        misfit(lambda t, y: -y, y0, [0.0, 0.5, 1.0], target, weight, integrator=Integrator(engine=engine))

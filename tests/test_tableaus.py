@@ -254,7 +254,7 @@ def test_an_entry_says_where_it_comes_from_and_stands_under_its_name(tableau: Ta
 def test_aliases_lead_to_methods_and_hide_none() -> None:
     assert {lookup(alias).name for alias in ALIASES} <= set(METHODS)
     assert not set(ALIASES) & set(METHODS)
-    assert lookup("rk45") is METHODS["dopri5"]
+    assert lookup("rk45") is lookup("RK45") is METHODS["dopri5"]
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:

@@ -23,7 +23,7 @@ class Layout:
 
     def __init__(self, y0: State, batched: bool) -> None:
         self.is_tuple = not isinstance(y0, Tensor)
-        parts = (y0,) if isinstance(y0, Tensor) else tuple(y0)
+        parts = y0 if isinstance(y0, tuple) else (y0,)
         self._check(parts, batched)
         self.batched = batched
         self.shapes = [part.shape for part in parts]
@@ -38,7 +38,8 @@ class Layout:
     @staticmethod
     def _check(parts: tuple[Tensor, ...], batched: bool) -> None:
         if not parts or not all(isinstance(part, Tensor) for part in parts):
-            raise InputError(f"y0 is {type(parts).__name__}: a tensor or a tuple of tensors is allowed.")
+            kinds = " and ".join(sorted({type(part).__name__ for part in parts})) or "an empty tuple"
+            raise InputError(f"y0 is {kinds}: a tensor, or a tuple of tensors, is allowed. Give torch.as_tensor(y0).")
         for part in parts:
             if not (part.is_floating_point() or part.is_complex()):
                 raise InputError(f"y0 has dtype {part.dtype}: a floating or complex dtype is allowed; use y0.double().")

@@ -36,7 +36,8 @@ def misfit(
     target and weight have the shape of the solution, [T, *state], or broadcast to it; a weight 0 leaves an entry out.
     Gradients reach y0 and whatever f depends on. The native engine solves, sums and pulls back in one call, without the
     graph that `solve` and a loss by torch would leave, and gives no second derivatives; elsewhere it is just those two.
-    Errors: InputError for shapes that do not fit and for tuple states; SolveError when the solve fails.
+    Errors: InputError for shapes that do not fit, for tuple states and for a target that is not a number somewhere, its
+    weight 0 or not; SolveError when the solve fails.
     """
     if not isinstance(y0, Tensor):
         raise InputError("misfit takes one state tensor: join the parts of a tuple.")
@@ -51,10 +52,22 @@ def misfit(
         if tier.name == "native":
             ask = partial(tier.misfit, problem, target, weight)
             total: Tensor = _Fused.apply(problem, ask, y0, *problem.captured)  # type: ignore[no-untyped-call]
+            if torch.isnan(total):
+                _refuse_gaps(target)
             return total
+    if not torch._C._are_functorch_transforms_active():
+        _refuse_gaps(target)
     y = integrator.solve(f, y0, t, params=params, batched=batched).y
     squares = (y - target) ** 2  # type: ignore[operator]
     return (squares if weight is None else weight * squares).sum()
+
+
+def _refuse_gaps(target: Tensor) -> None:
+    gaps = torch.isnan(target)
+    if gaps.any():
+        raise InputError(
+            f"target is not a number at {int(gaps.sum())} of {gaps.numel()} places: put any number there, and weight 0."
+        )
 
 
 def _fitted(name: str, value: Tensor, shape: tuple[int, ...], y0: Tensor) -> Tensor:

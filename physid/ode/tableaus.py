@@ -226,8 +226,9 @@ ALIASES: dict[str, str] = {
 
 
 def lookup(name: str) -> Tableau:
-    """The method called `name`, in the catalogue or by an alias; InputError names the nearest one."""
-    tableau = METHODS.get(ALIASES.get(name, name))
+    """The method called `name`, small or capital, or by an alias; InputError names the nearest one."""
+    small = name.lower()
+    tableau = METHODS.get(ALIASES.get(small, small))
     if tableau is None:
         raise unknown_name("solver", name, [*METHODS, *ALIASES])
     return tableau
