@@ -39,6 +39,23 @@ def rate_scale(experiment: Experiment) -> Tensor:
     )  # nan > 0 is not
 
 
+def layers(size: int, width: int) -> dict[str, tuple[tuple[int, ...], float]]:
+    """Shapes and draws of a network of `size` inputs and outputs; hidden weights have unit variance, as inputs have."""
+    return {
+        "linear": ((size, size), 0.0),
+        "bias": ((size,), 0.0),
+        "hidden": ((size, width), (3.0 / size) ** 0.5),
+        "shift": ((width,), 1.0),
+        "out": ((width, size), 0.0),
+    }
+
+
+def network(model: BlackBoxMotion | BlackBox, x: Tensor) -> Tensor:
+    """linear^T x + bias + out^T tanh(hidden^T x + shift) [..., size]."""
+    found: Tensor = x @ model.linear + model.bias + torch.tanh(x @ model.hidden + model.shift) @ model.out
+    return found
+
+
 class BlackBoxMotion(Drawn, SecondOrder):
     """Motion of bodies whose accelerations are a network of all positions, and nothing more is known of them.
 
@@ -85,15 +102,8 @@ class BlackBoxMotion(Drawn, SecondOrder):
         self._lay_out(values)
 
     def layout(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
-        """The layers; hidden weights have unit variance in all, as inputs have."""
-        n = self.bodies * self.dimension
-        return {
-            "linear": ((n, n), 0.0),
-            "bias": ((n,), 0.0),
-            "hidden": ((n, self.width), (3.0 / n) ** 0.5),
-            "shift": ((self.width,), 1.0),
-            "out": ((self.width, n), 0.0),
-        }
+        """The layers."""
+        return layers(self.bodies * self.dimension, self.width)
 
     def velocity(self, t: Tensor, r: Tensor, v: Tensor) -> Tensor:
         """K2 v."""
@@ -102,8 +112,7 @@ class BlackBoxMotion(Drawn, SecondOrder):
     def acceleration(self, t: Tensor, r: Tensor, v: Tensor) -> Tensor:
         """The network of the positions [..., bodies, dim]."""
         x = r.flatten(-2) / self.length_scale
-        found: Tensor = x @ self.linear + self.bias + torch.tanh(x @ self.hidden + self.shift) @ self.out
-        return torch.unflatten(self.force_scale * found, -1, (self.bodies, self.dimension))
+        return torch.unflatten(self.force_scale * network(self, x), -1, (self.bodies, self.dimension))
 
 
 class IsolatedMotion(BlackBoxMotion):
@@ -162,17 +171,10 @@ class BlackBox(Drawn):
         return (self.states,)
 
     def layout(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
-        """The layers; hidden weights have unit variance in all, as inputs have."""
-        n = self.states
-        return {
-            "linear": ((n, n), 0.0),
-            "bias": ((n,), 0.0),
-            "hidden": ((n, self.width), (3.0 / n) ** 0.5),
-            "shift": ((self.width,), 1.0),
-            "out": ((self.width, n), 0.0),
-        }
+        """The layers."""
+        return layers(self.states, self.width)
 
     def field(self, t: Tensor, y: Tensor) -> Tensor:
         """The network of the state [..., states]."""
         x = y / self.state_scale
-        return self.rate_scale * (x @ self.linear + self.bias + torch.tanh(x @ self.hidden + self.shift) @ self.out)
+        return self.rate_scale * network(self, x)

@@ -30,11 +30,11 @@ typedef struct {
 } Abreast;
 
 /* The steps that are pulled back: start, length, that of the step before where its last stage counts here, whether the
- * last stage is their own; the most stages, and whether any has outputs inside, or stages for them. */
+ * last stage is their own; the most stages, whether any has outputs inside, and whether any last stage is put off. */
 typedef struct {
     WIDE t, h;
     VREAL tail_h, own;
-    int most, inner, dense, defers;
+    int most, inner, defers;
 } Back;
 
 static ONCE int take_abreast(Abreast *a, const Task *q, int backward) {
@@ -304,7 +304,7 @@ static ONCE void load_step(const Task *q, Abreast *a, int i, int now, Back *b) {
     seat->count = step->dense ? m->total : m->stages;
     if (reuses(q) && !step->dense && (!last || !seat->inner)) seat->count = m->stages - 1;
     b->own[i] = seat->count >= m->stages, b->tail_h[i] = 0, b->t[i] = step->t, b->h[i] = step->h;
-    b->inner |= seat->inner, b->dense |= step->dense, b->most = seat->count > b->most ? seat->count : b->most;
+    b->inner |= seat->inner, b->most = seat->count > b->most ? seat->count : b->most;
     put(a->y, i, tape->y + seat->step * N, N);
     enter_step(q, &seat->lane, step->t, step->t + step->h);
     seat->inner = 0;
