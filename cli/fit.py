@@ -167,6 +167,7 @@ def tell_plan(
 ) -> None:
     """What would be fitted, and how."""
     from physid.cli.method import plan
+    from physid.fitting.pose import noise_model
 
     settings = plan(arguments).settings()
     data = chosen[0]
@@ -176,6 +177,7 @@ def tell_plan(
         ("data", f"{len(train)} times on [{float(train.times[0]):g}, {float(train.times[-1]):g}] {data.time_unit}"),
         ("observed", f"{', '.join(data.channels)} {data.unit}".strip()),
         ("model", type(system).__name__),
+        ("noise", noise_model(system, chosen, plan(arguments))),
         ("free initial values", int(data.initial_free.sum())),
         *((name, value) for name, value in settings.items() if value is not None),
         ("run directory", run),

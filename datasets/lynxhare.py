@@ -26,7 +26,8 @@ def load(*, initial: str) -> Experiment:
 
     Published figures for u' = alpha u - beta u v, v' = delta u v - gamma v: with normal errors of the logarithms the
     maximum of the likelihood lies at alpha .5400, beta .02716, gamma .7966, delta .02370 a year, u(1900) 34.60,
-    v(1900) 5.844, with sigma .2184 and .2201; Carpenter's posterior means are .55, .028, .80 and .024.
+    v(1900) 5.844, with sigma .2184 and .2201; Carpenter's posterior means are .55, .028, .80 and .024. This log-normal
+    noise is that of the experiment, so that a fit finds these values where no other noise is asked for.
 
     Errors: as for `Record.path`.
 
@@ -41,6 +42,7 @@ def load(*, initial: str) -> Experiment:
         unit="thousands",
         time_unit="yr",
         source="pelts of the Hudson's Bay Company, 1900 to 1920, as tabulated by Carpenter (2018)",
+        noise="lognormal",
         data_hash=PELTS.sha256,
         options={"initial": initial},
     )

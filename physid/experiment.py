@@ -99,7 +99,8 @@ class Experiment:
     averaged over time. `inputs` is what drove the system, over all of its times. `validation` is another experiment on
     the same system, never fitted: it is predicted with the unknowns found, and where an element of its initial state is
     free, from the value found for this one. `integrator` are changes to a fit's default Integrator that suit the data,
-    as {"solver": "rk4"}. `data_hash` is the sha256 of the numbers, unless the source has a better one.
+    as {"solver": "rk4"}. `noise` is how the measurements scatter, where that is known: a noise model of `fit`, as
+    "lognormal", which counts before the model's. `data_hash` is the sha256 of the numbers, unless the source has a better one.
 
     Errors: InputError for an unknown metric, shapes that do not match, or inputs that do not cover the times.
     """
@@ -125,6 +126,7 @@ class Experiment:
     inputs: Inputs | None = None
     validation: Experiment | None = None
     integrator: Mapping[str, Any] = field(default_factory=dict)
+    noise: str = ""
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and check what was given."""

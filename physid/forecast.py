@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy import stats
 
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting.ensemble import ensemble
 from physid.fitting.files import json_bytes, table_bytes
 from physid.fitting.horizon import Horizon, horizon
-from physid.fitting.members import each
+from physid.fitting.members import FEWEST, band, each
 from physid.fitting.problem import Prediction, predict
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
@@ -127,7 +126,7 @@ class Forecast:
             f"Forecast up to {self.times[-1]:g} {self.time_unit}".rstrip() + f", {bands}.".replace(", with", " with")
         ]
         if self.coverage is not None:
-            alone = "the seeds' spread" if self.method.startswith("the spread") else "parameters alone"
+            alone = "the seeds' spread" if "spread of" in self.method else "parameters alone"
             known = {alone: self.coverage.parameters, "parameters and noise": self.coverage.noise}
             parts = [f"{100 * part:.1f} % in the band of {name}" for name, part in known.items() if part is not None]
             if parts:
@@ -182,8 +181,7 @@ def _from_seeds(fit: Fit, given: Array, times: Array, held: tuple[Array, Array] 
     runs = each(fit, times)
     mean, none = runs.mean(0), np.full(runs.shape[1:], np.nan)
     count = len(runs)
-    reach = stats.t.ppf(0.5 + LEVEL / 2, count - 1) * runs.std(0, ddof=1) * np.sqrt(1.0 + 1.0 / count)
-    bands = (mean - reach, mean + reach, none, none)
+    bands = (*band(runs, LEVEL), none, none)
     rows = np.searchsorted(times, given)
     return Forecast(
         times=given,
@@ -193,7 +191,9 @@ def _from_seeds(fit: Fit, given: Array, times: Array, held: tuple[Array, Array] 
         channels=fit.experiment.channels,
         unit=fit.experiment.unit,
         time_unit=fit.experiment.time_unit,
-        method=f"mean and spread of {count} seeds, no covariance",
+        method=f"mean and spread of {count} seeds, no covariance"
+        if count >= FEWEST
+        else f"no band: {count} of {FEWEST} seeds or more",
         coverage=None if held is None else _coverage(times, bands, held),
     )
 

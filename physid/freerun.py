@@ -12,18 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
-from scipy.stats import t as student
 from torch import Tensor
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment, Trajectory
 from physid.fitting.estimates import Estimate
+from physid.fitting.members import FEWEST, band
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
-from physid.forecast import LEVEL, Coverage, Forecast
+from physid.forecast import Coverage, Forecast
 from physid.training import Trained, is_training
-
-FEWEST = 3  # networks whose spread is a band
 
 
 class Recurrent(Protocol):
@@ -126,8 +124,9 @@ class FreeRun:
     ) -> Forecast:
         """The mean path at given times or at `points` times up to `until`, and the band that the seeds' spread makes.
 
-        With three networks or more the band is mean -+ q s, s their standard deviation and q Student's 97.5 % quantile
-        for it. Errors: InputError for draws, which belong to unknowns, and for times that do not increase.
+        With three networks or more the band is that in which a further network's path falls (see
+        `physid.fitting.members.band`). Errors: InputError for draws, which belong to unknowns, and for times that do
+        not increase.
         """
         if draws:
             raise InputError(f"{draws} draws were asked for, but a network has no unknowns to draw. Leave them out.")
@@ -138,7 +137,7 @@ class FreeRun:
             raise InputError(f"the times must increase from the initial time {start:g}. Sort them.")
         paths = self.paths(times)
         mean, count = paths.mean(0), len(paths)
-        low, high = self._band(paths)
+        low, high = band(paths)
         return Forecast(
             times=times,
             mean=mean,
@@ -151,22 +150,13 @@ class FreeRun:
             coverage=self._coverage(float(times[-1])) if count >= FEWEST else None,
         )
 
-    @staticmethod
-    def _band(paths: Array) -> tuple[Array, Array]:
-        """Low and high [T, M] of the networks' paths; not-a-number for too few."""
-        if len(paths) < FEWEST:
-            none = np.full(paths.shape[1:], np.nan)
-            return none, none.copy()
-        reach = student.ppf(0.5 + LEVEL / 2, len(paths) - 1) * paths.std(0, ddof=1)
-        return paths.mean(0) - reach, paths.mean(0) + reach
-
     def _coverage(self, until: float) -> Coverage | None:
         """How much of the test beyond training lies in the band."""
         late = self.experiment.forecast
         kept = None if late is None else late.select(late.times <= until)
         if kept is None:
             return None
-        low, high = self._band(self.paths(kept.times.numpy()))
+        low, high = band(self.paths(kept.times.numpy()))
         values, mask = (x.reshape(len(kept), -1).numpy() for x in (kept.observations, kept.mask))
         inside = (values >= low) & (values <= high)
         return Coverage(int(mask.sum()), float(inside[mask].mean()), None)

@@ -53,12 +53,20 @@ def test_tanks_start_both_records_from_one_state() -> None:
     assert math.isclose(float(np.diff(experiment.train.times).max()), 4.0)
 
 
-def test_lynx_and_hare_are_fitted() -> None:
+def test_lynx_and_hare_are_fitted_with_their_published_noise() -> None:
+    """The maximum of the likelihood with normal errors of the logarithms, as the data set's docstring has it."""
     experiment = load("lynxhare")
     fit = physid.fit(build(experiment), experiment)
     assert fit.status == "converged"
-    assert fit.scores["train"] is not None
-    assert fit.scores["train"]["rmse"] < 3.8
+    published = [0.5400, 0.02716, 0.7966, 0.02370, 34.60, 5.844]
+    assert [one.value for one in fit.estimates] == pytest.approx(published, rel=1e-3)
+    assert fit.likelihood is not None
+    assert fit.likelihood.noise == "lognormal"
+    assert fit.likelihood.sigmas == pytest.approx({"u": 0.2184, "v": 0.2201}, rel=1e-3)
+    other = physid.fit(build(experiment), experiment, noise="equal")
+    assert other.settings["noise"] == "equal"
+    assert other.scores["train"] is not None
+    assert other.scores["train"]["rmse"] < 3.8
 
 
 @pytest.mark.slow

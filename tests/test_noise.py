@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,8 @@ from torch import Tensor
 from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.errors import InputError
 from physid.fitting.noise import LOSSES, Noise, read
+from physid.fitting.plan import resolve
+from physid.fitting.pose import noise_model
 from physid.models import LotkaVolterra
 from physid.unknown import LogNormal, Normal
 
@@ -248,6 +251,24 @@ def test_logarithms_need_positive_measurements() -> None:
     _, experiment = lines()
     with pytest.raises(InputError, match=r"noise model lognormal with a measurement of -"):
         fit(Lines(), experiment, noise="lognormal")
+
+
+def test_the_noise_of_the_data_counts_before_the_models_and_after_what_is_asked() -> None:
+    _, one = lines()
+    known, other = replace(one, noise="student:5"), replace(one, noise="normal")
+
+    def chosen(*experiments: Experiment, **asked: Any) -> str:
+        options: dict[str, Any] = dict.fromkeys(("strategy", "integrator", "gradient", "protocol", "epochs", "lr"))
+        plan = resolve(**{"optimizer": None, **options, "seed": 0, "time_limit": None, **asked})
+        return noise_model(Lines(), experiments, plan)
+
+    assert chosen(one) == Lines.noise == "equal"
+    assert chosen(known) == chosen(known, one) == "student:5"
+    assert chosen(known, noise="equal") == "equal"
+    assert chosen(known, other, noise="lognormal") == "lognormal"
+    assert chosen(known, loss="huber") == chosen(known, optimizer="adam") == "equal"
+    with pytest.raises(InputError, match="noise models differ"):
+        chosen(known, other)
 
 
 @pytest.mark.data

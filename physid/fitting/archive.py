@@ -11,6 +11,7 @@ import torch
 
 from physid.errors import InputError
 from physid.experiment import Experiment, Trajectory
+from physid.fitting.codec import decode, encode, integrator_of
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import Folder, archive_bytes, json_bytes, table_bytes
 from physid.fitting.problem import predict
@@ -20,10 +21,9 @@ from physid.fitting.vector import Array
 from physid.inputs import Inputs
 from physid.ode import Integrator
 
-TEXTS = (
-    *("name", "channels", "unit", "time_unit", "start", "constants", "truth", "sigma", "source", "data_hash"),
-    *("metric", "options", "initial_time"),
-)
+# the fields of an experiment that are arrays or have parts of their own; all others are kept as they are
+ARRAYS = ("initial", "initial_free", "initial_scale")
+APART = (*ARRAYS, "train", "test", "inputs", "validation")
 INPUTS = ("breaks", "coefficients", "switches")
 MATRICES = ("covariance", "robust", "identifiable")
 
@@ -51,8 +51,9 @@ def experiments_of(about: dict[str, Any], arrays: dict[str, Any]) -> list[Experi
 
 def _pack(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Array]]:
     """What an experiment says, and its arrays; those of its validation under names of their own."""
-    about: dict[str, Any] = {name: getattr(experiment, name) for name in TEXTS}
-    arrays = {name: getattr(experiment, name).numpy() for name in ("initial", "initial_free", "initial_scale")}
+    names = [field.name for field in fields(Experiment) if field.name not in APART]
+    about: dict[str, Any] = {name: encode(getattr(experiment, name)) for name in names}
+    arrays = {name: getattr(experiment, name).numpy() for name in ARRAYS}
     for name in ("train", "test"):
         part: Trajectory | None = getattr(experiment, name)
         if part is not None:
@@ -70,14 +71,16 @@ def _unpack(about: dict[str, Any], arrays: dict[str, Any], prefix: str) -> Exper
     def tensor(name: str) -> torch.Tensor:
         return torch.from_numpy(arrays[f"{prefix}{name}"])
 
-    found: dict[str, Any] = {name: about[name] for name in TEXTS} | {"channels": tuple(about["channels"])}
+    names = [field.name for field in fields(Experiment) if field.name not in APART and field.name in about]
+    found: dict[str, Any] = {name: decode(about[name]) for name in names}
+    found["channels"] = tuple(found["channels"])
     for name in ("train", "test"):
         if f"{prefix}{name}_times" in arrays:
             found[name] = Trajectory(*(tensor(f"{name}_{key}") for key in ("times", "observations", "mask")))
-    found |= {name: tensor(name) for name in ("initial", "initial_free", "initial_scale")}
+    found |= {name: tensor(name) for name in ARRAYS}
     if about.get("inputs"):
-        names, kinds = (tuple(about["inputs"][key]) for key in ("names", "kinds"))
-        found["inputs"] = Inputs(names, kinds, *(tensor(f"inputs_{key}") for key in INPUTS))
+        called, kinds = (tuple(about["inputs"][key]) for key in ("names", "kinds"))
+        found["inputs"] = Inputs(called, kinds, *(tensor(f"inputs_{key}") for key in INPUTS))
     if about.get("validation"):
         found["validation"] = _unpack(about["validation"], arrays, f"{prefix}validation_")
     return Experiment(**found)
@@ -141,14 +144,13 @@ def _estimates(rows: list[dict[str, Any]]) -> list[Estimate]:
     return [Estimate(**{key: row[key] for key in names if key in row}) for row in rows]
 
 
-def read_integrator(settings: dict[str, Any]) -> Integrator:
-    """The integrator of a run."""
+def read_integrator(about: dict[str, Any]) -> Integrator:
+    """The integrator of a run, from its settings.json."""
+    if "integrator" in about:
+        return integrator_of(about["integrator"])
+    settings = about["settings"]  # an older run, which kept a part of it
     names = ("solver", "rtol", "atol", "control", "gradient", "exact", "max_steps")
-    chosen = {name: settings[name] for name in names}
-    for name in ("rtol", "atol"):
-        if isinstance(chosen[name], list):
-            chosen[name] = torch.tensor(chosen[name], dtype=torch.float64)
-    return Integrator(**chosen)
+    return integrator_of({name: settings[name] for name in names})
 
 
 def probe(fit: Fit) -> tuple[Array, Array]:

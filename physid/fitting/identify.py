@@ -124,6 +124,7 @@ def fit(
     plan = resolve(**asked)
     if out is not None:
         runs.check(Path(out))
+        runs.check_integrator(plan.integrator)
     split(given, plan.holdout)  # refused before anything is changed
     prepare(model, fix or {}, free, tie or {})
     model.draw(seed)

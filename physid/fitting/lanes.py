@@ -51,17 +51,40 @@ def _own(
     model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, times: Tensor, integrator: Integrator
 ) -> Lanes:
     """The lanes with parameters of their own."""
-    lanes, n = len(y0), y0[0].numel()
-    count = thetas.shape[1]
-    start = torch.cat([y0.reshape(lanes, n), thetas.to(y0)], 1)
-    share = (n / (n + count)) ** 0.5  # parameters have no error: the rms of the error is to be over the state alone
-    rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.atol))
-    tight = replace(integrator, rtol=rtol, atol=atol)
-    field = Carried(model, raws, y0.shape[1:])
+    n = y0[0].numel()
+    field, start, tight = carried(model, raws, thetas, y0, integrator)
     found = sensitivities(field, start, times, params=(), integrator=tight, batched=True, throw=False)
     states = _states(found.solution)[..., :n].reshape(len(times), *y0.shape)
     by = found.y0[:, :, :n]
     return Lanes(states, torch.cat([by[..., n:], by[..., :n]], -1), *_end(found.solution))
+
+
+def solve_alone(
+    model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, times: Tensor, integrator: Integrator
+) -> tuple[Tensor, Solution]:
+    """The states [T, L, *state] of L lanes at `times` [T] without derivatives, and the solution they come from.
+
+    T is smaller where the solve ends early. Parameters `thetas` [L, P] travel with the states, as in `solve_lanes`.
+    """
+    field, start, tight = carried(model, raws, thetas, y0, replace(integrator, gradient="aca"))
+    with torch.no_grad():
+        solution = tight.solve(field, start, times, batched=True, throw=False)
+    states = _states(solution)
+    return states[..., : y0[0].numel()].reshape(len(states), *y0.shape), solution
+
+
+def carried(
+    model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, integrator: Integrator
+) -> tuple[Carried, Tensor, Integrator]:
+    """The field of lanes whose parameters travel with the state, where it starts [L, N + P], and its integrator.
+
+    Parameters have no error, and the rms of the error is to be over the state alone: tolerances shrink by their share.
+    """
+    lanes, n, count = len(y0), y0[0].numel(), thetas.shape[1]
+    share = (n / (n + count)) ** 0.5
+    rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.atol))
+    start = torch.cat([y0.reshape(lanes, n), thetas.to(y0)], 1)
+    return Carried(model, raws, y0.shape[1:]), start, replace(integrator, rtol=rtol, atol=atol)
 
 
 class Carried:

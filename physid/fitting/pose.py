@@ -51,10 +51,25 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
 
 
 def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:
-    """The least-squares problem of a plan, with the noise asked for or else the model's."""
-    loss_alone = plan.loss != "linear" and plan.noise is None
-    noise = noise_models.read("equal" if loss_alone or plan.optimizer != "lm" else plan.noise or model.noise, plan.loss)
+    """The least-squares problem of a plan, with the noise asked for, or else the experiments' or the model's."""
+    noise = noise_models.read(noise_model(model, experiments, plan), plan.loss)
     return Problem(vector_of(model, experiments), plan.integrator, noise, plan.loss_scale)
+
+
+def noise_model(model: Model, experiments: Sequence[Experiment], plan: Plan) -> str:
+    """The name of the noise model: what was asked for, else what the data are known to have, else the model's.
+
+    Errors: InputError for experiments that are known to differ in it.
+    """
+    if plan.optimizer != "lm" or (plan.loss != "linear" and plan.noise is None):
+        return "equal"
+    if plan.noise:
+        return plan.noise
+    known = {one.name: one.noise for one in experiments if one.noise}
+    if len(set(known.values())) > 1:
+        said = ", ".join(f"{name} has {noise}" for name, noise in known.items())
+        raise InputError(f"the experiments' noise models differ: {said}. Choose one: noise=, --noise-model.")
+    return next(iter(known.values()), model.noise)
 
 
 def described(problem: Problem, plan: Plan) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting import keep
+from physid.fitting.codec import decode
 from physid.fitting.files import Folder
 from physid.fitting.holdout import split
 from physid.fitting.keep import Origin
@@ -92,7 +93,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             model=model,
             experiment=experiments[0],
             experiments=experiments,
-            integrator=read_integrator(settings),
+            integrator=read_integrator(about),
             settings=settings,
             history=_history(run),
             status=about["status"],
@@ -132,7 +133,7 @@ def _restore(
     if model is None:
         cls = _find(identity, trust)
         natural = {name.removeprefix("natural."): value for name, value in state.items() if "natural." in name}
-        offered = {**run.json("data.json")["constants"], **identity["constants"], **natural}
+        offered = {**decode(run.json("data.json")["constants"]), **decode(identity["constants"]), **natural}
         model = cls(**{name: offered[name] for name in keyword_names(cls) if name in offered})
     model.to(dtype=getattr(torch, identity["dtype"]))
     model.load_state_dict(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import platform
@@ -18,8 +17,9 @@ import torch
 
 from physid.errors import InputError
 from physid.fitting import files, keep
+from physid.fitting.codec import integrator_data, integrator_of, unsaid
 from physid.fitting.files import json_bytes, table_bytes
-from physid.fitting.plan import integrator_settings
+from physid.ode import Integrator
 from physid.spec import Model, keyword_names
 
 if TYPE_CHECKING:
@@ -41,9 +41,20 @@ def check(folder: Path) -> None:
         raise InputError(f"{folder} cannot be written: {above} is no folder that can be. Choose another place.")
 
 
+def check_integrator(integrator: Integrator | None) -> None:
+    """Errors: InputError for an integrator with a function of the user's own in it, which no run directory can hold."""
+    lost = [] if integrator is None else [*unsaid(integrator_data(integrator))]
+    if lost:
+        raise InputError(
+            f"the integrator's {', '.join(lost)} is code, which a run directory cannot keep: numbers and the parts of "
+            "physid.ode are kept. Choose one of these, or fit without a run directory."
+        )
+
+
 def save(fit: Fit, folder: Path) -> Path:
     """Write the run: all files into a hidden sibling, which then takes the name; InputError when that fails."""
     check(folder)
+    check_integrator(fit.integrator)
     content = contents(fit)
     try:
         with files.whole(folder) as work:
@@ -94,6 +105,7 @@ def contents(fit: Fit) -> dict[str, bytes]:
         "paper": fit.paper,
         "free": list(fit.model.free()),
         "settings": fit.settings,
+        "integrator": integrator_data(fit.integrator),
     }
     names = list(dict.fromkeys(name for row in fit.history for name in row))
     history = table_bytes(names, [[row.get(name, "") for name in names] for row in fit.history])
@@ -127,24 +139,18 @@ def _end(fit: Fit) -> float:
 
 def request(model: Model, asked: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
     """What a fit was asked, as data: request.json but for the sums and the free unknowns."""
-    integrator = asked["integrator"]
+    integrator: Integrator | None = asked["integrator"]
     like = next(iter(model.parameters()), torch.empty(0, dtype=torch.float64))
     ties = {name: tie.text for name, tie in model.ties.items()}
     known = {**identity(model), "ties": ties, "dtype": str(like.dtype).removeprefix("torch.")}
-    how = None if integrator is None else {**integrator_settings(integrator), "engine": integrator.engine}
-    data = {**asked, "integrator": how}
+    data = {**asked, "integrator": None if integrator is None else integrator_data(integrator)}
     return {"format": FORMAT, "asked": data, "labels": dict(labels), "identity": known}
 
 
 def arguments(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of a fit from the data of `request`."""
-    from physid.fitting.archive import read_integrator
-
     how = asked["integrator"]
-    return {
-        **asked,
-        "integrator": None if how is None else dataclasses.replace(read_integrator(how), engine=how["engine"]),
-    }
+    return {**asked, "integrator": None if how is None else integrator_of(how)}
 
 
 def environment() -> dict[str, Any]:
