@@ -100,7 +100,8 @@ class Experiment:
     the same system, never fitted: it is predicted with the unknowns found, and where an element of its initial state is
     free, from the value found for this one. `integrator` are changes to a fit's default Integrator that suit the data,
     as {"solver": "rk4"}. `noise` is how the measurements scatter, where that is known: a noise model of `fit`, as
-    "lognormal", which counts before the model's. `data_hash` is the sha256 of the numbers, unless the source has a better one.
+    "lognormal", which counts before the model's. `data_hash` is the sha256 of the numbers, unless the source has a
+    better one.
 
     Errors: InputError for an unknown metric, shapes that do not match, or inputs that do not cover the times.
     """

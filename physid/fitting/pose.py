@@ -65,11 +65,11 @@ def noise_model(model: Model, experiments: Sequence[Experiment], plan: Plan) -> 
         return "equal"
     if plan.noise:
         return plan.noise
-    known = {one.name: one.noise for one in experiments if one.noise}
-    if len(set(known.values())) > 1:
-        said = ", ".join(f"{name} has {noise}" for name, noise in known.items())
+    known = list(dict.fromkeys(one.noise for one in experiments if one.noise))
+    if len(known) > 1:
+        said = ", ".join(f"{one.name} has {one.noise}" for one in experiments if one.noise)
         raise InputError(f"the experiments' noise models differ: {said}. Choose one: noise=, --noise-model.")
-    return next(iter(known.values()), model.noise)
+    return known[0] if known else model.noise
 
 
 def described(problem: Problem, plan: Plan) -> dict[str, Any]:
