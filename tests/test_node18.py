@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError
-from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18
+from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18, Strided
 from physid.models.odeblock import ConvField, OdeBlock
 from physid.ode import tableaus
 
@@ -94,6 +94,20 @@ def test_other_gradients_agree_at_a_tight_tolerance(gradient: str) -> None:
         found = torch.autograd.grad((block(start) * seed).sum(), [start, *block.parameters()])
         grads[method] = torch.cat([g.flatten() for g in found])
     assert torch.linalg.norm(grads["aca"] - grads[gradient]) <= 1e-4 * torch.linalg.norm(grads["aca"])
+
+
+@pytest.mark.parametrize(("inputs", "width", "stride"), [(4, 8, 2), (3, 5, 3), (8, 16, 1)])
+def test_the_shortcut_is_a_strided_convolution(inputs: int, width: int, stride: int) -> None:
+    torch.manual_seed(3)
+    plain, ours = nn.Conv2d(inputs, width, 1, stride, bias=False), Strided(inputs, width, stride)
+    ours.load_state_dict(plain.state_dict())
+    x = torch.randn(32, inputs, 9, 9, requires_grad=True)
+    found = []
+    for layer, layout in ((plain, torch.contiguous_format), (ours, torch.channels_last)):
+        y = layer.to(memory_format=layout)(x.to(memory_format=layout))  # type: ignore[call-overload]
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, layer.weight))))
+    for expected, got in zip(*found, strict=True):
+        assert torch.allclose(got, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_resnet_is_one_euler_step() -> None:
