@@ -22,6 +22,7 @@ from physid.cli.options import (
     gradient_option,
     json_option,
     knowledge_option,
+    max_steps_option,
     method_options,
     model_option,
     network_options,
@@ -76,6 +77,7 @@ interrupted fit leaves a run directory that can be used.
 @engine_option
 @rtol_option
 @atol_option
+@max_steps_option
 @option("--device", section="Solver", metavar="D", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @option("--dtype", section="Solver", metavar="T", help="float64, float32. [default: float64; networks float32]")
 @option(

@@ -79,7 +79,9 @@ def plan(arguments: Mapping[str, Any]) -> Plan:
 
 def _integrator(options: Mapping[str, Any]) -> Integrator | None:
     """The optimizer's or protocol's integrator with what was asked for changed; None if nothing was."""
-    changes = {name: options[name] for name in ("solver", "rtol", "atol", "engine") if options[name] is not None}
+    changes = {
+        name: options[name] for name in ("solver", "rtol", "atol", "max_steps", "engine") if options[name] is not None
+    }
     if not changes:
         return None
     if "solver" in changes:

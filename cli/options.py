@@ -43,7 +43,20 @@ engine_option = option(
     "--engine", section=SOLVER, metavar="NAME", help="auto, native (f as compiled C) or eager. [default: auto]"
 )
 rtol_option = option("--rtol", section=SOLVER, type=float, metavar="X", help="Relative tolerance of a step.")
-atol_option = option("--atol", section=SOLVER, type=float, metavar="X", help="Absolute tolerance of a step.")
+atol_option = option(
+    "--atol",
+    section=SOLVER,
+    type=float,
+    metavar="X",
+    help="Absolute tolerance of a step. [default, in fits: rtol times the size of each state]",
+)
+max_steps_option = option(
+    "--max-steps",
+    section=SOLVER,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Most steps of a solve. [default: 100000, and 100 more for every interval of the record]",
+)
 
 seed_option = option(
     "--seed", section=DATA, type=int, default=0, show_default=True, metavar="N", help="Seed of noise and random starts."

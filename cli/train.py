@@ -84,7 +84,11 @@ def _network(experiment: str | None, model: str | None) -> Network:
 def _refuse(name: str, options: Mapping[str, Any]) -> None:
     """Refuse what belongs to fits of unknowns. Errors: InputError."""
     names = [one[0].replace("-", "_") for one in METHOD_OPTIONS if one[0] != "settings"]
-    given = [one for one in (*names, "knowledge") if one not in TAKEN and options.get(one) not in (None, (), {}, [])]
+    given = [
+        one
+        for one in (*names, "max_steps", "knowledge")
+        if one not in TAKEN and options.get(one) not in (None, (), {}, [])
+    ]
     given = [one for one in given if options[one] != UNASKED.get(one)]
     if given:
         raise InputError(

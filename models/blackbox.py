@@ -12,7 +12,7 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.experiment import Experiment
-from physid.fitting.lift import smooth
+from physid.fitting.smoothing import smooth
 from physid.models.network import Drawn, drawn, weights
 from physid.prior import Ridge
 from physid.spec import SecondOrder

@@ -17,6 +17,7 @@ from physid.errors import PhysidError
 from physid.experiment import Experiment
 from physid.fitting.plan import default_integrator
 from physid.fitting.problem import predict
+from physid.fitting.sizes import fitted
 from physid.fitting.vector import Array, Vector
 from physid.modelfile import blame
 from physid.ode import Integrator
@@ -54,13 +55,14 @@ def check(model: Model, experiment: Experiment, integrator: Integrator | None = 
 
     What comes after a failure that it rests on is left out. Nothing is fitted, and the model is left as it was.
     """
-    solver = replace(integrator or replace(default_integrator(), **experiment.integrator), time_limit=LONGEST)
+    asked = replace(integrator or replace(default_integrator(), **experiment.integrator), time_limit=LONGEST)
     found: list[Finding] = []
     with _driven(model, experiment):
         for step in (shapes, units, smoothness):
             found.append(_guarded(step.__name__, lambda step=step: step(model, experiment)))  # type: ignore[misc]
         if FAILED in (found[0].status, found[-1].status):  # no shape, or no slope, to go on with
             return found
+        solver = fitted(asked, model, [experiment])
         found.append(_guarded("solve", lambda: solves(model, experiment, solver)))
         if found[-1].status == FAILED:
             return found

@@ -93,7 +93,8 @@ class Experiment:
     """A trajectory to fit, one to test on, and what is known of the system: initial state, units, truth, source.
 
     initial [*state] at initial_time is known where `initial_free` is False and a start to improve where it is True;
-    `initial_scale` is the typical size of its elements. `start` holds starting values of unknowns by name, `constants`
+    `initial_scale` is the typical size of its elements, by default its own, or for zeros that of what was measured
+    there. `start` holds starting values of unknowns by name, `constants`
     what else a model of it is made with; `truth` the true values, as far as they are known (`initial` among them).
     `metric` is "mean", the mean of the squared error over all that was measured, or "sum", summed over the channels and
     averaged over time. `inputs` is what drove the system, over all of its times. `validation` is another experiment on
@@ -162,10 +163,20 @@ class Experiment:
         found = [x for part in (self.train, self.test) if part is not None for x in contents(part)]
         return found if self.inputs is None else [*found, self.inputs.breaks, self.inputs.coefficients]
 
-    @staticmethod
-    def _default_scale(initial: Tensor) -> Tensor:
+    @property
+    def scale_given(self) -> Tensor:
+        """Which elements of `initial_scale` were given, and not filled in [*state]."""
+        return self.initial_scale != self._default_scale(self.initial)
+
+    def _default_scale(self, initial: Tensor) -> Tensor:
         size = initial.abs()
-        return torch.where(size > 0, size, size.max() if size.numel() and float(size.max()) > 0 else 1.0)
+        measured = torch.where(self.train.mask, self.train.observations, 0.0)
+        if measured.shape[1:] == initial.shape:
+            shown = (measured.square().sum(0) / self.train.mask.sum(0).clamp(min=1)).sqrt()
+            size = torch.where(size > 0, size, shown)
+        whole = float((measured.square().sum() / self.train.mask.sum().clamp(min=1)).sqrt())
+        largest = float(size.max()) if size.numel() else 0.0
+        return torch.where(size > 0, size, largest or whole or 1.0)
 
     def _default_channels(self) -> tuple[str, ...]:
         shape = self.train.observations.shape[1:]

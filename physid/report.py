@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
 from physid.fitting.result import Fit
@@ -249,7 +251,7 @@ class Report:
         fit, settings = self.fit, self.fit.settings
         how = settings["optimizer"] + (f" ({settings['strategy']})" if settings.get("strategy") else "")
         note = settings.get("engine_note")
-        tolerances = f"rtol {_number(settings['rtol'], 3)}, atol {_number(settings['atol'], 3)}"
+        tolerances = f"rtol {_tolerance(settings['rtol'])}, atol {_tolerance(settings['atol'])}"
         lines = [
             f"Objective: {settings['objective']}.",
             f"Method: {how}, gradient {settings['gradient']}, solver {settings['solver']}, {tolerances}, engine "
@@ -289,6 +291,13 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _width(lines: Sequence[str]) -> int:
     return max(map(len, lines))
+
+
+def _tolerance(value: Any) -> str:
+    """A tolerance: one for all states, or from the smallest to the largest of them, by their sizes."""
+    numbers = np.ravel(np.asarray(value, dtype=np.float64))
+    low, high = float(numbers.min()), float(numbers.max())
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g} by state"
 
 
 def _number(value: Any, digits: int) -> str:

@@ -73,7 +73,13 @@ def test_what_is_left_out_is_filled_in() -> None:
     assert found.initial_free.tolist() == [[False, False]]
     assert found.initial_scale.tolist() == [[2.0, 2.0]]
     assert len(found.data_hash) == 64
-    assert experiment(initial=[0.0]).initial_scale.tolist() == [1.0]
+    seen = found.train.observations[found.train.mask]
+    assert experiment(initial=[0.0]).initial_scale.tolist() == pytest.approx([float(seen.square().mean().sqrt())])
+    same = experiment(initial=[0.0, 3.0])  # a channel for every state: a zero has the size of its channel
+    own = found.train.observations[found.train.mask[:, 0], 0]
+    assert same.initial_scale.tolist() == pytest.approx([float(own.square().mean().sqrt()), 3.0])
+    assert same.scale_given.tolist() == [False, False]
+    assert experiment(initial=[0.0, 3.0], initial_scale=[9.0, 3.0]).scale_given.tolist() == [True, False]
 
 
 def test_forecast_is_what_lies_beyond_the_training() -> None:

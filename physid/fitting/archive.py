@@ -16,6 +16,7 @@ from physid.fitting.estimates import Estimate
 from physid.fitting.files import Folder, archive_bytes, json_bytes, table_bytes
 from physid.fitting.problem import predict
 from physid.fitting.result import Fit
+from physid.fitting.sizes import nested
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array
 from physid.inputs import Inputs
@@ -161,11 +162,17 @@ def probe(fit: Fit) -> tuple[Array, Array]:
         return rate.double().cpu().numpy(), fit.model.observe(y0[None])[0].double().cpu().numpy()
 
 
+def _same(before: Array, now: Array) -> bool:
+    """Whether these are the same numbers to round-off, by the size of each."""
+    size = np.nanmax(np.abs(before), initial=0.0)
+    return np.allclose(before, now, rtol=1e-9, atol=1e-15 * size, equal_nan=True)
+
+
 def compare(run: Folder, fit: Fit) -> None:
     """Errors: InputError when the model is not the one that was fitted."""
     saved = run.archive("covariance.npz")
     for before, now in zip((saved["rate"], saved["seen"]), probe(fit), strict=True):
-        if before.shape != now.shape or not np.allclose(before, now, rtol=1e-9, atol=1e-12, equal_nan=True):
+        if before.shape != now.shape or not _same(before, now):
             raise InputError(
                 f"{type(fit.model).__name__} is not the model that was fitted: at the initial state it gives other "
                 "numbers. Give the model as it was made, Fit.load(folder, model=...)."

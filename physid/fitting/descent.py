@@ -56,7 +56,7 @@ class Objective:
         shift = torch.from_numpy(x[self.vector.parameters :].copy()).requires_grad_()
         self.vector.put(x)
         y0 = start_of(self.vector, shift)
-        steps = min(self.integrator.max_steps, self.problem.patience)
+        steps = min(self.integrator.most_steps, self.problem.patience)
         integrator = replace(self.integrator, max_steps=steps, time_limit=limit or self.integrator.time_limit)
         solution = integrator.solve(self.vector.model, y0, self.times, throw=False)
         states = solution.y

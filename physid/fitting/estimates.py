@@ -10,6 +10,9 @@ import torch
 
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array, Vector
+from physid.unknown import Domain
+
+TOLD = 3.0  # standard errors from a bound at which a value is told from it
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,24 @@ def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | No
                 start=float(starts[i]),
                 truth=truth[i],
                 robust=_number(robust[i]),
-                at_bound=bool(entry.domain.at_bound(torch.tensor(values[i]))),
+                at_bound=_at_bound(entry.domain, float(values[i]), float(starts[i]), float(plain[i])),
                 of=entry.owner,
                 listed=entry.owner not in unknowns or unknowns[entry.owner].listed,
             )
         )
     return found
+
+
+def _at_bound(domain: Domain, value: float, start: float, error: float) -> bool:
+    """Whether a value has gone to a bound of its domain, judged by its own scale.
+
+    It is within a millionth of the range, on a half line of the distance at which the fit began, and the data do not
+    tell it from the bound: a rate of 2e-7 +- 5e-10 is small, and known.
+    """
+    size = abs(start - domain.low) if math.isfinite(domain.low) else 1.0
+    if not bool(domain.at_bound(torch.tensor(value, dtype=torch.float64), size=size or 1.0)):
+        return False
+    return not min(value - domain.low, domain.high - value) > TOLD * error
 
 
 def _intervals(vector: Vector, x: Array, statistics: Statistics | None) -> tuple[Array, Array, Array, Array]:

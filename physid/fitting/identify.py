@@ -151,6 +151,7 @@ def run(
             raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
         start_of_protocol(vector_of(model, fitted), plan)
         problem = pose(model, fitted, plan)
+        plan = replace(plan, integrator=problem.integrator)
         problem.evaluations = watch.evaluations()
         watch.evaluations = lambda: problem.evaluations
         start = problem.vector.get()
@@ -202,6 +203,7 @@ def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
     plan = resolve(**{**NOTHING, **asked, "time_limit": None, "starts": 1, "seeds": 1, "workers": None})
     plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
     problem = pose(fit.model, fit.experiments, plan)
+    plan = replace(plan, integrator=problem.integrator)
     problem.evaluations = fit.evaluations
     solved = [(point.cost, x) for x in points if (point := problem.at(x)) is not None]
     if not solved:

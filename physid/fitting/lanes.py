@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from physid.fitting.sizes import nested
 from physid.inputs import Inputs
 from physid.ode import Integrator, Solution, sensitivities
 from physid.spec import Model
@@ -82,7 +83,7 @@ def carried(
     """
     lanes, n, count = len(y0), y0[0].numel(), thetas.shape[1]
     share = (n / (n + count)) ** 0.5
-    rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.atol))
+    rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.absolute))
     start = torch.cat([y0.reshape(lanes, n), thetas.to(y0)], 1)
     return Carried(model, raws, y0.shape[1:]), start, replace(integrator, rtol=rtol, atol=atol)
 
@@ -161,5 +162,5 @@ def _scaled(tolerance: Any, factor: float, state: Tensor, count: int) -> Any:
     """The tolerance times a factor, and any for the parameters."""
     if isinstance(tolerance, float | int):
         return float(tolerance) * factor
-    flat = torch.as_tensor(tolerance).to(state).expand(state.shape).reshape(-1)
-    return torch.cat([flat * factor, flat.new_ones(count)])
+    flat = torch.as_tensor(tolerance, dtype=torch.float64).expand(state.shape).reshape(-1)
+    return nested(torch.cat([flat * factor, flat.new_ones(count)]))

@@ -2,69 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline, UnivariateSpline
 from torch import Tensor
 
-from physid.experiment import Trajectory
 from physid.fitting.observation import observe
 from physid.fitting.vector import Array
 from physid.spec import Model
 
-FEWEST = 5  # points that a smoothing spline needs
-SMOOTH = 1e-4  # noise below this part of a channel's spread counts as none
-SMALLEST = (
-    1e-8  # of the largest singular value: directions of the state that observations do not reach stay as they are
-)
-
-
-def smooth(trajectory: Trajectory, times: Array, logarithms: bool = False) -> tuple[Array, Array]:
-    """Values and slopes [S, M] at `times` of smoothing splines through the channels; not-a-number with too few points.
-
-    With `logarithms` the splines go through these, so that their values are positive.
-
-    Source: Dierckx (1993), as in scipy.interpolate.
-    """
-    mask = trajectory.mask.reshape(len(trajectory), -1).numpy()
-    values = trajectory.observations.reshape(len(trajectory), -1).numpy()
-    found = np.full((2, len(times), mask.shape[1]), np.nan)
-    for channel in range(mask.shape[1]):
-        rows = mask[:, channel]
-        if rows.sum() < FEWEST:
-            continue
-        t, y = trajectory.times.numpy()[rows], values[rows, channel]
-        curve = _curve(t, np.log(y) if logarithms else y)
-        value, slope = curve(times), curve(times, 1)
-        found[0, :, channel] = np.exp(value) if logarithms else value
-        found[1, :, channel] = slope * found[0, :, channel] if logarithms else slope
-    return found[0], found[1]
-
-
-def _curve(t: Array, y: Array) -> CubicSpline | UnivariateSpline:
-    """A smoothing spline that leaves residuals of the size of the noise; an interpolating one where there is none."""
-    noise = roughness(t, y)
-    if noise <= SMOOTH * float(np.std(y)):
-        return CubicSpline(t, y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the wanted smoothness was met only nearly
-        return UnivariateSpline(t, y, s=len(t) * noise**2)
-
-
-def roughness(t: Array, y: Array) -> float:
-    """The standard deviation of the noise: from what is left of each y [T] by the cubic through its four neighbours."""
-    around = np.array([-2, -1, 1, 2])
-    middle = np.arange(2, len(t) - 2)
-    near = t[middle[:, None] + around]
-    weights = np.ones_like(near)
-    for i in range(4):
-        for j in range(4):
-            if i != j:
-                weights[:, i] *= (t[middle] - near[:, j]) / (near[:, i] - near[:, j])
-    left = y[middle] - (weights * y[middle[:, None] + around]).sum(1)
-    return float(np.median(np.abs(left) / np.sqrt(1.0 + (weights**2).sum(1))) / 0.6745)
+SMALLEST = 1e-8  # of the largest singular value: directions that observations do not reach stay as they are
 
 
 def lift(
@@ -123,6 +69,9 @@ def _values_and_rates(model: Model, t: Tensor, states: Tensor) -> tuple[Tensor, 
 
 
 def _units(seen: Array, rate: Array) -> Tensor:
-    """The sizes [2 M] of values and slopes, so that both weigh alike."""
-    sizes = [np.sqrt(np.nanmean(part**2)) if np.isfinite(part).any() else 1.0 for part in (seen, rate)]
-    return torch.from_numpy(np.repeat([size or 1.0 for size in sizes], seen.shape[1]))
+    """The sizes [2 M] of the values and of the slopes of every channel, so that all weigh alike."""
+    columns = np.concatenate([seen, rate], -1)
+    there = np.isfinite(columns)
+    count = there.sum(0)
+    size = np.sqrt(np.square(np.where(there, columns, 0.0)).sum(0) / np.maximum(count, 1))
+    return torch.from_numpy(np.where(size > 0, size, 1.0))

@@ -17,9 +17,10 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 from torch.func import functional_call, jacfwd
 
-from physid.fitting.lift import FEWEST, lift, smooth
+from physid.fitting.lift import lift
 from physid.fitting.lm import Stop, least
 from physid.fitting.problem import Point, Problem, prior_rows
+from physid.fitting.smoothing import FEWEST, smooth
 from physid.fitting.vector import Array, Vector
 from physid.fitting.watch import Watch
 from physid.prior import Prior, Ridge

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from physid.errors import InputError, unknown_name
 from physid.fitting import holdout as held
 from physid.fitting import noise as noise_models
@@ -35,10 +37,11 @@ PROTOCOLS: Mapping[str, tuple[Schedule, Integrator]] = {
         Integrator("dopri5", 1e-7, 1e-7, control="paper"),
     ),
 }
+# without an absolute tolerance, which goes by the states (see `physid.fitting.sizes`)
 DEFAULTS: Mapping[str, Integrator] = {
-    "lm": Integrator("dopri8", 1e-10, 1e-10, gradient="forward"),
-    "adam": Integrator("dopri5", 1e-7, 1e-9),
-    "lbfgs": Integrator("dopri8", 1e-10, 1e-10),
+    "lm": Integrator("dopri8", 1e-10, gradient="forward"),
+    "adam": Integrator("dopri5", 1e-7),
+    "lbfgs": Integrator("dopri8", 1e-10),
 }
 
 
@@ -229,5 +232,7 @@ def _seeds(seeds: int | None, starts: int) -> int:
 
 
 def _plain(tolerance: Any) -> Any:
-    """A tolerance as data."""
-    return tolerance if isinstance(tolerance, float | int) else tolerance.tolist()
+    """A tolerance as data: numbers, nested in lists as the state is."""
+    if isinstance(tolerance, tuple | list):
+        return [_plain(one) for one in tolerance]
+    return tolerance.tolist() if isinstance(tolerance, Tensor) else tolerance

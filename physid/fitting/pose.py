@@ -12,6 +12,7 @@ from physid.fitting import noise as noise_models
 from physid.fitting.joint import vector_of
 from physid.fitting.plan import Plan, default_integrator
 from physid.fitting.problem import Problem
+from physid.fitting.sizes import fitted
 from physid.spec import Model
 from physid.unknown import Tie
 
@@ -51,9 +52,15 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
 
 
 def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:
-    """The least-squares problem of a plan, with the noise asked for, or else the experiments' or the model's."""
+    """The least-squares problem of a plan: noise as asked for, or the experiments' or the model's; tolerances by states.
+
+    A plan goes on with the integrator of its problem.
+    """
     noise = noise_models.read(noise_model(model, experiments, plan), plan.loss)
-    return Problem(vector_of(model, experiments), plan.integrator, noise, plan.loss_scale)
+    problem = Problem(vector_of(model, experiments), plan.integrator, noise, plan.loss_scale)
+    problem.integrator = fitted(plan.integrator, model, experiments, noise.kind == "lognormal")
+    problem.patience = problem.integrator.most_steps
+    return problem
 
 
 def noise_model(model: Model, experiments: Sequence[Experiment], plan: Plan) -> str:

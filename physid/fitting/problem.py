@@ -76,7 +76,7 @@ class Problem:
         self.evaluations = 0
         self.message = ""
         self.engine, self.engine_note = "eager", ""
-        self.patience = integrator.max_steps
+        self.patience = integrator.most_steps
         self._check_priors()
 
     @property
@@ -184,7 +184,7 @@ class Problem:
         out: list[tuple[Array, Array] | None] = [
             (np.empty(self.mask.shape), np.zeros((len(self.mask), width, len(vector)))) for _ in xs
         ]
-        integrator = replace(self.integrator, max_steps=min(self.patience, self.integrator.max_steps))
+        integrator = replace(self.integrator, max_steps=min(self.patience, self.integrator.most_steps))
         for group in together(lanes, self.experiments):
             for (s, e), one in zip(group, self._solved(group, xs, integrator), strict=True):
                 table = out[s]
@@ -310,9 +310,13 @@ def prior_rows(vector: Vector, x: Array, weigh: Callable[[Prior], float]) -> tup
 
 
 def tolerance(integrator: Integrator, size: float) -> float:
-    """The error of one step that the solver allows in a state of this size."""
-    atol, rtol = (torch.as_tensor(value).max() for value in (integrator.atol, integrator.rtol))
-    return float(atol) + float(rtol) * size
+    """The error of one step that the solver allows in a state of this size.
+
+    Absolute tolerances of every state by itself go by their sizes, and allow as much as the relative one.
+    """
+    rtol = float(torch.as_tensor(integrator.rtol).max())
+    alike = isinstance(integrator.absolute, float | int)
+    return rtol * size + (float(torch.as_tensor(integrator.absolute)) if alike else rtol * size)
 
 
 def spread(values: Array, mask: NDArray[np.bool_]) -> float:

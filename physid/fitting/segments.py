@@ -15,16 +15,18 @@ from torch import Tensor
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting.lanes import solve_lanes
-from physid.fitting.lift import lift, smooth
+from physid.fitting.lift import lift
 from physid.fitting.observation import linearise
 from physid.fitting.problem import Point, Problem, prior_rows, together
+from physid.fitting.sizes import STEPS_PER_INTERVAL, intervals
+from physid.fitting.smoothing import smooth
 from physid.fitting.vector import Array, Vector
 from physid.ode import Integrator
 
 MOST = 16  # segments of an experiment
 SHORT = 64  # segments, where the solve fails in longer ones
 FEWEST_ROWS = 4  # observation times in a segment
-MOST_STEPS = 2000  # of a segment: a start that needs more is a bad one
+MOST_STEPS = 2000  # of a segment with few intervals: a start that needs more is a bad one
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class Segments:
 
     def __init__(self, problem: Problem, integrator: Integrator, most: int = MOST, rows: int = FEWEST_ROWS) -> None:
         self.problem, self.vector = problem, problem.vector
-        self.integrator = replace(integrator, max_steps=min(MOST_STEPS, integrator.max_steps))
         counts = [max(1, min(most, len(one.train) // rows)) for one in problem.experiments]
         self.pieces = [Pieces.of(one, count) for one, count in zip(problem.experiments, counts, strict=True)]
+        steps = max(MOST_STEPS, *map(_intervals, problem.experiments, self.pieces))
+        self.integrator = replace(integrator, max_steps=min(steps, integrator.most_steps))
         self.sizes = [one.initial_scale.reshape(-1).numpy() for one in problem.experiments]
         self.n = len(self.sizes[0])
         inner = [(one.count - 1) * self.n for one in self.pieces]
@@ -231,6 +234,11 @@ class Segments:
         out = self._place(e, s, np.column_stack([lane.by / size[:, None], lane.end / size - z[own]]), len(z))
         out[:, own] -= np.eye(self.n)
         return np.asarray(out * (self.weld / np.sqrt(self.joints)))
+
+
+def _intervals(experiment: Experiment, pieces: Pieces) -> int:
+    """Steps for the intervals of a segment, between observations and between jumps of inputs."""
+    return STEPS_PER_INTERVAL * -(-intervals(experiment) // pieces.count)
 
 
 def divisions(problem: Problem) -> list[tuple[int, int]]:

@@ -77,6 +77,7 @@ KEYS: Mapping[str, Key] = {
     "solver": Key("a name", _text, "solver of the differential equation"),
     "rtol": Key("a number", _number, "relative tolerance of a step"),
     "atol": Key("a number", _number, "absolute tolerance of a step"),
+    "max_steps": Key("a whole number", _whole, "most steps of a solve"),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from physid.errors import Diverged
 from physid.experiment import Experiment
@@ -18,6 +19,7 @@ from physid.fitting.matching import match
 from physid.fitting.plan import Plan
 from physid.fitting.problem import Point, Problem
 from physid.fitting.segments import Segments
+from physid.fitting.sizes import nested
 from physid.fitting.vector import Array
 from physid.fitting.watch import Watch
 from physid.ode import Integrator
@@ -257,10 +259,12 @@ def shortened(problem: Problem, integrator: Integrator, part: float) -> Problem 
 
 
 def looser(integrator: Integrator) -> Integrator:
-    """The integrator with no tighter tolerance than segments need."""
-    found = integrator
-    if isinstance(found.rtol, float | int):
-        found = replace(found, rtol=max(float(found.rtol), LOOSEST))
-    if isinstance(found.atol, float | int):
-        found = replace(found, atol=max(float(found.atol), LOOSEST))
-    return found
+    """The integrator with no tighter tolerance than segments need: both tolerances loosened by one factor."""
+    smallest = float(torch.as_tensor(integrator.rtol).min())
+    factor = LOOSEST / smallest if smallest > 0 else 1.0
+    if factor <= 1.0:
+        return integrator
+    rtol, atol = (
+        nested(factor * torch.as_tensor(value, dtype=torch.float64)) for value in (integrator.rtol, integrator.absolute)
+    )
+    return replace(integrator, rtol=rtol, atol=atol)

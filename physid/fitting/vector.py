@@ -17,7 +17,7 @@ from physid.unknown import Domain, real
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
-EDGE = 1e-6  # how far from a bound, as a part of the range, a natural value that left its domain is put back
+EDGE = 1e-6  # of the range or its size: how far from a bound a natural value that left its domain is put back
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,8 @@ class Vector:
         x = np.empty(len(self))
         for i, (entry, value) in enumerate(zip(self.entries, natural, strict=True)):
             low, high = entry.domain.low, entry.domain.high
-            margin = EDGE * (high - low if math.isfinite(high - low) else 1.0)
-            x[i] = float(
-                entry.domain.to_raw(torch.tensor(min(max(value, low + margin), high - margin), dtype=torch.float64))
-            )
+            inside = value if low < value < high else put_back(value, low, high)
+            x[i] = float(entry.domain.to_raw(torch.tensor(inside, dtype=torch.float64)))
         start = self.experiment.initial.reshape(-1)[self.places].numpy()
         x[self.parameters :] = (natural[self.parameters :] - start) / self.scale
         return x
@@ -139,6 +137,15 @@ class Vector:
         states = self.model.state_names if len(self.model.state_names) == len(names) else ()
         units = [self.model.units.get(state, "") for state in states] or [""] * len(names)
         return [Entry(names[int(i)], real, units[int(i)], "initial") for i in self.places]
+
+
+def put_back(value: float, low: float, high: float) -> float:
+    """The number just inside of (low, high) for a `value` that left it, by a part of the range or of its own size."""
+    if math.isfinite(high - low):
+        margin = EDGE * (high - low)
+    else:
+        margin = EDGE * (max(abs(value), abs(low if math.isfinite(low) else high)) or 1.0)
+    return min(max(value, low + margin), high - margin)
 
 
 def labels(name: str, shape: torch.Size) -> list[str]:

@@ -89,7 +89,7 @@ def gradcheck(
     targets = [*([start] if y0.requires_grad else []), *(x for x in found if x is not start)]
     if not targets:
         raise InputError("nothing requires a gradient: call .requires_grad_() on y0 or on a parameter of f.")
-    tight = replace(integrator, rtol=_tighter(integrator.rtol), atol=_tighter(integrator.atol))
+    tight = replace(integrator, rtol=_tighter(integrator.rtol), atol=_tighter(integrator.absolute))
     reference = _by_method(f, start, t, measure, targets, replace(tight, gradient="aca"))
     scale = max(float(reference[0].abs().max()), 1e-300)
     rows = [_row("aca, tighter", reference, reference[0], scale)]

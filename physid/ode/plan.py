@@ -20,8 +20,9 @@ from physid.ode.control import Control, Fixed
 from physid.ode.field import Layout, State
 
 Norm = Callable[[State], Tensor]
-Tolerance = float | Tensor | Sequence[float]
+Tolerance = float | Tensor | Sequence[Any]  # numbers, or numbers nested as the state is
 NO_TIMES = torch.empty(0, dtype=torch.float64)
+MOST_STEPS = 100_000  # of a solve, unless more are asked for
 MOST_PLANS, MOST_TIMES = 64, 100_000  # plans that are kept, and the times of one
 
 
@@ -32,7 +33,7 @@ class Limits:
     first_step: float | None = None
     min_step: float = 0.0
     max_step: float = math.inf
-    max_steps: int = 100_000
+    max_steps: int = MOST_STEPS
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -75,11 +76,17 @@ class Wishes:
     @cached_property
     def key(self) -> Hashable | None:
         """What must be equal, beside stops and jumps, for a plan to serve again; None for what has no such key."""
-        plain = type(self.rtol) is float and type(self.atol) is float and self.norm is None
-        if not plain:
+        if not (is_plain(self.rtol) and is_plain(self.atol) and self.norm is None):
             return None
         solver = self.solver if isinstance(self.solver, str) else id(self.solver)
         return solver, self.rtol, self.atol, self.control, self.batched, self.exact, self.limits, self.perturb
+
+
+def is_plain(tolerance: object) -> bool:
+    """Whether a tolerance is a number, or a tuple of numbers, by which a plan can be found again."""
+    if type(tolerance) is tuple:
+        return all(map(is_plain, tolerance))
+    return type(tolerance) is float
 
 
 @dataclass(frozen=True)

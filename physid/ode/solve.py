@@ -16,36 +16,49 @@ from physid.ode.engines import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
-from physid.ode.plan import Limits, Norm, Tolerance, Wishes, read_times
+from physid.ode.plan import MOST_STEPS, Limits, Norm, Tolerance, Wishes, is_plain, read_times
 from physid.ode.problem import Problem, Recall, pose
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
+
+ABSOLUTE = 1e-9  # the absolute tolerance of a solve, unless one is given
 
 
 @dataclass(frozen=True)
 class Integrator:
     """How to integrate: solver, tolerances, controller, gradient method, limits; swappable after training.
 
-    `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components. `exact=True` steps onto every asked time
-    instead of reading them off the dense output. `time_limit` in seconds of wall clock. `checkpoints`: the most states
-    that gradient "aca" holds in memory, for more evaluations. `engine`: "native" compiles f, "eager" runs it by torch,
-    "auto" compiles where that applies. `norm(error) -> []` measures the scaled error of the whole state in place of the
-    rms.
+    `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components; without an `atol` it is 1e-9 in a solve,
+    and rtol times the size of each state in a fit. `max_steps`: 100,000 in a solve unless given; in a fit more for a
+    longer record. `exact=True` steps onto every asked time instead of reading them off the dense output. `time_limit`:
+    seconds of wall clock. `checkpoints`: the most states that gradient "aca" holds in memory, for more evaluations.
+    `engine`: "native" compiles f, "eager" runs it by torch, "auto" compiles where that applies. `norm(error) -> []`
+    measures the scaled error of the whole state in place of the rms.
     """
 
     solver: str | Tableau = "dopri5"
     rtol: Tolerance = 1e-7
-    atol: Tolerance = 1e-9
+    atol: Tolerance | None = None
     control: Control | str | None = None
     gradient: Gradient | str = "aca"
     engine: str = "auto"
     exact: bool = False
     first_step: float | None = None
     max_step: float = float("inf")
-    max_steps: int = 100_000
+    max_steps: int | None = None
     time_limit: float | None = None
     checkpoints: int | None = None
     norm: Norm | None = None
+
+    @property
+    def absolute(self) -> Tolerance:
+        """The absolute tolerance of a solve."""
+        return ABSOLUTE if self.atol is None else self.atol
+
+    @property
+    def most_steps(self) -> int:
+        """The most steps of a solve."""
+        return MOST_STEPS if self.max_steps is None else self.max_steps
 
     def changed(self, *, step: float | None = None, **changes: Any) -> Integrator:
         """This integrator with some fields changed, and with a controller that fits its solver.
@@ -79,9 +92,9 @@ class Integrator:
     @cached_property
     def _plain(self) -> tuple[Wishes, Wishes]:
         """What it asks for, for one state and for a batch."""
-        steps = (self.first_step, self.max_step, self.max_steps, self.time_limit)
-        asked = (self.solver, self.rtol, self.atol, self.control, self.exact, self.norm, *steps)
-        plain = type(self.rtol) is float and type(self.atol) is float and isinstance(self.solver, str)
+        steps = (self.first_step, self.max_step, self.most_steps, self.time_limit)
+        asked = (self.solver, self.rtol, self.absolute, self.control, self.exact, self.norm, *steps)
+        plain = is_plain(self.rtol) and is_plain(self.absolute) and isinstance(self.solver, str)
         return _kept_wishes(*asked) if plain else _wishes(*asked)
 
     def solve(
@@ -165,7 +178,7 @@ def solve(
         time_limit,
         checkpoints,
     )
-    plain = type(rtol) is float and type(atol) is float and isinstance(gradient, str) and isinstance(solver, str)
+    plain = is_plain(rtol) and is_plain(atol) and isinstance(gradient, str) and isinstance(solver, str)
     integrator = _integrator(*options) if plain else Integrator(*options)  # type: ignore[arg-type]
     return integrator.solve(f, y0, t, params=params, batched=batched, event_fn=event_fn, throw=throw)
 

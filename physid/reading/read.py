@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ from torch import Tensor
 
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment, Trajectory
-from physid.fitting.lift import FEWEST, lift, smooth
+from physid.fitting.lift import lift
+from physid.fitting.sizes import seen_sizes
+from physid.fitting.smoothing import FEWEST, smooth
 from physid.inputs import Inputs
 from physid.reading.roles import Wishes, observed_shape
 from physid.reading.runs import Run, Source, source
 from physid.reading.table import Array
 from physid.spec import Model
 
-NEARLY_ZERO = 1e-3  # where the search for a state starts: at zero itself roots and divisions have no slope
+NEARLY_ZERO = 1e-3  # of its size, where the search for a state starts: at zero itself roots have no slope
 LIFTED = 20  # times at which the states are guessed, for their sizes
 
 
@@ -83,7 +85,8 @@ def _experiment(
         train = Trajectory(torch.from_numpy(run.times[measured]), seen)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
-    start = _Start.of(model, train, drive, float(run.times[0]))
+    known = {} if isinstance(initial, str) else initial
+    start = _Start.of(model, train, drive, float(run.times[0]), known)
     state, free = start.state(initial)
     try:
         units = {origin.units[name] for name in roles.channels}
@@ -125,18 +128,26 @@ class _Start:
         self.names, self.guess, self.scale = names, guess, scale
 
     @classmethod
-    def of(cls, model: Model | None, train: Trajectory, drive: Inputs | None, start: float) -> _Start:
-        """By the model, if there is one, else the first observations."""
+    def of(
+        cls,
+        model: Model | None,
+        train: Trajectory,
+        drive: Inputs | None,
+        start: float,
+        known: Mapping[str, float],
+    ) -> _Start:
+        """By the model and the values that are `known`, if there is one, else the first observations."""
         flat = train.observations.reshape(len(train), -1).numpy()
         first = np.array([column[np.isfinite(column)][0] if np.isfinite(column).any() else 0.0 for column in flat.T])
         if model is None:
             guess = torch.from_numpy(first).view(train.observations.shape[1:])
             spread = torch.from_numpy(np.array([_size(column) for column in flat.T])).view(guess.shape)
             return cls((), guess, spread)
-        states = _states(model, train, drive, start, first)
+        unit, guess = _units(model, train, drive, known)
+        states = _states(model, train, drive, start, first, unit, guess)
         size = states.square().mean(0).sqrt()
-        size = torch.where(size > 0, size, torch.where(size.max() > 0, size.max(), 1.0))
-        return cls(model.state_names, states[0], size)
+        told = (states != guess).any(0) & (size > 0)  # the others are where the search began
+        return cls(model.state_names, states[0], torch.where(told, size, unit))
 
     def state(self, wish: str | Mapping[str, float]) -> tuple[Tensor, Tensor]:
         """The initial state and which of its elements are free."""
@@ -170,23 +181,63 @@ def _size(column: Array) -> float:
     return float(np.sqrt((there**2).mean())) or 1.0 if len(there) else 1.0
 
 
-def _states(model: Model, train: Trajectory, drive: Inputs | None, start: float, first: Array) -> Tensor:
-    """States [S, *state] along the record, the first at its start, that give the smoothed observations and slopes."""
+def _units(model: Model, train: Trajectory, drive: Inputs | None, known: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+    """Sizes of the states and where the search for them begins, both [*state]: by the data and by known values.
+
+    A state that no channel shows, and of which nothing is known, counts as of the size of the others.
+    """
+    shape, like = model.state_shape, next(iter(model.parameters()), torch.zeros((), dtype=torch.float64))
+    seen = _driven(model, drive, lambda: seen_sizes(model, train, torch.ones(shape, dtype=like.dtype)))
+    places = {name: i for i, name in enumerate(model.state_names)}
+    given = np.full(len(seen), np.nan)
+    for name, value in known.items():
+        if name in places and value:
+            given[places[name]] = float(value)
+    size = np.where(np.isfinite(seen), seen, np.abs(given))
+    there = size[np.isfinite(size)]
+    flat = train.observations[train.mask].abs()
+    rest = np.exp(np.log(there).mean()) if len(there) else float(flat.square().mean().sqrt()) or 1.0
+    size = np.where(np.isfinite(size), size, rest)
+    guess = np.where(np.isfinite(given), given, NEARLY_ZERO * size)
+    return torch.from_numpy(size).view(shape), torch.from_numpy(guess).view(shape)
+
+
+def _driven(model: Model, drive: Inputs | None, work: Callable[[], Any]) -> Any:
+    """What `work` gives while the model is driven by these inputs."""
+    before: Any = model.driver
+    model.drive(drive)
+    try:
+        return work()
+    finally:
+        if before is not None or not model.input_names:
+            model.drive(before)
+
+
+def _states(
+    model: Model,
+    train: Trajectory,
+    drive: Inputs | None,
+    start: float,
+    first: Array,
+    unit: Tensor,
+    begin: Tensor,
+) -> Tensor:
+    """States [S, *state] along the record, the first at its start, that give the smoothed observations and slopes.
+
+    The search is in units of `unit` and begins at `begin`, both [*state].
+    """
     last = float(train.times[-1])
     times = np.linspace(start, last, LIFTED if last > start and len(train) >= FEWEST else 1)
     seen, rate = smooth(train, times)
     seen[0] = np.where(np.isfinite(seen[0]), seen[0], first)
     like = next(iter(model.parameters()), torch.zeros((), dtype=torch.float64))
-    guess = torch.full((len(times), *model.state_shape), NEARLY_ZERO, dtype=like.dtype)
-    before: Any = model.driver
-    model.drive(drive)
-    try:
+    guess = begin.to(like.dtype).expand(len(times), *model.state_shape).clone()
+
+    def search() -> Tensor:
         _check_field(model, torch.as_tensor(times).to(guess), guess)
-        unit = torch.ones(model.state_shape, dtype=torch.float64)
         found = lift(model, times, seen, rate, guess, unit)
         # Slopes by unknowns that are only guessed may pull a state away from where it was seen: put it back there.
-        found = lift(model, times, seen, np.full_like(rate, np.nan), found, unit)
-    finally:
-        if before is not None or not model.input_names:
-            model.drive(before)
-    return found.double().cpu()
+        return lift(model, times, seen, np.full_like(rate, np.nan), found, unit)
+
+    states: Tensor = _driven(model, drive, search)
+    return states.double().cpu()
