@@ -16,7 +16,6 @@ from physid.fitting.estimates import Estimate
 from physid.fitting.files import Folder, archive_bytes, json_bytes, table_bytes
 from physid.fitting.problem import predict
 from physid.fitting.result import Fit
-from physid.fitting.sizes import nested
 from physid.fitting.statistics import Statistics
 from physid.fitting.vector import Array
 from physid.inputs import Inputs

@@ -52,7 +52,7 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
 
 
 def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:
-    """The least-squares problem of a plan: noise as asked for, or the experiments' or the model's; tolerances by states.
+    """The least-squares problem of a plan: noise as asked for, or the data's or the model's; tolerances by states.
 
     A plan goes on with the integrator of its problem.
     """
