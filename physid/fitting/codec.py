@@ -85,6 +85,11 @@ def unsaid(data: Any, name: str = "") -> Iterator[str]:
             yield from unsaid(part, name)
 
 
+def _nested(value: Any) -> Any:
+    """Numbers nested in tuples, by which a plan of a solve can be found again."""
+    return tuple(map(_nested, value)) if isinstance(value, list) else float(value)
+
+
 def integrator_data(integrator: Integrator) -> dict[str, Any]:
     """Every field of an integrator as data."""
     return _fields(integrator)
@@ -96,5 +101,5 @@ def integrator_of(data: Mapping[str, Any]) -> Integrator:
     found = {name: decode(data[name]) for name in known if name in data}
     for name in ("rtol", "atol"):
         if isinstance(found.get(name), list):
-            found[name] = torch.tensor(found[name], dtype=torch.float64)
+            found[name] = _nested(found[name])
     return Integrator(**found)
