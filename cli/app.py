@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 
 import click
 
 import physid
+from physid.cli.streams import OutputLost, guarded
+from physid.door import VARIABLE, factor
 from physid.errors import PhysidError
 
 COMMANDS = (
@@ -38,6 +42,9 @@ COMMANDS = (
     "gradcheck",
     "doctor",
 )
+
+# What the machine may have too little of: space, a quota, descriptors, memory.
+SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
 
 EPILOG = """\b
 Examples:
@@ -86,6 +93,13 @@ class LazyGroup(click.Group):
 )
 @click.version_option(physid.__version__, message="physid %(version)s")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error; or PHYSID_DEBUG=1.")
+@click.option(
+    "--limits",
+    type=click.FloatRange(0, min_open=True),
+    expose_value=False,
+    metavar="X",
+    help="Raise every limit of size, number and time X-fold; or PHYSID_LIMITS=X.",
+)
 @click.pass_context
 def group(ctx: click.Context) -> None:
     """Identify the unknowns of a differential equation from measured trajectories.
@@ -113,26 +127,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise _Terminated
 
     before = signal.signal(signal.SIGTERM, on_sigterm)
+    limits = os.environ.get(VARIABLE)
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
+        with guarded():
+            code = _run(list(sys.argv[1:] if argv is None else argv))
     finally:
         signal.signal(signal.SIGTERM, before)
+        if limits is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = limits
     return 143 if terminated and code == 130 else code
+
+
+def _anywhere(argv: list[str]) -> tuple[list[str], bool]:
+    """The words without --debug and --limits X, which may stand after the command too, and whether to show tracebacks.
+
+    What --limits says goes into the environment, so that processes of this one know it. Errors: click.UsageError.
+    """
+    kept, words = [], iter(argv)
+    debug = os.environ.get("PHYSID_DEBUG", "") not in ("", "0")
+    for word in words:
+        name, sign, value = word.partition("=")
+        if word == "--debug":
+            debug = True
+        elif name == "--limits":
+            value = value if sign else next(words, "")
+            if not value:
+                raise click.UsageError("Option '--limits' requires an argument.")
+            os.environ[VARIABLE] = value
+            factor()
+        else:
+            kept.append(word)
+    return kept, debug
 
 
 def _run(argv: list[str]) -> int:
     """The exit code of one command; every error becomes one line on stderr."""
-    debug = "--debug" in argv or os.environ.get("PHYSID_DEBUG", "") not in ("", "0")
-    argv = [word for word in argv if word != "--debug"]  # so that it may stand after the command too
+    debug = "--debug" in argv
     try:
+        argv, debug = _anywhere(argv)
         result = group.main(args=argv, prog_name="physid", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except OutputLost as lost:
+        return 141 if lost.gone else _end(f"error: {lost}", lost.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
         return _end("interrupted.", 130)
-    except BrokenPipeError:  # `physid list | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "physid"
         return _end(f"error: {error.format_message()} See {path} --help.", 2, debug)
@@ -140,9 +181,15 @@ def _run(argv: list[str]) -> int:
         return _end(f"error: {error}", error.exit_code, debug)
     except OSError as error:
         if error.filename is None:
-            return _defect(error, debug)
+            if error.errno not in SCARCE:
+                return _defect(error, debug)
+            return _end(f"error: {error.strerror}. Make room, and try again.", 5, debug)
         return _end(f"error: {error.filename}: {error.strerror}. Give a path that can be used.", 2, debug)
+    except MemoryError:
+        return _end("error: the memory is used up. Ask for less at a time, or use a larger machine.", 5, debug)
     except Exception as error:
+        if "can't allocate memory" in str(error):  # as torch says it
+            return _end("error: the memory is used up. Ask for less at a time, or use a larger machine.", 5, debug)
         slip = _slip(error)
         return _end(f"error: {slip}", 2, debug) if slip else _defect(error, debug)
 
@@ -158,9 +205,10 @@ def _slip(error: Exception) -> str | None:
 
 def _end(message: str, code: int, debug: bool = False) -> int:
     """Print `message` as one line (after the traceback, if asked for) and return `code`."""
-    if debug:
-        traceback.print_exc()
-    click.echo(f"physid: {' '.join(message.split())}", err=True)
+    with suppress(OutputLost):
+        if debug:
+            traceback.print_exc()
+        click.echo(f"physid: {' '.join(message.split())}", err=True)
     return code
 
 

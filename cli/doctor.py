@@ -17,7 +17,8 @@ import click
 import physid
 from physid.cli.console import Console
 from physid.cli.options import json_option
-from physid.machine import cache_folder, find_compiler
+from physid.errors import InputError
+from physid.machine import compiler_command, private, wished_folder
 
 REQUIRED = ("torch", "numpy", "scipy", "pandas", "click", "rich", "safetensors", "matplotlib", "pyvista")
 # package -> extra
@@ -109,20 +110,23 @@ def _devices() -> Iterator[Check]:
 def _compiler() -> Check:
     """Whether a C compiler builds a shared library."""
     remedy = "install gcc or clang, or set CC; without one everything runs, on the eager engine"
-    compiler = find_compiler()
+    try:
+        compiler = compiler_command()
+    except InputError as error:
+        return Check("C compiler", "absent", str(error), remedy)
     if compiler is None:
         return Check("C compiler", "absent", f"none of {os.environ.get('CC') or 'cc, gcc, clang'} on the path", remedy)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "probe.c"
         source.write_text("double twice(double x) { return 2 * x; }\n")
-        build = [compiler, "-shared", "-fPIC", "-o", str(source.with_suffix(".so")), str(source)]
+        build = [*compiler, "-shared", "-fPIC", "-o", str(source.with_suffix(".so")), str(source)]
         try:
             done = subprocess.run(build, capture_output=True, text=True, timeout=60, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            return Check("C compiler", "absent", f"{compiler} does not run: {error}", remedy)
+            return Check("C compiler", "absent", f"{compiler[0]} does not run: {error}", remedy)
     if done.returncode:
-        return Check("C compiler", "absent", f"{compiler} builds no library: {done.stderr.strip()[:200]}", remedy)
-    return Check("C compiler", "ok", compiler)
+        return Check("C compiler", "absent", f"{compiler[0]} builds no library: {done.stderr.strip()[:200]}", remedy)
+    return Check("C compiler", "ok", " ".join(compiler))
 
 
 def _opengl() -> Check:
@@ -150,10 +154,12 @@ def _video() -> Check:
 
 
 def _cache() -> Check:
-    folder = cache_folder()
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not os.access(existing, os.W_OK):
-        return Check("cache", "absent", f"{folder} cannot be written", "set PHYSID_CACHE to a folder of yours")
+    try:
+        folder, reason = private(wished_folder())
+    except InputError as error:
+        return Check("cache", "absent", str(error), "set PHYSID_CACHE to a folder of yours")
+    if reason:
+        return Check("cache", "absent", f"{reason}; {folder} stands in", "set PHYSID_CACHE to a folder of yours alone")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
     return Check("cache", "ok", f"{folder} ({size / 1e6:.1f} MB)")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -12,6 +11,7 @@ from typing import IO
 import click
 
 from physid.errors import InputError
+from physid.store import writing
 
 
 def check_file(path: Path, suffixes: tuple[str, ...], option: str = "--out") -> Path:
@@ -20,6 +20,8 @@ def check_file(path: Path, suffixes: tuple[str, ...], option: str = "--out") -> 
         raise InputError(f"{option} {path} does not end in {' or '.join(suffixes)}. Name the file so.")
     if path.is_dir():
         raise InputError(f"{option} {path} is a folder. Name a file in it.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{option} {path} is a pipe or a device. Name a file.")
     check_writable(path, option)
     return path
 
@@ -57,20 +59,9 @@ def write_out(out: Path | None, write: Callable[[IO[bytes]], object]) -> None:
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then move it to `path` in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path) as file:
             write(file)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}. Choose another place.") from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,14 +31,27 @@ def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet:
     """Go on with the fit in the run directory RUN from its last checkpoint, and finish it there.
 
     A fit that was interrupted, that ran out of time, whose process was killed or whose disk was full reaches the
-    optimum that it would have reached. One that has converged is reported again.
+    optimum that it would have reached. One without a checkpoint starts anew, and says so. One that has converged is
+    reported again.
     """
     from physid.cli.result import done_fields
     from physid.fitting import Fit
+    from physid.fitting.keep import StartsAnew
     from physid.training import Trained, is_training
 
     console = Console(json=json, quiet=quiet)
-    with console.progress(f"resume {run}") as progress:
+    with console.progress(f"resume {run}") as progress, warnings.catch_warnings():
+        warnings.filterwarnings("always", category=StartsAnew)
+        show = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, StartsAnew):
+                show(message, category, *where, **more)
+                return
+            click.echo(f"physid: {message}", err=True)
+            console.event("note", message=str(message))
+
+        warnings.showwarning = tell  # type: ignore[assignment]  # of the same arguments
         if is_training(run):
             from physid.cli.train import conclude
 

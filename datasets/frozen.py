@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from physid import door
 from physid.errors import InputError
 
 MARK = object()
@@ -59,7 +60,7 @@ def read(path: Path) -> dict[str, Any]:
     Errors: InputError when the file is cut off, is no pickle, or holds anything else.
     """
     try:
-        found = _plain(_walk(path.read_bytes()))
+        found = _plain(_walk(door.read(path)))
     except Refused as error:
         raise InputError(
             f"{path} holds {error}: arrays of bytes, lists, strings and integers are allowed. Nothing of it was "

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from physid import door
 from physid.catalog import Entry, Option, whole
 from physid.datasets.fetch import cache_folder
 from physid.datasets.irregular import OBSERVED, Array, SeriesSet, a_file
 from physid.errors import InputError, MissingError
+from physid.store import writing
 
 SEED = 123  # of the throws
 WINDOW_SEED = 1991
@@ -85,7 +87,7 @@ def throws(count: int, progress: Progress | None = None) -> Array:
     for path in sorted(folder.glob("throws-*.npy"), key=lambda path: path.stat().st_size):
         _, size, short = path.stem.split("-")
         if int(size) >= count:
-            found: Array = np.load(path, allow_pickle=False)
+            found: Array = np.load(io.BytesIO(door.inside(folder, path.name, largest=2**33)), allow_pickle=False)
             if found.shape == (int(size), LENGTH, WIDTH) and digest(found).startswith(short):
                 return found[:count]
             path.unlink()
@@ -112,13 +114,8 @@ def bar(count: int) -> Iterator[Progress | None]:
 def keep(path: Path, throws: Array) -> None:
     """Write the file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with open(beside, "wb") as file:
-            np.save(file, throws)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with writing(path) as file:
+        np.save(file, throws)
 
 
 def simulate(count: int, progress: Progress | None = None) -> Array:
@@ -168,7 +165,7 @@ def read_original(path: Path) -> Array:
     """
     try:
         with torch.serialization.safe_globals(_numbers()):
-            found = torch.load(io.BytesIO(path.read_bytes()), map_location="cpu", weights_only=True)
+            found = torch.load(io.BytesIO(door.read(path, 2**33)), map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}. Name a training.pt of the source experiment."

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from physid import door
 from physid.datasets.fetch import cache_folder, data_folder, download
 from physid.datasets.simulate import Array
 from physid.errors import InputError, MissingError
@@ -65,11 +66,7 @@ def read_table(path: Path, body: str) -> Table:
 
     Errors: InputError naming the file, the line, what was found and what to do.
     """
-    try:
-        text = path.read_text(encoding="ascii", errors="replace")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Check its rights.") from error
-    return parse_table(text, str(path), body)
+    return parse_table(door.read(path).decode("ascii", "replace"), str(path), body)
 
 
 def parse_table(text: str, name: str, body: str) -> Table:

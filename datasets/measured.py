@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from physid import door
 from physid.datasets.fetch import cache_folder, data_folder, download
 from physid.errors import InputError, MissingError
 
@@ -36,7 +37,7 @@ class Record:
                 raise MissingError(
                     f"{error} Or name a folder by PHYSID_DATA and put the file there as {self.folder}/{self.name}."
                 ) from error
-        digest = hashlib.sha256(found.read_bytes()).hexdigest()
+        digest = hashlib.sha256(door.read(found)).hexdigest()
         if digest != self.sha256:
             raise InputError(
                 f"{found} has sha256 {digest}, not {self.sha256}: it is another file, or a damaged one. Put the "

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from physid.ode import odeint_dense as odeint_dense
     from physid.ode import odeint_event as odeint_event
     from physid.ode import solve as solve
-    from physid.reading import read as read
+    from physid.reading.read import read as read
     from physid.spec import Model as Model
     from physid.spec import SecondOrder as SecondOrder
     from physid.unknown import Unknown as Unknown

@@ -19,6 +19,7 @@ from physid.fitting.members import FEWEST, band, each
 from physid.fitting.problem import Prediction, predict
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
+from physid.store import put
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +98,7 @@ class Forecast:
 
     def csv(self, path: str | Path) -> None:
         """Write the table as CSV."""
-        Path(path).write_bytes(table_bytes(self.columns, self.rows().tolist()))
+        put(Path(path), table_bytes(self.columns, self.rows().tolist()))
 
     def json(self) -> dict[str, Any]:
         """The forecast as data that JSON can say, not-a-number as null."""

@@ -7,10 +7,12 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
+import physid.door as door
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.spec import Model
@@ -27,6 +29,18 @@ SLIPS = {
 }
 
 
+class _Read(SourceFileLoader):
+    """Runs the source that was read, and hashed, and neither reads nor writes what is compiled beside the file."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self.source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The compiled source."""
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+
 def is_file_name(text: str) -> bool:
     """Whether `text` names something in a Python file (`FILE.py` or `FILE.py:NAME`) rather than in the catalogue."""
     return text.endswith(".py") or ".py:" in text
@@ -38,12 +52,12 @@ def split_file_name(text: str) -> tuple[Path, str]:
     return (Path(file + ".py"), name) if found else (Path(text), "")
 
 
-def load_model_file(path: str | Path, name: str) -> type[Model]:
-    """The Model subclass `name` defined in the Python file `path`.
+def load_model_file(path: str | Path, name: str, source: bytes | None = None) -> type[Model]:
+    """The Model subclass `name` defined in the Python file `path`; `source` is its content, where it was read before.
 
     Errors: InputError when the file is missing or does not import, or has no such class, or the name is no Model.
     """
-    module = import_file(Path(path))
+    module = import_file(Path(path), source)
     models = {key: value for key, value in vars(module).items() if _is_own_model(value, module)}
     found = _member(module, Path(path), name, "model", models)
     if not (isinstance(found, type) and issubclass(found, Model)):
@@ -72,22 +86,27 @@ def load_experiment_file(path: str | Path, name: str, **options: Any) -> Experim
     return found
 
 
-def import_file(path: Path) -> ModuleType:
-    """The module made by running the Python file `path` once; a second call returns the same module."""
+def import_file(path: Path, source: bytes | None = None) -> ModuleType:
+    """The module made by running the Python file `path` once; a second call returns the same module.
+
+    `source` is the content of the file, where it was read, and compared with a hash, before.
+    """
     if not path.is_file():
         raise InputError(f"the file {path} does not exist. Give the path of a Python file, as in drag.py:DragGravity.")
     path = path.resolve()
-    digest = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]
+    source = door.read(path, door.SOURCE) if source is None else source
+    digest = hashlib.sha256(str(path).encode() + source).hexdigest()[:12]
     name = f"{PREFIX}{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise InputError(f"{path.name} is not a Python file: its name must end in .py.")
-    module = importlib.util.module_from_spec(spec)
+    loader = _Read(name, str(path), source)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # with a loader there is a spec
     sys.modules[name] = module  # before running it, as pickling and dataclasses look it up there
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise InputError(_why_not_imported(path, error)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under cron, or in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("physid", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("physid")
 

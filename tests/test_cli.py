@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -11,13 +13,16 @@ from unittest import mock
 import click
 import pytest
 
-from physid import errors
+from physid import door, errors
 from physid.cli import app
 from physid.cli.app import COMMANDS, main
 from physid.cli.console import Console, jsonable, plain_table, text_of
 from physid.cli.files import check_file, check_run_folder, write_atomically
 
 Captured = pytest.CaptureFixture[str]
+
+
+ROOT = Path(__file__).parent.parent
 
 
 def planted(action: object) -> mock._patch[object]:
@@ -213,3 +218,64 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
         write_atomically(target, fail)
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
     assert target.read_bytes() == b"old"
+
+
+# --- endings
+
+
+def ended(line: str) -> tuple[int, str]:
+    """The exit code of a line of bash, `P` standing for physid, and what it says on stderr."""
+    text = line.replace("P ", f"{sys.executable} -m physid ")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", text],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_full_disk_on_stdout_is_one_line() -> None:
+    code, err = ended("P list > /dev/full")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "standard output cannot be written: No space left on device" in err
+
+
+def test_a_closed_stdout_is_one_line() -> None:
+    code, err = ended("P list >&-")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "standard output cannot be written: closed" in err
+    assert ended("P list 2>&- | cat >&2")[0] == 0
+
+
+def test_a_broken_pipe_ends_as_in_any_tool() -> None:
+    assert ended("P list | true") == (141, "")
+
+
+def test_limits_may_stand_anywhere(capsys: Captured) -> None:
+    seen: list[float] = []
+    with planted(lambda: seen.append(door.factor())):
+        for arguments in (["--limits", "3", "doctor"], ["doctor", "--limits=4"]):
+            assert main(arguments) == 0
+    assert seen == [3.0, 4.0]
+    assert door.factor() == 1.0
+    for arguments, part in (
+        (["doctor", "--limits"], "requires an argument"),
+        (["--limits=x", "list"], "positive number"),
+    ):
+        assert main(arguments) == 2
+        assert part in one_error_line(capsys)
+
+
+def test_memory_that_runs_out_is_one_line(capsys: Captured) -> None:
+    for error in (MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: ...")):
+        with planted(mock.Mock(side_effect=error)):
+            assert main(["doctor"]) == 5
+        assert "memory" in one_error_line(capsys)
+
+
+def test_an_operating_system_error_without_a_path_is_one_line(capsys: Captured) -> None:
+    with planted(mock.Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))):
+        assert main(["doctor"]) == 5
+    assert one_error_line(capsys) == "physid: error: No space left on device. Make room, and try again."

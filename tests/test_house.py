@@ -48,7 +48,10 @@ EXCEPTIONS = {
 
 # Inside physid: a module may import what stands before it, or beside it in the same group.
 ORDER: list[tuple[str, ...]] = [
-    ("physid.errors", "physid.machine"),
+    ("physid.errors",),
+    ("physid.door",),
+    ("physid.store",),
+    ("physid.machine",),
     ("physid.smooth",),
     ("physid.ode.tableau", "physid.ode.dop853", "physid.ode.binomial"),
     ("physid.ode.tableaus",),

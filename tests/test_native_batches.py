@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from physid.datasets import load
-from physid.machine import find_compiler
+from physid.machine import compiler_command
 from physid.models import LADDER, build
 from physid.ode import METHODS, Fixed, Integrator, Solution, Status, sensitivities, solve
 from physid.ode.native import known
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 
 Field = Callable[[Tensor, Tensor], Tensor]
 MEASURED = {"emps", "lynxhare", "solarsystem", "tanks"}  # their data are files

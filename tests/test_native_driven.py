@@ -10,11 +10,11 @@ from torch import Tensor
 
 from physid import Unknown, positive
 from physid.inputs import KINDS, Inputs
-from physid.machine import find_compiler
+from physid.machine import compiler_command
 from physid.ode import Fixed, Integrator, sensitivities, solve
 from physid.spec import Model
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 
 DOUBLE = torch.float64
 TIMES = torch.linspace(0, 3, 13, dtype=DOUBLE)

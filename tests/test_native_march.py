@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.machine import find_compiler
+from physid.machine import compiler_command
 from physid.ode import ACA, METHODS, Fixed, Integrator, SolveError, Status, odeint, sensitivities, solve
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 
 ENGINES = ("native", "eager")
 Field = Callable[[Tensor, Tensor], Tensor]

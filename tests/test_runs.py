@@ -21,10 +21,11 @@ from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
 from physid.fitting import keep
-from physid.fitting.files import SUMS, Folder, put, read_archive
+from physid.fitting.files import SUMS, Folder, read_archive
 from physid.fitting.keep import claim
 from physid.fitting.verify import verify
 from physid.models import build
+from physid.store import put
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parent.parent
@@ -173,13 +174,13 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 ) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def refuse(*arguments: Any) -> None:
+    def refuse(*arguments: Any, **keywords: Any) -> None:
         raise full
 
     def fill(row: Mapping[str, Any]) -> None:
         if row["evaluation"] == 15:
             if broken == "write":
-                monkeypatch.setattr("physid.fitting.files.open", refuse, raising=False)
+                monkeypatch.setattr(os, "fdopen", refuse)
             else:
                 monkeypatch.setattr(os, broken, refuse)
 
@@ -252,7 +253,9 @@ def test_put_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     put(tmp_path / "a", b"before")
     for call in ("fsync", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(os, call, lambda *arguments: (_ for _ in ()).throw(OSError(errno.EIO, "input/output error")))
+            patch.setattr(
+                os, call, lambda *arguments, **keywords: (_ for _ in ()).throw(OSError(errno.EIO, "input/output error"))
+            )
             with pytest.raises(OSError, match="input/output error"):
                 put(tmp_path / "a", b"after")
         assert (tmp_path / "a").read_bytes() == b"before"
@@ -296,6 +299,21 @@ def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
         Fit.resume(tmp_path / "run")
     with pytest.raises(InputError, match=r"it has no request\.json"):
         Fit.resume(tmp_path / "nothing")
+
+
+def test_a_run_without_its_checkpoint_starts_anew_and_says_so(
+    tmp_path: Path, undisturbed: Fit, capsys: Captured
+) -> None:
+    for name in ("run", "again"):
+        with pytest.raises(Stop):
+            start(out=tmp_path / name, progress=after(12, Stop))
+        (tmp_path / name / keep.CHECKPOINT).unlink()
+    with pytest.warns(keep.StartsAnew, match=r"run has no checkpoint\.npz: the fit starts anew"):
+        found = Fit.resume(tmp_path / "run")
+    same(found, undisturbed)
+    assert len(found.history) == len(undisturbed.history)
+    assert main(["resume", str(tmp_path / "again"), "--quiet"]) == 0
+    assert capsys.readouterr().err == f"physid: {tmp_path}/again has no checkpoint.npz: the fit starts anew.\n"
 
 
 def test_checkpoints_hold_what_adam_needs(tmp_path: Path) -> None:

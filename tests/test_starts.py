@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import os
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
-from physid.errors import InputError
+from physid import Experiment, Fit, Model, Trajectory, Unknown, between, fit, positive
+from physid.errors import InputError, MissingError
 from physid.fitting.lanes import solve_lanes
 from physid.fitting.lm import Stop
 from physid.fitting.many import least_many
@@ -18,6 +22,7 @@ from physid.fitting.problem import Point
 from physid.fitting.starts import draws
 from physid.fitting.vector import Array, Vector
 from physid.inputs import Inputs
+from physid.modelfile import load_model_file
 from physid.ode import Integrator
 from physid.unknown import Normal, Uniform
 
@@ -70,6 +75,65 @@ def test_workers_change_nothing() -> None:
     batch = fit(Swing(), swing(), strategy="full", starts=3, seed=1)
     assert [a.start for a in batch.starts] == [b.start for b in one.starts]
     assert batch.x == pytest.approx(one.x, rel=1e-6)
+
+
+class Serial:
+    """joblib's Parallel in this process, which breaks after some tasks."""
+
+    broken_after = 99
+
+    def __init__(self, **settings: Any) -> None:
+        pass
+
+    def __call__(self, tasks: list[Any]) -> Iterator[Any]:
+        for done, (function, arguments, keywords) in enumerate(tasks):
+            if done == self.broken_after:
+                raise BrokenProcessPool("A worker process managed by the executor was unexpectedly terminated.")
+            yield function(*arguments, **keywords)
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_killed_worker_is_one_line_and_the_run_goes_on(
+    done: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("joblib.Parallel", Serial)
+    monkeypatch.setattr(Serial, "broken_after", done)
+    monkeypatch.setattr("physid.fitting.keep.EVERY", 0.0)
+    monkeypatch.setattr("physid.fitting.keep.SHARE", 0.0)
+    options: dict[str, Any] = {"strategy": "full", "starts": 3, "seed": 1, "workers": 2}
+    with pytest.raises(MissingError, match=rf"killed by the system.*{done} of 3 starts are done.*physid resume"):
+        fit(Swing(), swing(), out=tmp_path / "run", **options)
+    monkeypatch.setattr(Serial, "broken_after", 3 - done)  # those that are done are not done again
+    found = Fit.resume(tmp_path / "run", model=Swing())
+    assert [one.number for one in found.starts] == [0, 1, 2]
+    assert found.status == "converged"
+
+
+MORTAL = """
+import os, pathlib, signal
+from physid import Model, Unknown, positive
+HERE = pathlib.Path(__file__).parent
+class Mortal(Model):
+    state_names = ("x",)
+    k = Unknown(1.0, positive)
+    def field(self, t, y):
+        if (HERE / "parent").exists() and os.getpid() != int((HERE / "parent").read_text()):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return -self.k * y
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_system_kills(tmp_path: Path) -> None:
+    (tmp_path / "mortal.py").write_text(MORTAL)
+    (tmp_path / "parent").write_text(str(os.getpid()))
+    times = torch.linspace(0.0, 3.0, 10, dtype=torch.float64)
+    data = Experiment("decay", Trajectory(times, torch.exp(-0.5 * times)[:, None]), torch.tensor([1.0]))
+    model = load_model_file(tmp_path / "mortal.py", "Mortal")
+    with pytest.raises(MissingError, match=r"killed by the system.*0 of 3 starts are done"):
+        fit(model(), data, strategy="full", starts=3, workers=2, out=tmp_path / "run")
+    (tmp_path / "parent").unlink()
+    assert Fit.resume(tmp_path / "run", trust=True).estimates[0].value == pytest.approx(0.5)
 
 
 def test_draws_are_a_latin_hypercube_in_priors_and_domains() -> None:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from physid.machine import find_compiler
+from physid.machine import compiler_command
 from physid.ode import ACA, METHODS, Fixed, solve
 from physid.ode.control import CONTROLS
 from physid.ode.tableaus import Tableau
 
 DOUBLE = torch.float64
 AWARE = ACA(step_aware=True)
-needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 ENGINES = pytest.mark.parametrize("engine", ["eager", pytest.param("native", marks=needs_compiler)])
 SOLVERS = pytest.mark.parametrize("solver", ["heun_euler", "fehlberg2", "bosh3", "dopri5", "tsit5", "dopri8"])
 TOLERANCE = 1e-4

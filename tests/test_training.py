@@ -153,6 +153,20 @@ def test_interrupted_and_out_of_time(tmp_path: Path, undisturbed: Trained) -> No
     same(Trained.resume(run), undisturbed)  # finished: read again
 
 
+def test_a_training_without_its_checkpoint_starts_anew_and_says_so(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    torch.manual_seed(3)
+    whole = train(*begin())
+    torch.manual_seed(3)
+    with pytest.raises(Stop):
+        train(*begin(), out=run, progress=after(6, Stop))
+    (run / "checkpoint.safetensors").unlink()
+    with pytest.warns(keep.StartsAnew, match=r"no checkpoint\.safetensors: the training starts anew"):
+        found = Trained.resume(run)
+    assert [row["epoch"] for row in found.history] == [row["epoch"] for row in whole.history]
+    same(found, whole)
+
+
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     found = train(Line(poison=7), Points(), replace(RECIPE, batch=3), out=tmp_path / "run")
     assert (found.status, found.exit_code) == ("diverged", 4)

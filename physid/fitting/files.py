@@ -7,21 +7,19 @@ import hashlib
 import io
 import json
 import math
-import os
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import physid.door as door
 from physid.errors import InputError
 from physid.fitting.vector import Array
 
 SUMS = "SHA256SUMS"
+MANY = 2**24  # bytes of sums: there are a few dozen
 ARCHIVE_ERRORS = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError)
 
 
@@ -75,48 +73,10 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write a file in one step: beside its place, to the disk, then under its name; OSError leaves what was there."""
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
-
-
-def sync(folder: Path) -> None:
-    """See that the names in a folder have reached the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def whole(folder: Path) -> Iterator[Path]:
-    """A hidden sibling to fill, which then takes the name `folder`; OSError when something else has it by then."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield work
-        os.chmod(work, 0o755)
-        os.rename(work, folder)  # onto nothing or an empty folder; fails where another run came first
-        sync(folder.parent)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-
-
 class Folder:
     """A run directory that is being read: every file is compared with its sum.
 
+    The folder itself may be a link; inside it there are plain files only.
     Errors: InputError for a folder that is no run, and for files that are missing or not as they were written.
     """
 
@@ -124,13 +84,16 @@ class Folder:
         self.path = path
         if not path.is_dir():
             raise InputError(f"{path} is no folder. Give the run directory that physid fit wrote.")
-        if not (path / SUMS).is_file() and (path / "request.json").is_file():
+        door.check_plain(path)
+        if not door.there(path, SUMS) and door.there(path, "request.json"):
             raise InputError(f"{path} is not finished: its fit still runs, or was killed. Then: physid resume {path}.")
-        if not (path / SUMS).is_file() or not (path / "settings.json").is_file():
+        if not door.there(path, SUMS) or not door.there(path, "settings.json"):
             raise InputError(f"{path} is no run directory: it has no {SUMS} or settings.json. Give one that fit wrote.")
         try:
-            lines = (path / SUMS).read_text().splitlines()
+            lines = door.inside(path, SUMS, largest=MANY).decode().splitlines()
             self.sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+        except InputError:
+            raise
         except (ValueError, OSError):
             raise InputError(f"{path / SUMS} is damaged. Fit again, or take the run from a copy.") from None
 
@@ -140,14 +103,17 @@ class Folder:
         run = cls.__new__(cls)
         run.path, name = path, "request.json"
         try:
-            data = (path / name).read_bytes()
+            data = door.inside(path, name)
+            door.check_plain(path)
             request = json.loads(data)
             run.sums = {**request["sums"], name: sha256(data)}
         except FileNotFoundError:
             raise InputError(f"{path} is no run directory: it has no {name}. Give one that physid fit wrote.") from None
         except OSError as error:
             raise InputError(f"{path / name} cannot be read: {error.strerror}. Use a copy.") from None
-        except (ValueError, KeyError, TypeError):
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f"{path / name} is damaged. Use a copy.") from None
         return run, request
 
@@ -157,14 +123,14 @@ class Folder:
 
     def _intact(self, name: str) -> bool:
         try:
-            return sha256((self.path / name).read_bytes()) == self.sums[name]
+            return sha256(door.inside(self.path, name)) == self.sums[name]
         except OSError:
             return False
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
         try:
-            data = (self.path / name).read_bytes()
+            data = door.inside(self.path, name)
         except OSError as error:
             raise InputError(
                 f"{self.path / name} cannot be read: {error.strerror}. Fit again, or use a copy."
@@ -177,13 +143,17 @@ class Folder:
         """The content of a JSON file."""
         try:
             return json.loads(self.read(name))
-        except ValueError:
+        except InputError:
+            raise
+        except (ValueError, RecursionError):
             raise self.strange(name, "JSON") from None
 
     def archive(self, name: str) -> dict[str, Array]:
         """The arrays of an NPZ file; objects are refused."""
         try:
             return read_archive(self.read(name))
+        except InputError:
+            raise
         except ARCHIVE_ERRORS:
             raise self.strange(name, "an archive of plain arrays") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from physid.door import there
 from physid.errors import Diverged, InputError
 from physid.experiment import Experiment
 from physid.fitting import runs
@@ -18,7 +20,7 @@ from physid.fitting.estimates import estimate
 from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive
 from physid.fitting.holdout import split
 from physid.fitting.joint import aligned, vector_of
-from physid.fitting.keep import CHECKPOINT, Keeper, Origin, checkpoint, recall
+from physid.fitting.keep import CHECKPOINT, Keeper, Origin, StartsAnew, checkpoint, recall
 from physid.fitting.likelihood import likelihood
 from physid.fitting.members import pooled
 from physid.fitting.optimise import Optimum, optimise
@@ -180,16 +182,19 @@ def resume(
     time_limit: float | None = None,
 ) -> Fit:
     """Go on with the run in `folder`; see Fit.resume."""
-    if (folder / SUMS).is_file():
+    if there(folder, SUMS):
         found = load(folder, model, trust)
         if found.status in ("converged", "diverged"):
             return found
     begun = beginning(folder, model, trust)
     plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": time_limit})
     keeper = Keeper(folder, begun.origin.files, resumed=True)
-    watch = Watch(progress, time_limit)
+    watch, before = Watch(progress, time_limit), 0
     try:
-        before = recall(watch, read_archive(begun.checkpoint), begun.origin.request)
+        if begun.checkpoint:
+            before = recall(watch, read_archive(begun.checkpoint), begun.origin.request)
+        else:
+            warnings.warn(f"{folder} has no {CHECKPOINT}: the fit starts anew.", StartsAnew, stacklevel=3)
     except ARCHIVE_ERRORS as error:
         keeper.close()
         raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None

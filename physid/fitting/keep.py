@@ -6,7 +6,6 @@ step, so that whatever ends the process leaves a run that `physid resume` contin
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import time
@@ -18,16 +17,22 @@ from typing import IO, Any
 import numpy as np
 import safetensors.torch
 
+from physid.door import check_plain
 from physid.errors import InputError
 from physid.experiment import Experiment
-from physid.fitting.files import SUMS, archive_bytes, json_bytes, put, read_archive, sha256, sums_bytes, whole
+from physid.fitting.files import SUMS, archive_bytes, json_bytes, read_archive, sha256, sums_bytes
 from physid.fitting.vector import Array
 from physid.fitting.watch import Watch
 from physid.spec import Model
+from physid.store import clear, lock, put, whole
 
 REQUEST, START, CHECKPOINT, LOCK = "request.json", "start.safetensors", "checkpoint.npz", "lock"
 EVERY = 1.0  # seconds between checkpoints at least
 SHARE = 20.0  # and that many times what one costs
+
+
+class StartsAnew(UserWarning):
+    """A run that is resumed has no checkpoint, so that its fit or training starts from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class Keeper:
         self.due = 0.0
         self.lock: IO[bytes] | None = claim(folder) if resumed else None
         self.there = resumed
+        if resumed:
+            clear(folder)
 
     def __call__(self, stage: str, data: Callable[[], bytes]) -> None:
         """Keep what `data` gives, where the fit stands in `stage`, if it is time to."""
@@ -133,13 +140,17 @@ class Keeper:
 
 
 def claim(folder: Path) -> IO[bytes]:
-    """The lock of a run directory, held until it is closed or the process ends. Errors: InputError when it is held."""
-    file = open(folder / LOCK, "ab")  # noqa: SIM115 (it stays open as long as the fit runs)
+    """The lock of a run directory, held until it is closed or the process ends.
+
+    Errors: InputError when it is held, or cannot be made, and for a run that holds links, devices or pipes.
+    """
+    check_plain(folder)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise InputError(f"{folder} is being fitted by another process. Wait for it, or choose another run.") from None
+        file = lock(folder, LOCK)
+    except OSError as error:
+        raise InputError(f"{folder / LOCK} cannot be written: {error.strerror}. Use a copy of the run.") from None
+    if file is None:
+        raise InputError(f"{folder} is being fitted by another process. Wait for it, or choose another run.")
     return file
 
 

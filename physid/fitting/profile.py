@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from physid.fitting.noise import Noise, read
 from physid.fitting.problem import Point, Problem
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
+from physid.fitting.workers import killed
 from physid.ode import Integrator
 from physid.spec import Model
 
@@ -129,7 +131,10 @@ def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side
         from joblib import Parallel, delayed
 
         travel_by_value(type(fit.model))
-        done = list(Parallel(n_jobs=count)(delayed(walk)(*task) for task in tasks))
+        try:
+            done = list(Parallel(n_jobs=count)(delayed(walk)(*task) for task in tasks))
+        except BrokenProcessPool:
+            raise killed("give fewer --jobs, and profile again") from None
     fit.vector.put(fit.x)
     return list(zip(names, zip(done[0::2], done[1::2], strict=True), strict=True))
 

@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+import physid.door as door
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting import keep
@@ -175,11 +176,12 @@ def _find(settings: dict[str, Any], trust: bool) -> type[Model]:
             f"the run's model is in {path}, which would have to be executed. If you trust that file, say so: --trust, "
             "or Fit.load(folder, trust=True)."
         )
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != settings["model_sha256"]:
+    source = door.read(path, door.SOURCE) if path.is_file() else b""
+    if hashlib.sha256(source).hexdigest() != settings["model_sha256"]:
         raise InputError(
             f"{path} is missing or has changed since the fit. Give the model, Fit.load(folder, model=...)."
         )
-    return load_model_file(path, name.rpartition(":")[2])
+    return load_model_file(path, name.rpartition(":")[2], source)
 
 
 def _origin(run: Folder) -> Origin | None:
@@ -190,8 +192,12 @@ def _origin(run: Folder) -> Origin | None:
 
 def _held(folder: Path) -> bytes:
     """The last checkpoint, none if there is none."""
-    path = folder / keep.CHECKPOINT
-    return path.read_bytes() if path.is_file() else b""
+    try:
+        return door.inside(folder, keep.CHECKPOINT)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(f"{folder / keep.CHECKPOINT} cannot be read: {error.strerror}. Use a copy.") from None
 
 
 def _profiles(run: Folder) -> list[Profile]:

@@ -15,12 +15,14 @@ import numpy as np
 import safetensors.torch
 import torch
 
+import physid.door as door
 from physid.errors import InputError
 from physid.fitting import files, keep
 from physid.fitting.codec import integrator_data, integrator_of, unsaid
 from physid.fitting.files import json_bytes, table_bytes
 from physid.ode import Integrator
 from physid.spec import Model, keyword_names
+from physid.store import put, whole
 
 if TYPE_CHECKING:
     from physid.fitting.result import Fit
@@ -30,7 +32,7 @@ FORMAT = 2
 
 def check(folder: Path) -> None:
     """Errors: InputError when no run directory can be made at `folder`: not empty, a file, or not to be written."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+    if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
         raise InputError(f"{folder} is a file. Choose the name of a new folder.")
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{folder} exists and is not empty. Choose another folder or remove it.")
@@ -57,11 +59,11 @@ def save(fit: Fit, folder: Path) -> Path:
     check_integrator(fit.integrator)
     content = contents(fit)
     try:
-        with files.whole(folder) as work:
+        with whole(folder) as work:
             for name, data in {**content, files.SUMS: files.sums_bytes(content), keep.LOCK: b""}.items():
-                files.put(work / name, data)
+                put(work / name, data)
             if fit.held:
-                files.put(work / keep.CHECKPOINT, fit.held)
+                put(work / keep.CHECKPOINT, fit.held)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}. Choose another place.") from error
     return folder
@@ -77,7 +79,7 @@ def replace(fit: Fit, folder: Path) -> None:
     keeper = keep.Keeper(folder, fit.origin.files, resumed=True)
     try:
         if fit.held:
-            files.put(folder / keep.CHECKPOINT, fit.held)
+            put(folder / keep.CHECKPOINT, fit.held)
         keeper.finish(contents(fit))
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
@@ -184,7 +186,7 @@ def identity(model: Model) -> dict[str, Any]:
         path = Path(file).resolve()
         found["model"] = f"{path.name}:{cls.__qualname__}"
         found["model_file"] = str(path)
-        found["model_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        found["model_sha256"] = hashlib.sha256(door.read(path, door.SOURCE)).hexdigest()
     attributes = {name: getattr(model, name, None) for name in keyword_names(cls) if name not in model.unknowns}
     found["constants"] = {k: v for k, v in attributes.items() if isinstance(v, bool | int | float | str)}
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import physid.door as door
 from physid.errors import InputError, unknown_name
 
 LARGEST = 1_000_000  # bytes of a settings file
@@ -91,11 +92,9 @@ def load(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise InputError(f"{path} has more than {LARGEST} bytes: that is no file of settings. Give another one.")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give the name of a YAML file.") from None
+        found = yaml.safe_load(door.read(path, LARGEST, "That is no file of settings. ").decode("utf-8"))
+    except InputError:
+        raise
     except UnicodeDecodeError:
         raise InputError(f"{path} is not text in UTF-8: save it so.") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,14 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
     ]
     backend, _ = joblib.parallel.get_active_backend()
     how = {"return_as": "generator_unordered"} if backend.supports_return_generator else {}
-    for one in joblib.Parallel(n_jobs=plan.workers, **how)(tasks):
-        kept[one["record"].number] = one
-        hold(watch, kept)
+    hold(watch, kept)  # so that there is a run to go on with, whatever becomes of the first workers
+    try:
+        for one in joblib.Parallel(n_jobs=plan.workers, **how)(tasks):
+            kept[one["record"].number] = one
+            hold(watch, kept)
+    except BrokenProcessPool:
+        done_of = f"{len(kept)} of {len(begins)} starts are done"
+        raise killed(f"{done_of}. Free some memory, then physid resume RUN goes on with the others") from None
     done = [kept[number] for number in range(len(begins))]
     for number, one in enumerate(done):
         problem.evaluations += one["evaluations"]
@@ -62,6 +68,11 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
     if point is None:
         raise Diverged(f"the best start cannot be solved again: {problem.message}")
     return finish(problem, plan.integrator, watch, point, held=False), records
+
+
+def killed(rest: str) -> MissingError:
+    """The error for a worker process that is gone, and what is left to do."""
+    return MissingError(f"a worker process was killed by the system, as when memory runs out: {rest}.")
 
 
 def hold(watch: Watch, done: Mapping[int, Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from physid.door import most
 from physid.errors import InputError, MissingError
 from physid.reading.table import LARGEST, Cells, Table, columns_of, too_large
 
@@ -18,7 +20,7 @@ NUMERIC = "biuf"
 MAT_NUMBERS = ("double", "single", "logical", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
-def read_parquet(path: Path, head: bytes) -> Table:
+def read_parquet(path: Path, data: bytes) -> Table:
     """The table in a Parquet file, which pyarrow reads.
 
     Errors: MissingError without pyarrow; InputError for what is no Parquet file, too large, or not a flat table.
@@ -32,9 +34,9 @@ def read_parquet(path: Path, head: bytes) -> Table:
             "the table as CSV."
         ) from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(io.BytesIO(data)) as file:
             about = file.metadata
-            if 8 * about.num_rows * about.num_columns > LARGEST:
+            if 8 * about.num_rows * about.num_columns > most(LARGEST):
                 raise too_large(path, 8 * about.num_rows * about.num_columns)
             table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -66,17 +68,17 @@ def _arrow_cells(path: Path, name: str, column: Any, pa: Any) -> Cells:
     raise InputError(f"{path}, column '{name}': of type {kind}. Numbers or text are allowed: save the column as such.")
 
 
-def read_npz(path: Path, head: bytes) -> Table:
+def read_npz(path: Path, data: bytes) -> Table:
     """The arrays of an NPZ file as columns; see `_table`. What `physid simulate --out FILE.npz` writes is understood.
 
     Errors: InputError for what is no archive of plain arrays; nothing is ever unpickled.
     """
     arrays: dict[str, Any] = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [one for one in archive.infolist() if one.filename.endswith(".npy")]
             size = sum(one.file_size for one in members)
-            if size > LARGEST:
+            if size > most(LARGEST):
                 raise too_large(path, size)
             for one in members:
                 with archive.open(one) as file:
@@ -124,25 +126,27 @@ def _simulated(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {"t": times, **{name: values[:, i] for i, name in enumerate(names)}}
 
 
-def read_mat(path: Path, head: bytes) -> Table:
+def read_mat(path: Path, data: bytes) -> Table:
     """The numeric arrays of a MATLAB file (version 4 to 7) as columns; see `_table`.
 
     Errors: InputError for what is no such file, for version 7.3 with what to do, and for too large arrays.
     """
-    from scipy import io
+    from scipy.io import loadmat, whosmat
 
-    if head.startswith(b"\x89HDF") or head[:19] == b"MATLAB 7.3 MAT-file":
+    if data.startswith(b"\x89HDF") or data[:19] == b"MATLAB 7.3 MAT-file":
         raise InputError(
             f"{path} is a MAT file of version 7.3, which is HDF5. Save it in MATLAB with -v7, or read it with h5py and "
             "write it with numpy.savez."
         )
     try:
-        about = io.whosmat(str(path))
+        file: Any = io.BytesIO(data)
+        about = whosmat(file)
         chosen = [name for name, _, kind in about if kind in MAT_NUMBERS]
         size = sum(8 * int(np.prod(shape, dtype=np.float64)) for name, shape, _ in about if name in chosen)
-        if size > LARGEST:
+        if size > most(LARGEST):
             raise too_large(path, size)
-        arrays = io.loadmat(str(path), variable_names=chosen) if chosen else {}
+        file = io.BytesIO(data)
+        arrays = loadmat(file, variable_names=chosen) if chosen else {}
     except InputError:
         raise
     except Exception as error:  # SciPy raises nearly anything for a damaged file

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import physid.door as door
+import physid.reading.table as tables
 from physid.errors import InputError
 from physid.reading.binary import read_mat, read_npz, read_parquet
 from physid.reading.roles import Roles, Wishes, assign, clock, widened
-from physid.reading.table import Array, Table, regular_file
+from physid.reading.table import Array, Table
 from physid.reading.text import read_text
 from physid.reading.units import convert
 
@@ -24,6 +26,8 @@ READERS = {
     ".npz": read_npz,
     ".mat": read_mat,
 }
+
+MAGIC = {b"PAR1": ".parquet", b"PK\x03\x04": ".npz", b"MATLAB ": ".mat"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +80,18 @@ def source(path: Path, wishes: Wishes) -> Source:
 
 
 def load(path: Path) -> Table:
-    """The table in a file, by its suffix."""
-    head = regular_file(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        hint = " Save the sheet as CSV." if path.suffix.lower() in (".xls", ".xlsx", ".ods") else ""
+    """The table in a file, by its suffix; in what has none and is no file, a pipe, by its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix not in READERS and not path.is_fifo():
+        if not path.exists() or path.is_dir():
+            door.read(path)  # which says so
+        hint = " Save the sheet as CSV." if suffix in (".xls", ".xlsx", ".ods") else ""
         raise InputError(f"{path}: the suffix '{path.suffix}' is not known. Allowed: {', '.join(READERS)}.{hint}")
-    return reader(path, head)
+    data = door.read(path, tables.LARGEST, tables.ADVICE)
+    if not data:
+        raise InputError(f"{path} is empty. Save the data again.")
+    first = next((kind for magic, kind in MAGIC.items() if data.startswith(magic)), ".csv")
+    return READERS[suffix if suffix in READERS else first](path, data)
 
 
 def _with_units(table: Table, wishes: Wishes) -> Table:

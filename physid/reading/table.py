@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import physid.door as door
 from physid.errors import InputError
 
 Array = NDArray[np.float64]
 Cells = NDArray[np.float64] | NDArray[np.object_]
 
-LARGEST = 2**30  # bytes, of a file and of what it unpacks to
+LARGEST = door.LARGEST  # bytes, of a file and of what it unpacks to
+ADVICE = "Thin the rows, or split it into several files. "
 HUGE = 1e100  # measurements beyond it have no sum of squares
 EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})  # cells that say "not measured", in small letters
 
@@ -114,36 +115,9 @@ class Table:
         return found
 
 
-def regular_file(path: Path) -> bytes:
-    """The first bytes of a file that can be read. InputError for what is missing, no regular file, empty or huge."""
-    try:
-        about = path.stat()
-    except FileNotFoundError:
-        where = f"the link {path} points nowhere" if path.is_symlink() else f"the file {path} does not exist"
-        raise InputError(f"{where}. Check its name and folder.") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Give the path of a file.") from error
-    if stat.S_ISDIR(about.st_mode):
-        raise InputError(f"{path} is a folder. Name the files in it.")
-    if not stat.S_ISREG(about.st_mode):
-        raise InputError(f"{path} is no regular file but a device or a pipe. Save the data in a file.")
-    if about.st_size == 0:
-        raise InputError(f"{path} is empty. Save the data again.")
-    if about.st_size > LARGEST:
-        raise too_large(path, about.st_size)
-    try:
-        with open(path, "rb") as file:
-            return file.read(1024)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. Check its permissions.") from error
-
-
 def too_large(path: Path, size: int) -> InputError:
     """The error for more than fits."""
-    return InputError(
-        f"{path} holds {size / 2**30:.3g} GiB: up to {LARGEST / 2**30:g} GiB is allowed. Thin the rows, or split it "
-        "into several files."
-    )
+    return door.too_large(path, size, door.most(LARGEST), ADVICE)
 
 
 def split_header(path: Path, header: str) -> tuple[str, str]:

@@ -25,15 +25,15 @@ MAGIC = {
 }
 
 
-def read_text(path: Path, head: bytes) -> Table:
+def read_text(path: Path, data: bytes) -> Table:
     """The table in a text file: comments (#) and blank lines left out, the first row the header.
 
     Errors: InputError, each naming the file and the line.
     """
     for magic, what in MAGIC.items():
-        if head.startswith(magic):
+        if data.startswith(magic):
             raise InputError(f"{path} is {what}, not text. Save the table as CSV, or give the file its own suffix.")
-    text, notes = _decode(path)
+    text, notes = _decode(path, data)
     numbered = [(i + 1, line) for i, line in enumerate(text.splitlines()) if line.strip() and line.lstrip()[0] != "#"]
     if not numbered:
         raise InputError(f"{path} holds no table, only blanks or comments. Save the data again.")
@@ -55,8 +55,7 @@ def read_text(path: Path, head: bytes) -> Table:
     return Table(path, "csv", columns, lines=lines, notes=notes, decimal=decimal)
 
 
-def _decode(path: Path) -> tuple[str, tuple[str, ...]]:
-    data = path.read_bytes()
+def _decode(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         try:
             return data.decode("utf-16"), ("encoding: UTF-16",)

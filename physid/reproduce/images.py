@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from physid.door import there
 from physid.reproduce.exhibit import Cell, Work, ended
 
 # solver, and the step or the tolerance; Zhuang et al. (2020), tables 6 and 7
@@ -128,7 +129,7 @@ def _trained(
     from physid.training import Rate, Recipe, Trained, train
 
     run = work.folder / "run"
-    if (run / "request.json").is_file():
+    if there(run, "request.json"):
         trained = Trained.resume(run, progress=work.tell, time_limit=work.left)
     else:
         collection = collect(data, **data_options)

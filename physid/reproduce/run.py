@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from physid.errors import Diverged, InputError
-from physid.fitting.files import json_bytes, put, table_bytes
+from physid.fitting.files import json_bytes, table_bytes
 from physid.fitting.runs import environment
 from physid.fitting.watch import TimeUp
 from physid.reproduce.catalog import exhibit as find
 from physid.reproduce.exhibit import Cell, Exhibit, Table, Work
 from physid.reproduce.shelf import Shelf
+from physid.store import put
 
 Progress = Callable[[Mapping[str, Any]], object]
 EXIT_CODES = {"complete": 0, "partial": 0, "interrupted": 130, "time limit": 124}

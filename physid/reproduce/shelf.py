@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import physid.door as door
 from physid.errors import InputError
-from physid.fitting.files import json_bytes, plain, put
+from physid.fitting.files import json_bytes, plain
 from physid.fitting.keep import claim
 from physid.fitting.runs import environment
 from physid.reproduce.exhibit import Cell, Exhibit
+from physid.store import clear, put
 
 FORMAT = 1
 REQUEST = "request.json"
@@ -34,9 +36,14 @@ class Shelf:
         if folder.is_dir() and any(folder.iterdir()):
             self._compare(request)
         for part in (folder / "cells", folder / "work"):
+            if part.is_symlink():
+                raise door.refused(part, "a link")
             part.mkdir(parents=True, exist_ok=True)
         self.lock: IO[bytes] = claim(folder)
         try:
+            for part in (folder, folder / "cells"):
+                door.check_plain(part)
+                clear(part)
             put(folder / REQUEST, json_bytes(request))
             self.kept = self._read()
             self._adopt(exhibit, quick)
@@ -47,11 +54,13 @@ class Shelf:
     def _compare(self, request: Mapping[str, Any]) -> None:
         """Refuse a folder that holds something else."""
         try:
-            found = json.loads((self.folder / REQUEST).read_bytes())
+            found = json.loads(door.inside(self.folder, REQUEST))
             differs = [name for name in request if found[name] != request[name]]
         except FileNotFoundError:
             raise InputError(f"{self.folder} is not empty and holds no exhibit. Choose another folder.") from None
-        except (ValueError, KeyError, TypeError):
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise InputError(f"{self.folder / REQUEST} is damaged. Choose another folder.") from None
         if differs:
             told = ", ".join(
@@ -64,12 +73,14 @@ class Shelf:
         kept = {}
         for cell in self.cells.values():
             path = self.path(cell)
-            if not path.is_file():
+            if not door.there(self.folder, "cells", path.name):
                 continue
             try:
-                found = json.loads(path.read_bytes())
+                found = json.loads(door.inside(self.folder, "cells", path.name))
                 settings, _ = found["settings"], found["result"]
-            except (ValueError, KeyError, TypeError):
+            except InputError:
+                raise
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise InputError(f"{path} is damaged. Remove it, and the cell is computed again.") from None
             if settings != plain(cell.settings):
                 raise InputError(
@@ -83,16 +94,17 @@ class Shelf:
         """Take over finished cells of the same key and settings from folders of other exhibits beside this one."""
         for other in sorted(self.folder.absolute().parent.glob("*/" + REQUEST)) if exhibit.shares else ():
             try:
-                about = json.loads(other.read_bytes())
+                about = json.loads(door.inside(other.parent, REQUEST))
                 if about["exhibit"] not in exhibit.shares or about["quick"] != quick or about["format"] != FORMAT:
                     continue
                 for cell in self.cells.values():
-                    data = other.parent / "cells" / f"{cell.key}.json"
-                    if cell.key in self.kept or not data.is_file():
+                    place = (other.parent, "cells", f"{cell.key}.json")
+                    if cell.key in self.kept or not door.there(*place):
                         continue
-                    found = json.loads(data.read_bytes())
+                    data = door.inside(*place)
+                    found = json.loads(data)
                     if found["settings"] == plain(cell.settings) and "result" in found:
-                        put(self.path(cell), data.read_bytes())
+                        put(self.path(cell), data)
                         self.kept[cell.key] = found
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # what cannot be read there is computed here

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from physid.door import there
 from physid.reproduce.exhibit import Cell, Work, ended
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def fitted(work: Work, begin: Callable[[], Fit]) -> Fit:
     from physid.fitting import Fit
 
     run = work.folder / "run"
-    begun = (run / "request.json").is_file()
+    begun = there(run, "request.json")
     found = Fit.resume(run, progress=work.tell, time_limit=work.left) if begun else begin()
     ended(found.status, found.message)
     return found
@@ -71,7 +72,7 @@ def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any
     from physid.training import Trained, train
 
     run, entry = work.folder / "run", NETWORKS[model]
-    if (run / "request.json").is_file():
+    if there(run, "request.json"):
         trained = Trained.resume(run, progress=work.tell, time_limit=work.left)
     else:
         collect = entry.collect

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from physid.door import refused
+
 
 class Board:
     """Writes every number of an epoch's row under its name; does nothing where TensorBoard is not installed."""
@@ -23,6 +25,8 @@ class Board:
             except ImportError:
                 self.missing = True
             else:
+                if self.folder.is_symlink():
+                    raise refused(self.folder, "a link")
                 self.writer = SummaryWriter(str(self.folder))
         if self.writer is not None:
             for name, value in row.items():

@@ -12,6 +12,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
+import physid.door as door
 from physid.errors import InputError
 from physid.fitting.files import Folder, json_bytes, table_bytes
 from physid.fitting.keep import REQUEST
@@ -61,8 +62,8 @@ def contents(trained: Trained, origin: Mapping[str, bytes]) -> dict[str, bytes]:
 def is_training(folder: str | Path) -> bool:
     """Whether a run directory is that of a training, finished or not."""
     try:
-        return bool(json.loads((Path(folder) / REQUEST).read_bytes()).get("kind") == KIND)
-    except (OSError, ValueError, AttributeError):
+        return bool(json.loads(door.inside(Path(folder), REQUEST)).get("kind") == KIND)
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
@@ -78,9 +79,12 @@ def begun(folder: Path, learner: Learner | None) -> tuple[Learner, Collection, R
         collection = _collection(about)
         if json.loads(json_bytes(collection.describe())) != about["data"]:
             raise InputError(f"the data set {collection.name} is not what it was when {folder} began. Train anew.")
-        learner = _learner(about, collection) if learner is None else learner
+        recipe = Recipe.of(about["recipe"])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)  # so that a training without a checkpoint starts from the same weights
+            learner = _learner(about, collection) if learner is None else learner
         learner.to(device=local(about["device"]), dtype=getattr(torch, about["dtype"]))
-        return learner, collection, Recipe.of(about["recipe"]), about
+        return learner, collection, recipe, about
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise

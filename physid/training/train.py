@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import torch
 
+import physid.door as door
 from physid.errors import Diverged, InputError
 from physid.fitting import runs as folders
 from physid.fitting.files import SUMS, sha256
-from physid.fitting.keep import REQUEST, Keeper
+from physid.fitting.keep import REQUEST, Keeper, StartsAnew
 from physid.fitting.watch import Progress, TimeUp
 from physid.training import runs
 from physid.training.board import Board
@@ -60,21 +62,27 @@ def resume(
     time_limit: float | None = None,
 ) -> Trained:
     """Go on with the training in `folder`; see Trained.resume."""
-    if (folder / SUMS).is_file():
+    if door.there(folder, SUMS):
         found = runs.load(folder, learner)
         if found.status in (FINISHED, "diverged"):
             return found
     learner, collection, recipe, about = runs.begun(folder, learner)
-    origin = {REQUEST: (folder / REQUEST).read_bytes()}
+    origin = {REQUEST: door.inside(folder, REQUEST)}
     processes = joined(next(learner.parameters()).device)
     keeper = None if processes.rank else Keeper(folder, origin, resumed=True, checkpoint=CHECKPOINT)
     loop = Loop(learner, collection, recipe, None if processes.rank else progress, time_limit, processes=processes)
     try:
-        recall(loop, (folder / CHECKPOINT).read_bytes(), sha256(origin[REQUEST]))
+        if door.there(folder, CHECKPOINT):
+            recall(loop, door.inside(folder, CHECKPOINT), sha256(origin[REQUEST]))
+        else:
+            warnings.warn(f"{folder} has no {CHECKPOINT}: the training starts anew.", StartsAnew, stacklevel=3)
+            torch.manual_seed(recipe.seed)
     except (OSError, *DAMAGE) as error:
         if keeper is not None:
             keeper.close()
-        raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Train anew, or use a copy.") from None
+        raise InputError(
+            f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the training starts anew."
+        ) from None
     return _finish(loop, origin, about["labels"], keeper)
 
 
