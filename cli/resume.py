@@ -51,7 +51,7 @@ def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet:
             click.echo(f"physid: {message}", err=True)
             console.event("note", message=str(message))
 
-        warnings.showwarning = tell  # type: ignore[assignment]  # of the same arguments
+        warnings.showwarning = tell
         if is_training(run):
             from physid.cli.train import conclude
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 from physid.errors import PhysidError
 
@@ -88,7 +88,7 @@ def guarded() -> Iterator[None]:
 
 def _text(number: int, like: TextIO | None) -> TextIO:
     """A text stream on a descriptor, as the one in place of which it stands."""
-    raw = _Descriptor(number)
+    raw: Any = _Descriptor(number)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(like, "encoding", None) or "utf-8",

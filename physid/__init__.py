@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from physid.inputs import Inputs as Inputs
     from physid.ode import Integrator as Integrator
     from physid.ode import Solution as Solution
-    from physid.ode import gradcheck as gradcheck
-    from physid.ode import odeint as odeint
     from physid.ode import odeint_adjoint as odeint_adjoint
     from physid.ode import odeint_dense as odeint_dense
     from physid.ode import odeint_event as odeint_event
-    from physid.ode import solve as solve
+    from physid.ode.gradcheck import gradcheck as gradcheck
+    from physid.ode.odeint import odeint as odeint
+    from physid.ode.solve import solve as solve
     from physid.reading.read import read as read
     from physid.spec import Model as Model
     from physid.spec import SecondOrder as SecondOrder

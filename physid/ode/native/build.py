@@ -134,9 +134,11 @@ def _run(commands: list[list[str]], seconds: float = 0.0) -> list[str]:
     if len(HANGS) > 1:
         raise Unsupported(f"the C compiler took more than {limit:.0f} s, twice")
     running: list[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]] = []
+    complained: IO[bytes]
     try:
         for command in commands:
-            said, complained = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+            said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+            complained = tempfile.TemporaryFile()  # noqa: SIM115
             how = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": complained, "start_new_session": True}
             running.append((subprocess.Popen(command, **how), said, complained))  # type: ignore[call-overload]
         ends = time.monotonic() + limit
