@@ -57,7 +57,7 @@ def entry(system: System) -> Entry[Experiment]:
     """The entry of the catalogue for a classical system."""
     options = {
         "noise": Option("Standard deviation of normal errors added to what is fitted.", number(0.0), 0.0),
-        "seed": Option("Seed of the noise.", whole(0), 0),
+        "seed": Option("Seed of the noise.", whole(0, 2**32 - 1), 0),
         "horizon": Option(
             "End of the time that is fitted; the test is twice as long.", number(0.0, above=True), system.horizon
         ),

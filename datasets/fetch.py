@@ -1,22 +1,30 @@
-"""The user's cache, and downloads into it: checked, then moved in place at once."""
+"""The user's cache, and downloads into it: by https, within limits of size and time, checked, whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
 
+from physid.door import TOTAL, factor, most, told
 from physid.errors import InputError, MissingError
 from physid.machine import cache_folder
+from physid.store import scratch, writing
 
 __all__ = ["cache_folder", "data_folder", "download"]
 
-TIMEOUT = 60.0  # seconds
+TIMEOUT = 60.0  # seconds for which a server may say nothing
+LARGEST = 2**30  # bytes
+HERE = ("localhost", "127.0.0.1", "::1")  # a service of this machine, which may speak http
 
 
 def data_folder() -> Path | None:
@@ -37,39 +45,94 @@ def download(
 
     `check` is called with the file before it is moved in place, and raises if it is not what it should be.
 
-    Errors: MissingError when the server cannot be reached, refuses, or sends something whose sha256 is another one.
+    Errors: MissingError when the server cannot be reached, refuses, leads away from https, takes longer than TOTAL,
+    sends more than LARGEST or less than it promised, or something whose sha256 is another one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            found = _copy(url, file.write)
+    with scratch(target.parent, f".{target.name}") as work:
+        partial = work / target.name
+        with writing(partial) as file:
+            found = _fetched(url, file)
         if sha256 is not None and found != sha256:
             raise MissingError(
                 f"{url} sent a file with sha256 {found}, not {sha256}: it was not kept. Try again later."
             )
         if check is not None:
             check(partial)
-        partial.chmod(0o644)
         partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 
-def _copy(url: str, write: Callable[[bytes], object]) -> str:
-    """Hand the bytes at `url` to `write`; the sha256 of them all."""
-    digest = hashlib.sha256()
-    request = urllib.request.Request(url, headers={"User-Agent": "physid"})
+class _Secure(urllib.request.HTTPRedirectHandler):
+    """Follows a redirection to https only."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        """The request of the new address."""
+        if urlsplit(newurl).scheme != "https":
+            fp.close()
+            raise urllib.error.URLError(f"it leads to {newurl.partition('?')[0]}, and only https is followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
+
+
+def _fetched(url: str, file: IO[bytes]) -> str:
+    """Write the bytes at `url` into a file, in a thread that is left behind when time is up; their sha256."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in HERE):
+        raise MissingError(f"{url.partition('?')[0]} is no address of https, the only kind that is fetched from.")
+    limit = TOTAL * factor()
+    work = _Copy(url, file, most(LARGEST), time.monotonic() + limit)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            while block := answer.read(1 << 16):
-                digest.update(block)
-                write(block)
-    except (OSError, HTTPException, ValueError) as error:  # URLError, timeouts and refusals are OSErrors
-        if isinstance(error, urllib.error.HTTPError):
+        thread.join(limit)
+    finally:
+        work.over = True
+    if thread.is_alive():
+        work.error = TimeoutError(f"it takes longer than {limit:g} s; raise the limits, as in --limits 10")
+    if work.error is not None:
+        reason = work.error.reason if type(work.error) is urllib.error.URLError else work.error
+        raise MissingError(f"{url.partition('?')[0]} cannot be read: {reason}.") from work.error
+    return work.digest.hexdigest()
+
+
+class _Copy:
+    """One download: called, it reads until the end, an error, the limit of size, or until it is `over`."""
+
+    def __init__(self, url: str, file: IO[bytes], largest: int, deadline: float) -> None:
+        self.url, self.file, self.largest, self.deadline = url, file, largest, deadline
+        self.digest = hashlib.sha256()
+        self.error: BaseException | None = None
+        self.over = False
+
+    def __call__(self) -> None:
+        """Read."""
+        try:
+            self._read()
+        except urllib.error.HTTPError as error:
             error.close()  # it holds the connection
-        reason = error.reason if type(error) is urllib.error.URLError else error
-        raise MissingError(f"{url.partition('?')[0]} cannot be read: {reason}.") from error
-    return digest.hexdigest()
+            self.error = error
+        except Exception as error:  # whatever it is ends the download, in the caller's thread
+            self.error = error if isinstance(error, OSError | HTTPException | ValueError) else OSError(str(error))
+
+    def _read(self) -> None:
+        request = urllib.request.Request(self.url, headers={"User-Agent": "physid"})
+        size = 0
+        with urllib.request.build_opener(_Secure).open(request, timeout=TIMEOUT) as answer:
+            promised = answer.headers.get("Content-Length")
+            if promised is not None and int(promised) > self.largest:
+                raise OSError(self._too_much(int(promised)))
+            while not self.over and (block := answer.read1(1 << 16)):
+                size += len(block)
+                if size > self.largest:
+                    raise OSError(self._too_much(size))
+                if time.monotonic() > self.deadline:
+                    raise TimeoutError("it takes too long; raise the limits, as in --limits 10")
+                self.digest.update(block)
+                self.file.write(block)
+        if promised is not None and size != int(promised) and not self.over:
+            raise OSError(f"{size} of {promised} bytes came, and then the end. Try again")
+
+    def _too_much(self, size: int) -> str:
+        return f"it sends {told(size)}, and up to {told(self.largest)} is allowed; raise the limits, as in --limits 10"

@@ -25,11 +25,11 @@ CHANNELS = tuple(f"{axis}{body}" for body in (1, 2, 3) for axis in "xyz")
 PROTOCOLS = ("default", "paper-text", "paper-code")
 
 OPTIONS = {
-    "random_masses": Option("Seed of a random system: unequal masses and another initial state.", whole(0)),
+    "random_masses": Option("Seed of a random system: unequal masses and another initial state.", whole(0, 2**32 - 1)),
     "drag": Option("Coefficient of a drag on every body, drag |v|^(power - 1) v.", number(0.0), 0.0),
     "drag_power": Option("Power of the speed with which the drag grows.", number(0.0, above=True), 1.0),
     "noise": Option("Standard deviation of normal errors added to the positions that are fitted.", number(0.0), 0.0),
-    "seed": Option("Seed of the noise, and of the starting masses of a paper protocol.", whole(0), 0),
+    "seed": Option("Seed of the noise, and of the starting masses of a paper protocol.", whole(0, 2**32 - 1), 0),
     "horizon": Option("End of the time that is fitted; the test is twice as long.", number(0.0, above=True), 1.0),
     "points": Option("Number of times that are fitted; the test has twice as many.", whole(8), 1000),
     "initial": Option("Whether the initial state is known or free.", one_of("known", "free"), "known"),

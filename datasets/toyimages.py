@@ -14,11 +14,11 @@ from physid.training import Collection
 OPTIONS = {
     "images": Option("How many training images.", whole(1), 512),
     "test_images": Option("How many test images.", whole(1), 256),
-    "classes": Option("How many classes.", whole(2), 10),
-    "size": Option("Height and width in pixels.", whole(8), 16),
+    "classes": Option("How many classes.", whole(2, 10_000), 10),
+    "size": Option("Height and width in pixels.", whole(8, 1024), 16),
     "noise": Option("Standard deviation of the pixels' noise, of a range of 1.", number(0.0), 0.15),
     "augment": Option("yes or no: random crops and flips.", one_of("yes", "no"), "no"),
-    "data_seed": Option("Seed of the images.", whole(0), 0),
+    "data_seed": Option("Seed of the images.", whole(0, 2**32 - 1), 0),
 }
 
 

@@ -51,16 +51,16 @@ LATENT = {
     "steps": Option(
         "One step for the whole batch (shared), or each sample its own (own).", one_of("shared", "own"), "shared"
     ),
-    "latent": Option("Components of the hidden state.", whole(1), 15),
-    "recognition": Option("Components of the encoder's state.", whole(1), 30),
-    "width": Option("Units of a layer of the two fields.", whole(1), 300),
-    "depth": Option("Hidden layers of the two fields after the first.", whole(0), 3),
-    "units": Option("Units of the gates.", whole(1), 100),
-    "samples": Option("Draws of the hidden state.", whole(1), SAMPLES),
+    "latent": Option("Components of the hidden state.", whole(1, 16_384), 15),
+    "recognition": Option("Components of the encoder's state.", whole(1, 16_384), 30),
+    "width": Option("Units of a layer of the two fields.", whole(1, 16_384), 300),
+    "depth": Option("Hidden layers of the two fields after the first.", whole(0, 100), 3),
+    "units": Option("Units of the gates.", whole(1, 16_384), 100),
+    "samples": Option("Draws of the hidden state.", whole(1, 16_384), SAMPLES),
 }
 SIZES = {
-    "hidden": Option("Components of the state.", whole(1), 15),
-    "width": Option("Units between state and prediction.", whole(1), 300),
+    "hidden": Option("Components of the state.", whole(1, 16_384), 15),
+    "width": Option("Units between state and prediction.", whole(1, 16_384), 300),
 }
 ENTRIES = (
     Network(

@@ -37,7 +37,7 @@ PROTOCOLS: Mapping[str, Recipe] = {
 }
 
 SIZES = {
-    "width": Option("Channels of the first stage.", whole(1), 64),
+    "width": Option("Channels of the first stage.", whole(1, 16_384), 64),
     "compile": Option("yes or no: compile f by torch.compile.", one_of("yes", "no"), "no"),
     "layout": Option("channels-last or channels-first, in memory.", one_of("channels-last", "channels-first"), None),
     "paper_compat": Option(

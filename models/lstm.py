@@ -134,8 +134,8 @@ class LSTM(Learner):
 
 
 OPTIONS: Mapping[str, Option] = {
-    "hidden": Option("Units of the layer.", whole(1), 64),
-    "seeds": Option("Networks from seeds of their own, trained at once; three or more give a band.", whole(1), 1),
+    "hidden": Option("Units of the layer.", whole(1, 16_384), 64),
+    "seeds": Option("Networks from seeds of their own, trained at once; three or more give a band.", whole(1, 1000), 1),
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from physid.door import most
 from physid.errors import InputError, unknown_name
 
 T = TypeVar("T")
@@ -78,17 +79,18 @@ def number(low: float = -math.inf, *, above: bool = False) -> Reader:
     return read
 
 
-def whole(low: int) -> Reader:
-    """Reads a whole number, at least `low`."""
+def whole(low: int, high: int = 1_000_000) -> Reader:
+    """Reads a whole number from `low` to `high`, which --limits raises: a slip is to cost neither hours nor memory."""
 
     def read(value: Any) -> int:
         try:
             found = int(value)
-            good = not isinstance(value, bool) and (isinstance(value, str) or found == value) and found >= low
+            good = not isinstance(value, bool) and (isinstance(value, str) or found == value)
+            good = good and low <= found <= most(high)
         except (TypeError, ValueError, OverflowError):
             found, good = low, False
         if not good:
-            raise Refused(f"a whole number from {low} up")
+            raise Refused(f"a whole number from {low} to {most(high)} (more with --limits)")
         return found
 
     return read

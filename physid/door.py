@@ -49,6 +49,15 @@ def most(limit: float) -> int:
     return int(limit * factor())
 
 
+def bounded(name: str, number: float, limit: float, low: float = 1) -> None:
+    """Errors: InputError for a number below `low`, or beyond a limit that keeps a slip from costing hours or memory."""
+    if not low <= number <= most(limit):
+        raise InputError(
+            f"{name}={number:.10g}: {low:g} to {most(limit)} is allowed. Give another number, or raise the "
+            "limits, as in --limits 10."
+        )
+
+
 def told(size: float) -> str:
     """A number of bytes as people read it."""
     for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):

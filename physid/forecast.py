@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from physid.door import bounded
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting.ensemble import ensemble
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEVEL = 0.95
+POINTS, DRAWS = 1_000_000, 1_000_000  # at most, unless limits are raised
 LEAST_DRAWS = 100
 NONE: Any = None
 
@@ -148,6 +150,8 @@ def forecast(
     """
     if draws and draws < LEAST_DRAWS:
         raise InputError(f"{draws} draws were asked for: {LEAST_DRAWS} or more are allowed, or none.")
+    bounded("points", points, POINTS, 0)
+    bounded("draws", draws, DRAWS, 0)
     given = _times(fit, until, points)
     if fit.experiment.inputs is not None:
         fit.experiment.inputs.need(float(fit.experiment.initial_time or 0.0), float(given[-1]))

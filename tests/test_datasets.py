@@ -88,9 +88,9 @@ def test_noise_has_its_size_and_its_seed(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"points": 3.5}, "a whole number from 8 up"),
-        ({"points": True}, "a whole number from 8 up"),
-        ({"points": "7"}, "a whole number from 8 up"),
+        ({"points": 3.5}, "a whole number from 8 to 1000000"),
+        ({"points": True}, "a whole number from 8 to 1000000"),
+        ({"points": "7"}, "a whole number from 8 to 1000000"),
         ({"noise": "-1"}, "a number from 0 up"),
         ({"noise": "nan"}, "a number from 0 up"),
         ({"horizon": 0}, "a number above 0"),

@@ -136,7 +136,7 @@ def test_the_schedules_of_the_paper() -> None:
         (["images-toy", "--model", "node18", "--gradient", "forward"], "one of aca, naive, adjoint"),
         (["images-toy", "--model", "node18", "--protocol", "paper"], "protocol of node18 'paper'"),
         (["images-toy", "--model", "node18", "--solver", "heun_eular"], "heun_euler"),
-        (["images-toy", "--model", "node18", "--images", "none"], "a whole number from 1 up"),
+        (["images-toy", "--model", "node18", "--images", "none"], "a whole number from 1 to 1000000"),
         (["images-toy", "--set", "version=binary"], "unknown option of images-toy"),
         (["exponential", "--compile"], "--compile belongs to networks"),
     ],

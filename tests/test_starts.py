@@ -181,7 +181,7 @@ def test_time_runs_out_for_all_starts() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"starts": 0}, "whole numbers from 1 up"),
+        ({"starts": 0}, "starts=0: 1 to 10000 is allowed"),
         ({"workers": 2}, "workers share many starts"),
         ({"starts": 3, "optimizer": "adam"}, "it belongs to lm"),
     ],

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from physid.door import bounded
 from physid.errors import InputError, unknown_name
 from physid.fitting import holdout as held
 from physid.fitting import noise as noise_models
 from physid.ode import GRADIENTS, Integrator
 
+STARTS, SEEDS, WORKERS, EPOCHS, SEED = 10_000, 1000, 256, 10_000_000, 2**32 - 1  # at most, unless limits are raised
 OPTIMIZERS = ("lm", "adam", "lbfgs")
 STRATEGIES = ("auto", "full", "segments", "grow", "match", "stages", "rates")
 
@@ -127,6 +129,7 @@ def resolve(
     if gradient is not None and gradient not in GRADIENTS:
         raise unknown_name("gradient method", gradient, GRADIENTS)
     _check(optimizer, strategy, gradient, protocol, epochs, lr, time_limit)
+    bounded("seed", seed, SEED, 0)
     schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS[optimizer]))
     if optimizer == "lbfgs":
         schedule = replace(schedule, epochs=200)
@@ -196,6 +199,7 @@ def _check(
     for name, number in (("epochs", epochs), ("lr", lr), ("time_limit", time_limit)):
         if number is not None and not (0 < number < float("inf")):
             raise InputError(f"{name}={number}: a positive number is allowed.")
+    bounded("epochs", epochs or 1, EPOCHS)
 
 
 def _check_more(
@@ -215,8 +219,8 @@ def _check_more(
     if optimizer != "lm" and (noise not in (None, "equal") or loss != "linear" or starts > 1):
         what = f"loss {loss}" if loss != "linear" else f"noise model {noise}" if starts == 1 else f"{starts} starts"
         raise InputError(f"{what} was given with optimizer {optimizer}: it belongs to lm. Leave one of them out.")
-    if starts < 1 or (workers is not None and workers < 1):
-        raise InputError(f"starts={starts}, workers={workers}: whole numbers from 1 up are allowed.")
+    bounded("starts", starts, STARTS)
+    bounded("workers", 1 if workers is None else workers, WORKERS)
     if workers is not None and starts == 1:
         raise InputError(f"workers={workers} was given with one start: workers share many starts. Leave it out.")
 
@@ -224,6 +228,7 @@ def _check_more(
 def _seeds(seeds: int | None, starts: int) -> int:
     """How many seeds; InputError for none, and for many starts besides."""
     found = 1 if seeds is None else seeds
+    bounded("seeds", found, SEEDS)
     if found < 1 or (found > 1 and starts > 1):
         raise InputError(
             f"seeds={found} with {starts} starts: a whole number from 1 up, and one start or one seed. Leave one out."

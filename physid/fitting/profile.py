@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from physid.door import bounded
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.fitting.joint import vector_of
 from physid.fitting.lm import Stop, least
 from physid.fitting.many import least_many
 from physid.fitting.noise import Noise, read
+from physid.fitting.plan import WORKERS
 from physid.fitting.problem import Point, Problem
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
@@ -124,6 +126,7 @@ def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side
         for sign in (-1.0, 1.0):
             noise = (read(fit.settings.get("noise", "equal")), statistics.sigma_known, statistics.dof)
             tasks.append((fit.model, fit.experiments, fit.integrator, fit.x, i, sign * step, threshold, *noise))
+    bounded("jobs", jobs, WORKERS, -1)
     count = 1 if len(tasks) == 1 else jobs
     if count == 1:
         done = [walk(*task) for task in tasks]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from physid.door import bounded
 from physid.errors import InputError, unknown_name
 
 OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
@@ -83,6 +84,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{name}={value}: a positive number is allowed.")
+        bounded("seed", self.seed, 2**32 - 1, 0)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """The optimiser of these parameters."""
