@@ -54,7 +54,7 @@ def main() -> None:
         if count <= asked.wrong:
             false: Model = make(Softened, experiment)
             other = fit(false, experiment)
-            seen += other.statistics is not None and other.statistics.verdict in ("inadequate", "no optimum")
+            seen += other.verdict in ("inadequate", "does not fit", "no use", "no optimum")
             wrong += 1
         if count % 10 == 0 or time.perf_counter() - began > asked.seconds:
             print(

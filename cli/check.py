@@ -41,23 +41,22 @@ Ends with 0 when nothing failed, 6 when a check failed, 2 for bad input.
 def command(model: str, data: tuple[Path, ...], json: bool, **options: Any) -> int:
     """Check MODEL against its data at the guess: shapes, units, corners, solve, gradient, identifiability.
 
-    MODEL is a model of the catalogue or FILE.py:CLASS. Nothing is fitted. A corner, as of abs or clamp, is a warning; a
-    step, as of sign or round, a failure, as no gradient comes through it.
+    MODEL is a model of the catalogue or FILE.py:CLASS. Nothing is fitted; several experiments are judged together. A
+    corner, as of abs or clamp, is a warning; a step, as of sign or round, a failure, as no gradient comes through it.
     """
     from physid.check import FAILED, check
 
     console = Console(json=json)
     system = model_for_files(model)
     experiments = read_measured(data, {**options, "sigma": None}, system)
-    failed = 0
-    for one in experiments:
-        found = check(system, one)
-        rows: list[Row] = [(finding.name, finding.status, finding.sentence) for finding in found]
-        console.table(f"{type(system).__name__} on {one.name}", ("check", "", "what was found"), rows)
-        console.say()
-        for finding in found:
-            console.event("check", experiment=one.name, **vars(finding))
-        failed += sum(finding.status == FAILED for finding in found)
+    found = check(system, experiments)
+    names = ", ".join(one.name for one in experiments)
+    rows: list[Row] = [(finding.name, finding.status, finding.sentence) for finding in found]
+    console.table(f"{type(system).__name__} on {names}", ("check", "", "what was found"), rows)
+    console.say()
+    for finding in found:
+        console.event("check", experiment=names, **vars(finding))
+    failed = sum(finding.status == FAILED for finding in found)
     message = "every check passed" if not failed else f"{failed} check{'s' if failed > 1 else ''} failed"
     console.say(f"{message[:1].upper()}{message[1:]}.")
     console.event("done", status="failed" if failed else "ok", message=message)

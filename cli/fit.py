@@ -48,9 +48,10 @@ Examples:
   physid fit --data swing.csv --model swing.py:Swing
 
 \b
-Ends with 0 converged, 2 bad input, 3 not converged, 4 diverged, 5 something
-of the machine is missing, 124 time limit, 130 Ctrl-C, 143 SIGTERM; an
-interrupted fit leaves a run directory that can be used.
+Ends with 0 converged, 2 bad input, 3 not converged, or known noise exceeded,
+or of no use, 4 diverged, 5 something of the machine is missing, 124 time
+limit, 130 Ctrl-C, 143 SIGTERM; an interrupted fit leaves a run directory
+that can be used.
 """
 
 
@@ -179,7 +180,7 @@ def tell_plan(
         ("data", f"{len(train)} times on [{float(train.times[0]):g}, {float(train.times[-1]):g}] {data.time_unit}"),
         ("observed", f"{', '.join(data.channels)} {data.unit}".strip()),
         ("model", type(system).__name__),
-        ("noise", noise_model(system, chosen, plan(arguments))),
+        ("noise", noise_model(system, chosen, plan(arguments)) or "by units and sizes of the channels"),
         ("free initial values", int(data.initial_free.sum())),
         *((name, value) for name, value in settings.items() if value is not None),
         ("run directory", run),

@@ -7,7 +7,8 @@ from typing import Any
 
 from physid.fitting import Fit
 
-ESTIMATE = ("value", "stderr", "low", "high", "unit", "start", "truth")
+ESTIMATE = ("value", "stderr", "plain", "robust", "low", "high", "undetermined", "unit", "start", "truth")
+RESIDUALS = ("sentence", "remedies", "others", "each", "floor", "hidden", "chosen")
 SETTINGS = ("experiment", "knowledge", "model", "gradient", "solver")
 
 
@@ -18,9 +19,12 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
     derived = {one.name: {key: getattr(one, key) for key in ESTIMATE} for one in fit.derived}
     more: dict[str, Any] = {"derived": derived} if derived else {}
     more |= {"shares": fit.shares} if fit.shares else {}
+    combined = {one.name: {key: getattr(one, key) for key in ESTIMATE} for one in fit.combinations}
+    more |= {"combinations": combined} if combined else {}
     paper = {} if fit.paper is None else {"recovered": fit.paper["recovered"]}
     return {
         "status": fit.status,
+        "verdict": fit.verdict,
         "message": fit.message,
         "run": run,
         **settings,
@@ -29,6 +33,8 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
         "optimizer": fit.settings.get("optimizer"),
         "unknowns": unknowns,
         "scores": fit.scores,
+        "trivial": fit.trivial,
+        "residuals": {} if fit.statistics is None else {name: getattr(fit.statistics, name) for name in RESIDUALS},
         "evaluations": fit.evaluations,
         "seconds": fit.seconds,
         **more,

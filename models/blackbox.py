@@ -140,6 +140,7 @@ class BlackBox(Drawn):
     Source: Chen et al. (2018) for the neural ODE; Huang, Zhu and Siew (2006) for random hidden layers.
     """
 
+    noise: ClassVar[str | None] = "equal"
     recipe: ClassVar[Mapping[str, Any]] = {"strategy": "match", "seeds": 3}
     linear, out = (weights(Ridge(noise=1e-3)) for _ in range(2))
     bias = weights(Ridge(noise=1e-3))

@@ -56,6 +56,9 @@ class Comparison:
         for part in dict.fromkeys(name for fit in self.fits for name in fit.scores):
             scores = [fit.scores.get(part) for fit in self.fits]
             found[f"{part} rmse"] = [None if score is None else score["rmse"] for score in scores]
+        for name in dict.fromkeys(name for fit in self.fits for name in fit.trivial):
+            others = [fit.trivial.get(name) for fit in self.fits]
+            found[f"forecast rmse by {name}"] = [None if score is None else score["rmse"] for score in others]
         for name in TESTS:
             found[name.replace("_", " ")] = [
                 None if fit.statistics is None else fit.statistics.tests.get(name) for fit in self.fits

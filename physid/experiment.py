@@ -101,8 +101,8 @@ class Experiment:
     the same system, never fitted: it is predicted with the unknowns found, and where an element of its initial state is
     free, from the value found for this one. `integrator` are changes to a fit's default Integrator that suit the data,
     as {"solver": "rk4"}. `noise` is how the measurements scatter, where that is known: a noise model of `fit`, as
-    "lognormal", which counts before the model's. `data_hash` is the sha256 of the numbers, unless the source has a
-    better one.
+    "lognormal", which counts before the model's. `channel_units` are the units of the channels, where they have not all
+    `unit`. `data_hash` is the sha256 of the numbers, unless the source has a better one.
 
     Errors: InputError for an unknown metric, shapes that do not match, or inputs that do not cover the times.
     """
@@ -129,6 +129,7 @@ class Experiment:
     validation: Experiment | None = None
     integrator: Mapping[str, Any] = field(default_factory=dict)
     noise: str = ""
+    channel_units: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in what was left out, and check what was given."""
@@ -196,6 +197,11 @@ class Experiment:
             raise InputError(
                 f"train and test observe {shapes} with {len(self.channels)} channel names: the same shape, "
                 "and a name for every element, are allowed."
+            )
+        if self.channel_units and len(self.channel_units) != len(self.channels):
+            raise InputError(
+                f"{len(self.channel_units)} units were given for {len(self.channels)} channels: one for each is "
+                "allowed, or none."
             )
 
     def _check_inputs(self) -> None:

@@ -19,6 +19,7 @@ from physid.experiment import Experiment, Trajectory
 from physid.fitting.estimates import Estimate
 from physid.fitting.members import FEWEST, band
 from physid.fitting.result import Fit
+from physid.fitting.trivial import trivial_scores
 from physid.fitting.vector import Array
 from physid.forecast import Coverage, Forecast
 from physid.training import Trained, is_training
@@ -95,6 +96,11 @@ class FreeRun:
                 if name == "test" and data.forecast is not None:
                     found["forecast"] = data.score(path[len(whole) - len(data.forecast) :], data.forecast)
         return found
+
+    @property
+    def trivial(self) -> dict[str, dict[str, float]]:
+        """The scores of trivial forecasters on the test beyond training."""
+        return trivial_scores([self.experiment])
 
     def _over(self, part: Trajectory) -> Tensor | None:
         """The mean path at the times of a trajectory, from its own first points; None where it has no others."""

@@ -11,26 +11,24 @@ SPECIAL = {**{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}
 SPECIAL["\\"] = r"\textbackslash{}"
 
 
-def tabular(estimates: Sequence[Estimate], larger: bool = False) -> str:
-    """A `tabular` with value and standard error, 95 % interval and unit of every estimate.
-
-    With `larger` the error is the larger one of plain and robust.
-    """
+def tabular(estimates: Sequence[Estimate]) -> str:
+    """A `tabular` with value and standard error, 95 % interval and unit of every estimate."""
     rows = [
         r"\begin{tabular}{llll}",
         r"\hline",
         r"unknown & value & 95\,\% interval & unit \\",
         r"\hline",
-        *(_row(one, larger) for one in estimates),
+        *(_row(one) for one in estimates),
         r"\hline",
         r"\end{tabular}",
     ]
     return "\n".join(rows) + "\n"
 
 
-def _row(one: Estimate, larger: bool) -> str:
-    error = max((one.stderr, one.robust if larger else None), key=lambda e: e or 0.0)
+def _row(one: Estimate) -> str:
+    error = None if one.undetermined else one.stderr
     interval = "" if one.low is None or one.high is None else f"$[{number(one.low)},\\ {number(one.high)}]$"
+    interval = "undetermined" if one.undetermined else interval
     value = f"${number(one.value)}$"
     if error:
         value = f"${rounded(one.value, error)}$"

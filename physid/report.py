@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
 from physid.fitting.result import Fit
 from physid.spec import Model
+from physid.tables import COLUMNS, align, estimate_cells, number, tolerance, width, wrap
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = 100
 STRONG = 0.9  # correlations from here on are named
 MOST = 12  # elements of the initial state that are listed, and correlations
-HEAD = ("unknown", "value", "+-", "95 % interval", "unit", "start", "truth")
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,10 @@ class Report:
 
     def __str__(self) -> str:
         """The report as text."""
-        notes, method = ("\n".join(_wrap(line) for line in lines) for lines in (self.notes(), self.method()))
-        parts = [self._title(), self._estimates(), self._derived(), self._scores(), self._paper(), notes, method]
+        notes, method = ("\n".join(wrap(line) for line in lines) for lines in (self.notes(), self.method()))
+        first = "\n".join(wrap(line) for line in [self.title(), *self.verdict()])
+        parts = [first, self._estimates(), self._derived(), self._scores(), self._paper()]
+        parts += [notes, method]
         return "\n\n".join(part for part in parts if part)
 
     def json(self) -> dict[str, Any]:
@@ -41,20 +39,24 @@ class Report:
         fit, statistics = self.fit, self.fit.statistics
         tests = {}
         if statistics is not None:
-            names = ("verdict", "sentence", "rms", "sigma", "sigma_known", "dof", "condition", "hidden", "tests")
+            names = [*("verdict", "sentence", "remedies", "others", "rms", "sigma", "sigma_known", "dof", "condition")]
+            names += ["hidden", "floor", "tests", "each"]
             tests = {name: getattr(statistics, name) for name in names} | {"errors": statistics.chosen}
         found: dict[str, Any] = plain(
             {
                 "experiment": fit.experiment.name,
                 "status": fit.status,
+                "verdict": fit.verdict,
                 "message": fit.message,
                 "settings": fit.settings,
                 "unknowns": [asdict(one) for one in fit.estimates],
                 "derived": [asdict(one) for one in fit.derived],
+                "combinations": [asdict(one) for one in fit.combinations],
                 "shares": fit.shares,
                 "correlations": [{"first": a, "second": b, "correlation": c} for a, b, c in self.strong()],
                 "residuals": tests,
                 "scores": fit.scores,
+                "trivial": fit.trivial,
                 "paper": fit.paper,
                 "evaluations": fit.evaluations,
                 "seconds": fit.seconds,
@@ -79,11 +81,24 @@ class Report:
         pairs.sort(key=lambda pair: -abs(matrix[pair]))
         return [(estimates[j].name, estimates[i].name, float(matrix[i, j])) for i, j in pairs]
 
-    def _title(self) -> str:
+    def title(self) -> str:
+        """What was fitted with what, status, verdict and message."""
         fit = self.fit
         more = len(fit.experiments) - 1
         name = fit.experiment.name if more < 1 else f"{fit.experiment.name} and {more} more"
-        return _wrap(f"{name} with model {fit.settings['model']}: {fit.status}. {fit.message}")
+        return f"{name} with model {fit.settings['model']}: {self.state()}. {fit.message}"
+
+    def state(self) -> str:
+        """Status and verdict, as in "converged, adequate"."""
+        return ", ".join(filter(None, (self.fit.status, self.fit.verdict)))
+
+    def verdict(self) -> list[str]:
+        """The verdict's sentence, and what may help; empty where there is none."""
+        statistics = self.fit.statistics
+        if statistics is None or (self.fit.members and statistics.verdict != "no use"):
+            return []
+        tries = f"Try {'; or '.join(statistics.remedies)}." if statistics.remedies else ""
+        return [text for text in (statistics.sentence, tries) if text]
 
     def _estimates(self) -> str:
         shown = [one for one in self.fit.listed if one.of != "initial"]
@@ -94,11 +109,16 @@ class Report:
             lines.append(f"and {len(initial)} free elements of the initial state, in report.json()")
         return "\n".join([*lines, *self.weights()])
 
+    def other(self) -> str:
+        """The name of the errors that were not chosen, which stand beside the others."""
+        statistics = self.fit.statistics
+        return "" if statistics is None else "plain" if statistics.chosen == "robust" else "robust"
+
     def _table(self, shown: Sequence[Estimate]) -> str:
         """Estimates as a table that fits into the columns."""
-        larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
-        tables = [_align(estimate_cells(shown, larger, digits)) for digits in (10, 8, 7, 6, 5)]
-        lines = next((table for table in tables if _width(table) <= COLUMNS), tables[-1])
+        tables = [align(estimate_cells(shown, digits, self.other())) for digits in (10, 8, 7, 6, 5)]
+        tables += [align(estimate_cells(shown, digits)) for digits in (6, 5)]
+        lines = next((table for table in tables if width(table) <= COLUMNS), tables[-1])
         return "\n".join(line[:COLUMNS] for line in lines)
 
     def weights(self) -> list[str]:
@@ -119,7 +139,9 @@ class Report:
     def _derived(self) -> str:
         """What is read out of the unknowns, and the shares of the model's parts."""
         parts = ["read out of the unknowns:\n" + self._table(self.fit.derived)] if self.fit.derived else []
-        return "\n\n".join([*parts, *map(_wrap, self.shared())])
+        if self.fit.combinations:
+            parts.insert(0, "identifiable combinations:\n" + self._table(self.fit.combinations))
+        return "\n\n".join([*parts, *map(wrap, self.shared())])
 
     def shared(self) -> list[str]:
         """How much of the derivative of each state the model's parts make up, a sentence for each part."""
@@ -136,8 +158,8 @@ class Report:
         beyond = (
             "; forecast: the part of the test beyond training" if any(row[0] == "forecast" for row in cells) else ""
         )
-        lines = [*_align(cells), f"(mse: {over}{beyond})"] if len(cells) > 1 else []
-        return "\n".join([*lines, *([_wrap(self.merits())] if self.merits() else [])])
+        lines = [*align(cells), f"(mse: {over}{beyond})"] if len(cells) > 1 else []
+        return "\n".join([*lines, *([wrap(self.merits())] if self.merits() else [])])
 
     def _paper(self) -> str:
         paper = self.fit.paper
@@ -147,11 +169,11 @@ class Report:
             ("protocol " + self.fit.settings["protocol"], "sum over channels", "mean over channels")
         ]
         for name in ("train", "test", "forecast"):
-            rows.append((f"{name} mse", *(_number(paper[name][key], 4) for key in ("sum", "mean"))))
+            rows.append((f"{name} mse", *(number(paper[name][key], 4) for key in ("sum", "mean"))))
         if paper["published_mse"] is not None:
             text = f"{paper['published_mse']:g} +- {paper['published_sd']:g}"
             rows.append(("published test mse", text, text))
-        lines = _align(rows)
+        lines = align(rows)
         if paper["published_mse"] is not None:
             lines.append("(Zhuang et al., 2020, table 5, do not say which of the two readings is theirs)")
         if paper["recovered"] is not None:
@@ -162,19 +184,33 @@ class Report:
         """The estimates as a LaTeX table (tabular), to be put into a document as it is."""
         from physid.latex import tabular
 
-        larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
-        return tabular([*self.fit.listed, *self.fit.derived], larger)
+        return tabular([*self.fit.listed, *self.fit.combinations, *self.fit.derived])
 
     def cells(self, digits: int = 8) -> list[list[str]]:
         """The estimates as cells of a table, the head first, without columns in which nothing stands."""
-        larger = self.fit.statistics is not None and self.fit.statistics.chosen == "larger"
-        return estimate_cells([*self.fit.listed, *self.fit.derived], larger, digits)
+        shown = [*self.fit.listed, *self.fit.combinations, *self.fit.derived]
+        return estimate_cells(shown, digits, self.other())
 
     def score_cells(self) -> list[list[str]]:
-        """The scores as cells of a table, the head first."""
+        """The scores as cells of a table, the head first; that of a forecast beside those of trivial forecasters."""
         known = [(name, score) for name, score in self.fit.scores.items() if score is not None]
+        if any(name == "forecast" for name, _ in known):
+            known += [(f"forecast by {name}", score) for name, score in self.fit.trivial.items()]
         rows = [[name, f"{score['mse']:.4g}", f"{score['rmse']:.4g}"] for name, score in known]
         return [["score", "mse", "rmse"], *rows]
+
+    def others(self) -> list[str]:
+        """What holds besides the verdict, a line each."""
+        statistics = self.fit.statistics
+        return [] if statistics is None else [f"Also {word}: {sentence}" for word, sentence in statistics.others]
+
+    def test_cells(self) -> list[list[str]]:
+        """Every test of the residuals as cells of a table, the head first."""
+        rows = [["looks for", "channel", "p", "size", "at .01 over all"]]
+        for one in [] if self.fit.statistics is None else self.fit.statistics.each:
+            said = "rejected" if one["rejected"] else "not rejected"
+            rows.append([one["kind"], one["channel"] or "all", f"{one['p']:.2g}", f"{one['size']:.3g}", said])
+        return rows
 
     def notes(self) -> list[str]:
         """What is to be said of the estimates, a sentence or two each."""
@@ -184,11 +220,16 @@ class Report:
             return [f"Scores and forecasts are of the mean over {count} seeds, bands of their spread: no covariance."]
         if statistics is None:
             return ["No standard errors: the model could not be solved at these values."]
-        notes = [statistics.sentence]
+        notes = []
         if statistics.reason:
             notes.append(f"No standard errors: {statistics.reason}.")
-        elif statistics.chosen == "larger":
-            notes.append("Errors and intervals: the larger of those for independent and for correlated residuals.")
+        elif statistics.chosen == "robust":
+            notes.append("Errors and intervals: robust, as the residuals are correlated; the plain ones stand beside.")
+        elif statistics.robust_reason and statistics.verdict in ("inadequate", "does not fit"):
+            notes.append("Errors and intervals: plain, for independent residuals.")
+        if statistics.floor and len(statistics.floor) < len(self.fit.experiment.channels):
+            named = ", ".join(statistics.floor)
+            notes.append(f"At the solver's error or the file's last digit, so left out of the likelihood: {named}.")
         bound = [one.name for one in self.fit.estimates if one.at_bound]
         if bound:
             notes.append(f"At a bound of its domain: {', '.join(bound)}. Its interval means nothing.")
@@ -215,7 +256,9 @@ class Report:
         lost = [one.name for one, seen in zip(self.fit.estimates, statistics.identifiable, strict=True) if not seen]
         count = len(lost) - len(statistics.hidden)
         what = f"{count} combination{'s' if count != 1 else ''} of {', '.join(lost)}"
-        named = f": {'; '.join(statistics.told)} (powers as they are at these values)" if statistics.told else ""
+        named = f": {'; '.join(statistics.told)}" if statistics.told else ""
+        bent = any(power != round(power) for row in statistics.powers for power in row)
+        named += " (powers as they are at these values)" if bent else ""
         return f"Only {what} can be identified from these data{named}." if count else ""
 
     def merits(self) -> str:
@@ -251,7 +294,7 @@ class Report:
         fit, settings = self.fit, self.fit.settings
         how = settings["optimizer"] + (f" ({settings['strategy']})" if settings.get("strategy") else "")
         note = settings.get("engine_note")
-        tolerances = f"rtol {_tolerance(settings['rtol'])}, atol {_tolerance(settings['atol'])}"
+        tolerances = f"rtol {tolerance(settings['rtol'])}, atol {tolerance(settings['atol'])}"
         lines = [
             f"Objective: {settings['objective']}.",
             f"Method: {how}, gradient {settings['gradient']}, solver {settings['solver']}, {tolerances}, engine "
@@ -261,49 +304,3 @@ class Report:
         if sources:
             lines.append(f"Data: {'; '.join(dict.fromkeys(sources))}.")
         return lines
-
-
-def estimate_cells(estimates: Sequence[Estimate], larger: bool, digits: int) -> list[list[str]]:
-    """The estimates as cells, the head first, with so many digits at most, and the larger error if asked for."""
-    rows = [HEAD]
-    for one in estimates:
-        error = max((one.stderr, one.robust if larger else None), key=lambda e: e or 0.0)
-        shown = _digits(one.value, error, digits)
-        interval = "" if one.low is None else f"[{_number(one.low, shown)}, {_number(one.high, shown)}]"
-        cells = (one.name, _number(one.value, shown), _number(error, 2), interval)
-        rows.append((*cells, one.unit, _number(one.start, 4), _number(one.truth, min(digits, 7))))
-    used = [i for i in range(len(HEAD)) if i < 4 or any(row[i] for row in rows[1:])]
-    return [[row[i] for i in used] for row in rows]
-
-
-def _digits(value: float, error: float | None, most: int) -> int:
-    """As many digits as the standard error makes meaningful, and one more."""
-    if not error or not value:
-        return most
-    return max(3, min(most, 3 + math.floor(math.log10(abs(value))) - math.floor(math.log10(error))))
-
-
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of cells as lines of aligned columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _width(lines: Sequence[str]) -> int:
-    return max(map(len, lines))
-
-
-def _tolerance(value: Any) -> str:
-    """A tolerance: one for all states, or from the smallest to the largest of them, by their sizes."""
-    numbers = np.ravel(np.asarray(value, dtype=np.float64))
-    low, high = float(numbers.min()), float(numbers.max())
-    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g} by state"
-
-
-def _number(value: Any, digits: int) -> str:
-    """A number with so many digits; nothing for None, a list as it is."""
-    return f"{value:.{digits}g}" if isinstance(value, float | int) else "" if value is None else str(value)
-
-
-def _wrap(text: str) -> str:
-    return "\n".join(textwrap.wrap(text, COLUMNS, subsequent_indent="  "))

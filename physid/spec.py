@@ -55,7 +55,8 @@ class Model(nn.Module):
     """A differential equation dy/dt = field(t, y) with unknowns: `Pendulum(length=0.7)`.
 
     The keywords are initial values by the unknowns' names; what is not given starts from its guess.
-    `noise` is that of the measurements, which a fit may be told otherwise (see `physid.fitting.noise`).
+    `noise` is that of the measurements, which a fit may be told otherwise (see `physid.fitting.noise`); None leaves it
+    to the channels: one sigma for those of one unit and size (see `physid.fitting.grouping`).
     The state y is [..., *state_shape], observations are observe(y) [..., *observation]; all in natural units, float64.
     A model that measured inputs drive names them, `input_names = ("force",)`, and reads them where it needs them:
     `(force,) = self.inputs(t)`. `channel_names` are the columns of a data file that `observe` predicts, in its order
@@ -69,7 +70,7 @@ class Model(nn.Module):
 
     unknowns: ClassVar[Mapping[str, Unknown]] = {}
     state_names: ClassVar[tuple[str, ...]] = ()
-    noise: ClassVar[str] = "equal"
+    noise: ClassVar[str | None] = None
     input_names: ClassVar[tuple[str, ...]] = ()
     channel_names: ClassVar[tuple[str, ...]] = ()
     units: ClassVar[Mapping[str, str]] = {}
@@ -284,9 +285,11 @@ class Model(nn.Module):
 class SecondOrder(Model):
     """Motion of bodies: r' = velocity(t, r, v), v' = acceleration(t, r, v), with r and v [..., bodies, dim].
 
-    The state is [..., 2, bodies, dim]: positions, then velocities. What is observed are the positions.
+    The state is [..., 2, bodies, dim]: positions, then velocities. What is observed are the positions, in one frame, so
+    that their noise is of one size however far each body moves.
     """
 
+    noise: ClassVar[str | None] = "equal"
     bodies: int = 1
     dimension: int = 3
 

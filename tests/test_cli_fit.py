@@ -20,10 +20,11 @@ Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parent.parent
 
 DONE = [
-    "event", "status", "message", "run", "experiment", "knowledge", "model", "gradient", "solver", "engine",
-    "engine_note", "optimizer", "unknowns", "scores", "evaluations", "seconds",
+    "event", "status", "verdict", "message", "run", "experiment", "knowledge", "model", "gradient", "solver", "engine",
+    "engine_note", "optimizer", "unknowns", "scores", "trivial", "residuals", "evaluations",
+    "seconds",
 ]  # fmt: skip
-ESTIMATE = ["value", "stderr", "low", "high", "unit", "start", "truth"]
+ESTIMATE = ["value", "stderr", "plain", "robust", "low", "high", "undetermined", "unit", "start", "truth"]
 
 DRAG = '''
 from physid import Unknown, between

@@ -77,7 +77,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.catalog",),
     ("physid.fitting",),
     ("physid.training",),
-    ("physid.latex",),
+    ("physid.latex", "physid.tables"),
     ("physid.report", "physid.forecast", "physid.freerun", "physid.comparison"),
     ("physid.discovery", "physid.promotion"),
     ("physid.reading", "physid.classifying"),

@@ -81,7 +81,7 @@ def test_the_page_stands_alone(theme: str, desk: Path) -> None:
         "Pairs of unknowns",
         "Profile likelihoods",
     ]
-    assert headings == ["Unknowns", "Scores", *drawn, "How"]
+    assert headings == ["Unknowns", "Scores", *drawn, "Tests of the residuals", "How"]
     assert text.count("<svg") == 5
     assert "length" in text
     assert "held-out observations" in text

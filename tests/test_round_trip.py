@@ -119,6 +119,7 @@ def full(**options: Any) -> Experiment:
         initial_free=torch.tensor([True]),
         initial_scale=torch.tensor([3.0], dtype=torch.float64),
         channels=("u",),
+        channel_units=("V",),
         unit="V",
         time_unit="s",
         start={"k": np.array([0.3]), "other": torch.tensor([1.0])},

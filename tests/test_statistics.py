@@ -198,10 +198,10 @@ def test_robust_errors_hold_where_plain_ones_lie() -> None:
             noise[i] = rho * noise[i - 1] + 0.1 * random.standard_normal()
         experiment = line(np.linspace(0, 2, count) + noise)
         one = fit(Drift(rate=1.0), experiment, integrator=loose, strategy="full").estimates[0]
-        assert one.stderr is not None
+        assert one.plain is not None
         assert one.robust is not None
         slopes.append(one.value)
-        plain.append(one.stderr)
+        plain.append(one.plain)
         robust.append(one.robust)
     spread = float(np.std(slopes))
     assert np.mean(plain) < 0.45 * spread

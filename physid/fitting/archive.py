@@ -133,10 +133,10 @@ def read_estimates(run: Folder) -> list[Estimate]:
     return _estimates(run.json("unknowns.json"))
 
 
-def read_derived(run: Folder) -> tuple[list[Estimate], dict[str, dict[str, float]]]:
-    """What was read out of the unknowns of a run, and the shares of the model's parts; nothing in an older run."""
+def read_derived(run: Folder) -> tuple[list[Estimate], dict[str, dict[str, float]], list[Estimate]]:
+    """What was read out of a run's unknowns, the shares of the model's parts, the identifiable combinations."""
     about = run.json("derived.json") if "derived.json" in run.sums else {"derived": [], "shares": {}}
-    return _estimates(about["derived"]), about["shares"]
+    return _estimates(about["derived"]), about["shares"], _estimates(about.get("combinations", []))
 
 
 def _estimates(rows: list[dict[str, Any]]) -> list[Estimate]:

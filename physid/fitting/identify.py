@@ -15,7 +15,7 @@ from physid.door import there
 from physid.errors import Diverged, InputError
 from physid.experiment import Experiment
 from physid.fitting import runs
-from physid.fitting.derived import read_out
+from physid.fitting.derived import combined, read_out
 from physid.fitting.estimates import estimate
 from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive
 from physid.fitting.holdout import split
@@ -31,8 +31,10 @@ from physid.fitting.problem import Point, Problem
 from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
 from physid.fitting.scores import scores
+from physid.fitting.settle import forecast_judged, left_open, settled, status_needs_optimum
 from physid.fitting.shares import shares_of
 from physid.fitting.statistics import Statistics, assess
+from physid.fitting.trivial import trivial_scores
 from physid.fitting.vector import Array
 from physid.fitting.watch import Progress, TimeUp, Watch
 from physid.ode import Integrator
@@ -162,7 +164,7 @@ def run(
         last = checkpoint(watch, origin.request)
         if optimum.members:
             result = pooled(result, plan, optimum.members)
-        result = replace(result, origin=origin, held=last)
+        result = replace(forecast_judged(result), origin=origin, held=last)
         if keeper is not None and keeper.there:
             keeper.keep(watch.stage, lambda: last)
             keeper.finish(runs.contents(result))
@@ -220,6 +222,7 @@ def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
     out = [] if fit.origin is None else split(fit.origin.experiments(), plan.holdout)[1]
     found = _conclude(problem, plan, watch, start, _search(problem, plan, watch, start), out, {})
     held = b"" if fit.origin is None else checkpoint(watch, fit.origin.request)
+    found = forecast_judged(found)
     return replace(found, settings=fit.settings, origin=fit.origin, held=held, paper=fit.paper, starts=fit.starts)
 
 
@@ -254,25 +257,33 @@ def _conclude(
     grace = None if plan.time_limit is None else max(1.0, 0.2 * plan.time_limit)
     problem.limited(grace)
     point: Point | None = optimum.point if optimum.point is not None else problem.at(x)
-    statistics: Statistics | None = None if point is None else assess(problem, point)
+    about = {**described(problem, plan), **runs.identity(vector.model), **labels}
+    needed = status_needs_optimum(problem, plan)
+    statistics: Statistics | None = None if point is None else assess(problem, point, about, needed)
+    status, message = settled(optimum, statistics, needed)
     together, each = scores(problem, x, replace(plan.integrator, time_limit=grace), held)
     vector.put(x)
+    estimates = estimate(vector, start, x, statistics)
+    if statistics is not None:
+        statistics = statistics.also(left_open(estimates, statistics))
     result = Fit(
         model=vector.model,
         experiment=experiment,
         experiments=problem.experiments,
         integrator=plan.integrator,
-        settings={**described(problem, plan), **runs.identity(vector.model), **labels},
+        settings=about,
         history=watch.history,
-        status=optimum.status,
-        message=optimum.message,
+        status=status,
+        message=message,
         x=x,
-        estimates=estimate(vector, start, x, statistics),
+        estimates=estimates,
         statistics=statistics,
         derived=read_out(vector, start, x, statistics),
+        combinations=combined(vector, start, x, statistics),
         shares={} if point is None else shares_of(vector, x, replace(plan.integrator, time_limit=grace)),
         scores=together,
         scores_of=each,
+        trivial=trivial_scores(problem.experiments),
         likelihood=None if point is None else likelihood(problem, point),
         starts=optimum.starts,
         evaluations=problem.evaluations,

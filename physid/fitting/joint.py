@@ -135,7 +135,7 @@ def _widened(one: Experiment, widest: Experiment) -> Experiment:
         return Trajectory(part.times, values)
 
     test = None if one.test is None else wide(one.test)
-    return replace(one, train=wide(one.train), test=test, channels=widest.channels)
+    return replace(one, train=wide(one.train), test=test, channels=widest.channels, channel_units=widest.channel_units)
 
 
 def _called(entry: Entry, experiment: Experiment) -> Entry:

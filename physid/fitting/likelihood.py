@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from physid.fitting.problem import Point, Problem
 class Likelihood:
     """Log-likelihood of the measurements, aic = 2 k - 2 L, bic = k log N - 2 L, and the sigma of every channel.
 
-    k counts the unknowns and every estimated sigma; `sigmas` are the maximum-likelihood ones (divided by N, not by the
-    degrees of freedom), of the logarithms for log-normal noise, the scale for Student's t. Source: Akaike (1974),
-    Schwarz (1978).
+    Channels whose sigma is at its floor are left out, as they hold no noise to speak of: `left_out` names them. k
+    counts the unknowns and every estimated sigma; `sigmas` are the maximum-likelihood ones (divided by N, not by the
+    degrees of freedom), of the logarithms for log-normal noise, the scale for Student's t.
+
+    Source: Akaike (1974); Schwarz (1978).
     """
 
     noise: str
@@ -27,6 +29,7 @@ class Likelihood:
     parameters: int
     observations: int
     sigmas: dict[str, float]
+    left_out: list[str] = field(default_factory=list)
 
     def data(self) -> dict[str, Any]:
         """The same as JSON can say it."""
@@ -38,12 +41,16 @@ def likelihood(problem: Problem, point: Point) -> Likelihood | None:
     weights, noise = problem.weights, problem.noise
     if noise.loss != "linear" or point.seen is None:
         return None
-    mask, channels = problem.mask, problem.experiment.channels
+    channels = problem.experiment.channels
+    out = weights.limited & weights.unknown.any(0)
+    mask = problem.mask & ~out
+    if not mask.any():
+        return None
     errors = noise.errors(point.seen, problem.measured)[mask]
     if noise.estimated:
-        estimated = int(weights.unknown.any(0).sum())
+        estimated = len(set(weights.groups[weights.unknown.any(0) & ~out].tolist()))
         scales = weights.scales
-        used = [np.unique(column[rows]) for column, rows in zip(scales.T, mask.T, strict=True)]
+        used = [np.unique(column[rows]) for column, rows in zip(scales.T, problem.mask.T, strict=True)]
         sigmas = {name: float(one[0]) for name, one in zip(channels, used, strict=True) if len(one) == 1}
     elif all(one.sigma for one in problem.experiments):
         estimated, scales = 0, weights.scales
@@ -54,5 +61,6 @@ def likelihood(problem: Problem, point: Point) -> Likelihood | None:
     if not (scales[mask] > 0).all():
         return None
     value = noise.log_likelihood(errors, scales[mask], problem.measured[mask])
-    k, n = len(point.x) + estimated, problem.count
-    return Likelihood(noise.kind, value, 2 * k - 2 * value, k * math.log(n) - 2 * value, k, n, sigmas)
+    k, n = len(point.x) + estimated, int(mask.sum())
+    left = [name for name, flag in zip(channels, out, strict=True) if flag]
+    return Likelihood(noise.kind, value, 2 * k - 2 * value, k * math.log(n) - 2 * value, k, n, sigmas, left)

@@ -132,7 +132,9 @@ def _judge_optimum(one: Track, stop: Stop) -> None:
 
 
 def _judge_race(tracks: list[Track], left: int) -> None:
-    """Stop the starts that fall behind for good."""
+    """Stop the starts that fall behind for good; one alone has none to fall behind."""
+    if len(tracks) < 2:
+        return
     best = min(one.point.cost for one in tracks)
     for one in tracks:
         if one.status or not best > 0 or len(one.costs) <= WINDOW:

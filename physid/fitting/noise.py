@@ -63,11 +63,15 @@ LOSSES: Mapping[str, Callable[[Array], tuple[Array, Array, Array]]] = {
 
 @dataclass(frozen=True)
 class Noise:
-    """A kind of noise, with nu for Student's t, and the loss that takes its place where outliers are feared."""
+    """A kind of noise, with nu for Student's t, and the loss that takes its place where outliers are feared.
+
+    Channels of one number in `groups` share a sigma; without groups each has its own.
+    """
 
     kind: str = "equal"
     nu: float = NU
     loss: str = "linear"
+    groups: tuple[int, ...] = ()
 
     @property
     def estimated(self) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from physid.errors import unknown_name
 from physid.fitting.result import Fit
+from physid.fitting.trivial import trivial_scores
 
 
 def part(fit: Fit, name: str) -> Fit:
@@ -39,6 +40,7 @@ def part(fit: Fit, name: str) -> Fit:
         estimates=[fit.estimates[column] for column in columns],
         statistics=statistics,
         scores=fit.scores_of.get(name, fit.scores),
+        trivial=trivial_scores([fit.experiments[e]]),
         profiles=[],
         origin=None,
         held=b"",

@@ -9,6 +9,7 @@ from typing import Any
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting import noise as noise_models
+from physid.fitting.grouping import default_noise
 from physid.fitting.joint import vector_of
 from physid.fitting.plan import Plan, default_integrator
 from physid.fitting.problem import Problem
@@ -52,19 +53,22 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
 
 
 def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:
-    """The least-squares problem of a plan: noise as asked for, or the data's or the model's; tolerances by states.
+    """The least-squares problem of a plan: noise as asked for, else the data's, the model's, or by channels.
 
-    A plan goes on with the integrator of its problem.
+    Tolerances go by the states; a plan goes on with the integrator of its problem.
     """
-    noise = noise_models.read(noise_model(model, experiments, plan), plan.loss)
+    word = noise_model(model, experiments, plan)
+    noise = default_noise(experiments, model) if word is None else noise_models.read(word, plan.loss)
     problem = Problem(vector_of(model, experiments), plan.integrator, noise, plan.loss_scale)
     problem.integrator = fitted(plan.integrator, model, experiments, noise.kind == "lognormal")
     problem.patience = problem.integrator.most_steps
     return problem
 
 
-def noise_model(model: Model, experiments: Sequence[Experiment], plan: Plan) -> str:
+def noise_model(model: Model, experiments: Sequence[Experiment], plan: Plan) -> str | None:
     """The name of the noise model: what was asked for, else what the data are known to have, else the model's.
+
+    None where nobody says a word: it then goes by the channels (see `physid.fitting.grouping`).
 
     Errors: InputError for experiments that are known to differ in it.
     """
@@ -86,7 +90,13 @@ def described(problem: Problem, plan: Plan) -> dict[str, Any]:
     weight = "" if plan.schedule.discount == 1.0 else f" {plan.schedule.discount:g}^t"
     objective = f"sum over what was measured of ((predicted - measured) / {problem.scale:.6g})^2, scaled by the {noise}"
     if problem.noise.estimated:
-        objective = f"-log likelihood, {problem.noise.kind} noise with a sigma for every channel"
+        every = "for every channel"
+        if problem.noise.groups:
+            parts: dict[int, list[str]] = {}
+            for group, name in zip(problem.noise.groups, experiment.channels, strict=True):
+                parts.setdefault(group, []).append(name)
+            every = f"each for {'; '.join(', '.join(names) for names in parts.values())}, by units and sizes"
+        objective = f"-log likelihood, {problem.noise.kind} noise with a sigma {every}"
     elif plan.loss != "linear":
         error = f"((predicted - measured) / {problem.scale:.6g})^2"
         objective = f"sum over what was measured of {plan.loss}({error})"
@@ -98,6 +108,7 @@ def described(problem: Problem, plan: Plan) -> dict[str, Any]:
         "options": dict(experiment.options),
         **plan.settings(),
         "noise": problem.noise.kind if problem.noise.kind != "student" else f"student:{problem.noise.nu:g}",
+        "noise_groups": list(problem.noise.groups),
         "ties": {name: tie.text for name, tie in problem.vector.model.ties.items()},
         "objective": objective,
         "experiments": [one.name for one in problem.experiments],

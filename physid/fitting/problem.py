@@ -14,6 +14,7 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.experiment import Experiment
+from physid.fitting.grouping import floors
 from physid.fitting.lanes import solve_lanes
 from physid.fitting.noise import Noise
 from physid.fitting.observation import linearise
@@ -72,7 +73,9 @@ class Problem:
         self.spread = spread(self.measured, self.mask)
         known = [one.sigma for one in self.experiments]
         self.noise = noise or Noise()
-        self.weights = Weights(self.noise, self.measured, self.mask, self.parts, known, self.spread, loss_scale)
+        least = floors(self.measured, self.mask, float(torch.as_tensor(integrator.rtol).max()))
+        shape = (self.noise, self.measured, self.mask, self.parts, known, self.spread, loss_scale)
+        self.weights = Weights(*shape, floors=least)
         self.evaluations = 0
         self.message = ""
         self.engine, self.engine_note = "eager", ""

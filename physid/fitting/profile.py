@@ -114,7 +114,7 @@ def refuse(fit: Fit) -> None:
 def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side, _Side]]]:
     """Both sides of every profile."""
     statistics = fit.statistics
-    if statistics is None or statistics.verdict == "no optimum":
+    if statistics is None or not statistics.usable:
         raise InputError("a profile starts from an optimum, and this fit is at none. Fit on, or use optimizer lm.")
     known = [one.name for one in fit.estimates]
     threshold = statistics.quantile(LEVEL)
@@ -124,7 +124,9 @@ def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side
         i = known.index(name)
         step = float(error[i]) if statistics.identifiable[i] and error[i] > 0 else 0.1 * max(1.0, abs(fit.x[i]))
         for sign in (-1.0, 1.0):
-            noise = (read(fit.settings.get("noise", "equal")), statistics.sigma_known, statistics.dof)
+            groups = tuple(fit.settings.get("noise_groups") or ())
+            model = replace(read(fit.settings.get("noise", "equal")), groups=groups)
+            noise = (model, statistics.sigma_known, statistics.dof)
             tasks.append((fit.model, fit.experiments, fit.integrator, fit.x, i, sign * step, threshold, *noise))
     bounded("jobs", jobs, WORKERS, -1)
     count = 1 if len(tasks) == 1 else jobs

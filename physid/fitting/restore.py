@@ -104,6 +104,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             statistics=statistics,
             scores=about["scores"],
             scores_of=about.get("scores_of", {}),
+            trivial=about.get("trivial", {}),
             likelihood=Likelihood(**about["likelihood"]) if about.get("likelihood") else None,
             starts=[Start.of(one) for one in about.get("starts", ())],
             evaluations=about["evaluations"],
@@ -114,7 +115,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             held=_held(folder),
             profiles=_profiles(run),
         )
-        fit.derived, fit.shares = read_derived(run)
+        fit.derived, fit.shares, fit.combinations = read_derived(run)
         fit.members = list(run.archive("covariance.npz").get("members", ()))
         fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
     except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:

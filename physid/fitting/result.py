@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from physid.report import Report
 
 EXIT_CODES = {"converged": 0, "not converged": 3, "diverged": 4, "interrupted": 130, "time limit": 124}
+REFUSED = 3  # of a converged fit that does not fit known noise, or is of no use
 
 
 @dataclass
@@ -35,12 +36,14 @@ class Fit:
 
     `status` is "converged", "not converged", "diverged", "interrupted" or "time limit", `message` a sentence.
     `x` [Q] are the unknowns in the transformed space, in the order of `estimates`; `statistics` is None when the model
-    could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none.
-    `experiments` are all that were fitted, `experiment` the first of them, `scores_of` the scores of each by its name.
+    could not be solved at them. `scores` holds mse and rmse by train, test and forecast, None where there is none;
+    `trivial` those of the forecasts of three trivial forecasters, by name. `experiments` are all that were fitted,
+    `experiment` the first of them, `scores_of` the scores of each by its name.
     `likelihood` is None with a robust loss. `starts` are the records of many starts, in the order of the starts.
     `paper` compares with the published figures where the fit followed a protocol of the paper. `origin` is how the fit
     began and `held` where its search stood last, so that it can be replayed and continued; `profiles` are those made.
-    `derived` are quantities that the model reads out of its unknowns, `shares` how much of the derivative of every
+    `derived` are quantities that the model reads out of its unknowns, `combinations` those products and quotients of
+    unknowns that the data determine where they do not determine each, `shares` how much of the derivative of every
     state each of the model's parts makes up along the data. `members` are the vectors x from several seeds, `x` the
     first of them; forecasts and scores are then of their mean.
     """
@@ -70,11 +73,26 @@ class Fit:
     derived: list[Estimate] = field(default_factory=list)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     members: list[Array] = field(default_factory=list)
+    combinations: list[Estimate] = field(default_factory=list)
+    trivial: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
-        """What the command line ends with."""
-        return EXIT_CODES[self.status]
+        """What the command line ends with: by the status, and 3 where a converged model is refused by its verdict.
+
+        That is one that does not fit known noise, or is of no use; a protocol of the paper that ran to its end is 0.
+        """
+        code = EXIT_CODES[self.status]
+        if code or self.statistics is None or self.settings.get("protocol", "default") != "default":
+            return code
+        words = {self.verdict, *(word for word, _ in self.statistics.others)}
+        known = self.statistics.sigma_known and "does not fit" in words
+        return REFUSED if known or "no use" in words else code
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in a word or two, the worst that holds; empty where the model could not be solved."""
+        return "" if self.statistics is None else self.statistics.verdict
 
     @property
     def listed(self) -> list[Estimate]:
@@ -110,7 +128,8 @@ class Fit:
     def __repr__(self) -> str:
         """One line; `report()` says more."""
         names = ", ".join(one.name for one in self.experiments or [self.experiment])
-        return f"<Fit of {names} with {self.settings['model']}: {self.status}, {len(self.estimates)} unknowns>"
+        said = ", ".join(filter(None, (self.status, self.verdict)))
+        return f"<Fit of {names} with {self.settings['model']}: {said}, {len(self.estimates)} unknowns>"
 
     def report(self) -> Report:
         """The report: text, JSON, table."""

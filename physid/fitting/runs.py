@@ -102,6 +102,7 @@ def contents(fit: Fit) -> dict[str, bytes]:
         "engine": fit.engine,
         "scores": fit.scores,
         "scores_of": fit.scores_of,
+        "trivial": fit.trivial,
         "likelihood": None if fit.likelihood is None else fit.likelihood.data(),
         "starts": [asdict(one) for one in fit.starts],
         "paper": fit.paper,
@@ -117,7 +118,13 @@ def contents(fit: Fit) -> dict[str, bytes]:
         "history.csv": history,
         "model.safetensors": safetensors.torch.save(model),
         "unknowns.json": json_bytes([asdict(one) for one in fit.estimates]),
-        "derived.json": json_bytes({"derived": [asdict(one) for one in fit.derived], "shares": fit.shares}),
+        "derived.json": json_bytes(
+            {
+                "derived": [asdict(one) for one in fit.derived],
+                "shares": fit.shares,
+                "combinations": [asdict(one) for one in fit.combinations],
+            }
+        ),
         "report.txt": (str(report) + "\n").encode(),
         "report.json": json_bytes(report.json()),
         **(experiment_files(fit.experiments) if fit.origin is None else fit.origin.files),

@@ -1,42 +1,60 @@
-"""What an optimum says of the unknowns: covariance, plain and robust, what is not identifiable, residual tests."""
+"""What an optimum says of the unknowns: one covariance, what the data do not determine, and the verdict."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from physid.fitting.combinations import echelon, told
+from physid.fitting.combinations import named_basis, null_basis, spoken_direction
+from physid.fitting.covariance import covariances
 from physid.fitting.criteria import criteria
-from physid.fitting.lm import compressed, optimal
-from physid.fitting.problem import Point, Problem, tolerance
-from physid.fitting.vector import Array
-
-RANK = 1e-8  # a singular value of the scaled Jacobian below this part of the largest is none
-SIGNIFICANT = 1e-3  # p values below this count against the model
-PRECISION = 100.0  # residuals up to this many times the solver's tolerance are the solver's own
-LAGS = 10
-FEWEST = 10  # times that robust errors need
-NO_OPTIMUM = (
-    "These values are no optimum of least squares: neither standard errors nor residuals tell whether the model is "
-    "right. Fit on, or use optimizer lm."
+from physid.fitting.diagnostics import (
+    CORRELATED,
+    EXCEEDED,
+    ResidualTest,
+    at_solver_error,
+    channels_of,
+    residual_tests,
+    solver_limited,
+    standardised,
 )
+from physid.fitting.lm import optimal
+from physid.fitting.problem import Point, Problem
+from physid.fitting.vector import Array
+from physid.fitting.verdict import (
+    NO_OPTIMUM,
+    Evidence,
+    Verdict,
+    faults,
+    no_optimum_remedies,
+    pronounce,
+    tests_data,
+    worst,
+)
+
+SHOWN = 3  # channels whose sigma is told
 
 
 @dataclass(frozen=True)
 class Statistics:
     """Uncertainty of the vector x at the optimum, and tests of the residuals.
 
-    `covariance` [Q, Q] (errors independent of one another) and `robust` (heteroskedasticity- and autocorrelation-
-    consistent) are those of the transformed unknowns, without the directions that the data do not tell; `identifiable`
-    [Q] says which unknowns have no part in such a direction.
+    `covariance` [Q, Q] (for residuals independent of one another) and `robust` (heteroskedasticity- and
+    autocorrelation-consistent) are those of the transformed unknowns, without the directions that the data do not
+    determine; `identifiable` [Q] says which unknowns have no part in such a direction. `chosen` names the one that
+    everything is computed from, by the whiteness of the residuals.
     `dof` are the degrees of freedom, `sigma` the noise: known, or estimated from the residuals. `hidden` names the
-    directions that the data do not tell, and `told` the combinations that they do tell of the unknowns in those.
-    `reason` says why there are no errors, `robust_reason` why the robust ones are not to be had. `verdict` is
-    "adequate", "inadequate", "exact", "not tested" or "no optimum".
+    directions that the data do not determine, `told` the combinations that they do determine of the unknowns in those,
+    `powers` their weights [K][Q].
+    `reason` says why there are no errors, `robust_reason` why the robust ones are not to be had. `verdict` is the worst
+    that holds (see `physid.fitting.verdict`), `sentence` why, `remedies` what may help, `others` what holds besides;
+    `each` are all tests, by channel, and `floor` the channels at their floor, which are left out of the likelihood.
+    `optimum` is False where the values are none, and so have no errors.
     """
 
     covariance: Array
@@ -54,202 +72,136 @@ class Statistics:
     sentence: str = ""
     reason: str = ""
     robust_reason: str = ""
-
-    @property
-    def chosen(self) -> str:
-        """Which errors the intervals are made of: the larger of both where the residuals are structured, else plain."""
-        return "larger" if self.verdict in ("inadequate", "exact") else "plain"
+    chosen: str = "plain"
+    powers: list[list[float]] = field(default_factory=list)
+    remedies: list[str] = field(default_factory=list)
+    others: list[list[str]] = field(default_factory=list)
+    each: list[dict[str, Any]] = field(default_factory=list)
+    floor: list[str] = field(default_factory=list)
+    optimum: bool = True
 
     @property
     def best(self) -> Array:
-        """The covariance [Q, Q] that the intervals are made of: the plain one, or the robust one raised to it."""
-        if self.chosen == "plain":
-            return self.covariance
-        plain, robust = np.sqrt(np.diag(self.covariance)), np.sqrt(np.diag(self.robust))
-        raised = np.where(robust > 0, np.maximum(plain, robust) / np.where(robust > 0, robust, 1.0), 1.0)
-        return np.asarray(self.robust * np.outer(raised, raised))
+        """The covariance [Q, Q] that was chosen: errors, intervals, bands and combinations are made of it."""
+        return self.robust if self.chosen == "robust" else self.covariance
+
+    @property
+    def usable(self) -> bool:
+        """Whether there are errors: at an optimum alone."""
+        return self.optimum and self.verdict != "no optimum"
 
     def quantile(self, level: float = 0.95) -> float:
         """The two-sided quantile: Student's t, normal when the noise is known."""
         p = 0.5 + level / 2
         return float(stats.norm.ppf(p) if self.sigma_known or self.dof <= 0 else stats.t.ppf(p, self.dof))
 
+    def also(self, verdict: Verdict | None) -> Statistics:
+        """The statistics with one more verdict, of which the worst stands first."""
+        if verdict is None:
+            return self
+        own = Verdict(self.verdict, self.sentence, self.remedies, self.others)
+        found = worst([own, verdict])
+        remedies, others = found.remedies, found.others
+        return replace(self, verdict=found.word, sentence=found.sentence, remedies=remedies, others=others)
 
-def assess(problem: Problem, point: Point) -> Statistics:
-    """The statistics of the optimum `point`."""
+
+def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = None, needed: bool = True) -> Statistics:
+    """The statistics of the optimum `point`, of a search that was asked for as `search` says.
+
+    Where no optimum is `needed`, as of weights or of a protocol, values that are none have no errors but a verdict.
+    """
     known = bool(problem.sigma)
-    dof = len(point.residual) - len(point.x)
-    data = point.residual[: problem.count]
-    rms = float(np.linalg.norm(data)) * problem.scale
-    scored = problem.scored(point)
-    size = np.linalg.norm(scored.jacobian, axis=0)
-    size = np.where(size > 0, size, 1.0)
-    scaled = scored.jacobian / size
-    narrow = compressed(scored).jacobian / size
-    _, s, vt = np.linalg.svd(narrow, full_matrices=False)
-    vt, s = _full(vt, s, len(point.x))
-    seen = s > RANK * s[0] if s[0] > 1e-100 else np.zeros_like(s, dtype=bool)
-    inverse = (vt[seen].T / s[seen] ** 2) @ vt[seen]
-    lost = np.any(np.abs(vt[~seen]) > 1e-3, axis=0)
-    square = 1.0 / problem.count if known else (2.0 * point.cost / dof if dof > 0 else np.nan)
-    plain = inverse * (1.0 / problem.count if known else (2.0 * scored.cost / dof if dof > 0 else np.nan))
-    meat = _meat(problem, scored, scaled) * (problem.count / max(dof, 1))
-    values, vectors = np.linalg.eigh(meat)
-    half = inverse @ (vectors * np.sqrt(np.maximum(values, 0.0)))  # so that no variance comes out below zero
-    robust = half @ half.T
-    series = _series(problem, data)
-    tests = {**whiteness(series), **criteria(problem, point, series)}
+    rms = float(np.linalg.norm(point.residual[: problem.count])) * problem.scale
+    found = covariances(problem, point, known)
+    dof = found.dof
+    entries, slopes = problem.vector.entries, problem.vector.slopes(point.x)
+    weights = named_basis(found.seen, entries, slopes) if not found.identifiable.all() else []
+    hidden = null_basis(found.unseen, entries, slopes)
+    exact = at_solver_error(problem, point)
+    at_floor = [flag or bool(limit) for flag, limit in zip(exact, problem.weights.limited, strict=True)]
+    channels, optimum = channels_of(problem), optimal(problem, point)
+    each = residual_tests(problem, point, [c for c, flag in enumerate(at_floor) if not flag], dof)
+    numbers = {**_summary(each), **criteria(problem, point, _series(problem, point))}
+    square = 2.0 * point.cost / dof if dof > 0 else np.nan
     if known and dof > 0:
-        tests["chi_squared_per_dof"] = 2.0 * point.cost * problem.count / dof
-        tests["chi_squared_p"] = float(stats.chi2.sf(2.0 * point.cost * problem.count, dof))
-    verdict, sentence = judge(problem, rms, tests)
-    if not optimal(problem, point):
-        verdict, sentence = "no optimum", NO_OPTIMUM
+        numbers["chi_squared_per_dof"] = square * problem.count
+        numbers["chi_squared_p"] = next(one.p for one in each if one.kind == EXCEEDED)
+    evidence = Evidence(
+        size=_size(problem, rms),
+        tests=each,
+        channels=channels,
+        exact=[name for name, flag in zip(channels, exact, strict=True) if flag],
+        undetermined=_undetermined(problem, hidden),
+        explained=None if all(at_floor) else numbers["fit_percent"],
+        positive=bool((problem.measured[problem.mask] > 0).all()),
+        loose=solver_limited(problem, point),
+        search=search or {},
+    )
+    said = pronounce(evidence)
+    if not optimum and needed:
+        said = worst([said, Verdict("no optimum", NO_OPTIMUM, no_optimum_remedies(evidence.search))])
+    coloured = any(one.kind == CORRELATED for one in faults(each)) or any(exact)
+    reason = "" if dof > 0 or known else "there are no more observations than unknowns"
+    if not optimum:
+        reason = reason or "these values are no optimum of least squares"
     return Statistics(
-        covariance=plain / np.outer(size, size),
-        robust=robust / np.outer(size, size),
-        identifiable=~lost,
+        covariance=found.plain,
+        robust=found.robust,
+        identifiable=found.identifiable,
         dof=dof,
         sigma=problem.sigma if known else (float(np.sqrt(square * problem.count)) * problem.scale if dof > 0 else None),
         sigma_known=known,
         rms=rms,
-        condition=float(s[0] / s[-1]) if s[-1] > 0 else float("inf"),
-        hidden=[_direction(problem, row) for row in echelon(vt[~seen] / size)],
-        told=told(vt[seen] * size, problem.vector.entries) if lost.any() else [],
-        tests=tests,
-        verdict=verdict,
-        sentence=sentence,
-        reason="" if dof > 0 or known else "there are no more observations than unknowns",
-        robust_reason=_robust_reason(problem, scored, scaled),
+        condition=found.condition,
+        hidden=[spoken_direction(row, entries) for row in hidden],
+        told=[name for name, _ in weights],
+        powers=[list(map(float, row)) for _, row in weights],
+        tests=numbers,
+        verdict=said.word,
+        sentence=said.sentence,
+        remedies=said.remedies,
+        others=said.others,
+        reason=reason,
+        robust_reason=found.robust_reason,
+        chosen="robust" if coloured and not found.robust_reason else "plain",
+        each=tests_data(each),
+        floor=[name for name, flag in zip(channels, at_floor, strict=True) if flag],
+        optimum=optimum,
     )
 
 
-def judge(problem: Problem, rms: float, tests: dict[str, Any]) -> tuple[str, str]:
-    """Whether the model is adequate, with the reason as a sentence."""
-    measured = problem.measured[problem.mask]
-    reach = PRECISION * tolerance(problem.integrator, float(np.sqrt((measured**2).mean())))
-    unit = f" {problem.experiment.unit}" if problem.experiment.unit else ""
-    size = f"{rms:.3g}{unit}, {rms / problem.spread:.1g} of the data's spread"
-    p, level = tests["whiteness_p"], tests.get("chi_squared_p")
-    if rms <= reach and not problem.sigma:
-        return "exact", (
-            f"The model reproduces the data to the solver's precision (rms {rms:.2g}{unit}); "
-            "there is no noise to tell the standard errors by, and they do not bound the solver's own error."
-        )
-    if p is None:
-        return "not tested", "There are too few observations to test whether the residuals are noise."
-    faults = []
-    if p < SIGNIFICANT:
-        faults.append(f"the residuals (rms {size}) are correlated in time (Ljung-Box {_probability(p)})")
-    if level is not None and level < SIGNIFICANT:
-        faults.append(
-            f"they exceed the known noise (chi-squared {tests['chi_squared_per_dof']:.3g} per degree of freedom)"
-        )
-    if faults:
-        return "inadequate", (
-            f"Something is missing: {' and '.join(faults)}. The model does not explain all of the data; "
-            "estimates may be biased by more than any standard error says."
-        )
-    return "adequate", f"The residuals (rms {size}) are like independent noise (Ljung-Box {_probability(p)})."
-
-
-def _probability(p: float) -> str:
-    return f"p = {p:.2g}" if p >= 1e-16 else "p < 1e-16"
-
-
-def whiteness(series: list[Array]) -> dict[str, Any]:
-    """The Ljung-Box test, pooled over channels: n (n + 2) sum_k rho_k^2 / (n - k) is chi-squared under independence.
-
-    Source: Ljung and Box (1978).
-    """
-    total, lags, first, weight = 0.0, 0, 0.0, 0
-    largest = max((float(np.sqrt((r**2).mean())) for r in series if len(r)), default=0.0)
-    for r in series:
-        n, most = len(r), min(LAGS, len(r) // 5)
-        if most < 1 or float(np.sqrt((r**2).mean())) <= 1e-6 * largest:
-            continue
-        rho = np.array([float(r[k:] @ r[:-k]) for k in range(1, most + 1)]) / float(r @ r)
-        total += n * (n + 2) * float((rho**2 / (n - np.arange(1, most + 1))).sum())
-        lags, first, weight = lags + most, first + n * rho[0], weight + n
-    if not lags:
-        return {"whiteness_p": None, "whiteness_lags": 0, "autocorrelation": None}
-    return {
-        "whiteness_p": float(stats.chi2.sf(total, lags)),
-        "whiteness_lags": lags,
-        "autocorrelation": float(first / weight),
-    }
-
-
-def _series(problem: Problem, data: Array) -> list[Array]:
+def _series(problem: Problem, point: Point) -> list[Array]:
     """The residuals of each channel in the order of time, without what was not measured."""
-    table = np.full(problem.mask.shape, np.nan)
-    table[problem.mask] = data
+    table = standardised(problem, point)
     return [column[np.isfinite(column)] for column in table.T]
 
 
-def _meat(problem: Problem, point: Point, scaled: Array) -> Array:
-    """The long-run covariance sum [Q, Q] of the scores J_t^T r_t, with Bartlett weights and Andrews' bandwidth.
-
-    Source: Newey and West (1987); Andrews (1991), equations 6.2 and 6.4.
-    """
-    scores = _scores(problem, point, scaled)
-    meat = scores.T @ scores
-    width = _bandwidth(scores)
-    for lag in range(1, width + 1):
-        cross = scores[lag:].T @ scores[:-lag]
-        meat += (1.0 - lag / (width + 1.0)) * (cross + cross.T)
-    return np.asarray(meat)
+def _summary(each: list[ResidualTest]) -> dict[str, Any]:
+    """Whiteness in three numbers: of all channels together where there are several, else of the one."""
+    white = [one for one in each if one.kind == CORRELATED]
+    if not white:
+        return {"whiteness_p": None, "autocorrelation": None}
+    one = next((one for one in white if not one.channel), white[0])
+    return {"whiteness_p": one.p, "autocorrelation": one.size}
 
 
-def _scores(problem: Problem, point: Point, scaled: Array) -> Array:
-    """The scores J_t^T r_t [T, Q] of the times at which something was measured."""
-    times = np.nonzero(problem.mask)[0]
-    rows = scaled[: problem.count] * point.residual[: problem.count, None]
-    scores = np.zeros((len(problem.mask), scaled.shape[1]))
-    np.add.at(scores, times, rows)
-    return np.asarray(scores[problem.mask.any(1)])
+def _size(problem: Problem, rms: float) -> str:
+    """How large the residuals are, in words."""
+    unit = f" {problem.experiment.unit}" if problem.experiment.unit else ""
+    if not problem.weights.unknown.any():
+        return f"rms {rms:.3g}{unit}, {rms / problem.spread:.1g} of the data's spread"
+    sigmas = list(zip(problem.weights.sigma, channels_of(problem), strict=True))
+    told = ", ".join(f"{sigma:.3g} for {name}" for sigma, name in sigmas[:SHOWN])
+    more = f" and {len(sigmas) - SHOWN} more" if len(sigmas) > SHOWN else ""
+    return f"sigma {told}{more}" if len(sigmas) > 1 else f"sigma {sigmas[0][0]:.3g}"
 
 
-def _robust_reason(problem: Problem, point: Point, scaled: Array) -> str:
-    """Why there are no robust errors, if there are none to be had."""
-    scores = _scores(problem, point, scaled)
-    if len(scores) < FEWEST:
-        return f"{len(scores)} times are too few to tell the correlation of the residuals by; {FEWEST} are needed"
-    if _bandwidth(scores) >= len(scores) // 3:
-        return "the residuals are correlated over more than a third of the record, which is too short to tell how much"
-    return ""
-
-
-def _bandwidth(scores: Array) -> int:
-    """Andrews' bandwidth for Bartlett weights from first-order autoregressions of the scores [T, Q]."""
-    count = len(scores)
-    if count < 5:
-        return 0
-    variance = (scores**2).sum(0)
-    rho = np.clip((scores[1:] * scores[:-1]).sum(0) / np.where(variance > 0, variance, 1.0), -0.97, 0.97)
-    noise = (variance * (1 - rho**2)) ** 2
-    below = (noise / (1 - rho) ** 4).sum()
-    if not below > 0:
-        return 0
-    alpha = (4 * rho**2 * noise / ((1 - rho) ** 6 * (1 + rho) ** 2)).sum() / below
-    return int(min(1.1447 * (alpha * count) ** (1 / 3), count // 3))
-
-
-def _full(vt: Array, s: Array, count: int) -> tuple[Array, Array]:
-    """All right singular vectors [Q, Q], also with fewer rows than columns."""
-    if len(s) == count:
-        return vt, s
-    rest = np.linalg.svd(vt)[2][len(s) :]
-    return np.concatenate([vt, rest]), np.concatenate([s, np.zeros(count - len(s))])
-
-
-def _direction(problem: Problem, row: Array) -> str:
-    """A direction of x as a combination of unknowns, in logarithms where the domain is a half line."""
-    row = row / np.abs(row).max()
-    parts = []
-    for weight, entry in zip(row, problem.vector.entries, strict=True):
-        if abs(weight) > 1e-3:
-            half = np.isfinite(entry.domain.low) and not np.isfinite(entry.domain.high)
-            name = f"log({entry.name})" if half else entry.name
-            parts.append(f"{weight:+.3g} {name}")
-    return " ".join(parts).removeprefix("+")
+def _undetermined(problem: Problem, hidden: list[Array]) -> list[str]:
+    """The directions that the data do not determine, those among the weights of networks left out."""
+    unknowns, entries = problem.vector.model.unknowns, problem.vector.entries
+    named = []
+    for row in hidden:
+        used = [entry for weight, entry in zip(row, entries, strict=True) if weight]
+        if any(entry.owner not in unknowns or unknowns[entry.owner].listed for entry in used):
+            named.append(spoken_direction(row, entries))
+    return named

@@ -20,7 +20,8 @@ class Weights:
     """The scale [R, M] of every measurement, and the residuals made with it.
 
     An experiment's known sigma is the scale of its rows. Without it that is the spread of all data ("equal" noise), or
-    the sigma [M] of the channel, which `update` estimates. With a robust loss the scale is where it begins to bend.
+    the sigma [M] of the channel, which `update` estimates, alike for the channels of a group. A sigma does not fall
+    below the `floors` [M]; `limited` [M] says where it would. With a robust loss the scale is where it begins to bend.
     """
 
     def __init__(
@@ -32,8 +33,13 @@ class Weights:
         known: Sequence[float | None],
         spread: float,
         loss_scale: float | None = None,
+        floors: Array | None = None,
     ) -> None:
         self.noise, self.measured, self.mask = noise, measured, mask
+        channels = mask.shape[1]
+        self.groups = np.array(noise.groups if len(noise.groups) == channels else range(channels))
+        self.limited = np.zeros(channels, dtype=bool)
+        self.floors = np.zeros(channels) if floors is None or noise.kind == "lognormal" else floors
         self.count = int(mask.sum())
         if noise.kind == "lognormal" and not (measured[mask] > 0).all():
             raise InputError(
@@ -54,6 +60,8 @@ class Weights:
                 self.unknown[rows] = mask[rows]
         self.size = float(known[0] or spread) if counted else spread
         self.sigma = self._spreads()
+        for group in np.unique(self.groups):
+            self.sigma[self.groups == group] = np.sqrt(np.mean(self.sigma[self.groups == group] ** 2))
         if noise.estimated:
             self._fill()
         if noise.loss != "linear":
@@ -63,7 +71,7 @@ class Weights:
     def copy(self) -> Weights:
         """Weights of their own, with the sigmas as they are now."""
         new = copy.copy(self)
-        new.sigma = self.sigma.copy()
+        new.sigma, new.limited = self.sigma.copy(), self.limited.copy()
         return new
 
     def _spreads(self) -> Array:
@@ -110,11 +118,15 @@ class Weights:
         if not self.unknown.any():
             return 0.0
         errors, before = self.noise.errors(seen, self.measured), self.sigma.copy()
-        lowest = FLOOR * self._spreads()
-        for channel, rows in enumerate(self.unknown.T):
+        lowest = np.maximum(FLOOR * self._spreads(), self.floors)
+        for group in np.unique(self.groups):
+            channels = np.flatnonzero(self.groups == group)
+            rows = self.unknown[:, channels]
             if rows.any():
-                found = self.noise.sigma(errors[rows, channel], before[channel])
-                self.sigma[channel] = max(found, lowest[channel])
+                found = self.noise.sigma(errors[:, channels][rows], before[channels[0]])
+                least = float(lowest[channels].max())
+                self.sigma[channels] = max(found, least)
+                self.limited[channels] = found <= least
         self._fill()
         return float(np.abs(np.log(self.sigma / before)).max())
 

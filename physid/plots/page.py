@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 6  # experiments that are drawn
+GOOD = ("", "adequate", "exact", "not tested")  # verdicts that find no fault
 STYLE = """
 :root{color-scheme:%(name)s}
 *{box-sizing:border-box}
@@ -48,10 +49,11 @@ def page(fit: Fit, theme: str | Theme = "light") -> str:
     """The page: estimates, scores, what the residuals say, and the figures that can be drawn of this fit."""
     found, report = theme_of(theme), Report(fit)
     title = html.escape(f"{fit.experiment.name}: {fit.settings['model']}")
-    good = " good" if fit.status == "converged" else ""
+    good = " good" if fit.status == "converged" and fit.verdict in GOOD else ""
     parts = [
         f"<h1>{title}</h1>",
-        f'<p><span class="state{good}">{html.escape(fit.status)}</span> {html.escape(fit.message)}</p>',
+        f'<p><span class="state{good}">{html.escape(report.state())}</span> {html.escape(fit.message)}</p>',
+        *(f"<p>{html.escape(line)}</p>" for line in report.verdict()),
         "<h2>Unknowns</h2>",
         table(report.cells()),
         *(f"<p>{html.escape(line)}</p>" for line in [*report.weights(), *report.shared()]),
@@ -60,6 +62,7 @@ def page(fit: Fit, theme: str | Theme = "light") -> str:
         table(report.score_cells()),
         f'<p class="muted">{html.escape(report.merits())}</p>',
         *_figures(fit, found),
+        *_tests(report),
         "<h2>How</h2>",
         *(f'<p class="muted">{html.escape(line)}</p>' for line in report.method()),
     ]
@@ -92,6 +95,16 @@ def table(cells: Sequence[Sequence[str]]) -> str:
 
 def _is_number(text: str) -> bool:
     return bool(re.fullmatch(r"[-+]?[\d.]*(e[-+]?\d+)?", text))
+
+
+def _tests(report: Report) -> Iterator[str]:
+    """All that holds besides the verdict, and every test of the residuals."""
+    cells, others = report.test_cells(), report.others()
+    if len(cells) > 1 or others:
+        yield "<h2>Tests of the residuals</h2>"
+        yield from (f"<p>{html.escape(line)}</p>" for line in others)
+    if len(cells) > 1:
+        yield table(cells)
 
 
 def _figures(fit: Fit, theme: Theme) -> Iterator[str]:

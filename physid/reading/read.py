@@ -89,7 +89,7 @@ def _experiment(
     start = _Start.of(model, train, drive, float(run.times[0]), known)
     state, free = start.state(initial)
     try:
-        units = {origin.units[name] for name in roles.channels}
+        units = [origin.units[name] for name in roles.channels]
         return Experiment(
             name=run.name,
             train=train,
@@ -98,7 +98,8 @@ def _experiment(
             initial_free=free,
             initial_scale=start.scale,
             channels=roles.channels,
-            unit=units.pop() if len(units) == 1 else "",
+            unit=units[0] if len(set(units)) == 1 else "",
+            channel_units=tuple(units) if len(set(units)) > 1 else (),
             time_unit=origin.units[roles.time],
             sigma=sigma,
             inputs=drive,

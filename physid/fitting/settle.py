@@ -1,0 +1,47 @@
+"""Status and verdict brought together: what has not reached an optimum has not converged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from physid.fitting.estimates import Estimate
+from physid.fitting.optimise import Optimum
+from physid.fitting.plan import Plan
+from physid.fitting.problem import Problem
+from physid.fitting.result import Fit
+from physid.fitting.statistics import Statistics
+from physid.fitting.verdict import FIX, Verdict, useless
+
+
+def status_needs_optimum(problem: Problem, plan: Plan) -> bool:
+    """Whether a converged fit must be at an optimum of least squares: not a protocol's, rates', or that of weights."""
+    model = problem.vector.model
+    weights = any(not model.unknowns[name].listed for name in problem.vector.names)
+    return plan.protocol == "default" and plan.strategy != "rates" and not weights
+
+
+def settled(optimum: Optimum, statistics: Statistics | None, needed: bool) -> tuple[str, str]:
+    """Status and message of a fit: one that ended where no optimum is has not converged."""
+    status, message = optimum.status, optimum.message
+    if needed and status == "converged" and statistics is not None and not statistics.optimum:
+        return "not converged", f"{message} That is no optimum yet."
+    return status, message
+
+
+def left_open(estimates: Sequence[Estimate], statistics: Statistics) -> Verdict | None:
+    """Undetermined: the unknowns whose intervals cover zero to everything."""
+    seen = zip(estimates, statistics.identifiable, strict=True)
+    names = [one.name for one, there in seen if one.listed and one.undetermined and there]
+    if not names:
+        return None
+    return Verdict("undetermined", f"The data do not determine {', '.join(names)}: any value would do.", [FIX])
+
+
+def forecast_judged(fit: Fit) -> Fit:
+    """The fit with what its forecast of the test says beside those of trivial forecasters."""
+    if fit.statistics is None:
+        return fit
+    score = fit.scores.get("forecast")
+    said = useless(None if score is None else score["rmse"], {name: one["rmse"] for name, one in fit.trivial.items()})
+    return fit if said is None else replace(fit, statistics=fit.statistics.also(said))
