@@ -182,12 +182,9 @@ def solves(model: Model, experiment: Experiment, integrator: Integrator) -> Find
     found = predict(vector, vector.get(), experiment.train.times, integrator)
     if not found.solution.ok:
         return Finding("solve", FAILED, f"{found.solution.message} Start from other values, or check the field.")
-    statistics = found.solution.statistics
-    return Finding(
-        "solve",
-        PASSED,
-        f"{statistics.accepted} steps, {statistics.evaluations} evaluations, {statistics.seconds:.2g} s",
-    )
+    cost = found.solution.statistics
+    text = f"{cost.accepted} steps, {cost.evaluations} evaluations, {cost.seconds:.2g} s"
+    return Finding("solve", PASSED, text)
 
 
 def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) -> Finding:
