@@ -40,8 +40,8 @@ def left_open(estimates: Sequence[Estimate], statistics: Statistics) -> Verdict 
 
 def forecast_judged(fit: Fit) -> Fit:
     """The fit with what its forecast of the test says beside those of trivial forecasters."""
-    if fit.statistics is None:
-        return fit
     score = fit.scores.get("forecast")
+    if fit.statistics is None or (score is None and fit.status != "converged"):
+        return fit
     said = useless(None if score is None else score["rmse"], {name: one["rmse"] for name, one in fit.trivial.items()})
     return fit if said is None else replace(fit, statistics=fit.statistics.also(said))
