@@ -50,6 +50,7 @@ def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | No
     best, plain, robust, low, high = _intervals(vector, x, statistics)
     found, unknowns = [], vector.model.unknowns
     for i, entry in enumerate(vector.entries):
+        bound = _at_bound(entry.domain, float(values[i]), float(starts[i]), float(best[i]))
         found.append(
             Estimate(
                 name=entry.name,
@@ -61,11 +62,11 @@ def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | No
                 start=float(starts[i]),
                 truth=truth[i],
                 robust=_number(robust[i]),
-                at_bound=_at_bound(entry.domain, float(values[i]), float(starts[i]), float(best[i])),
+                at_bound=bound,
                 of=entry.owner,
                 listed=entry.owner not in unknowns or unknowns[entry.owner].listed,
                 plain=_number(plain[i]),
-                undetermined=_open(entry, float(values[i]), low[i], high[i], statistics, i),
+                undetermined=not bound and _open(entry, float(values[i]), low[i], high[i], statistics, i),
             )
         )
     return found
