@@ -44,7 +44,12 @@ def null_basis(unseen: Array, entries: Sequence[Entry], slopes: Array) -> list[A
     """The directions [Q] of u along which the predictions stay as they are; the largest weight of each is one."""
     if not len(unseen):
         return []
-    return [row / row[np.argmax(np.abs(row))] for row in sparse_basis(unseen * coordinates(entries, slopes))]
+    return [row / _leading(row) for row in sparse_basis(unseen * coordinates(entries, slopes))]
+
+
+def _leading(row: Array) -> float:
+    """The first of the entries that are the largest but for round-off."""
+    return float(row[np.flatnonzero(np.abs(row) >= (1.0 - WHOLE) * np.abs(row).max())[0]])
 
 
 def sparse_basis(rows: Array) -> Array:
