@@ -115,6 +115,7 @@ def command(
     from physid.cli.result import done_fields
     from physid.cli.train import is_trained, refuse_network_options, train_command
     from physid.fitting import fit
+    from physid.modules import trained
 
     console = Console(json=json, quiet=quiet)
     options = merged({**options, "model": model, "data": [str(path) for path in data]}, experiment)
@@ -141,6 +142,8 @@ def command(
         prepare(system, arguments["fix"], arguments["free"], arguments["tie"])
         tell_plan(console, chosen, system, arguments, run)
         return 0
+    if trained(system):
+        console.note(f"trained beside the unknowns: {trained(system)}")
     labels = {"knowledge": None if model else knowledge or "full"}
     with console.progress(f"fit {', '.join(one.name for one in chosen)}") as progress:
         result = fit(system, chosen, out=run, progress=progress, labels=labels, **arguments)
@@ -170,8 +173,11 @@ def tell_plan(
 ) -> None:
     """What would be fitted, and how."""
     from physid.cli.method import plan
-    from physid.fitting.pose import noise_model
+    from physid.fitting.pose import agree, noise_model
+    from physid.modules import ready, trained
 
+    ready(system)
+    agree(system, chosen)
     settings = plan(arguments).settings()
     data = chosen[0]
     train = data.train
@@ -181,14 +187,16 @@ def tell_plan(
         ("observed", f"{', '.join(data.channels)} {data.unit}".strip()),
         ("model", type(system).__name__),
         ("noise", noise_model(system, chosen, plan(arguments)) or "by units and sizes of the channels"),
+        *([("trained", trained(system))] if trained(system) else []),
         ("free initial values", int(data.initial_free.sum())),
         *((name, value) for name, value in settings.items() if value is not None),
         ("run directory", run),
     ]
+    free, values = system.free(), system.values()
     unknowns: list[Row] = [
-        (name, value.tolist(), str(unknown.domain), unknown.unit, name not in system.free())
+        (name, values[name].tolist(), str(unknown.domain), unknown.unit, name not in free)
         for name, unknown in system.unknowns.items()
-        for value in [system.values()[name]]
+        if unknown.listed or name in type(system).unknowns
     ]
     console.table("plan", ("what", "value"), rows)
     console.say()

@@ -39,7 +39,7 @@ class Drawn(Model):
     def _lay_out(self, values: Mapping[str, object]) -> None:
         """Give every weight its shape, and the values that were given; the others are drawn with seed 0."""
         for name, (shape, _) in self.layout().items():
-            unknown = self.unknowns[name]
+            unknown = type(self).unknowns[name]
             value = torch.zeros(shape, dtype=torch.float64)
             if name in values:
                 value = unknown.fit_shape(unknown.check(values[name]), torch.Size(shape))
@@ -51,6 +51,7 @@ class Drawn(Model):
 
     def draw(self, seed: int, anew: bool = False) -> None:
         """Draw the weights from U(-size, size); those that were given or fitted only if `anew`."""
+        super().draw(seed, anew)
         if not (self.fresh or anew):
             return
         generator = torch.Generator().manual_seed(seed)

@@ -16,15 +16,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from physid.errors import InputError, PhysidError
 from physid.experiment import Experiment
-from physid.fitting.combinations import named_basis, null_basis, spoken_direction, value_of
+from physid.fitting.determined import determined, moves, weights
 from physid.fitting.joint import aligned, vector_of
 from physid.fitting.lift import lift
 from physid.fitting.plan import default_integrator
+from physid.fitting.pose import agree
 from physid.fitting.problem import predict
 from physid.fitting.sizes import fitted
 from physid.fitting.smoothing import smooth
 from physid.fitting.vector import Array, Vector
 from physid.modelfile import blame
+from physid.modules import ready, trained
 from physid.ode import Integrator
 from physid.reading.roles import channel_names
 from physid.reading.units import parse
@@ -33,7 +35,6 @@ from physid.spec import Model
 LONGEST = 30.0  # seconds that one solve may take
 STEP = 1e-4  # of the finite differences, in the transformed unknowns, times their size
 AGREE = 1e-4  # how well gradients and finite differences agree, as a part of the column's length
-RANK = 1e-6  # a singular value of the scaled sensitivities below this part of the largest is none, at a guess
 NOISE = 10.0  # times the solver's tolerance over the step: what finite differences may be off by
 NEARBY, AWAY = 2, 0.2  # points near the guess, and how far they lie in the transformed unknowns
 PASSED, WARNING, FAILED = "passed", "warning", "failed"
@@ -61,7 +62,7 @@ class Finding:
 def check(
     model: Model, experiment: Experiment | Sequence[Experiment], integrator: Integrator | None = None
 ) -> list[Finding]:
-    """What was found, in order: shapes, units, smoothness, solve, gradient, identifiability.
+    """What was found, in order: shapes, unknowns, units, smoothness, solve, gradient, identifiability.
 
     Of several experiments the first that fails tells of shapes and solve; gradient and identifiability are those of
     all together, as a fit has them. What comes after a failure that it rests on is left out. Nothing is fitted, and the
@@ -71,9 +72,9 @@ def check(
     asked = replace(integrator or replace(default_integrator(), **given[0].integrator), time_limit=LONGEST)
     found: list[Finding] = []
     with _driven(model, given[0]):
-        for step in (shapes, units, smoothness):
+        for step in (shapes, unknowns, units, smoothness):
             found.append(_of_each(step.__name__, step, model, given))
-        if FAILED in (found[0].status, found[-1].status):  # no shape, or no slope, to go on with
+        if FAILED in (found[0].status, found[1].status, found[-1].status):  # no shape, unknown or slope to go on with
             return found
         # as a fit does it: each starts where its data say, and lacks what it did not measure
         given = [started(model, one) for one in (aligned(given) if len(given) > 1 else given)]
@@ -138,6 +139,17 @@ def shapes(model: Model, experiment: Experiment) -> Finding:
     return Finding("shapes", PASSED, f"states {list(one.shape)}, observed {list(wanted)}, batches as well")
 
 
+def unknowns(model: Model, experiment: Experiment) -> Finding:
+    """What a fit identifies and trains, with constants that are those of the experiment."""
+    ready(model)
+    agree(model, [experiment])
+    known, initial = model.unknowns, int(experiment.initial_free.sum())
+    parts = [", ".join(name for name in model.free() if known[name].listed), trained(model)]
+    parts += [f"{initial} free initial value{'s' if initial > 1 else ''}"] if initial else []
+    text = "; ".join(part for part in parts if part)
+    return Finding("unknowns", PASSED if text else FAILED, text or "nothing is free. Release an unknown to fit it.")
+
+
 def units(model: Model, experiment: Experiment) -> Finding:
     """The units that the model states can be read."""
     for name, unit in model.units.items():
@@ -200,16 +212,15 @@ def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) 
     for e, columns in enumerate(vector.columns):
         times = given[e].train.times
         exact = predict(vector, x, times, integrator, e)
-        for i in columns:
-            step = STEP * max(1.0, abs(x[i]))
-            slope, name = exact.slope[..., i], vector.entries[i].name
-            numeric = _difference(vector, x, int(i), step, times, integrator, e)
+        for name, move in moves(vector, x, columns).items():
+            slope = exact.slope @ move
+            numeric = _difference(vector, x, move, STEP, times, integrator, e)
             size = max(float(np.linalg.norm(slope)), float(np.linalg.norm(numeric)))
             away = float(np.linalg.norm(slope - numeric))
-            if away <= max(AGREE * size, NOISE * rtol * float(np.linalg.norm(exact.mean)) / step):
+            if away <= max(AGREE * size, NOISE * rtol * float(np.linalg.norm(exact.mean)) / STEP):
                 worst = max(worst, away / size if away <= AGREE * size and size > 0 else 0.0)
                 continue
-            coarse = _difference(vector, x, int(i), 4 * step, times, integrator, e)
+            coarse = _difference(vector, x, move, 4 * STEP, times, integrator, e)
             if away <= 3.0 * float(np.linalg.norm(coarse - numeric)):
                 unclear.append(name)
             elif not away / size <= worst:
@@ -230,12 +241,10 @@ def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) 
 
 
 def _difference(
-    vector: Vector, x: Array, i: int, step: float, times: Tensor, integrator: Integrator, experiment: int
+    vector: Vector, x: Array, move: Array, step: float, times: Tensor, integrator: Integrator, experiment: int
 ) -> Array:
-    """The central difference [T, M] of the observations by x_i."""
-    moved = np.zeros_like(x)
-    moved[i] = step
-    ends = [predict(vector, x + sign * moved, times, integrator, experiment).mean for sign in (1.0, -1.0)]
+    """The central difference [T, M] of the observations along a `move` [Q], of so long a step."""
+    ends = [predict(vector, x + sign * step * move, times, integrator, experiment).mean for sign in (1.0, -1.0)]
     return np.asarray((ends[0] - ends[1]) / (2 * step))
 
 
@@ -265,44 +274,11 @@ def identifiability(model: Model, given: Sequence[Experiment], integrator: Integ
     if found.hidden:
         text = f"at the guess itself the data do not tell {'; nor '.join(found.hidden)}; near by they do."
         return Finding("identifiability", WARNING, text)
-    text = f"rank {len(x)} of {len(x)}, smallest to largest singular value {found.ratio:.1g}"
+    beside = sum(weights(vector))
+    count = len(x) - beside
+    text = f"rank {count} of {count}, smallest to largest singular value {found.ratio:.1g}"
+    text = text if not beside else f"{text}, beside {beside} weights"
     return Finding("identifiability", PASSED, text)
-
-
-@dataclass(frozen=True)
-class Determined:
-    """What data determine at a point: directions that they do not see, combinations with values that they do.
-
-    `ratio` is that of the smallest to the largest singular value of the scaled sensitivities.
-    """
-
-    hidden: list[str]
-    told: list[tuple[str, float]]
-    ratio: float
-
-
-def determined(vector: Vector, x: Array, integrator: Integrator) -> Determined:
-    """What the experiments of `vector` determine at x, where they can be solved."""
-    tables = []
-    for e, local in enumerate(vector.vectors):
-        train = local.experiment.train
-        slope = predict(vector, x, train.times, integrator, e).slope
-        tables.append(slope[train.mask.reshape(len(train), -1).numpy()])
-    return span(vector, x, np.nan_to_num(np.concatenate(tables)))
-
-
-def span(vector: Vector, x: Array, table: Array) -> Determined:
-    """What sensitivities [N, Q] see and do not see."""
-    size = np.linalg.norm(table, axis=0)
-    size = np.where(size > 0, size, 1.0)
-    padded = np.concatenate([table / size, np.zeros((max(0, len(size) - len(table)), len(size)))])
-    _, s, vt = np.linalg.svd(padded, full_matrices=False)
-    lost = s <= RANK * s[0] if s[0] > 0 else np.ones_like(s, dtype=bool)
-    entries, slopes, natural = vector.entries, vector.slopes(x), vector.natural(x)
-    hidden = [spoken_direction(row, entries) for row in null_basis(vt[lost] / size, entries, slopes)]
-    told = named_basis(vt[~lost] * size, entries, slopes) if hidden else []
-    values = [(name, value_of(row, natural, entries)[0]) for name, row in told]
-    return Determined(hidden, values, float(s[-1] / s[0]) if s[0] > 0 else 0.0)
 
 
 def _guarded(name: str, work: Callable[[], Finding]) -> Finding:

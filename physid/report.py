@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
 from physid.fitting.result import Fit
+from physid.fitting.groups import group_lines, groups
+from physid.modules import Weight
 from physid.spec import Model
 from physid.tables import COLUMNS, align, estimate_cells, number, tolerance, width, wrap
 
@@ -52,6 +54,7 @@ class Report:
                 "unknowns": [asdict(one) for one in fit.estimates],
                 "derived": [asdict(one) for one in fit.derived],
                 "combinations": [asdict(one) for one in fit.combinations],
+                "weights": groups(fit),
                 "shares": fit.shares,
                 "correlations": [{"first": a, "second": b, "correlation": c} for a, b, c in self.strong()],
                 "residuals": tests,
@@ -126,6 +129,8 @@ class Report:
         rest = [one for one in self.fit.estimates if not one.listed]
         if not rest:
             return []
+        if any(isinstance(one, Weight) for one in self.fit.model.unknowns.values()):
+            return [wrap(line) for line in group_lines(self.fit)]
         names = list(dict.fromkeys(one.of for one in rest))
         used = sum(one.value != 0.0 for one in rest)
         dropped = (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from physid.errors import InputError, unknown_name
 from physid.expression import Expression
 from physid.inputs import Inputs
+from physid.modules import Holder, Weight, members_of, redraw, weights_of
 from physid.unknown import Tie, Unknown
 
 # The layout of what `state_dict` writes; a reader refuses a newer one.
@@ -51,7 +52,18 @@ class RawParameters(nn.Module):
     """The raw parameters of a model, one for each unknown, under the unknowns' names."""
 
 
-class Model(nn.Module):
+class Unknowns:
+    """The unknowns by name: of a class those that it declares, of a model also the weights of its own modules."""
+
+    def __init__(self, declared: Mapping[str, Unknown]) -> None:
+        self.declared = declared
+
+    def __get__(self, model: Model | None, owner: type) -> Mapping[str, Unknown]:
+        """The unknowns."""
+        return self.declared if model is None else {**self.declared, **weights_of(model)}
+
+
+class Model(Holder):
     """A differential equation dy/dt = field(t, y) with unknowns: `Pendulum(length=0.7)`.
 
     The keywords are initial values by the unknowns' names; what is not given starts from its guess.
@@ -68,7 +80,7 @@ class Model(nn.Module):
     Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
     """
 
-    unknowns: ClassVar[Mapping[str, Unknown]] = {}
+    unknowns: Any = Unknowns({})
     state_names: ClassVar[tuple[str, ...]] = ()
     noise: ClassVar[str | None] = None
     input_names: ClassVar[tuple[str, ...]] = ()
@@ -89,30 +101,31 @@ class Model(nn.Module):
                     found[name] = checked_name(name, value)
                 else:
                     found.pop(name, None)
-        cls.unknowns = found
+        cls.unknowns = Unknowns(found)
 
     def __init__(self, **values: object) -> None:
         super().__init__()
+        declared = type(self).unknowns
         for name in values:
-            if name not in self.unknowns:
+            if name not in declared:
                 raise unknown_name(f"keyword of {type(self).__name__}", name, keyword_names(type(self)))
         self.ties = {}
         self._inputs: Inputs | None = None
         self._given: tuple[Tensor, ...] | None = None
         self.raw = RawParameters()
-        for name, unknown in self.unknowns.items():
+        for name, unknown in declared.items():
             value = unknown.check(values.get(name, unknown.guess))
             if not unknown.resizable:
                 value = unknown.fit_shape(value, unknown.guess.shape)
             parameter = nn.Parameter(unknown.domain.to_raw(value), requires_grad=not unknown.fixed)
             self.raw.register_parameter(name, parameter)
-        for name, unknown in self.unknowns.items():
+        for name, unknown in declared.items():
             if unknown.tie is not None and name not in values:
                 self.tie(name, unknown.tie)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; an unknown is set through its descriptor, also from an nn.Parameter."""
-        if name in self.unknowns:
+        if name in type(self).unknowns:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -146,7 +159,9 @@ class Model(nn.Module):
         """Give unknowns that no one can guess, such as the weights of a network, random values to start from.
 
         A fit calls it before it begins. What was given or fitted is left as it is, unless it is to be drawn `anew`.
+        The weights of a user's own modules are those that the constructor draws after `torch.manual_seed(seed)`.
         """
+        redraw(self, seed, anew)
 
     def inputs(self, t: Tensor) -> tuple[Tensor, ...]:
         """The inputs at the times `t` in the order of `input_names`, each of the shape of t.
@@ -211,7 +226,7 @@ class Model(nn.Module):
 
     def values(self) -> dict[str, Tensor]:
         """The natural values of all unknowns, detached."""
-        return {name: getattr(self, name).detach().clone() for name in self.unknowns}
+        return {name: unknown.value_in(self).detach().clone() for name, unknown in self.unknowns.items()}
 
     def free(self) -> dict[str, nn.Parameter]:
         """The raw parameters of the unknowns that are to be identified."""
@@ -219,24 +234,28 @@ class Model(nn.Module):
         return {name: raw for name, raw in raws.items() if raw.requires_grad}
 
     def fix(self, name: str, value: object = None) -> None:
-        """Hold the unknown `name` at `value`, or at where it is."""
-        raw = self._unknown(name).raw_of(self)
-        if value is not None:
-            setattr(self, name, value)
-        raw.requires_grad_(False)
+        """Hold the unknown `name` at `value`, or at where it is; of a module, as "net", all weights where they are."""
+        for one in self._named(name):
+            if value is not None:
+                one.__set__(self, value)
+            one.raw_of(self).requires_grad_(False)
 
     def release(self, name: str) -> None:
-        """Let the unknown `name` be identified."""
-        self.untie(name)
-        self._unknown(name).raw_of(self).requires_grad_(True)
+        """Let the unknown `name` be identified, or all weights of a module, as "net"."""
+        for one in self._named(name):
+            self.untie(one.name)
+            one.raw_of(self).requires_grad_(True)
 
     def tie(self, name: str, how: Tie) -> None:
         """Make the unknown `name` a function of the others: an expression, as in "2 * length", or a function of self.
 
         Errors: InputError for what is no expression of the other unknowns, or goes round in a circle.
         """
-        raw = self._unknown(name).raw_of(self)
-        others = [other for other in self.unknowns if other != name]
+        (one,) = self._named(name)[:1]
+        if isinstance(one, Weight):
+            raise InputError(f"{one.name} is a weight of a module: unknowns that a class declares are tied. Fix it.")
+        raw = one.raw_of(self)
+        others = [other for other in type(self).unknowns if other != name]
         self.ties[name] = Tied(name, Expression(how, others) if isinstance(how, str) else how)
         raw.requires_grad_(False)
         try:
@@ -249,22 +268,27 @@ class Model(nn.Module):
 
     def untie(self, name: str) -> None:
         """Make the unknown `name` one of its own again, held where it is; nothing where it is not tied."""
-        self.ties.pop(self._unknown(name).name, None)
+        for one in self._named(name):
+            self.ties.pop(one.name, None)
 
-    def _unknown(self, name: str) -> Unknown:
-        if name not in self.unknowns:
-            raise unknown_name(f"unknown of {type(self).__name__}", name, self.unknowns)
-        return self.unknowns[name]
+    def _named(self, name: str) -> list[Unknown]:
+        """The unknown `name`, or the weights of the module `name`; InputError for neither."""
+        known = self.unknowns
+        found = members_of(name, known)
+        if not found:
+            groups = dict.fromkeys(path.partition(".")[0] for path in known)
+            raise unknown_name(f"unknown of {type(self).__name__}", name, groups)
+        return [known[one] for one in found]
 
     def extra_repr(self) -> str:
         """The unknowns with their values."""
-        return ", ".join(f"{name}={value.tolist()}" for name, value in self.values().items())
+        return ", ".join(f"{name}={getattr(self, name).tolist()}" for name in type(self).unknowns)
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "version"] = torch.tensor(STATE_VERSION)
-        for name, value in self.values().items():
-            destination[f"{prefix}natural.{name}"] = value
+        for name in type(self).unknowns:
+            destination[f"{prefix}natural.{name}"] = getattr(self, name).detach().clone()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
         version = int(state_dict.pop(prefix + "version", STATE_VERSION))
@@ -273,7 +297,7 @@ class Model(nn.Module):
                 f"the saved {type(self).__name__} has version {version}: up to {STATE_VERSION} is allowed. "
                 "Update physid."
             )
-        for name, unknown in self.unknowns.items():
+        for name, unknown in type(self).unknowns.items():
             value = state_dict.pop(f"{prefix}natural.{name}", None)
             if (
                 value is not None and name not in self.ties

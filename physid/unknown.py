@@ -111,14 +111,14 @@ class Unknown:
         if isinstance(prior, Uniform):
             domain = between(max(domain.low, prior.low), min(domain.high, prior.high))
         self.domain, self.unit, self.prior, self.fixed, self.resizable = domain, unit, prior, fixed, resizable
-        self.per_experiment, self.tie, self.listed, self.name = per_experiment, tie, listed, ""
+        self.per_experiment, self.tie, self.listed, self.name, self.path = per_experiment, tie, listed, "", ""
         if guess is MISSING and tie is None:
             raise InputError("an unknown needs a guess, as in Unknown(1.0), unless it is tied to others.")
         self.guess = self.check(self.middle if guess is MISSING else guess)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        """Remember the name under which the model declares the unknown."""
-        self.name = name
+        """Remember the name under which the model declares the unknown, and where its raw parameter stands."""
+        self.name, self.path = name, f"raw.{name}"
 
     @property
     def middle(self) -> float:
@@ -158,8 +158,10 @@ class Unknown:
 
     def __get__(self, model: Model | None, owner: type) -> Unknown | Tensor:
         """The unknown itself on the class; its natural value on an instance."""
-        if model is None:
-            return self
+        return self if model is None else self.value_in(model)
+
+    def value_in(self, model: Model) -> Tensor:
+        """The natural value in `model`, differentiable in the raw parameters."""
         ties = model.__dict__.get("ties")
         if ties and self.name in ties:
             found: Tensor = ties[self.name](model)

@@ -72,6 +72,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.ode",),
     ("physid.prior", "physid.expression", "physid.unknown", "physid.inputs", "physid.experiment", "physid.series"),
     ("physid.seriesforecast",),
+    ("physid.modules",),
     ("physid.spec",),
     ("physid.modelfile",),
     ("physid.catalog",),

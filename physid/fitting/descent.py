@@ -32,7 +32,7 @@ class Objective:
     def __init__(self, problem: Problem, plan: Plan, watch: Watch) -> None:
         self.problem, self.plan, self.watch = problem, plan, watch
         vector = self.vector = problem.vector
-        beliefs = {name: vector.model.unknowns[name].prior for name in vector.names}
+        beliefs = vector.beliefs
         priors = [name for name, prior in beliefs.items() if prior is not None and not isinstance(prior, Ridge)]
         if priors:
             raise InputError(

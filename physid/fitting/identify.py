@@ -26,7 +26,7 @@ from physid.fitting.members import pooled
 from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
 from physid.fitting.plan import Plan, resolve
-from physid.fitting.pose import described, pose, prepare, suited
+from physid.fitting.pose import agree, described, pose, prepare, suited
 from physid.fitting.problem import Point, Problem
 from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
@@ -37,6 +37,7 @@ from physid.fitting.statistics import Statistics, assess
 from physid.fitting.trivial import trivial_scores
 from physid.fitting.vector import Array
 from physid.fitting.watch import Progress, TimeUp, Watch
+from physid.modules import ready
 from physid.ode import Integrator
 from physid.spec import Model
 from physid.unknown import Tie
@@ -106,6 +107,8 @@ def fit(
             f"fit was given {found} as model: an instance of a Model is allowed, as in fit(Model(), data)."
         )
     given = aligned([experiment] if isinstance(experiment, Experiment) else experiment)
+    ready(model)
+    agree(model, given)
     asked: dict[str, Any] = {
         "optimizer": optimizer,
         "strategy": strategy,

@@ -26,7 +26,8 @@ class Joint(Vector):
         super().__init__(model, experiments[0])
         self.vectors = [Vector(model, one) for one in experiments]
         first = self.vectors[0].entries
-        shared = [i for i in range(self.parameters) if not model.unknowns[first[i].owner].per_experiment]
+        unknowns = model.unknowns
+        shared = [i for i in range(self.parameters) if not unknowns[first[i].owner].per_experiment]
         self.entries, self.columns = [first[i] for i in shared], []
         for vector, experiment in zip(self.vectors, experiments, strict=True):
             columns = np.empty(len(vector), dtype=np.intp)
@@ -38,12 +39,12 @@ class Joint(Vector):
 
     def get(self) -> Array:
         """The vector [Q] of the model as it is; what an experiment says of its own unknowns' start counts there."""
-        x = np.empty(len(self))
+        x, unknowns = np.empty(len(self)), self.model.unknowns
         for vector, columns in reversed(list(zip(self.vectors, self.columns, strict=True))):
             natural = vector.natural(vector.get())
             for i, entry in enumerate(vector.entries[: vector.parameters]):
                 start = vector.experiment.start.get(entry.owner)
-                if start is not None and self.model.unknowns[entry.owner].per_experiment:
+                if start is not None and unknowns[entry.owner].per_experiment:
                     values = np.asarray(start, dtype=np.float64).reshape(-1)
                     natural[i] = values[i - vector.first(entry.owner)] if values.size > 1 else values[0]
             x[columns] = vector.raw(natural)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from physid.fitting.sizes import nested
 from physid.inputs import Inputs
+from physid.modules import places
 from physid.ode import Integrator, Solution, sensitivities
 from physid.spec import Model
 
@@ -93,9 +94,8 @@ class Carried:
 
     def __init__(self, model: Model, raws: Sequence[nn.Parameter], shape: torch.Size) -> None:
         self.model, self.shape, self.n = model, shape, shape.numel()
-        names = {id(raw): name for name, raw in model.raw.named_parameters()}
-        self.slots = [(names[id(raw)], raw.shape, raw.numel()) for raw in raws]
-        self.sizes = [size for _, _, size in self.slots]
+        self.slots = [(held, raw.shape) for held, raw in zip(places(model, raws), raws, strict=True)]
+        self.sizes = [raw.numel() for raw in raws]
         self.one, self.one_driven = torch.vmap(self._one), torch.vmap(self._one_driven)
         self._given: Tensor | None = None
 
@@ -126,14 +126,15 @@ class Carried:
 
     def _one(self, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
         """The rate of one lane, with its parameters in the model's place."""
-        held: Any = self.model.raw._parameters
-        kept = dict(held)
+        kept = [table[key] for held, _ in self.slots for table, key in held]
         try:
-            for (name, shape, _), piece in zip(self.slots, theta.split(self.sizes), strict=True):
-                held[name] = piece.view(shape)
+            for (held, shape), piece in zip(self.slots, theta.split(self.sizes), strict=True):
+                for table, key in held:
+                    table[key] = piece.view(shape)
             return self.model.field(t, y.view(self.shape)).reshape(-1)
         finally:
-            held.update(kept)
+            for (table, key), one in zip((place for held, _ in self.slots for place in held), kept, strict=True):
+                table[key] = one
 
     def _one_driven(self, t: Tensor, y: Tensor, theta: Tensor, inputs: Tensor) -> Tensor:
         """The rate of one lane with these inputs."""

@@ -80,7 +80,8 @@ def pruned(problem: Problem, paths: list[Path | None], x: Array) -> Array | None
 
 def penalised(problem: Problem) -> bool:
     """Whether any unknown has a prior or a penalty."""
-    return any(problem.vector.model.unknowns[name].prior is not None for name in problem.vector.names)
+    unknowns = problem.vector.model.unknowns
+    return any(unknowns[name].prior is not None for name in problem.vector.names)
 
 
 def path(problem: Problem, e: int, x: Array) -> Path | None:
@@ -162,7 +163,8 @@ class Matching:
 def linearised(vector: Vector, one: Path) -> tuple[Array, Array]:
     """(f - dy/dt) / size [T N] along a path, and its derivative [T N, P] by the raw parameters."""
     model, like = vector.model, vector.like
-    raws = {f"raw.{name}": raw.detach() for name, raw in zip(vector.names, vector.raws, strict=True)}
+    unknowns = model.unknowns
+    raws = {unknowns[name].path: raw.detach() for name, raw in zip(vector.names, vector.raws, strict=True)}
     size = one.size.to(like)
     rates, slopes = [], []
     chunk = max(1, CHUNK // max(1, vector.parameters))

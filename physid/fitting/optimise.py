@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from physid.errors import Diverged
+from physid.errors import Diverged, InputError
 from physid.fitting.descent import Objective, adam, lbfgs
 from physid.fitting.lm import optimal
 from physid.fitting.plan import Plan
@@ -16,6 +19,7 @@ from physid.fitting.starts import best_of
 from physid.fitting.strategies import least_squares
 from physid.fitting.vector import Array
 from physid.fitting.watch import Watch
+from physid.spec import Model
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
     members: list[Array] = []
     first: Optimum | None = None
     begun = {name: value.clone() for name, value in model.state_dict().items()}
+    differ(model, plan, begun)
     done = held.get("members")
     for number in range(plan.seeds):
+        model.load_state_dict(begun)
         model.draw(plan.seed + number, anew=number > 0)
         if done is not None and number < len(done) and first is not None:
             members.append(np.asarray(done[number]))
@@ -58,6 +64,18 @@ def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
     if first is None:
         raise Diverged("no seed was fitted")
     return replace(first, members=members)
+
+
+def differ(model: Model, plan: Plan, begun: Mapping[str, Tensor]) -> None:
+    """Errors: InputError where another seed draws nothing else, so that several would have no spread."""
+    model.draw(plan.seed + 1, anew=True)
+    moved = any(not torch.equal(value, begun[name]) for name, value in model.state_dict().items())
+    model.load_state_dict(begun)
+    if not moved:
+        raise InputError(
+            f"{plan.seeds} seeds were asked for, but {type(model).__name__} begins alike from each: it has no weights, "
+            "or its constructor sets a seed of its own. Leave the seeds out, or torch.manual_seed in __init__."
+        )
 
 
 def from_seed(problem: Problem, plan: Plan, watch: Watch) -> Optimum:

@@ -30,12 +30,13 @@ def start_of_protocol(vector: Vector, plan: Plan) -> None:
     random = np.random.default_rng(plan.seed)
     with torch.no_grad():
         for name in vector.names:
-            if not vector.model.unknowns[name].listed:
+            unknown = vector.model.unknowns[name]
+            if not unknown.listed:
                 continue  # the weights of a network, which are drawn
-            value = getattr(vector.model, name).detach().cpu()
+            value = unknown.value_in(vector.model).detach().cpu()
             factor = torch.as_tensor(1.0 + random.uniform(-0.1, 0.1, tuple(value.shape)))
             moved = value.double() * factor
-            setattr(vector.model, name, moved)
+            unknown.__set__(vector.model, moved)
 
 
 def compare(fit: Fit) -> dict[str, Any] | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting import noise as noise_models
@@ -14,7 +16,7 @@ from physid.fitting.joint import vector_of
 from physid.fitting.plan import Plan, default_integrator
 from physid.fitting.problem import Problem
 from physid.fitting.sizes import fitted
-from physid.spec import Model
+from physid.spec import Model, keyword_names
 from physid.unknown import Tie
 
 
@@ -50,6 +52,31 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
     if found["integrator"] is None and changes:
         found["integrator"] = replace(default_integrator(found["optimizer"], found["protocol"]), **changes)
     return found
+
+
+def agree(model: Model, experiments: Sequence[Experiment]) -> None:
+    """Errors: InputError for a constant that an experiment was made with, where the model was left with another one.
+
+    A value that the model's constructor was given counts as meant.
+    """
+    names = [name for name in keyword_names(type(model)) if name not in type(model).unknowns]
+    given = {} if model._made is None else model._made.arguments
+    for one in experiments:
+        for name, value in one.constants.items():
+            if name in names and name not in given and hasattr(model, name) and not _same(getattr(model, name), value):
+                cls = type(model).__name__
+                raise InputError(
+                    f"experiment {one.name} has {name}={value!r}, but the {cls} to be fitted has "
+                    f"{getattr(model, name)!r}. Make it for the experiment, physid.models.build(experiment, "
+                    f"model={cls}), or give it the value that you mean, {cls}({name}=...)."
+                )
+
+
+def _same(a: Any, b: Any) -> bool:
+    try:
+        return bool(np.array_equal(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)))
+    except (TypeError, ValueError):
+        return bool(a == b)
 
 
 def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:

@@ -120,7 +120,8 @@ class Problem:
 
     def _check_priors(self) -> None:
         model = self.vector.model
-        beliefs = {name: model.unknowns[name].prior for name in self.vector.names}
+        unknowns = model.unknowns
+        beliefs = {name: unknowns[name].prior for name in self.vector.names}
         priors = [name for name, prior in beliefs.items() if prior is not None and not isinstance(prior, Ridge)]
         unknown = [one.name for one in self.experiments if not one.sigma]
         if priors and unknown and not self.noise.estimated:
@@ -294,7 +295,7 @@ def prior_rows(vector: Vector, x: Array, weigh: Callable[[Prior], float]) -> tup
     """The priors' residuals [R] and their derivatives [R, Q] by x [Q], each times what `weigh` says of the prior."""
     rows, slopes = [], []
     owners = [entry.owner for entry in vector.entries]
-    beliefs = {name: vector.model.unknowns[name].prior for name in vector.names}
+    beliefs = vector.beliefs
     if not any(beliefs.values()):
         return np.empty(0), np.empty((0, len(x)))
     natural, slope = vector.natural(x), vector.slopes(x)

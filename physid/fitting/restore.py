@@ -17,7 +17,7 @@ import physid.door as door
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting import keep
-from physid.fitting.codec import decode
+from physid.fitting.codec import decode, unsaid
 from physid.fitting.files import Folder
 from physid.fitting.holdout import split
 from physid.fitting.keep import Origin
@@ -132,18 +132,43 @@ def _restore(
         state = safetensors.torch.load(run.read(file))
     except (safetensors.SafetensorError, ValueError):
         raise run.strange(file, "a safetensors file") from None
-    if model is None:
-        cls = _find(identity, trust)
-        natural = {name.removeprefix("natural."): value for name, value in state.items() if "natural." in name}
-        offered = {**decode(run.json("data.json")["constants"]), **decode(identity["constants"]), **natural}
-        model = cls(**{name: offered[name] for name in keyword_names(cls) if name in offered})
-    model.to(dtype=getattr(torch, identity["dtype"]))
-    model.load_state_dict(state)
+    made = _made(run, identity, state, trust) if model is None else model
+    try:
+        made.to(dtype=getattr(torch, identity["dtype"]))
+        made.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{type(made).__name__} has other parts than the model of the run ({_first_line(error)}). Give it as it "
+            "was made, Fit.load(folder, model=...)."
+        ) from error
+    model = made
     _tie(model, identity.get("ties", {}))
     for name in model.unknowns:
         if name not in model.ties:
             (model.release if name in free else model.fix)(name)
     return model
+
+
+def _made(run: Folder, identity: dict[str, Any], state: dict[str, torch.Tensor], trust: bool) -> Model:
+    """The model, made anew from the constants and the unknowns of the run."""
+    cls = _find(identity, trust)
+    constants = identity["constants"]
+    natural = {name.removeprefix("natural."): value for name, value in state.items() if "natural." in name}
+    known = {name: decode(value) for name, value in constants.items() if not [*unsaid(value)]}
+    offered = {**decode(run.json("data.json")["constants"]), **known, **natural}
+    try:
+        return cls(**{name: offered[name] for name in keyword_names(cls) if name in offered})
+    except TypeError as error:
+        lost = [*unsaid(constants)]
+        why = f"was made with {', '.join(lost)}, which a run does not hold" if lost else _first_line(error)
+        raise InputError(
+            f"the model {identity['model']} of the run cannot be made again: {why}. Give it as it was made, "
+            "Fit.load(folder, model=...)."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".:")
 
 
 def _tie(model: Model, ties: dict[str, str | None]) -> None:

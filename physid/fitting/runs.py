@@ -18,7 +18,7 @@ import torch
 import physid.door as door
 from physid.errors import InputError
 from physid.fitting import files, keep
-from physid.fitting.codec import integrator_data, integrator_of, unsaid
+from physid.fitting.codec import encode, integrator_data, integrator_of, unsaid
 from physid.fitting.files import json_bytes, table_bytes
 from physid.ode import Integrator
 from physid.spec import Model, keyword_names
@@ -194,6 +194,14 @@ def identity(model: Model) -> dict[str, Any]:
         found["model"] = f"{path.name}:{cls.__qualname__}"
         found["model_file"] = str(path)
         found["model_sha256"] = hashlib.sha256(door.read(path, door.SOURCE)).hexdigest()
-    attributes = {name: getattr(model, name, None) for name in keyword_names(cls) if name not in model.unknowns}
-    found["constants"] = {k: v for k, v in attributes.items() if isinstance(v, bool | int | float | str)}
+    found["constants"] = {name: encode(value) for name, value in constants_of(model).items()}
     return found
+
+
+def constants_of(model: Model) -> dict[str, Any]:
+    """What else than its unknowns a model was made with, by the names of its constructor's arguments."""
+    names = [name for name in keyword_names(type(model)) if name not in type(model).unknowns]
+    given = {} if model._made is None else model._made.arguments
+    now = {name: getattr(model, name, None) for name in names}
+    plain = {name: value for name, value in now.items() if isinstance(value, bool | int | float | str)}
+    return {name: plain.get(name, given.get(name)) for name in names if name in plain or name in given}

@@ -27,7 +27,9 @@ from physid.fitting.segments import Segments
 from physid.fitting.strategies import ROUGH, WELDED, WELDS, finish, least_squares, looser
 from physid.fitting.vector import Array, Entry, Vector
 from physid.fitting.watch import TimeUp, Watch
+from physid.modules import Weight
 from physid.ode import Integrator
+from physid.prior import Prior
 
 SPREAD = 1.0  # sd of log(value / guess), or of (value - guess) / size, where neither prior nor bounds say more
 INITIAL = 0.3  # sd of a free initial value, in units of initial_scale
@@ -43,16 +45,40 @@ def draws(vector: Vector, first: Array, count: int, seed: int) -> list[Array]:
     cube = qmc.LatinHypercube(len(first), rng=np.random.default_rng(seed)).random(count - 1)
     cube = np.clip(cube, EDGE, 1.0 - EDGE)
     guess = vector.natural(first)
-    columns = [_values(vector, entry, guess[i], cube[:, i]) for i, entry in enumerate(vector.entries)]
+    unknowns = vector.model.unknowns
+    beliefs = [unknowns[entry.owner].prior if entry.owner in unknowns else None for entry in vector.entries]
+    columns = [
+        _values(prior, entry, guess[i], cube[:, i])
+        for i, (prior, entry) in enumerate(zip(beliefs, vector.entries, strict=True))
+    ]
     scales = _initial_scales(vector)
     for i, size in scales.items():
         columns[i] = guess[i] + INITIAL * size * ndtri(cube[:, i])
+    for i, drawn in weights(vector, count, seed).items():
+        columns[i] = drawn
     return [first, *(vector.raw(row) for row in np.column_stack(columns))]
 
 
-def _values(vector: Vector, entry: Entry, guess: float, p: Array) -> Array:
+def weights(vector: Vector, count: int, seed: int) -> dict[int, Array]:
+    """The places in the vector of weights of a user's own modules, and the values [count - 1] that starts draw there.
+
+    Start k draws them from the seed + k, as a fit with that seed does.
+    """
+    own = {name for name, one in vector.model.unknowns.items() if isinstance(one, Weight) and not one.listed}
+    places = [i for i, entry in enumerate(vector.entries) if entry.owner in own]
+    if not places:
+        return {}
+    model, rows = vector.model, []
+    begun = {name: value.clone() for name, value in model.state_dict().items()}
+    for number in range(1, count):
+        model.draw(seed + number, anew=True)
+        rows.append(vector.get()[places])
+        model.load_state_dict(begun)
+    return dict(zip(places, np.stack(rows, 1), strict=True))
+
+
+def _values(prior: Prior | None, entry: Entry, guess: float, p: Array) -> Array:
     """The natural values below which the parts `p` of what is believed of an unknown lie."""
-    prior = vector.model.unknowns[entry.owner].prior if entry.owner in vector.model.unknowns else None
     low, high = entry.domain.low, entry.domain.high
     if prior is not None:
         return np.asarray(prior.quantile(p))

@@ -125,7 +125,8 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point, held
     With `held` a search can go on from its best points: it is the only one.
     """
     full, stop = Full(problem, watch, held=held), Stop(floor=problem.floor)
-    if any(not problem.vector.model.unknowns[name].listed for name in problem.vector.names):
+    unknowns = problem.vector.model.unknowns
+    if any(not unknowns[name].listed for name in problem.vector.names):
         stop = replace(stop, ftol=VALLEY)
     if held:
         watch.hold("full", x=start.x)
@@ -201,7 +202,8 @@ def known_first(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array |
     incomplete model would make nothing good.
     """
     model, entries = problem.vector.model, problem.vector.entries
-    held = [name for name in problem.vector.names if not model.unknowns[name].listed]
+    unknowns = model.unknowns
+    held = [name for name in problem.vector.names if not unknowns[name].listed]
     rest = np.array([i for i, entry in enumerate(entries) if entry.owner not in held], dtype=np.intp)
     if not held or not len(rest):
         return None

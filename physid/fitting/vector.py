@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.spec import Model
-from physid.unknown import Domain, real
+from physid.unknown import Domain, Unknown, real
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -43,7 +44,9 @@ class Vector:
         self.raws: list[nn.Parameter] = list(model.free().values())
         self.parameters = sum(raw.numel() for raw in self.raws)
         self.places = torch.nonzero(experiment.initial_free.reshape(-1)).reshape(-1)
-        self.entries = [*self._parameter_entries(), *self._initial_entries()]
+        unknowns = model.unknowns
+        self.beliefs = {name: unknowns[name].prior for name in self.names}  # the prior of every unknown, None for none
+        self.entries = [*self._parameter_entries(unknowns), *self._initial_entries()]
         if not self.entries:
             raise InputError(
                 f"nothing is to be identified: every unknown of {type(model).__name__} is fixed and the initial state "
@@ -85,17 +88,22 @@ class Vector:
 
     def natural(self, x: Array) -> Array:
         """The natural values [Q] of `x` (or of rows of it [..., Q])."""
-        columns = [entry.domain.to_value(torch.from_numpy(x[..., i].copy())) for i, entry in enumerate(self.entries)]
-        values = torch.stack(columns, -1).numpy()
+        values = x.copy()
+        for i, entry in self._bounded():
+            values[..., i] = entry.domain.to_value(torch.from_numpy(x[..., i].copy())).numpy()
         start = self.experiment.initial.reshape(-1)[self.places].numpy()
         values[..., self.parameters :] = start + values[..., self.parameters :] * self.scale
-        return np.asarray(values)
+        return values
+
+    def _bounded(self) -> list[tuple[int, Entry]]:
+        """The entries whose values are not their raw numbers, each with its place."""
+        return [(i, entry) for i, entry in enumerate(self.entries) if entry.domain is not real]
 
     def raw(self, natural: Array) -> Array:
         """The x [Q] of natural values [Q]; one that left its domain is put back just inside."""
-        x = np.empty(len(self))
-        for i, (entry, value) in enumerate(zip(self.entries, natural, strict=True)):
-            low, high = entry.domain.low, entry.domain.high
+        x = np.array(natural, dtype=np.float64)
+        for i, entry in self._bounded():
+            low, high, value = entry.domain.low, entry.domain.high, float(natural[i])
             inside = value if low < value < high else put_back(value, low, high)
             x[i] = float(entry.domain.to_raw(torch.tensor(inside, dtype=torch.float64)))
         start = self.experiment.initial.reshape(-1)[self.places].numpy()
@@ -104,14 +112,15 @@ class Vector:
 
     def slopes(self, x: Array) -> Array:
         """d natural / d x [Q]."""
-        raw = torch.from_numpy(x[: self.parameters].copy()).requires_grad_()
-        total = (
-            torch.stack([entry.domain.to_value(r) for entry, r in zip(self.entries, raw, strict=False)]).sum()
-            if (self.parameters)
-            else raw.sum()
-        )
-        (slope,) = torch.autograd.grad(total, raw)
-        return np.concatenate([slope.numpy(), self.scale])
+        slope = np.ones(self.parameters)
+        bounded = self._bounded()
+        places = [i for i, _ in bounded]
+        raw = torch.from_numpy(x[places].copy()).requires_grad_()
+        if bounded:
+            values = [entry.domain.to_value(one) for (_, entry), one in zip(bounded, raw, strict=True)]
+            (by,) = torch.autograd.grad(torch.stack(values).sum(), raw)
+            slope[places] = by.numpy()
+        return np.concatenate([slope, self.scale])
 
     def first(self, name: str) -> int:
         """Where the elements of the unknown `name` begin."""
@@ -125,10 +134,10 @@ class Vector:
         known = numbers_of(self.experiment.truth.get("initial"), self.experiment.initial.numel())
         return found + [known[int(i)] for i in self.places]
 
-    def _parameter_entries(self) -> list[Entry]:
+    def _parameter_entries(self, unknowns: Mapping[str, Unknown]) -> list[Entry]:
         entries = []
         for name, raw in zip(self.names, self.raws, strict=True):
-            unknown = self.model.unknowns[name]
+            unknown = unknowns[name]
             entries += [Entry(label, unknown.domain, unknown.unit, name) for label in labels(name, raw.shape)]
         return entries
 
