@@ -81,6 +81,17 @@ class Made:
         return found
 
 
+class Unknowns:
+    """The unknowns by name: of a class those that it declares, of a model also the weights of its own modules."""
+
+    def __init__(self, declared: Mapping[str, Unknown]) -> None:
+        self.declared = declared
+
+    def __get__(self, model: nn.Module | None, owner: type) -> Mapping[str, Unknown]:
+        """The unknowns."""
+        return self.declared if model is None else {**self.declared, **weights_of(model)}
+
+
 class Holder(nn.Module):
     """A module that knows how it was made, and takes modules of a user's own as parts whose weights are unknowns."""
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
-from physid.fitting.result import Fit
 from physid.fitting.groups import group_lines, groups
+from physid.fitting.result import Fit
 from physid.modules import Weight
 from physid.spec import Model
 from physid.tables import COLUMNS, align, estimate_cells, number, tolerance, width, wrap

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from physid.errors import InputError, unknown_name
 from physid.expression import Expression
 from physid.inputs import Inputs
-from physid.modules import Holder, Weight, members_of, redraw, weights_of
+from physid.modules import Holder, Unknowns, Weight, members_of, redraw
 from physid.unknown import Tie, Unknown
 
 # The layout of what `state_dict` writes; a reader refuses a newer one.
@@ -50,17 +50,6 @@ class Derived:
 
 class RawParameters(nn.Module):
     """The raw parameters of a model, one for each unknown, under the unknowns' names."""
-
-
-class Unknowns:
-    """The unknowns by name: of a class those that it declares, of a model also the weights of its own modules."""
-
-    def __init__(self, declared: Mapping[str, Unknown]) -> None:
-        self.declared = declared
-
-    def __get__(self, model: Model | None, owner: type) -> Mapping[str, Unknown]:
-        """The unknowns."""
-        return self.declared if model is None else {**self.declared, **weights_of(model)}
 
 
 class Model(Holder):

@@ -1,4 +1,4 @@
-"""What data determine near a point: combinations of unknowns, beside the weights of networks, of which none is asked."""
+"""What data determine near a point: combinations of unknowns, beside weights of networks, of which none is asked."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def weights(vector: Vector) -> list[bool]:
 
 
 def beside_weights(vector: Vector, table: Array) -> tuple[Index, Array]:
-    """The places of all entries but weights, and what is left of their columns of `table` [N, Q] beside the weights'."""
+    """The places of all entries but weights, and what the weights' columns leave of theirs in `table` [N, Q]."""
     weight = np.array(weights(vector), dtype=bool)
     kept = np.flatnonzero(~weight)
     if not weight.any():
