@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,7 +29,9 @@ class Inputs:
     coefficients have one more axis in front, [L, ...], and t is [..., L]. Made by `through` from samples.
     `switches` are the times at which an input or a derivative of it jumps: steps land on them.
 
-    A held input keeps its last value for ever; the others are known up to their last sample.
+    Before the first break, where no sample is known, each input keeps its value there: that is what u(t - delay) means
+    while t - delay lies before the record. A held input keeps its last value for ever; the others are known up to their
+    last sample.
     """
 
     names: tuple[str, ...]
@@ -126,7 +129,10 @@ class Inputs:
         return Inputs(tuple(names), kinds, self.breaks, self.coefficients[..., places], self.switches)
 
     def __call__(self, t: Tensor) -> Tensor:
-        """u(t) [*t.shape, m] in the dtype of t; at a break the piece after it counts. Differentiable by t."""
+        """u(t) [*t.shape, m] in the dtype of t, differentiable by t.
+
+        At a break the piece after it counts, before all of them the first value.
+        """
         time = t.to(torch.float64)
         breaks, table = self._on(t.device)
         if table.ndim == 4 and time.ndim == 0:
@@ -136,10 +142,33 @@ class Inputs:
         found = table[piece] if table.ndim == 3 else table[torch.arange(len(table), device=t.device), piece]
         value = found[..., -1, :]
         if found.shape[-2] > 1:
-            since = (time - start).unsqueeze(-1)
+            since = (time - start).clamp(min=0.0).unsqueeze(-1)  # of which the slope at 0 is 1: that of the piece
             for power in range(found.shape[-2] - 2, -1, -1):
                 value = value * since + found[..., power, :]
         return value.to(t.dtype)
+
+    @cached_property
+    def landings(self) -> Tensor:
+        """The times [S] at which an input or a derivative of it jumps, the first sample among them where one does."""
+        first = self.breaks[:1] if len(self.switches) and set(self.kinds) != {"hold"} else self.breaks[:0]
+        found: Tensor = torch.cat([first, self.switches]).unique()
+        return found
+
+    @cached_property
+    def jumps(self) -> bool:
+        """Whether the value of an input jumps anywhere."""
+        return bool(len(self._jump_times()))
+
+    @cached_property
+    def unlanded(self) -> bool:
+        """Whether the value of an input jumps where steps do not land."""
+        return not bool(torch.isin(self._jump_times(), self.switches).all())
+
+    def _jump_times(self) -> Tensor:
+        held = torch.tensor([kind == "hold" for kind in self.kinds])
+        values = self.coefficients[..., 0, :][..., held]
+        changes = (values.diff(dim=-2) != 0).any(-1)
+        return self.breaks[1:-1][changes if changes.ndim == 1 else changes.any(0)]
 
     def covers(self, first: float, last: float) -> bool:
         """Whether every input is known from `first` to `last`."""
@@ -165,6 +194,9 @@ class Inputs:
         """The coefficients [K', width, m] of the same function on finer `breaks`."""
         piece = torch.searchsorted(self.breaks[1:-1].contiguous(), breaks[:-1].contiguous(), right=True)
         old = self.coefficients[piece]
+        early = breaks[:-1] < self.breaks[0]
+        if bool(early.any()):  # the value at the first break, as `__call__` has it
+            old = torch.where(early[:, None, None] & (torch.arange(old.shape[1]) > 0)[:, None], 0.0, old)
         shift = (breaks[:-1] - self.breaks[piece])[:, None]
         new = torch.zeros(len(piece), width, old.shape[-1], dtype=torch.float64)
         for power in range(old.shape[1]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -100,7 +100,7 @@ class Model(Holder):
                 raise unknown_name(f"keyword of {type(self).__name__}", name, keyword_names(type(self)))
         self.ties = {}
         self._inputs: Inputs | None = None
-        self._given: tuple[Tensor, ...] | None = None
+        self._reader: Callable[[Tensor], Tensor] | None = None
         self.raw = RawParameters()
         for name, unknown in declared.items():
             value = unknown.check(values.get(name, unknown.guess))
@@ -152,15 +152,20 @@ class Model(Holder):
         """
         redraw(self, seed, anew)
 
-    def inputs(self, t: Tensor) -> tuple[Tensor, ...]:
+    def inputs(self, t: Tensor | float) -> tuple[Tensor, ...]:
         """The inputs at the times `t` in the order of `input_names`, each of the shape of t.
 
+        Any times may be asked for, `self.inputs(t - self.delay)` with an unknown delay among them: before its first
+        sample an input has the value of that sample. Where a held input jumps at such a time, solves step onto the
+        moved jump and gradients follow its movement, as long as the times are a t + b with a and b of the unknowns.
         A fit drives its model with the inputs of the experiment; by hand, `model.drive(inputs)` does.
 
         Errors: InputError when the model names no inputs or is not driven.
         """
-        if self._given is not None:
-            return self._given
+        if not isinstance(t, Tensor):
+            t = torch.as_tensor(t, dtype=torch.float64)
+        if self._reader is not None:
+            return self._reader(t).unbind(-1)
         if self._inputs is None:
             raise InputError(self._undriven())
         return self._inputs(t).unbind(-1)
@@ -193,13 +198,17 @@ class Model(Holder):
         return None if self._inputs is None or not len(self._inputs.switches) else self._inputs.switches
 
     @contextmanager
-    def given_inputs(self, values: Tensor) -> Iterator[None]:
-        """In here `self.inputs(t)` is `values` [..., inputs] whatever t: to trace the field apart from its inputs."""
-        before, self._given = self._given, values.unbind(-1)
+    def reading(self, reader: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """In here `self.inputs(t)` is `reader(t)` [*t.shape, inputs]: for who looks at which times the field reads."""
+        before, self._reader = self._reader, reader
         try:
             yield
         finally:
-            self._given = before
+            self._reader = before
+
+    def given_inputs(self, values: Tensor) -> AbstractContextManager[None]:
+        """In here `self.inputs(t)` is `values` [..., inputs] whatever t: to look at the field apart from its inputs."""
+        return self.reading(lambda t: values)
 
     def _undriven(self) -> str:
         if not self.input_names:

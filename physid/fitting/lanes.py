@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,8 +96,8 @@ class Carried:
         self.model, self.shape, self.n = model, shape, shape.numel()
         self.slots = [(held, raw.shape) for held, raw in zip(places(model, raws), raws, strict=True)]
         self.sizes = [raw.numel() for raw in raws]
-        self.one, self.one_driven = torch.vmap(self._one), torch.vmap(self._one_driven)
-        self._given: Tensor | None = None
+        self.one = torch.vmap(self._one)
+        self._apart = False  # lane by lane, for who looks at what a lane reads
 
     @property
     def switches(self) -> Any:
@@ -110,18 +110,43 @@ class Carried:
         return self.model.driver
 
     @contextmanager
-    def given_inputs(self, values: Tensor) -> Iterator[None]:
-        """In here the inputs of the lanes are `values` [L, inputs] whatever t."""
-        before, self._given = self._given, values
+    def reading(self, reader: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """In here a lane's inputs at t are `reader(t)` [*t.shape, inputs], the lanes one after the other."""
+        before, self._apart = self._apart, True
         try:
-            yield
+            with self.model.reading(reader):
+                yield
         finally:
-            self._given = before
+            self._apart = before
+
+    def reads(self, t: Tensor, y: Tensor) -> Tensor | None:
+        """The times [L, R] at which the lanes read their inputs at the times t; None where they read at t alone."""
+        plain = True
+
+        def one(t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
+            found: list[Tensor] = []
+
+            def reader(times: Tensor) -> Tensor:
+                nonlocal plain
+                plain = plain and times is t
+                found.append(times.reshape(-1))
+                values: Tensor = self.driver(times)  # type: ignore[misc]
+                return values
+
+            with self.model.reading(reader):
+                self._one(t, y, theta)
+            return torch.cat(found or [t[None]])
+
+        table = torch.vmap(one)(t.expand(len(y)), y[:, : self.n], y[:, self.n :])
+        return None if plain else table
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """The rates [L, N + P]."""
         state, theta, at = y[:, : self.n], y[:, self.n :], t.expand(len(y))
-        rate = self.one(at, state, theta) if self._given is None else self.one_driven(at, state, theta, self._given)
+        if self._apart:
+            rate = torch.stack([self._one(*lane) for lane in zip(at, state, theta, strict=True)])
+        else:
+            rate = self.one(at, state, theta)
         return torch.cat([rate.reshape(len(y), self.n), torch.zeros_like(theta)], 1)
 
     def _one(self, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
@@ -135,11 +160,6 @@ class Carried:
         finally:
             for (table, key), one in zip((place for held, _ in self.slots for place in held), kept, strict=True):
                 table[key] = one
-
-    def _one_driven(self, t: Tensor, y: Tensor, theta: Tensor, inputs: Tensor) -> Tensor:
-        """The rate of one lane with these inputs."""
-        with self.model.given_inputs(inputs):
-            return self._one(t, y, theta)
 
 
 def fill(raws: Sequence[nn.Parameter], theta: Tensor) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from physid.ode.augmented import augmented
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, rms
 from physid.ode.gradients import Holder, fold_times, wants_gradient
+from physid.ode.jumps import add_saltation, jump_cotangents
 from physid.ode.march import March, Outcome
 from physid.ode.plan import Limits, Norm, Tolerance
 from physid.ode.problem import Problem, pose
@@ -55,7 +57,14 @@ class Adjoint:
                 "use gradient='aca'."
             )
         holder = Holder(EAGER)
-        values = _Continuous.apply(self, problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        moved = [] if problem.moved is None else [problem.moved]
+        if moved and problem.layout.batched and not _one_clock(problem):
+            raise InputError(
+                "gradient 'adjoint' with jumps that unknowns move, at times that differ between samples: solve the "
+                "samples one by one, or use gradient='aca'."
+            )
+        tensors = [problem.y0, problem.t, *problem.captured, *moved]
+        values = _Continuous.apply(self, problem, holder, *tensors)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
 
 
@@ -78,8 +87,10 @@ class _Continuous(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         values, t, *captured = ctx.saved_tensors
         needs = ctx.needs_input_grad[3:]
-        wanted = [tensor for tensor, need in zip(captured, needs[2:], strict=True) if need]
         problem: Problem = ctx.problem
+        own = captured if problem.moved is None else captured[:-1]
+        needed = needs[2 : 2 + len(own)]
+        wanted = [tensor for tensor, need in zip(own, needed, strict=True) if need]
         count = problem.field.count
         with problem.field.unseen():
             reverse = Reverse(ctx.method, problem, wanted, needs[1])
@@ -89,8 +100,15 @@ class _Continuous(torch.autograd.Function):
         ctx.statistics.backward_vjps += spent
         problem.field.count = count
         found = iter(grads)
-        params = [next(found) if need else None for need in needs[2:]]
-        return (None, None, None, a if needs[0] else None, fold_times(times, t), *params)
+        params = [next(found) if need else None for need in needed]
+        jumps = () if problem.moved is None else (reverse.jump_grad,)
+        return (None, None, None, a if needs[0] else None, fold_times(times, t), *params, *jumps)
+
+
+def _one_clock(problem: Problem) -> bool:
+    """Whether all lanes have the same times and the same jumps."""
+    times = [problem.grid, *([] if problem.landings is None else [problem.landings.times])]
+    return all(bool((part == part[:, :1]).all()) for part in times)
 
 
 class Reverse:
@@ -99,6 +117,7 @@ class Reverse:
     def __init__(self, method: Adjoint, problem: Problem, params: list[Tensor], need_times: bool) -> None:
         self.method, self.p, self.params = method, problem, params
         self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
+        self.jump_grad = jump_cotangents(problem)
         may = method.compiled and not method.seminorm and method.norm is None
         self.plain = augmented(problem, params) if may else None
         self.evaluations = 0  # by compiled code, which the field does not see
@@ -107,15 +126,33 @@ class Reverse:
         """Cotangents of y0, of the parameters and of the times [T, L], for g [T, L * N] at the states `values`."""
         a = torch.zeros_like(g[0])
         shares = [torch.zeros_like(p) for p in self.params]
+        rows, all_lanes = g.view(len(g), self.p.layout.lanes, -1), torch.ones(self.p.layout.lanes, dtype=torch.bool)
+        if self.jump_grad is not None:
+            add_saltation(self.p, self.jump_grad, rows, self.p.grid[-1], torch.nan_to_num(values[-1]), a, all_lanes)
         for j in range(len(values) - 1, 0, -1):
             if self.time_grad is not None:
                 self.time_grad[j] += self._rate(j, values[j], g[j])
             a = a + g[j]
-            if bool((self.p.grid[j] != self.p.grid[j - 1]).any()):
-                a, shares = self._interval(j, torch.nan_to_num(values[j]), a, shares)
+            y, times = torch.nan_to_num(values[j]), self._times(j)
+            for begin, end in pairwise(times):
+                y, a, shares = self._interval(begin, end, y, a, shares)
+                if self.jump_grad is not None:
+                    add_saltation(self.p, self.jump_grad, rows, end, y, a, all_lanes)
         if self.time_grad is not None:
             self.time_grad[0] -= self._rate(0, values[0], a)
         return a + g[0], shares, self.time_grad
+
+    def _times(self, j: int) -> list[Tensor]:
+        """The times [L] from the asked one j back to the one before it, over the jumps in between that move."""
+        begin, end = self.p.grid[j], self.p.grid[j - 1]
+        if not bool((begin != end).any()):
+            return []
+        found = [begin]
+        if self.jump_grad is not None and self.p.landings is not None:
+            rows = torch.unique(self.p.landings.times[:, 0]) * self.p.direction
+            inside = rows[(rows < begin[0] * self.p.direction) & (rows > end[0] * self.p.direction)]
+            found += [row.expand(len(begin)) for row in (inside.flip(0) * self.p.direction).unbind()]
+        return [*found, end]
 
     def _rate(self, j: int, y: Tensor, cotangent: Tensor) -> Tensor:
         """<cotangent, f(t_j, y)> per lane."""
@@ -127,13 +164,14 @@ class Reverse:
         moment = self.p.times(torch.zeros(1, dtype=torch.float64), t, torch.zeros_like(t))[0]
         return moment
 
-    def _interval(self, j: int, y: Tensor, a: Tensor, shares: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Solve from t_j back to t_{j-1}; time runs over [0, 1] when the lanes have times of their own."""
-        begin, end = self.p.grid[j], self.p.grid[j - 1]
+    def _interval(
+        self, begin: Tensor, end: Tensor, y: Tensor, a: Tensor, shares: list[Tensor]
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Solve from `begin` [L] back to `end` [L]; time runs over [0, 1] when the lanes have times of their own."""
         if self.plain is not None:
             found = self._compiled((y.detach(), a, *shares), torch.stack([begin[0], end[0]]))
             if found is not None:
-                return found[1], list(found[2:])
+                return found[0], found[1], list(found[2:])
         lanes, span = self.p.layout.lanes, end - begin
         per_lane = span.to(y.device, self.p.layout.real)[:, None]
 
@@ -157,7 +195,7 @@ class Reverse:
         times = torch.tensor([0.0, 1.0]) if self.p.layout.batched else torch.stack([begin[0], end[0]])
         solution = self._solve(augmented, (y.detach(), a, *shares), times)
         parts = solution.y
-        return parts[1][-1], [part[-1] for part in parts[2:]]
+        return parts[0][-1], parts[1][-1], [part[-1] for part in parts[2:]]
 
     def _compiled(self, state: tuple[Tensor, ...], t: Tensor) -> tuple[Tensor, ...] | None:
         """The state (y, a, *shares) at t[1] by the native engine; None where it does not take f, and from then on."""
@@ -189,8 +227,8 @@ class Reverse:
         m, p = self.method, self.p
         with torch.no_grad():
             norm = _seminorm if m.seminorm else (None if m.norm is None else self._measure)
-            jumps = None if p.layout.batched else getattr(p.field.f, "switches", None)
-            problem = pose(f, y, t, norm=norm, params=[], jumps=jumps, **self._how())
+            landings = None if p.layout.batched or p.landings is None else replace(p.landings, moved=None, reads=None)
+            problem = pose(f, y, t, norm=norm, params=[], landings=landings, **self._how())
             return self._concluded(problem, March(problem).run())
 
     def _concluded(self, problem: Problem, outcome: Outcome) -> Solution:

@@ -80,7 +80,7 @@ def odeint_dense(
     outcome = March(problem, tape=tape).run()
     conclude(problem, outcome.values, outcome, "naive", True)
     with torch.set_grad_enabled(wants_gradient(problem)), problem.field.unseen():
-        parts = list(pieces(problem, tape, problem.y0, problem.t, dense=True))
+        parts = list(pieces(problem, tape, problem.y0, problem.t, problem.moved, dense=True))
         return DenseSolution(
             problem,
             torch.cat([part.start for part in parts]),

@@ -5,7 +5,9 @@ The march is handed in as a value, so that integration and differentiation do no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -37,7 +39,8 @@ class Gradient(Protocol):
 
 def wants_gradient(problem: Problem) -> bool:
     """Whether anything that the solve depends on asks for a gradient."""
-    tracked = problem.y0.requires_grad or problem.t.requires_grad or bool(problem.captured)
+    moves = problem.moved is not None
+    tracked = problem.y0.requires_grad or problem.t.requires_grad or bool(problem.captured) or moves
     return torch.is_grad_enabled() and tracked
 
 
@@ -93,6 +96,11 @@ class ACA:
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
         aware = self.step_aware and not isinstance(problem.control, Fixed)
+        if aware and problem.moved is not None:
+            raise InputError(
+                "step_aware=True with times of jumps that unknowns move: the lengths of the steps would move with them "
+                "in a way that this gradient does not follow. Leave step_aware out."
+            )
         holder = Holder(self.tier, aware)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return transformed(problem, holder)
@@ -108,7 +116,8 @@ class ACA:
         if remember:
             problem.field.recorded = []
         try:
-            values = _Plain.apply(problem, holder, origin, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+            tensors = [origin, problem.t, *problem.captured, *_moved(problem)]
+            values = _Plain.apply(problem, holder, *tensors)  # type: ignore[no-untyped-call]
         finally:
             if remember:
                 problem.field.recorded = None
@@ -122,6 +131,11 @@ def _can_remember(problem: Problem) -> bool:
     return plain and problem.layout.lanes == 1 and tableau.fsal and not tableau.extra_c and not len(problem.jumps)
 
 
+def _moved(problem: Problem) -> list[Tensor]:
+    """The times of jumps that move, a last argument beside the tensors that f depends on; empty where none do."""
+    return [] if problem.moved is None else [problem.moved]
+
+
 def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
     """The discrete map itself, as a graph over the accepted steps.
 
@@ -130,22 +144,25 @@ def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
 
     Under vmap every sample has an accepted grid of its own, and the samples are solved one by one.
     """
-    still = problem.but(captured=[], slope=problem.derivative.detach())
+    stay = None if problem.landings is None else replace(problem.landings, moved=None)
+    still = problem.but(captured=[], slope=problem.derivative.detach(), landings=stay)
     problem.field.plain = True
     _Checkpointed.apply(still, holder, problem.y0.detach(), problem.t.detach())  # type: ignore[no-untyped-call]
     problem.field.plain = False
     if holder.kept is None:
-        values = _Checkpointed.apply(problem, holder, problem.y0, problem.t, *problem.captured)  # type: ignore[no-untyped-call]
+        tensors = [problem.y0, problem.t, *problem.captured, *_moved(problem)]
+        values = _Checkpointed.apply(problem, holder, *tensors)  # type: ignore[no-untyped-call]
         return values, holder.the_outcome
     with problem.field.unseen():
-        return replayed(problem, holder.tier, holder.kept, problem.y0, problem.t), holder.the_outcome
+        found = replayed(problem, holder.tier, holder.kept, problem.y0, problem.t, problem.moved)
+        return found, holder.the_outcome
 
 
-def replayed(problem: Problem, tier: Tier, kept: Any, y0: Tensor, t: Tensor) -> Tensor:
-    """The states [T, L * N] over the steps that a march kept, as one graph from y0 [L * N] and t."""
+def replayed(problem: Problem, tier: Tier, kept: Any, y0: Tensor, t: Tensor, moved: Tensor | None) -> Tensor:
+    """The states [T, L * N] over the steps that a march kept, as one graph from y0 [L * N], t and jumps that move."""
     tape = tier.tape(problem, kept)
-    steps = pieces(problem, tape, y0, t) if tape.choices is None else linked(problem, tape, y0, t)
-    return differentiable(problem, steps, y0, t)
+    steps = pieces(problem, tape, y0, t, moved) if tape.choices is None else linked(problem, tape, y0, t)
+    return differentiable(problem, steps, y0, t, moved)
 
 
 @dataclass(slots=True)
@@ -204,8 +221,11 @@ class _Checkpointed(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, *_twice(job, y0, t, captured, g, needs))
         g = g.reshape(g.shape[0], -1)
-        ybar, params, tbar = job.tier.pull(job.problem, job.kept, captured, needs[2:], needs[1], job.statistics, g)
-        return (None, None, ybar.view(y0.shape) if needs[0] else None, fold_times(tbar, t), *params)
+        count = len(captured) - len(_moved(job.problem))
+        asked = (captured[:count], needs[2 : 2 + count], needs[1])
+        ybar, params, tbar, jbar = job.tier.pull(job.problem, job.kept, *asked, job.statistics, g)
+        jumps = () if count == len(captured) else (jbar,)
+        return (None, None, ybar.view(y0.shape) if needs[0] else None, fold_times(tbar, t), *params, *jumps)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
@@ -239,6 +259,41 @@ class _Plain(torch.autograd.Function):
     backward = _Checkpointed.backward
 
 
+class Apart:
+    """Takes partial derivatives by a tensor and by what it is made of, with a graph that knows of both."""
+
+    def __init__(self) -> None:
+        self.used = self.stop = False
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The same tensor, behind which no derivative is taken while it is closed."""
+        self.used = True
+        found: Tensor = _Gate.apply(tensor, self)  # type: ignore[no-untyped-call]
+        return found
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """In here derivatives end at the tensor."""
+        self.stop = True
+        try:
+            yield
+        finally:
+            self.stop = False
+
+
+class _Gate(torch.autograd.Function):
+    """The identity."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, apart: Apart) -> Tensor:
+        ctx.apart = apart
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, None]:
+        return (None if ctx.apart.stop else g), None
+
+
 def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:
     """Cotangents [T, L] as those of t [T] or [T, L]."""
     if tbar is None:
@@ -254,9 +309,14 @@ def _twice(
     inputs = [y0, t, *captured]
     wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
     with torch.enable_grad(), problem.field.unseen():
-        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t)
+        apart = Apart()
+        if problem.moved is not None:  # made of what f depends on, too
+            inputs[-1] = apart.of(captured[-1])
+            wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
+        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t, inputs[-1] if apart.used else None)
         reached = torch.nan_to_num(values)
-        found = torch.autograd.grad(reached, wanted, g.reshape(values.shape), create_graph=True, allow_unused=True)
+        with apart.closed():
+            found = torch.autograd.grad(reached, wanted, g.reshape(values.shape), create_graph=True, allow_unused=True)
     pending = iter(found)
     return [next(pending) if need else None for need in needs]
 
@@ -266,11 +326,14 @@ def _forward_mode(job: Job, inputs: tuple[Tensor, ...], tangents: tuple[Tensor |
     problem = job.problem
     with torch.enable_grad(), problem.field.unseen():
         y0, t = inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()
-        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t)
+        apart, wanted = Apart(), [y0, t, *inputs[2:]]
+        if problem.moved is not None:
+            wanted[-1] = apart.of(wanted[-1])
+        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t, wanted[-1] if apart.used else None)
         seed = torch.zeros_like(values, requires_grad=True)
-        wanted = [y0, t, *inputs[2:]]
         pairs = [(x, v) for x, v in zip(wanted, tangents, strict=True) if v is not None]
-        products = torch.autograd.grad(values, [x for x, _ in pairs], seed, create_graph=True, allow_unused=True)
+        with apart.closed():
+            products = torch.autograd.grad(values, [x for x, _ in pairs], seed, create_graph=True, allow_unused=True)
         total = sum((p * v).sum() for p, (_, v) in zip(products, pairs, strict=True) if p is not None)
         if not isinstance(total, Tensor):
             return torch.zeros_like(values)

@@ -168,7 +168,15 @@ class March:
             stop = torch.where(stop == self.end, self.end, stop)
             if p.moving_stops:
                 stop = self.outputs.tied(stop)
+            stop = self._moved(stop)
         return stop
+
+    def _moved(self, stop: Tensor) -> Tensor:
+        """These stops, with the graph of jumps among them that unknowns move."""
+        landings, moved = self.problem.landings, self.problem.moved
+        if landings is None or moved is None:
+            return stop
+        return landings.moved_with(self.problem, moved, stop, stop.detach() != self.end.detach(), stop, last=False)
 
     def _attempt(self) -> None:
         p = self.problem
@@ -255,6 +263,8 @@ class March:
             self.fresh = k if p.tableau.fsal and not edges else None
         else:
             self._advance_some(good, end, y1, k)
+        if self.traced and p.landings is not None and p.moved is not None:
+            self.t, self.y = p.landings.cross(p, self.t, self.y, p.moved, good)
         self.accepted += good
         self.times.append(self.t.detach())
         self.taken.append(good)

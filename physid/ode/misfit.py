@@ -87,6 +87,7 @@ def _fuses(problem: Problem, method: Any, target: Tensor, weight: Tensor | None)
     fixed = not target.requires_grad and (weight is None or not weight.requires_grad) and not problem.t.requires_grad
     plain = isinstance(method, ACA) and not method.step_aware and method.checkpoints is None
     nested = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    fixed = fixed and problem.moved is None
     return fixed and plain and not nested and wants_gradient(problem) and not problem.entangled
 
 

@@ -93,6 +93,7 @@ def is_plain(tolerance: object) -> bool:
 class Plan:
     """The checked arguments of a solve; `grid` [T, L] are the asked times, `stops` [P, L] those to land on.
 
+    f jumps at the times `jumps` [J], or [J, L] where every lane has its own.
     `notes` is for what an engine derives from them.
     """
 
@@ -193,7 +194,9 @@ def _planned(layout: Layout, times: Tensor, wishes: Wishes) -> Plan:
     moving = bool(landing) and fixed and step is None
     for extra in (w.stops, w.jumps):
         if extra is not None and extra.numel():
-            landing.append(extra.detach().to("cpu", torch.float64).reshape(-1, 1).expand(-1, layout.lanes))
+            own = extra.ndim == 2 and extra.shape[1] == layout.lanes
+            rows = extra.detach().to("cpu", torch.float64)
+            landing.append(rows if own else rows.reshape(-1, 1).expand(-1, layout.lanes))
     stops = _ordered([*landing, grid[-1:]], grid, direction) if landing else grid[-1:]
     jumps = w.jumps if not w.perturb else torch.cat([grid[:1], stops])
     return Plan(
@@ -207,9 +210,15 @@ def _planned(layout: Layout, times: Tensor, wishes: Wishes) -> Plan:
         norm=w.norm,
         limits=w.limits,
         stops=stops,
-        jumps=NO_TIMES if jumps is None else jumps.detach().cpu().double().reshape(-1).sort().values,
+        jumps=NO_TIMES if jumps is None else _jumps(jumps, layout.lanes if w.batched and not w.perturb else 1),
         moving_stops=moving,
     )
+
+
+def _jumps(times: Tensor, lanes: int) -> Tensor:
+    """Times of jumps in order: [J], or [J, L] where every lane has its own."""
+    rows = times.detach().cpu().double()
+    return rows.sort(0).values if rows.ndim == 2 and rows.shape[1] == lanes > 1 else rows.reshape(-1).sort().values
 
 
 def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Tensor:

@@ -15,7 +15,9 @@ from torch import Tensor
 from physid.ode import tableaus
 from physid.ode.control import Control, rms
 from physid.ode.field import Field, Layout, RightHandSide, State
+from physid.ode.jumps import Jumps
 from physid.ode.plan import Limits, Norm, Wishes, plan_of
+from physid.ode.reads import jumps_of
 from physid.ode.stages import Coefficients, Stages, StageTimes, inward
 
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
@@ -50,6 +52,7 @@ class Problem:
     started: float
     callbacks: dict[str, Callable[..., object]]
     notes: dict[str, Any]
+    landings: Jumps | None = None
     origin: State = ()
     recalled: Any = None
     slope: Tensor | None = None
@@ -98,17 +101,48 @@ class Problem:
         low, high = torch.minimum(t, end).detach(), torch.maximum(t, end).detach()
         real = self.layout.real
         up, down = torch.tensor(math.inf, dtype=real), torch.tensor(-math.inf, dtype=real)
-        (at_low, first), (at_high, last) = self._jump_at(low), self._jump_at(high)
-        inner_low = torch.where(at_low, torch.nextafter(inward(first, real, up=True), up), down)
-        inner_high = torch.where(at_high, torch.nextafter(inward(last, real, up=False), down), up)
-        return inner_low, inner_high
+        (at_low, first, clear_low), (at_high, last, clear_high) = self._jump_at(low), self._jump_at(high)
+        inner_low = torch.nextafter(inward(first, real, up=True), up)
+        inner_high = torch.nextafter(inward(last, real, up=False), down)
+        if self._clear is not None:
+            inner_low = torch.maximum(inner_low, inward(first + clear_low, real, up=True))
+            inner_high = torch.minimum(inner_high, inward(last - clear_high, real, up=False))
+        return torch.where(at_low, inner_low, down), torch.where(at_high, inner_high, up)
 
-    def _jump_at(self, time: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether these times are jumps, and the jumps; a time that was summed from a step may be off by round-off."""
-        place = torch.searchsorted(self.jumps, time.contiguous()).clamp(max=len(self.jumps) - 1)
-        before, after = self.jumps[(place - 1).clamp(min=0)], self.jumps[place]
-        near = torch.where((time - before).abs() < (time - after).abs(), before, after)
-        return (near - time).abs() <= 4 * torch.finfo(torch.float64).eps * torch.maximum(near.abs(), time.abs()), near
+    @property
+    def moved(self) -> Tensor | None:
+        """The times [J, L or 1] of jumps that unknowns move, with their graph; None where they stay."""
+        return None if self.landings is None else self.landings.moved
+
+    @property
+    def _clear(self) -> Tensor | None:
+        """How far stage times stay away from the jumps [J] or [J, L]."""
+        clear = None if self.landings is None else self.landings.clear
+        return None if clear is None else clear.view(self.jumps.shape)
+
+    def _jump_at(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Whether these times [L] are jumps, the jumps, and how far to stay away from them.
+
+        A time that was summed from a step may be off by round-off.
+        """
+        jumps, last = self.jumps, len(self.jumps) - 1
+        if jumps.ndim == 2:
+            place = torch.searchsorted(jumps.T.contiguous(), time[:, None].contiguous())[:, 0].clamp(max=last)
+            lanes: Tensor | None = torch.arange(len(time))
+        else:
+            place, lanes = torch.searchsorted(jumps, time.contiguous()).clamp(max=last), None
+
+        def row(table: Tensor, i: Tensor) -> Tensor:
+            return table[i] if lanes is None else table[i, lanes]
+
+        places = ((place - 1).clamp(min=0), place)
+        before, after = (row(jumps, i) for i in places)
+        earlier = (time - before).abs() < (time - after).abs()
+        near, clear = torch.where(earlier, before, after), self._clear
+        low, high = (torch.zeros_like(near) if clear is None else row(clear, i) for i in places)
+        away = torch.where(earlier, low, high)
+        slack = 4 * torch.finfo(torch.float64).eps * torch.maximum(near.abs(), time.abs())
+        return (near - time).abs() <= slack, near, away
 
     def size(self, error: Tensor) -> Tensor:
         """The norm of a scaled error [L * N] per lane: rms, the largest over a tuple's parts, or the user's."""
@@ -143,15 +177,22 @@ def pose(
     params: Sequence[Tensor] | None = None,
     recall: Recall | None = None,
     wishes: Wishes | None = None,
+    landings: Jumps | None = None,
+    graph: bool | None = None,
     **options: Any,
 ) -> Problem:
     """Check the arguments of a solve and evaluate f once; InputError says what cannot work.
 
     How to solve comes as `wishes`, or as its fields by name. `recall` may know f from an earlier solve and give the
-    tensors that it depends on, with what it remembers.
+    tensors that it depends on, with what it remembers. `landings` are the jumps of f, which are else looked for;
+    `graph` says whether those that move are to have one, by default whether autograd is on.
     """
     started = time.perf_counter()
-    plan, times = plan_of(y0, t, wishes or Wishes(**options))
+    asked = wishes or Wishes(**options)
+    landings = landings or jumps_of(f, y0, t, asked.batched, graph, asked.jumps)
+    if landings is not None:
+        asked = replace(asked, jumps=landings.plan)
+    plan, times = plan_of(y0, t, asked)
     problem = Problem(
         f=f,
         named=params,
@@ -173,9 +214,11 @@ def pose(
         started=started,
         callbacks={},
         notes=plan.notes,
+        landings=landings,
         origin=y0,
     )
-    found = recall(problem) if recall else None
+    compiles = problem.norm is None and not (landings is not None and landings.tied)
+    found = recall(problem) if recall and compiles else None
     if found is not None:
         problem.captured, problem.recalled = found
         return problem

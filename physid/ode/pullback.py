@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physid.ode.jumps import add_saltation, jump_cotangents
 from physid.ode.problem import Problem
 from physid.ode.replay import Replay, Wave
 from physid.ode.solution import Statistics
@@ -48,6 +49,7 @@ class Pullback:
         self.defer = problem.tableau.fsal and not len(problem.jumps)
         self.grads: list[Tensor | None] = [None] * len(captured)
         self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
+        self.jump_grad = jump_cotangents(problem)
         self.next_slope: Tensor | None = None
 
     def run(self, g: Tensor) -> tuple[Tensor, list[Tensor | None], Tensor | None]:
@@ -64,6 +66,8 @@ class Pullback:
             if before and seeds_before and self._defers(before):
                 tail = self._times_h(seeds_before.stages[self.base - 1], before)
             ybar = self._step(w, wave, ybar, seeds, tail)
+            if self.jump_grad is not None:
+                add_saltation(self.p, self.jump_grad, self.g, wave.t, self.replay.state(w), ybar, wave.inside)
             if before:
                 wave, seeds = before, seeds_before
         self.stats.backward_evaluations += self.replay.evaluations
@@ -99,6 +103,9 @@ class Pullback:
         count = self.base - 1 if self._defers(wave) or (self.defer and seeds is None) else width
         y = self.replay.state(w)
         times, points, slopes = self._remembered(w, count) or self._stages(wave, y, count)
+        if self.jump_grad is not None and wave.closes:
+            end, mine = y + self.stages.weigh(self.p.coefficients.b), self.replay.closing(w)
+            add_saltation(self.p, self.jump_grad, self.g, self.p.grid[-1], end, 0 * ybar, mine)
         kbar = torch.outer(self.p.coefficients.b, ybar)
         if width > self.base:
             kbar = torch.cat([kbar, kbar.new_zeros(width - self.base, kbar.shape[1])])

@@ -88,6 +88,10 @@ class Replay:
             return self.tape.states.row(w)
         return self.tape.states.whole()[self.rows[w].to(self.problem.layout.device)].reshape(-1)
 
+    def closing(self, w: int) -> Tensor:
+        """The lanes [L] whose last step is wave w."""
+        return self.counts - 1 == w
+
     def _only(self, w: int, ours: Tensor, others: Tensor) -> Tensor:
         """The states of the lanes that have a wave w, and others for the rest."""
         if self.single:
@@ -169,18 +173,31 @@ def walk(
     return Piece(wave, start, h, y, stages.kept(width)), y1, k if problem.tableau.fsal and not edges else None
 
 
-def pieces(problem: Problem, tape: Tape, y0: Tensor, t: Tensor, *, dense: bool = False) -> Iterator[Piece]:
-    """The accepted steps as one graph from y0 [L * N] and t; `dense` evaluates the dense stages of every step.
+def pieces(
+    problem: Problem, tape: Tape, y0: Tensor, t: Tensor, moved: Tensor | None = None, *, dense: bool = False
+) -> Iterator[Piece]:
+    """The accepted steps as one graph from y0 [L * N], t and the jumps `moved` [J, L or 1].
 
-    Interior grid times are constants; the first and the last step move with t[0] and t[-1].
+    Interior grid times are constants but for the jumps that move; the first and the last step move with t[0] and t[-1].
+    `dense` evaluates the dense stages of every step.
     """
-    replay, layout = Replay(problem, tape), problem.layout
+    replay, layout, landings = Replay(problem, tape), problem.layout, problem.landings
     moving = t.reshape(t.shape[0], -1).expand(-1, layout.lanes)
     stages, y, fresh = Traced(problem.coefficients, layout), y0, None
     for w in range(len(replay)):
         wave = replay.wave(w)
         start = _moved(moving, wave.begin, wave.t, replay.lane_index)
         end = _moved(moving, wave.end, wave.t + wave.h, replay.lane_index)
+        if moved is not None and landings is not None:
+            if w:
+                start = landings.moved_with(problem, moved, wave.t, wave.inside, start, last=True)
+                _, y = landings.cross(problem, wave.t, y, moved, wave.inside)
+            else:
+                kick = landings.kick(problem, wave.t, y, moved, wave.inside)
+                y = y if kick is None else y + 0.5 * kick.reshape(-1)
+            if w + 1 < len(replay):
+                after = replay.wave(w + 1)
+                end = landings.moved_with(problem, moved, after.t, after.inside, end, last=False)
         h = torch.where(wave.inside, end - start, 0.0)
         piece, y, fresh = walk(problem, stages, wave, start, h, y, fresh, dense)
         yield piece
@@ -196,8 +213,28 @@ def read(problem: Problem, piece: Piece, times: Tensor) -> Tensor:
     return piece.y.view(rows, -1)[lane] + torch.einsum("ms,smn->mn", weights, hk)
 
 
-def differentiable(problem: Problem, steps: Iterable[Piece], y0: Tensor, t: Tensor) -> Tensor:
-    """The discrete map as one graph: states [T, L * N] from y0 [L * N], t and the steps that begin with them.
+def half_saltations(problem: Problem, piece: Piece, values: Tensor, wave: Wave, moved: Tensor) -> Tensor:
+    """Zeros [m, N] with half the derivative that jumps at the very times of outputs give them."""
+    landings, halves = problem.landings, list(torch.zeros_like(values).unbind())
+    if landings is None:
+        return torch.stack(halves)
+    for i, (lane, place) in enumerate(zip(wave.lane.tolist(), wave.place.tolist(), strict=True)):
+        inside = torch.arange(problem.layout.lanes) == lane
+        t = problem.grid[place]
+        if not bool(landings.landing(t, inside)[1].any()):
+            continue
+        rows = piece.y.view(problem.layout.lanes, -1)
+        y = torch.where(inside.to(rows.device)[:, None], values[i], rows).reshape(-1)
+        kick = landings.kick(problem, t, y, moved, inside)
+        if kick is not None:
+            halves[i] = 0.5 * kick[lane]
+    return torch.stack(halves)
+
+
+def differentiable(
+    problem: Problem, steps: Iterable[Piece], y0: Tensor, t: Tensor, moved: Tensor | None = None
+) -> Tensor:
+    """The discrete map as one graph: states [T, L * N] from y0 [L * N], t, jumps and the steps that begin with them.
 
     Memory grows with the number of steps: this is for second derivatives and forward mode.
     """
@@ -212,6 +249,8 @@ def differentiable(problem: Problem, steps: Iterable[Piece], y0: Tensor, t: Tens
         values.append(read(problem, piece, moving[wave.place, wave.lane]))
         lanes.append(wave.lane)
         places.append(wave.place)
+        if moved is not None:
+            values[-1] = values[-1] + half_saltations(problem, piece, values[-1], wave, moved)
     joined = torch.cat(values)
     blank = joined.new_full((problem.grid.shape[0], rows, layout.width), torch.nan)
     index = (torch.cat(places).to(layout.device), torch.cat(lanes).to(layout.device))

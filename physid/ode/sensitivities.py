@@ -55,7 +55,8 @@ def sensitivities(
         raise InputError(
             "a tensor in params does not require gradients: call .requires_grad_() on it before f uses it."
         )
-    problem = integrator.pose(f, y0.detach(), t, params, batched, memory(integrator.engine))
+    start = y0.detach().requires_grad_()  # jumps may depend on it
+    problem = integrator.pose(f, start, t, params, batched, memory(integrator.engine), graph=True)
     choice = choose(problem, integrator.engine, forward=True)
     outcome, by_state, by_params = choice.tier.differentiate(problem, list(params))
     solution = conclude(problem, outcome.values, outcome, "forward", throw, choice.tier.name, choice.note)

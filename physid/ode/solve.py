@@ -82,12 +82,11 @@ class Integrator:
         params: Sequence[Tensor] | None,
         batched: bool,
         recall: Recall | None = None,
+        graph: bool | None = None,
     ) -> Problem:
-        """The checked problem."""
+        """The checked problem; `graph` says whether jumps are to have one, by default whether autograd is on."""
         check_engine(self.engine)
-        jumps = getattr(f, "switches", None)
-        wishes = self._plain[batched] if jumps is None else replace(self._plain[batched], jumps=jumps)
-        return pose(f, y0, t, params=params, recall=recall, wishes=wishes)
+        return pose(f, y0, t, params=params, recall=recall, wishes=self._plain[batched], graph=graph)
 
     @cached_property
     def _plain(self) -> tuple[Wishes, Wishes]:
@@ -151,6 +150,7 @@ def solve(
 
     f takes (t, y) and returns dy/dt with the shape and dtype of y; y0 is a tensor of any shape or a tuple of tensors.
     An f with an attribute `switches`, a tensor of times, jumps there: steps land on them (a Model with held inputs).
+    Times with a graph move with what they are made of, and gradients hold their movement.
     The states come as `Solution.y` [T, *state] and carry gradients with respect to y0, t, and every tensor that f
     depends on: those are found in f's module, its closure and its first evaluation, or named by `params`.
     `batched=True`: y0 [B, *state], every sample has its own steps, f gets t [B], and t may be [T] or [T, B].

@@ -22,7 +22,7 @@ from physid.ode.solution import Statistics
 from physid.ode.tape import Tape
 from physid.ode.transition import Flow
 
-Cotangents = tuple[Tensor, list[Tensor | None], Tensor | None]
+Cotangents = tuple[Tensor, list[Tensor | None], Tensor | None, Tensor | None]
 
 
 class Tier(Protocol):
@@ -52,7 +52,10 @@ class Tier(Protocol):
         stats: Statistics,
         g: Tensor,
     ) -> Cotangents:
-        """g [T, L * N] -> cotangents of y0 [L * N], of those of `captured` that need one, of the times [T, L]."""
+        """g [T, L * N] -> cotangents of y0 [L * N], of those of `captured` that need one, of the times [T, L].
+
+        The last ones are those of the jumps that move [J, L or 1].
+        """
         ...
 
     def tape(self, problem: Problem, kept: Any) -> Tape:
@@ -92,23 +95,25 @@ class Eager:
         wanted = [tensor for tensor, need in zip(captured, needs, strict=True) if need]
         evaluations = problem.field.count
         with problem.field.unseen():
-            ybar, found, tbar = self._pull(problem, kept, wanted, need_times, stats, g)
+            ybar, found, tbar, jbar = self._pull(problem, kept, wanted, need_times, stats, g)
         problem.field.count = evaluations
         grads = iter(found)
-        return ybar, [next(grads) if need else None for need in needs], tbar
+        return ybar, [next(grads) if need else None for need in needs], tbar, jbar
 
     def _pull(
         self, problem: Problem, kept: Any, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
     ) -> Cotangents:
         if kept.choices is not None:
-            return AwarePullback(problem, kept, wanted, need_times, stats).run(g)
+            return *AwarePullback(problem, kept, wanted, need_times, stats).run(g), None
         if wide.applies(problem) and not kept.thinned:
             counts = (stats.backward_evaluations, stats.backward_vjps)
             try:
-                return wide.WidePullback(problem, kept, wanted, need_times, stats).run(g)
+                wider = wide.WidePullback(problem, kept, wanted, need_times, stats)
+                return *wider.run(g), wider.jump_grad
             except wide.NotWide:
                 stats.backward_evaluations, stats.backward_vjps = counts
-        return Pullback(problem, kept, wanted, need_times, stats).run(g)
+        pullback = Pullback(problem, kept, wanted, need_times, stats)
+        return *pullback.run(g), pullback.jump_grad
 
     def tape(self, problem: Problem, kept: Any) -> Tape:
         """What was kept."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from physid.ode.jumps import asked_at, half_at_start
 from physid.ode.linearise import Stages
 from physid.ode.problem import Problem
 from physid.ode.replay import Replay
@@ -26,6 +27,8 @@ class Flow:
         self.lanes, self.n = problem.layout.lanes, problem.layout.width
         self.columns = self.n + sum(p.numel() for p in params)
         self.evaluations = 0
+        moves = problem.landings if problem.moved is not None else None
+        self.tangents = None if moves is None else moves.tangents(problem.origin, self.lanes, self.n, params)
 
     def run(self) -> Tensor:
         """Derivatives at the asked times [T, L, N, M]."""
@@ -49,12 +52,36 @@ class Flow:
         stages = self._stage_sensitivities(waves, width)
         eye = torch.eye(self.n, self.columns, dtype=stages.dtype, device=stages.device)
         steps = eye + torch.einsum("s,swlnm->wlnm", c.b, stages[:base])
-        starts = []
-        for step in steps:
+        starts: list[Tensor] = []
+        halves: list[tuple[Tensor, Tensor]] = []
+        for w, step in zip(waves, steps, strict=True):
+            share = self._jumped(self.replay.t[w], self.replay.state(w), self.replay.inside[w])
+            if share is not None:
+                halves.append((self.replay.t[w], share))
+                start = start + half_at_start(self.p, self.replay.t[w]).to(start)[:, None, None] * share
             starts.append(start)
             start = self._through(step, start)
+            if self.replay.closes[w]:
+                share = self._jumped(self.p.grid[-1], self.ends[w - waves.start], self.replay.closing(w))
+                halves += [] if share is None else [(self.p.grid[-1], share)]
         self._outputs(waves, stages, torch.stack(starts), out)
+        for t, share in halves:
+            out += 0.5 * torch.where(asked_at(self.p, t).to(out.device)[..., None, None], share, 0.0)
         return start
+
+    def _jumped(self, t: Tensor, y: Tensor, inside: Tensor) -> Tensor | None:
+        """What jumps at the times t [L] with the states y [L * N] add to the derivative [L, N, M], if they move."""
+        landings, tangents = self.p.landings, self.tangents
+        if landings is None or tangents is None:
+            return None
+        with torch.no_grad():
+            found = landings.saltation(self.p, t, y, inside)
+        if found is None:
+            return None
+        index, lanes, drops = found
+        share = drops[:, :, None] * tangents[index, lanes][:, None].to(drops)
+        zero = share.new_zeros(self.lanes, *share.shape[1:])
+        return zero.index_add(0, lanes.to(share.device), share)
 
     def _outputs(self, waves: range, stages: Tensor, starts: Tensor, out: Tensor) -> None:
         """Fill in the outputs inside of these waves; one product per step and lane, however many outputs it holds."""
@@ -85,6 +112,7 @@ class Flow:
     def _stage_sensitivities(self, waves: range, width: int) -> Tensor:
         """d(h k_i) by the step's start and the parameters [S, W, L, N, M]."""
         stages = Stages.of(self.p, self.replay, waves, width)
+        self.ends = stages.end
         by_state, by_params, h = stages.by_state(), stages.by_params(self.params), stages.h
         self.evaluations += width * len(waves)
         c, w = self.p.coefficients, len(waves)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from physid.ode.jumps import add_saltation, jump_cotangents
 from physid.ode.linearise import Stages
 from physid.ode.problem import Problem
 from physid.ode.replay import Replay
@@ -46,6 +47,7 @@ class WidePullback:
         self.lanes, self.n = problem.layout.lanes, problem.layout.width
         self.grads: list[Tensor | None] = [None] * len(captured)
         self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
+        self.jump_grad = jump_cotangents(problem)
 
     def run(self, g: Tensor) -> tuple[Tensor, list[Tensor | None], Tensor | None]:
         """g [T, L * N] -> cotangents of y0 [L * N], of every captured tensor, of the times [T, L]."""
@@ -86,6 +88,12 @@ class WidePullback:
         self.stats.backward_vjps += stages.k.shape[0]
         if self.time_grad is not None:
             self._move_times(waves, stages, kbar)
+        if self.jump_grad is not None:
+            for i, w in enumerate(waves):
+                begin, end, mine = total[i].reshape(-1), self.p.grid[-1], replay.closing(w)
+                add_saltation(self.p, self.jump_grad, self.g, replay.t[w], replay.state(w), begin, replay.inside[w])
+                if replay.closes[w]:
+                    add_saltation(self.p, self.jump_grad, self.g, end, stages.end[i], 0 * begin, mine)
         return total[0]
 
     def _trust(self, waves: range, stages: Stages) -> None:

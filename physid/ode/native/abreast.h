@@ -247,7 +247,7 @@ static ONCE int march_abreast(Task *q, int64_t *next, struct Chunk **chunks, dou
 #if !defined(PART) || PART == 2
 
 /* Whether a task's lanes are pulled back abreast; those that move times or follow the choice of steps are not. */
-static inline int pulls_abreast(const Task *q) { return !q->tbar && !q->keep_choices; }
+static inline int pulls_abreast(const Task *q) { return !q->tbar && !q->jbar && !q->keep_choices; }
 
 /* Ask for what will be read of a step, early enough: a batch's tapes do not fit into the nearer caches. */
 static inline void expect(const Tape *tape, int64_t step) {
@@ -280,8 +280,7 @@ static ONCE int seat_tapes(Task *q, Abreast *a, int64_t *next, int now) {
             }
             for (int64_t step = later->count - 1; later->y && step >= 0 && step > later->count - 4; step--) expect(later, step);
             Lane *l = &seat->lane;
-            *l = (Lane){.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride};
-            l->time = q->time + lane * q->time_lane;
+            *l = lane_of(q, lane);
             bounds(asked(q, l, 0), asked(q, l, q->times - 1), l);
             seat->number = lane, seat->step = tape->count - 1;
             seat->inner = load_outputs(q, a, i, tape->step + seat->step, now);

@@ -60,6 +60,11 @@ def _new_full(b: Builder, x: Ids, size: Sequence[int], value: float, **options: 
     return np.full(tuple(size), b.literal(value), np.int64)
 
 
+@rule("inputs")
+def _inputs(b: Builder, times: Any, count: int) -> Ids:
+    return b.map("input", array(b, times)[..., None], b.literals(range(count)))
+
+
 # --- arrangement
 
 

@@ -82,14 +82,15 @@ typedef struct {
     int32_t keep_choices, threads, spare;
     int64_t lanes, times, stops, jumps, columns, stage_bytes, most_states;
     const REAL *y0, *p, *c, *dp;
-    int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane;
-    const double *time, *stop, *jump;
+    int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane, jump_row, jump_lane;
+    const double *time, *stop, *jump, *clear; /* clear: how far stage times stay away from each jump, or 0 */
+    const double *djump; /* of jumps that move: derivatives [J][L][columns] */
     REAL *y, *sensitivity, *culprit, *final;
     Report *report;
     Tape *tape;
     const REAL *g;
     REAL *ybar, *pbar;
-    double *tbar;
+    double *tbar, *jbar; /* of the asked times [T][L], of the jumps [J][L] */
     const REAL *target, *weight;
     double total;
     int64_t vjps, replayed, checkpoint_bytes, kept_bytes;
@@ -108,7 +109,7 @@ typedef struct {
 /* A lane in progress. */
 typedef struct {
     const REAL *p, *c;
-    const double *time, *stop;
+    const double *time, *stop, *jump, *clear;
     double t, h, end, ratio[3];
     REAL low, high, first, last; /* bounds of the stage times: of this step, of the interval */
     int64_t pointer, next, accepted, rejected, evaluations;
@@ -165,25 +166,62 @@ static ONCE void bounds(double start, double end, Lane *l) {
     l->low = l->first = inward(start < end ? start : end, 1), l->high = l->last = inward(start < end ? end : start, 0);
 }
 
-/* The jump that a time is, up to the round-off of a sum; not-a-number when it is none. */
-static COLD_ONCE double jump_at(const Task *q, double time) {
+/* A lane that is yet to begin. */
+static inline Lane lane_of(const Task *q, int64_t lane) {
+    return (Lane){
+        .p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride, .time = q->time + lane * q->time_lane,
+        .jump = q->jump ? q->jump + lane * q->jump_lane : 0, .clear = q->clear ? q->clear + lane * q->jump_lane : 0,
+    };
+}
+
+/* The first of a lane's jumps that is no earlier than a time; the last one where all are. */
+static ONCE int64_t jump_from(const Task *q, const Lane *l, double time) {
     int64_t low = 0, high = q->jumps - 1;
     while (low < high) {
         int64_t middle = (low + high) / 2;
-        if (q->jump[middle] < time) low = middle + 1;
+        if (l->jump[middle * q->jump_row] < time) low = middle + 1;
         else high = middle;
     }
-    double after = q->jump[low], before = q->jump[low ? low - 1 : 0];
-    double near = fabs(time - before) < fabs(time - after) ? before : after;
-    return fabs(near - time) <= 4 * 2.220446049250313e-16 * fmax(fabs(near), fabs(time)) ? near : NAN;
+    return low;
+}
+
+/* The jump that a time is, up to the round-off of a sum; -1 when it is none. */
+static COLD_ONCE int64_t jump_at(const Task *q, const Lane *l, double time) {
+    int64_t after = jump_from(q, l, time), before = after ? after - 1 : 0;
+    double high = l->jump[after * q->jump_row], low = l->jump[before * q->jump_row];
+    int earlier = fabs(time - low) < fabs(time - high);
+    double near = earlier ? low : high;
+    int found = fabs(near - time) <= 4 * 2.220446049250313e-16 * fmax(fabs(near), fabs(time));
+    return found ? (earlier ? before : after) : -1;
 }
 
 /* The stage times of the step [t, end] stay clear of a jump at either end, so that f is smooth in it. */
 static COLD_ONCE void keep_clear(const Task *q, Lane *l, double t, double end) {
-    double after = jump_at(q, t < end ? t : end), before = jump_at(q, t < end ? end : t);
+    int64_t after = jump_at(q, l, t < end ? t : end), before = jump_at(q, l, t < end ? end : t);
     l->low = l->first, l->high = l->last;
-    if (after == after) l->low = next_to(inward(after, 1), INFINITY);
-    if (before == before) l->high = next_to(inward(before, 0), -INFINITY);
+    if (after >= 0) {
+        double jump = l->jump[after * q->jump_row];
+        REAL away = inward(jump + (l->clear ? l->clear[after * q->jump_row] : 0), 1);
+        l->low = next_to(inward(jump, 1), INFINITY);
+        if (away > l->low) l->low = away;
+    }
+    if (before >= 0) {
+        double jump = l->jump[before * q->jump_row];
+        REAL away = inward(jump - (l->clear ? l->clear[before * q->jump_row] : 0), 0);
+        l->high = next_to(inward(jump, 0), -INFINITY);
+        if (away < l->high) l->high = away;
+    }
+}
+
+/* f before and after the jump at exactly t in the state y, along the solve; the jump, or -1 where there is none. */
+static COLD_ONCE int64_t sides_of_jump(const Task *q, const Lane *l, double t, const REAL *y, REAL *before, REAL *after,
+                                       REAL *work) {
+    int64_t jump = jump_from(q, l, t);
+    if (l->jump[jump * q->jump_row] != t) return -1;
+    double clear = fmax(l->clear ? l->clear[jump * q->jump_row] : 0, (sizeof(REAL) == 8 ? 2.3e-16 : 1.2e-7) * fabs(t));
+    field((REAL)(t - q->direction * clear), y, l->p, l->c, before, work);
+    field((REAL)(t + q->direction * clear), y, l->p, l->c, after, work);
+    return jump;
 }
 
 static inline void enter_step(const Task *q, Lane *l, double t, double end) {

@@ -61,11 +61,23 @@ static ONCE void carry_outputs(const Task *q, const Lane *l, int64_t lane, Scrat
     }
 }
 
+/* `weight` of what a jump at t in the state y, if one is there, adds to the derivative: dy = (f- - f+) dtau. */
+static COLD_ONCE void pass_jump(const Task *q, const Lane *l, int64_t lane, Scratch *s, double t, const REAL *y, REAL *dy,
+                                double weight) {
+    int64_t jump = sides_of_jump(q, l, t, y, s->cotangent, s->error, s->work);
+    if (jump < 0) return;
+    const double *moves = q->djump + (jump * q->lanes + lane) * q->columns;
+    for (int n = 0; n < N; n++)
+        for (int64_t j = 0; j < q->columns; j++)
+            dy[n * q->columns + j] += (s->cotangent[n] - s->error[n]) * (REAL)(weight * moves[j]);
+}
+
 /* Carry the derivative through an accepted step whose stage states lie in s->u. */
 static ONCE void carry_step(const Task *q, const Lane *l, int64_t lane, Scratch *s, const Step *step, int width) {
     const Method *m = &q->method;
     int64_t size = N * q->columns;
     REAL w[MOST_STAGES];
+    if (q->djump) pass_jump(q, l, lane, s, step->t, s->y, s->ds, l->accepted ? 1 : 0.5);
     for (int i = 0; i < width; i++) {
         if (i == 0 && reuses(q)) continue;
         scaled(w, m->a + (int64_t)i * m->total, step->h, i);
@@ -76,6 +88,11 @@ static ONCE void carry_step(const Task *q, const Lane *l, int64_t lane, Scratch 
     scaled(w, m->b, step->h, m->stages);
     combine_wide(s->du, s->ds, s->dk, w, m->stages, size);
     if (step->count) carry_outputs(q, l, lane, s, step, width);
+    for (int64_t j = step->first + step->count - 1; q->djump && j >= step->first; j--) {
+        double time = l->time[j * q->time_row];
+        if (theta_of(time, step->t, step->h) != 1) break;
+        pass_jump(q, l, lane, s, time, s->y1, q->sensitivity + (j * q->lanes + lane) * size, 0.5);
+    }
     REAL *swap = s->ds;
     s->ds = s->du, s->du = swap;
     if (reuses(q)) memcpy(s->dk, s->dk + (int64_t)(m->stages - 1) * size, size * sizeof(REAL));

@@ -27,6 +27,8 @@ def _beyond(problem: Problem) -> str:
     """What the compiled march does not do."""
     if forward_ad._current_level >= 0:
         return "forward-mode derivatives"
+    if problem.landings is not None and problem.landings.tied:
+        return "jumps at one time that move apart"
     if problem.norm is not None:
         return "a norm of the user's"
     if problem.callbacks:

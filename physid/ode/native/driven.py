@@ -1,11 +1,13 @@
-"""Inputs u(t) of a driven f: a table beside the constants, read by the engine's C; the trace sees numbers instead.
+"""Inputs u(t) of a driven f: a table beside the constants, read by the engine's C at whatever time f asks for.
 
 An f is driven where it, or the object whose method it is, has `driver` (piecewise polynomials with `breaks` [K + 1] and
-`coefficients` [K, D, M], called with t) and `given_inputs(values)`, in which f takes these values [.., M] for u(t).
+`coefficients` [K, D, M], called with t) and `reading(reader)`, in which f takes `reader(s)` [*s.shape, M] for u(s).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from physid.ode.native.trace import Unsupported
 
-# The table: K, breaks [K + 1], coefficients [K][D][M]. At a break the piece after it counts.
+# The table: K, breaks [K + 1], coefficients [K][D][M]. At a break the piece after it counts; before the first one, its
+# value stays.
 SOURCE = """\
 static inline const REAL *input_piece(REAL t, const REAL *table, int width, REAL *since) {{
     static __thread int last;
@@ -37,12 +40,14 @@ static inline REAL input_at(REAL t, const REAL *c, int which) {{
     REAL since;
     const REAL *piece = input_piece(t, c + {first}, {degree} * {count}, &since) + which;
     REAL value = piece[({degree} - 1) * {count}];
+    if (since < 0) since = 0;
     for (int d = {degree} - 2; d >= 0; --d) value = value * since + piece[d * {count}];
     return value;
 }}
 static inline REAL input_rate(REAL t, const REAL *c, int which) {{
     REAL since, rate = 0;
     const REAL *piece = input_piece(t, c + {first}, {degree} * {count}, &since) + which;
+    if (since < 0) return 0;
     for (int d = {degree} - 1; d >= 1; --d) rate = rate * since + d * piece[d * {count}];
     return rate;
 }}
@@ -63,6 +68,16 @@ class Drive:
         values: Tensor = self.owner.driver(t)
         return values.detach().clone()
 
+    def reading(self, reader: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
+        """In here f takes `reader(s)` for u(s)."""
+        found: AbstractContextManager[None] = self.owner.reading(reader)
+        return found
+
+    @property
+    def table(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The tensors of the table."""
+        return self.pieces, self.breaks, self.coefficients
+
     @property
     def shape(self) -> tuple[int, int]:
         """Coefficients of a piece, and inputs."""
@@ -74,7 +89,7 @@ def drive_of(f: Any, dtype: torch.dtype) -> Drive | None:
     """What drives f, None where nothing does; Unsupported for inputs that the engine's C does not read."""
     owner = f if hasattr(f, "driver") else getattr(f, "__self__", None)
     driver = getattr(owner, "driver", None)
-    if driver is None or not hasattr(owner, "given_inputs"):
+    if driver is None or not hasattr(owner, "reading"):
         return None
     if driver.coefficients.ndim != 3:
         raise Unsupported("inputs that differ between samples")

@@ -78,8 +78,7 @@ def _lowered(graph: Graph, limit: int, wide: int | None) -> Program:
     raw, c = b.input("p", graph.raw, PARAMS), b.input("c", count, 0)
     for place, value in graph.baked:
         c[place] = b.literal(value)
-    u = [b.number("input", int(t[0]), float(which)) for which in range(graph.inputs[2] if graph.inputs else 0)]
-    sources = {"t": t, "y": y, "p": raw, "c": c, "u": np.array(u, np.int64)}
+    sources = {"t": t, "y": y, "p": raw, "c": c}
     memory = []
     for store in graph.stores:
         if store.kind == "made":

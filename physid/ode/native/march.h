@@ -342,8 +342,8 @@ static COLD_ONCE void leave_blank(const Task *q, int64_t lane, int64_t from) {
 
 /* A lane at its first state, with the first slope and the first step's length. */
 static ONCE void begin_lane(const Task *q, Lane *l, int64_t lane, Scratch *s) {
-    *l = (Lane){.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride, .status = -1, .fresh = 1};
-    l->time = q->time + lane * q->time_lane, l->stop = q->stop + lane * q->stop_lane;
+    *l = lane_of(q, lane);
+    l->stop = q->stop + lane * q->stop_lane, l->status = -1, l->fresh = 1;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
     l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
     bounds(l->t, l->end, l);

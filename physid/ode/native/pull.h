@@ -133,6 +133,20 @@ static COLD_ONCE void move_times(const Task *q, const Lane *l, int64_t lane, Scr
     if (step->end >= 0) out[step->end * q->lanes] += hbar;
 }
 
+/* The cotangent of the jump at t in the state y, if one is there: `weight` of that of the state from there on, and half
+ * of that of the outputs at t, the last ones of the step before. */
+static COLD_ONCE void pull_jump(Task *q, const Lane *l, int64_t lane, Scratch *s, double t, const REAL *y,
+                                const Step *before, double weight) {
+    int64_t jump = sides_of_jump(q, l, t, y, s->y1, s->error, s->work);
+    if (jump < 0) return;
+    for (int n = 0; n < N; n++) s->error[n] = s->y1[n] - s->error[n];
+    double sum = weight * dot(s->ybar, s->error);
+    for (int64_t i = before ? before->first + before->count - 1 : -1; i >= 1 && asked(q, l, i) == t; i--)
+        sum += 0.5 * dot(g_row(q, lane, i), s->error);
+    q->jbar[jump * q->lanes + lane] += sum;
+    memset(s->error, 0, NP * sizeof(REAL));
+}
+
 /* Pull s->ybar, the cotangent of the end of step w, back to its start; `tail` is the share of the step before. */
 static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *shelf, const Tape *tape, int64_t w,
                            REAL *seed, REAL *direct, int inner, const REAL *tail, double tail_h, Follow *follow) {
@@ -170,6 +184,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
     if (q->tbar) move_times(q, l, lane, s, tape, w, k, hbar, tbar, follow, kept);
     add(s->ybar, direct);
     for (int i = 0; i < count; i++) add(s->ybar, s->ubar + (int64_t)i * NP);
+    if (q->jbar) pull_jump(q, l, lane, s, step->t, u, w ? tape->step + w - 1 : 0, w ? 1 : 0.5);
 }
 
 /* Cotangents of y0, of the parameters and of the times of one lane; 0 when memory ran out. */
@@ -177,9 +192,7 @@ static ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
     const Tape *tape = q->tape + lane;
     Shelf shelf;
     if (!take_shelf(&shelf, q, tape, lane)) return release_shelf(&shelf), 0;
-    Lane lane_state = {.p = q->p + lane * q->p_stride, .c = q->c + lane * q->c_stride};
-    Lane *l = &lane_state;
-    l->time = q->time + lane * q->time_lane;
+    Lane lane_state = lane_of(q, lane), *l = &lane_state;
     bounds(asked(q, l, 0), asked(q, l, q->times - 1), l);
     memset(s->ybar, 0, NP * sizeof(REAL));
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
@@ -187,6 +200,7 @@ static ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
     Follow follow = {0, 0, {0, 0}};
     l->end = asked(q, l, q->times - 1), l->stop = q->stop + lane * q->stop_lane;
     int64_t w = tape->count - 1;
+    if (q->jbar && w >= 0) pull_jump(q, l, lane, s, l->end, q->final + lane * N, tape->step + w, 0);
     int inner = w >= 0 ? seeds_of(q, l, lane, s, tape->step + w, s->seed[w & 1], s->direct[w & 1]) : 0;
     for (; w >= 0; w--) {
         int before = 0, now = w & 1;

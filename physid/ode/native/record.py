@@ -29,12 +29,7 @@ def traced(one: Field, problem: Problem, captured: Sequence[Tensor], bake: bool 
     t = t if problem.layout.batched else t[0]
     drive = drive_of(one.f, y.dtype)
     try:
-        if drive is None:
-            return trace(one, t, y, captured, TABLE.__contains__, bake)
-        values = drive.at(t)
-        table = (drive.pieces, drive.breaks, drive.coefficients)
-        with drive.owner.given_inputs(values):
-            return trace(one, t, y, captured, TABLE.__contains__, bake, (values, drive.shape, table))
+        return trace(one, t, y, captured, TABLE.__contains__, bake, drive)
     except Unsupported:
         raise
     except Exception as error:

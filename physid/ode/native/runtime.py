@@ -63,9 +63,11 @@ class Task(ctypes.Structure):
             "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
             "i32: keep_choices, threads, spare;"
             "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
-            "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane; ptr: time, stop, jump;"
+            "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane, jump_row, jump_lane;"
+            "ptr: time, stop, jump, clear, djump;"
             "ptr: y, sensitivity, culprit, final, report, tape;"
-            "ptr: g, ybar, pbar, tbar, target, weight; f64: total; i64: vjps, replayed, checkpoint_bytes, kept_bytes"
+            "ptr: g, ybar, pbar, tbar, jbar, target, weight; f64: total;"
+            "i64: vjps, replayed, checkpoint_bytes, kept_bytes"
         ),
     ]
 
@@ -227,14 +229,21 @@ def march(
     return run, y
 
 
-def carry(library: Library, settings: Task, y0: Tensor, p: Tensor, c: Tensor, dp: Tensor) -> tuple[Run, Tensor, Tensor]:
-    """The same with derivatives [T, L, N, N + M] by the initial state and in the directions dp [P, M]."""
+def carry(
+    library: Library, settings: Task, y0: Tensor, p: Tensor, c: Tensor, dp: Tensor, jumps: Tensor | None = None
+) -> tuple[Run, Tensor, Tensor]:
+    """The same with derivatives [T, L, N, N + M] by the initial state and in the directions dp [P, M].
+
+    `jumps` [J, L, N + M] are those of the times of jumps that move.
+    """
     run, y = _prepared(library, settings, y0, p, c, None)
     task = run.task
     lanes, width = task.lanes, y0.numel() // task.lanes
     columns = torch.cat([dp.new_zeros(len(dp), width), dp], 1) if dp.numel() else None
     task.columns, task.dp = width + dp.shape[-1], None if columns is None else columns.data_ptr()
     run.dp = columns
+    moves = None if jumps is None else jumps.double().contiguous()
+    task.djump = None if moves is None else moves.data_ptr()
     by_all = torch.empty(task.times, lanes, width, task.columns, dtype=y0.dtype)
     task.sensitivity = by_all.data_ptr()
     _marched(run)
@@ -293,14 +302,18 @@ def misfit(
     return run, y, ybar, None if state else pbar
 
 
-def pull(run: Run, g: Tensor, parameters: int, need_times: bool) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Cotangents of y0 [L * N], parameters [L, P] and times [T, L] for that of the states g [T, L * N]."""
+def pull(
+    run: Run, g: Tensor, parameters: int, need_times: bool, need_jumps: bool = False
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Cotangents of y0 [L * N], parameters [L, P], times [T, L], jumps [J, L], for that g [T, L * N] of the states."""
     task, g = run.task, g.contiguous()
     ybar, pbar = torch.empty_like(run.y0), g.new_zeros(task.lanes, parameters)
     tbar = torch.zeros(task.times, task.lanes, dtype=torch.float64) if need_times or task.keep_choices else None
     task.g, task.ybar, task.pbar = g.data_ptr(), ybar.data_ptr(), pbar.data_ptr()
     task.tbar = None if tbar is None else tbar.data_ptr()
+    jbar = torch.zeros(task.jumps, task.lanes, dtype=torch.float64) if need_jumps else None
+    task.jbar = None if jbar is None else jbar.data_ptr()
     task.vjps = task.replayed = 0
     if run.library.pull(task):
         raise MemoryError("the native backward pass ran out of memory: use fewer samples, or the eager engine.")
-    return ybar, pbar, tbar
+    return ybar, pbar, tbar, jbar

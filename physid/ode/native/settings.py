@@ -34,7 +34,18 @@ def settings_of(problem: Problem) -> Task:
     if kept is None:
         kept = problem.notes["settings"] = _settings(problem)
     kept.threads = 1 if kept.lanes == 1 else threads()
-    return kept
+    return kept if problem.landings is None else _kept_clear(kept, problem)
+
+
+def _kept_clear(settings: Task, problem: Problem) -> Task:
+    """The settings, with how far stage times stay away from the jumps."""
+    clear = None if problem.landings is None else problem.landings.clear
+    if clear is None or clear.numel() != problem.jumps.numel():
+        return settings
+    task = Task.from_buffer_copy(settings)
+    clear = clear.reshape(problem.jumps.shape).contiguous()
+    task.clear, task.held = clear.data_ptr(), (settings.held, clear)
+    return task
 
 
 def _settings(problem: Problem) -> Task:
@@ -56,8 +67,10 @@ def _settings(problem: Problem) -> Task:
     task.time, task.stop = grid.data_ptr(), stops.data_ptr()
     task.time_row, task.time_lane = grid.stride()
     task.stop_row, task.stop_lane = stops.stride()
-    task.jumps, task.jump = len(p.jumps), p.jumps.data_ptr() or None
-    task.held = (held, grid, stops, p.jumps)
+    jumps = p.jumps.contiguous()
+    task.jumps, task.jump = len(jumps), jumps.data_ptr() or None
+    task.jump_row, task.jump_lane = (1, 0) if jumps.ndim == 1 else jumps.stride()
+    task.held = (held, grid, stops, jumps)
     return task
 
 

@@ -72,14 +72,17 @@ class Native:
         stats: Statistics,
         g: Tensor,
     ) -> Cotangents:
-        """Cotangents of y0 [L * N], of those of `captured` that need one, and of the times [T, L]."""
-        ybar, pbar, tbar = pull(kept, g, self.kernel.p, need_times)
+        """Cotangents of y0 [L * N], of those of `captured` that need one, of times [T, L] and jumps [J, L or 1]."""
+        moved = problem.moved
+        ybar, pbar, tbar, jbar = pull(kept, g, self.kernel.p, need_times, moved is not None)
+        if jbar is not None and moved is not None and moved.shape[1] == 1:
+            jbar = jbar.sum(1, keepdim=True)
         stats.backward_evaluations += kept.task.replayed
         stats.backward_vjps += kept.task.vjps
         if not any(needs):
-            return ybar, [None] * len(needs), tbar
+            return ybar, [None] * len(needs), tbar, jbar
         found = self.kernel.pull(_summed(pbar, self.kernel.sampled), captured, kept.c, kept.raw)
-        return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar
+        return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar, jbar
 
     def misfit(
         self, problem: Problem, target: Tensor, weight: Tensor | None
@@ -105,7 +108,9 @@ class Native:
         """Solve with sensitivities: by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
         _, p, c = self._pack(params)
         seeds = self.kernel.seeds(params, c)
-        run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds)
+        layout, moves = problem.layout, problem.landings if problem.moved is not None else None
+        jumps = None if moves is None else moves.tangents(problem.origin, layout.lanes, layout.width, params)
+        run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds, jumps)
         outcome, width = _outcome(problem, run, y), problem.layout.width
         outcome.statistics.backward_evaluations += outcome.statistics.evaluations
         return outcome, by_all[..., :width], by_all[..., width:]

@@ -8,8 +8,9 @@ recorded; integers (index pairs, masks) are taken with their values.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+if TYPE_CHECKING:
+    from physid.ode.native.driven import Drive
 
 READS = ("_local_scalar_dense", "equal", "is_nonzero", "item", "nonzero", "masked_select", "unique_dim", "_unique2")
 
@@ -62,7 +66,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Store:
-    """Numbers in memory: where they come from ("t", "y", "p", "c", "u", "literal", "made") and which element is which.
+    """Numbers in memory: where they come from ("t", "y", "p", "c", "literal", "made") and which element is which.
 
     `index` gives, for each place of the memory, the element's place in its input array, -1 where there is none.
     """
@@ -167,6 +171,20 @@ class Recording(TorchDispatchMode):
 
     # --- operations
 
+    def reader(self, at: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """What f reads its inputs by: their values at some times [*times, M], recorded as one operation."""
+
+        def read(times: Tensor) -> Tensor:
+            if times.dtype != self.dtype:
+                raise Unsupported(f"inputs read at times of dtype {times.dtype}")
+            before = self.ref(times)
+            with torch._C._DisableTorchDispatch():
+                values = at(times)
+            self.steps.append(Step("inputs", (before, values.shape[-1]), {}, (self._result(values),)))
+            return values
+
+        return read
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -245,7 +263,7 @@ class Recording(TorchDispatchMode):
         refs: list[Ref | None] = []
         for leaf in results:
             refs.append(self._result(leaf))
-        if writes and any(ref is not None and self.stores[ref.slot].kind in "typcu" for ref in refs):
+        if writes and any(ref is not None and self.stores[ref.slot].kind in "typc" for ref in refs):
             raise Unsupported(f"f writes into a tensor that it was given or holds ({base}_)")
         self.steps.append(Step(base, before[0], before[1], tuple(refs), writes))
 
@@ -275,14 +293,13 @@ def trace(
     captured: Sequence[Tensor],
     known: Callable[[str], bool],
     bake: bool = True,
-    driven: tuple[Tensor, tuple[int, int], tuple[Tensor, ...]] | None = None,
+    drive: Drive | None = None,
 ) -> Graph:
     """Record f(t, y) -> [N] at flat states y [N]; `captured` are the tensors whose numbers are parameters.
 
     `known` says which operations the table has. With `bake`, elements of constant tensors (no nn.Parameter) that are
     0, 1 or -1 are written into the code, since most of such a matrix then costs nothing; whoever calls the kernel
-    checks that they still are. `driven`: the tensor of inputs that f reads, coefficients and inputs of a piece, and the
-    tensors of the table. Unsupported says what f does that C cannot.
+    checks that they still are. `drive` is what drives f. Unsupported says what f does that C cannot.
     """
     recording = Recording(y.dtype, known)
     t, y = t.detach().clone(), y.detach().clone()
@@ -292,9 +309,8 @@ def trace(
     for tensor in captured:
         recording.place(tensor, "p", raw)
         raw += tensor.numel()
-    if driven:
-        recording.place(driven[0], "u")
-    with torch.no_grad(), recording:
+    reads = drive.reading(recording.reader(drive.at)) if drive else nullcontext()
+    with torch.no_grad(), recording, reads:
         value = f(t, y)
     result = recording.ref(value)
     if not isinstance(result, Ref):
@@ -308,8 +324,8 @@ def trace(
         y.numel(),
         raw,
         _baked(recording.constants) if bake else (),
-        (*recording.constants, *(driven[2] if driven else ())),
-        (count, *driven[1]) if driven else (),
+        (*recording.constants, *(drive.table if drive else ())),
+        (count, *drive.shape) if drive else (),
     )
 
 
