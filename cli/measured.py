@@ -40,8 +40,8 @@ def column_wishes(options: Mapping[str, Any]) -> dict[str, Any]:
         text = options[name]
         found[name] = None if text is None else [part.strip() for part in text.split(",") if part.strip()]
     found["units"] = pairs("units", options["units"]) if options["units"] else None
-    kind = options["interpolation"] or "hold"
-    found["interpolation"] = pairs("interpolation", kind) if "=" in kind else kind
+    kind = options["interpolation"]
+    found["interpolation"] = pairs("interpolation", kind) if kind and "=" in kind else kind
     return found
 
 

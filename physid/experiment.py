@@ -135,6 +135,7 @@ class Experiment:
         """Fill in what was left out, and check what was given."""
         if self.metric not in METRICS:
             raise InputError(f"the metric is {self.metric!r}: {' or '.join(METRICS)} is allowed.")
+        self._check_sigma()
         initial = numbers("initial", self.initial)
         if not bool(torch.isfinite(initial).all()):
             raise InputError("the initial state is not finite: give a number for every element, a guess if it is free.")
@@ -153,6 +154,19 @@ class Experiment:
         self._check_inputs()
         if not self.data_hash:
             object.__setattr__(self, "data_hash", hash_numbers(*self._numbers()))
+
+    def _check_sigma(self) -> None:
+        """One positive number; what was given as another kind of number becomes a float."""
+        if self.sigma is None:
+            return
+        given = numbers("sigma", self.sigma)
+        if given.numel() != 1 or not 0 < float(given) < math.inf:
+            found = f"has shape {list(given.shape)}" if given.numel() != 1 else f"is {float(given):g}"
+            raise InputError(
+                f"sigma {found}: one positive number, the standard deviation of all measurements, is allowed. Leave it "
+                "out to have it estimated."
+            )
+        object.__setattr__(self, "sigma", float(given))
 
     def __repr__(self) -> str:
         """One line: its name, its channels, and what was measured of them."""

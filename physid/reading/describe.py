@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from physid.reading.doubts import error_sentence, gap_sentence, input_gap
 from physid.reading.roles import Wishes
 from physid.reading.runs import Run, Source, source
 from physid.reading.table import Array
@@ -71,7 +72,7 @@ def describe(
     inputs: Sequence[str] | None = None,
     experiment: str | None = None,
     units: Mapping[str, str] | None = None,
-    interpolation: str | Mapping[str, str] = "hold",
+    interpolation: str | Mapping[str, str] | None = None,
 ) -> list[FileFacts]:
     """What `physid.read` would understand of the files, with the same arguments; errors as there."""
     built = model() if isinstance(model, type) else model
@@ -87,6 +88,11 @@ def _facts(found: Source, wishes: Wishes) -> FileFacts:
         role = _role(found, name)
         columns.append(_column(found, name, f"{role}, {wishes.kind(name)}" if role == "input" else role))
     notes = [*table.notes, *(f"channel '{name}' is not in the file" for name in sorted(roles.missing))]
+    notes += [f"column '{name}' {error_sentence(name, of, roles.channels)}" for name, of in found.errors.items()]
+    for run in found.runs:
+        for name, column in zip(roles.inputs, run.inputs.T, strict=True):
+            gap = input_gap(run.times, column)
+            notes += [] if gap is None else [f"column '{name}': {gap_sentence(name, run.times, gap)}"]
     runs = tuple(_run(run) for run in found.runs)
     return FileFacts(
         str(table.path), table.kind, len(table), found.units[roles.time], tuple(columns), runs, tuple(notes)

@@ -16,6 +16,7 @@ from physid.fitting.lift import lift
 from physid.fitting.sizes import seen_sizes
 from physid.fitting.smoothing import FEWEST, smooth
 from physid.inputs import Inputs
+from physid.reading.doubts import error_sentence, gap_sentence, input_gap
 from physid.reading.roles import Wishes, observed_shape
 from physid.reading.runs import Run, Source, source
 from physid.reading.table import Array
@@ -34,7 +35,7 @@ def read(
     inputs: Sequence[str] | None = None,
     experiment: str | None = None,
     units: Mapping[str, str] | None = None,
-    interpolation: str | Mapping[str, str] = "hold",
+    interpolation: str | Mapping[str, str] | None = None,
     initial: str | Mapping[str, float] = "free",
     sigma: float | None = None,
 ) -> list[Experiment]:
@@ -46,10 +47,12 @@ def read(
 
     model: names channels, inputs and units; without it every numeric column is a channel and a state.
     time, channels, inputs, experiment: columns by name. units: of columns that say none.
-    interpolation: of the inputs between samples, "hold", "linear" or "cubic", or one for each by name.
+    interpolation: of the inputs between samples, "hold" (the default), "linear" or "cubic", or one for each by name. A
+    gap of an input, many times as long as its samples are apart, is asked about, unless this tells how to bridge it.
     initial: "free", "known" (the first row is taken as exact), or numbers for the states that are known, by name.
     What is free starts from the data: from what the first observations, and their slopes, say of the state.
-    sigma: the standard deviation of the noise, if it is known.
+    sigma: the standard deviation of the noise, if it is known. Columns that look like the errors or weights of others,
+    as `x_sigma`, are asked about, unless it or `channels` was told.
 
     Errors: InputError for whatever is wrong with a file, in one line with file, column, row and remedy; MissingError
     for Parquet without pyarrow.
@@ -61,12 +64,27 @@ def read(
     for name in wishes.units:
         if not any(name in one.table.columns for one in sources):
             raise unknown_name("column for a unit", name, sources[0].table.columns)
+    for one in sources:
+        _refuse(one, wishes, sigma)
     found = [_experiment(one, run, wishes, initial, sigma) for one in sources for run in one.runs]
     names = [one.name for one in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"two experiments are called '{twice}'. Rename a file, or the experiment in its column.")
     return found
+
+
+def _refuse(origin: Source, wishes: Wishes, sigma: float | None) -> None:
+    """Errors: InputError for a column that looks like errors of others and for a gap of an input, where none was told."""
+    table, roles = origin.table, origin.roles
+    if sigma is None:
+        for name, whose in origin.errors.items():
+            raise table.error(error_sentence(name, whose, roles.channels), name)
+    for run in origin.runs:
+        for column, name in enumerate(roles.inputs):
+            gap = None if wishes.told(name) else input_gap(run.times, run.inputs[:, column])
+            if gap is not None:
+                raise table.error(gap_sentence(name, run.times, gap), name, int(run.rows[gap[0]]))
 
 
 def _experiment(

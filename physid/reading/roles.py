@@ -29,15 +29,20 @@ class Wishes:
     inputs: Sequence[str] | None = None
     experiment: str | None = None
     units: Mapping[str, str] = field(default_factory=dict)
-    interpolation: str | Mapping[str, str] = "hold"
+    interpolation: str | Mapping[str, str] | None = None
     model: Model | None = None
 
     def kind(self, name: str) -> str:
         """How the input `name` is interpolated; InputError for an unknown way."""
-        found = self.interpolation if isinstance(self.interpolation, str) else self.interpolation.get(name, "hold")
+        ways = self.interpolation or {}
+        found = ways if isinstance(ways, str) else ways.get(name, "hold")
         if found not in KINDS:
             raise unknown_name("kind of interpolation", found, KINDS)
         return found
+
+    def told(self, name: str) -> bool:
+        """Whether it was told how the input `name` is interpolated."""
+        return isinstance(self.interpolation, str) or name in (self.interpolation or {})
 
     def wanted(self, name: str, role: str) -> str:
         """The unit in which the model has a column; empty where it does not say."""

@@ -12,7 +12,8 @@ import physid.door as door
 import physid.reading.table as tables
 from physid.errors import InputError
 from physid.reading.binary import read_mat, read_npz, read_parquet
-from physid.reading.roles import Roles, Wishes, assign, clock, widened
+from physid.reading.doubts import error_columns
+from physid.reading.roles import Roles, Wishes, assign, channel_names, clock, widened
 from physid.reading.table import Array, Table
 from physid.reading.text import read_text
 from physid.reading.units import convert
@@ -32,27 +33,36 @@ MAGIC = {b"PAR1": ".parquet", b"PK\x03\x04": ".npz", b"MATLAB ": ".mat"}
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One experiment of a file: times [T], channels [T, M] and inputs [T, m], not-a-number where not measured."""
+    """One experiment of a file: times [T], channels [T, M] and inputs [T, m], not-a-number where not measured.
+
+    `rows` [T] are those of the table.
+    """
 
     name: str
     times: Array
     channels: Array
     inputs: Array
+    rows: NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A file as it was understood: its table, the roles of the columns, their units after conversion, the runs."""
+    """A file as it was understood: its table, the roles of the columns, their units after conversion, the runs.
+
+    `errors` are columns that look like the errors of a channel, and whose: "" for all (see `physid.reading.doubts`).
+    """
 
     table: Table
     roles: Roles
     units: dict[str, str]
     runs: list[Run]
+    errors: dict[str, str]
 
 
 def source(path: Path, wishes: Wishes) -> Source:
     """Read and understand one file. Errors: InputError, which names file, column and row, and says what to do."""
-    table = widened(_with_units(load(path), wishes), wishes)
+    original = _with_units(load(path), wishes)
+    table = widened(original, wishes)
     roles = assign(table, wishes)
     units: dict[str, str] = {}
     times, unit = clock(table, roles.time)
@@ -75,8 +85,16 @@ def source(path: Path, wishes: Wishes) -> Source:
         if not np.isfinite(table_of["channels"]).any():
             whose = f" of experiment '{name}'" if roles.experiment else ""
             raise table.error(f"every cell of {', '.join(roles.channels)}{whose} is empty. Measure something.")
-        runs.append(Run(name, times[rows], **table_of))
-    return Source(table, roles, units, runs)
+        runs.append(Run(name, times[rows], **table_of, rows=rows))
+    return Source(table, roles, units, runs, _errors(original, roles, wishes))
+
+
+def _errors(table: Table, roles: Roles, wishes: Wishes) -> dict[str, str]:
+    """The columns that look like errors of others; none where it was told what was measured."""
+    if wishes.channels is not None:
+        return {}
+    named = set() if wishes.model is None else set(channel_names(wishes.model))
+    return error_columns(table.columns, {roles.time, roles.experiment, *roles.inputs, *named}, roles.channels)
 
 
 def load(path: Path) -> Table:

@@ -65,7 +65,7 @@ class Table:
         """The cells [T] of a column as numbers, not-a-number where they are empty; InputError for the first text."""
         cells = self.columns[name].cells
         if cells.dtype != object:
-            return np.asarray(cells, dtype=np.float64)
+            return self._bounded(name, np.asarray(cells, dtype=np.float64))
         found = np.empty(len(cells))
         for row, cell in enumerate(cells):
             try:
@@ -75,6 +75,10 @@ class Table:
         if "_" in "".join(map(str, cells[:1000])) and any("_" in str(cell) for cell in cells):
             row = next(i for i, cell in enumerate(cells) if "_" in str(cell))
             raise self.error(f"'{cells[row]}' is no number. Write a number, or leave the cell empty.", name, row)
+        return self._bounded(name, found)
+
+    def _bounded(self, name: str, found: Array) -> Array:
+        """The numbers of a column, whatever file they come from; InputError for one that is infinite or too large."""
         endless = np.isinf(found)
         if endless.any():
             row = int(np.argmax(endless))
