@@ -75,7 +75,7 @@ def read(
 
 
 def _refuse(origin: Source, wishes: Wishes, sigma: float | None) -> None:
-    """Errors: InputError for a column that looks like errors of others and for a gap of an input, where none was told."""
+    """Errors: InputError for a column that looks like errors of others and for a gap of an input, if none was told."""
     table, roles = origin.table, origin.roles
     if sigma is None:
         for name, whose in origin.errors.items():
