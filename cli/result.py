@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from physid.fitting import Fit
+from physid.fitting.records import tally
 
 ESTIMATE = ("value", "stderr", "plain", "robust", "low", "high", "undetermined", "unit", "start", "truth")
 RESIDUALS = ("sentence", "remedies", "others", "each", "floor", "hidden", "chosen")
@@ -21,6 +23,7 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
     more |= {"shares": fit.shares} if fit.shares else {}
     combined = {one.name: {key: getattr(one, key) for key in ESTIMATE} for one in fit.combinations}
     more |= {"combinations": combined} if combined else {}
+    found = tally(fit.starts)
     paper = {} if fit.paper is None else {"recovered": fit.paper["recovered"]}
     return {
         "status": fit.status,
@@ -37,6 +40,7 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
         "residuals": {} if fit.statistics is None else {name: getattr(fit.statistics, name) for name in RESIDUALS},
         "evaluations": fit.evaluations,
         "seconds": fit.seconds,
+        **({} if found is None else {"starts": asdict(found)}),
         **more,
         **paper,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
 from physid.fitting.groups import group_lines, groups
+from physid.fitting.records import tally
 from physid.fitting.result import Fit
 from physid.modules import Weight
 from physid.spec import Model
@@ -32,7 +33,7 @@ class Report:
         """The report as text."""
         notes, method = ("\n".join(wrap(line) for line in lines) for lines in (self.notes(), self.method()))
         first = "\n".join(wrap(line) for line in [self.title(), *self.verdict()])
-        parts = [first, self._estimates(), self._derived(), self._scores(), self._paper()]
+        parts = [first, self._estimates(), self._derived(), self._scores(), self._paper(), self.starts()]
         parts += [notes, method]
         return "\n\n".join(part for part in parts if part)
 
@@ -61,12 +62,23 @@ class Report:
                 "scores": fit.scores,
                 "trivial": fit.trivial,
                 "paper": fit.paper,
+                "starts": self._starts(),
                 "evaluations": fit.evaluations,
                 "seconds": fit.seconds,
                 "engine": fit.engine,
             }
         )
         return found
+
+    def starts(self) -> str:
+        """What became of many starts, in a sentence; nothing of one."""
+        found = tally(self.fit.starts)
+        return "" if found is None else wrap(found.sentence)
+
+    def _starts(self) -> dict[str, Any] | None:
+        """The counts of many starts and the record of each, as data."""
+        found = tally(self.fit.starts)
+        return None if found is None else {**asdict(found), "records": [asdict(one) for one in self.fit.starts]}
 
     def frame(self) -> pd.DataFrame:
         """The estimates with pandas, one row each."""

@@ -25,6 +25,7 @@ WINDOW = 5  # iterations over which the rate of a start is judged
 PATIENCE = 10  # iterations before any start is judged
 WIDE = 300  # columns from which on the normal equations are solved
 LARGEST = 1e14  # damping beyond which a start is stuck
+BUDGET = 4  # times the iterations that the others took: more no start gets that is behind one that has converged
 
 Evaluate = Callable[[Sequence[int], Sequence[Array]], list[Point | None]]
 Renew = Callable[[int, Point], Point]
@@ -93,7 +94,8 @@ def least_many(
     """The optima from many starting points, None where there is none; `evaluate(numbers, xs)` is one batch.
 
     With `race`, a start is "hopeless", and stopped, that at its rate of the last iterations could not catch up with
-    the best one in all iterations that are left. The other endings are "converged" and "not converged". `hold` is told
+    the best one in all iterations that are left, and "over budget" that took many times those of the starts that
+    converged. The other endings are "converged" and "not converged". `hold` is told
     after every iteration how many there were and where the starts are; with these tracks for starts, and that number
     as `first`, it goes on.
     """
@@ -103,7 +105,9 @@ def least_many(
         for _, one in running:
             _judge_optimum(one, stop)
         if race and turn >= PATIENCE:
-            _judge_race([one for one in tracks if one is not None], stop.evaluations - turn)
+            there = [one for one in tracks if one is not None]
+            _judge_race(there, stop.evaluations - turn)
+            _judge_budget(there)
         running = [(i, one) for i, one in running if not one.status]
         if not running:
             break
@@ -142,6 +146,18 @@ def _judge_race(tracks: list[Track], left: int) -> None:
         rate = math.log(max(one.costs[-1 - WINDOW], 1e-300) / max(one.costs[-1], 1e-300)) / WINDOW
         if math.log(one.point.cost / best) > 0.1 + rate * left:
             one.status, one.message = "hopeless", "at its rate it would not have caught up with the best start"
+
+
+def _judge_budget(tracks: list[Track]) -> None:
+    """Stop the starts that have had many times the iterations of those that converged, and are behind one of these."""
+    done = [one for one in tracks if one.status == "converged"]
+    if not done:
+        return
+    best = min(one.point.cost for one in done)
+    most = BUDGET * max(PATIENCE, int(np.median([len(one.costs) for one in done])))
+    for one in tracks:
+        if not one.status and len(one.costs) > most and one.point.cost > best:
+            one.status, one.message = "over budget", f"it took more than {most} iterations, and others converged"
 
 
 def _take(

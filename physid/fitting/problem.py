@@ -20,7 +20,7 @@ from physid.fitting.noise import Noise
 from physid.fitting.observation import linearise
 from physid.fitting.vector import Array, Vector
 from physid.fitting.weights import Weights
-from physid.ode import Integrator, Solution
+from physid.ode import Integrator, Solution, Status
 from physid.prior import Prior, Ridge
 
 PATIENCE = 20  # times the steps of the last point: where a solve needs more, the optimiser should not go
@@ -80,6 +80,7 @@ class Problem:
         self.message = ""
         self.engine, self.engine_note = "eager", ""
         self.patience = integrator.most_steps
+        self.spent: set[int] = set()  # those of the last points whose solve ran into the limit of steps
         self._check_priors()
 
     @property
@@ -188,6 +189,7 @@ class Problem:
         out: list[tuple[Array, Array] | None] = [
             (np.empty(self.mask.shape), np.zeros((len(self.mask), width, len(vector)))) for _ in xs
         ]
+        self.spent = set()
         integrator = replace(self.integrator, max_steps=min(self.patience, self.integrator.most_steps))
         for group in together(lanes, self.experiments):
             for (s, e), one in zip(group, self._solved(group, xs, integrator), strict=True):
@@ -213,7 +215,9 @@ class Problem:
         found = solve_lanes(self.vector.model, self.vector.raws, thetas, y0, grid, integrator)
         self.account(found.solution)
         if any(found.ok):
-            self.took(found.solution, len(group))
+            self.took(found.solution, found.ok)
+        statuses = found.solution.statuses or [found.solution.status]
+        self.spent |= {s for (s, _), status in zip(group, statuses, strict=True) if status is Status.MAX_STEPS}
         out: list[tuple[Array, Array] | None] = []
         for lane, (s, e) in enumerate(group):
             if not found.ok[lane]:
@@ -231,9 +235,13 @@ class Problem:
         """A change of the residuals' length that is below the error of the solver."""
         return 1e-2 * tolerance(self.integrator, self.spread) / self.scale
 
-    def took(self, solution: Solution, lanes: int = 1) -> None:
-        """Measure the patience with the next solve by a solution, of so many lanes, that is good."""
-        self.patience = PATIENCE * (100 + solution.statistics.accepted // lanes)
+    def took(self, solution: Solution, ok: Sequence[bool] = (True,)) -> None:
+        """Measure the patience with the next solve by the lanes of a solution that are good."""
+        steps = solution.statistics.accepted
+        if not all(ok):  # those that failed may have spent all that they were given
+            grids = solution.grid if isinstance(solution.grid, list) else [solution.grid]
+            steps = sum(len(grid) - 1 for grid, good in zip(grids, ok, strict=True) if good)
+        self.patience = PATIENCE * (100 + steps // sum(ok))
 
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""

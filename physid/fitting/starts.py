@@ -20,10 +20,12 @@ from physid.errors import Diverged
 from physid.fitting import segments
 from physid.fitting.lm import Found, Stop
 from physid.fitting.many import Track, least_many
+from physid.fitting.matching import match
 from physid.fitting.plan import Plan
 from physid.fitting.problem import Point, Problem
-from physid.fitting.records import Start
+from physid.fitting.records import ALIKE, Start
 from physid.fitting.segments import Segments
+from physid.fitting.sizes import intervals
 from physid.fitting.strategies import ROUGH, WELDED, WELDS, finish, least_squares, looser
 from physid.fitting.vector import Array, Entry, Vector
 from physid.fitting.watch import TimeUp, Watch
@@ -33,7 +35,8 @@ from physid.prior import Prior
 
 SPREAD = 1.0  # sd of log(value / guess), or of (value - guess) / size, where neither prior nor bounds say more
 INITIAL = 0.3  # sd of a free initial value, in units of initial_scale
-ALIKE = 1e-3  # a relative difference of costs that is none
+STEPS, STEPS_PER_INTERVAL = 2000, 20  # the first budget of a start's solve, until others show what one takes
+GROWTH = 10  # of that budget, as long as no start can be solved with it
 POLISHED = 3  # distinct optima that are refined to the full tolerance, of which the best wins
 EDGE = 1e-3  # starts keep this part of the range away from bounds
 
@@ -109,7 +112,7 @@ def best_of(problem: Problem, plan: Plan, watch: Watch, x: Array) -> tuple[Found
 def in_a_batch(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
     """All starts at once: welded segments, then the full horizon, loosely; then the best few to the full tolerance."""
     problem.integrator = looser(plan.integrator)
-    batch = Batch(problem, watch, begins)
+    batch = Batch(problem, watch, begins, by_slopes=plan.strategy == "auto")
     goes_on = watch.held.get("stage") == "race"
     try:
         if plan.strategy in ("auto", "segments") and segments.enough(problem) and not goes_on:
@@ -154,11 +157,13 @@ def distinct(records: list[Start]) -> list[int]:
 class Batch:
     """The starts of a batch on their way: their unknowns, their costs, what became of them."""
 
-    def __init__(self, problem: Problem, watch: Watch, begins: list[Array]) -> None:
+    def __init__(self, problem: Problem, watch: Watch, begins: list[Array], by_slopes: bool = False) -> None:
         self.problem, self.watch, self.begins = problem, watch, begins
         self.xs = list(begins)
         self.tracks: list[Track | None] = [None] * len(begins)
         self.evaluations = [0] * len(begins)
+        self.stopped: set[int] = set()  # starts whose first solve took more than its budget of steps
+        self.by_slopes = by_slopes
 
     def weld(self, integrator: Integrator) -> None:
         """Move every start to where welded segments lead it; one that they cannot solve stays."""
@@ -206,12 +211,38 @@ class Batch:
 
     def _begin(self) -> list[Point | None]:
         """The better one of where a start began and where the segments led it, for every start."""
-        numbers = list(range(len(self.xs)))
-        points = self._many(self.problem, "full", numbers, self.xs)
-        first = self._many(self.problem, "full", numbers, self.begins)
+        points = self._within_budget(self.xs)
+        same = all(x is begin for x, begin in zip(self.xs, self.begins, strict=True))
+        first = points if same else self._within_budget(self.begins)
         for i, (point, other) in enumerate(zip(points, first, strict=True)):
             if other is not None and (point is None or other.cost < point.cost):
                 points[i] = other
+        if self.by_slopes and points[0] is None:
+            moved = match(self.problem, self.watch, self.begins[0])
+            points[0] = None if moved is None else self._many(self.problem, "full", [0], [moved])[0]
+        return points
+
+    def _within_budget(self, xs: list[Array]) -> list[Point | None]:
+        """The points at `xs`, where each solve may take so many steps, and more only where others took as many.
+
+        A start whose equation is stiff there does not hold up the others; those that were stopped are tried again when
+        it is known what a solve takes, and all are with a larger budget when none could be solved.
+        """
+        problem, numbers = self.problem, list(range(len(xs)))
+        most, budget = problem.integrator.most_steps, first_budget(problem)
+        while True:
+            problem.patience = budget
+            points = self._many(problem, "full", numbers, xs)
+            if any(points) or not problem.spent or budget >= most:
+                break
+            budget = min(GROWTH * budget, most)
+        late = sorted(problem.spent)
+        self.stopped |= set(late)
+        if late and any(points) and problem.patience > budget:
+            again = self._many(problem, "full", late, [xs[i] for i in late])
+            self.stopped -= {i for i, point in zip(late, again, strict=True) if point is not None}
+            for i, point in zip(late, again, strict=True):
+                points[i] = point
         return points
 
     def _hold(self, turn: int, tracks: list[Track | None]) -> None:
@@ -257,7 +288,8 @@ class Batch:
     def record(self, number: int, ended: bool) -> Start:
         """What is kept of a start."""
         track, natural = self.tracks[number], self.problem.vector.natural
-        status = "time limit" if ended else "diverged" if track is None else track.status
+        lost = "over budget" if number in self.stopped else "diverged"
+        status = "time limit" if ended else lost if track is None else track.status
         cost = math.inf if track is None else track.point.cost
         return Start(
             number,
@@ -269,8 +301,19 @@ class Batch:
         )
 
 
-def run_one(problem: Problem, plan: Plan, watch: Watch, number: int, x: Array) -> dict[str, Any]:
-    """One start alone, as a worker does it: its end, its status and its record, all as plain data."""
+def first_budget(problem: Problem) -> int:
+    """The steps that the first solve of a start may take."""
+    return STEPS + STEPS_PER_INTERVAL * max(map(intervals, problem.experiments))
+
+
+def run_one(problem: Problem, plan: Plan, watch: Watch, number: int, x: Array, bounded: bool = True) -> dict[str, Any]:
+    """One start alone, as a worker does it: its end, its status and its record, all as plain data.
+
+    Where it is `bounded`, its first solve has a budget of steps.
+    """
+    if bounded:
+        problem.patience = min(first_budget(problem), problem.integrator.most_steps)
+    stopped = False
     status, message, end, cost, objective = "diverged", "", x, math.inf, math.inf
     fresh = problem.weights.copy()
     try:
@@ -281,7 +324,8 @@ def run_one(problem: Problem, plan: Plan, watch: Watch, number: int, x: Array) -
             weighed = problem.point(end, found.point.seen, found.point.slope, fresh)
             cost = math.inf if weighed is None else weighed.cost
     except Diverged as error:
-        message = str(error)
+        message, stopped = str(error), bool(problem.spent)
+        status = "over budget" if bounded and stopped else status
     except TimeUp:
         status, end = "time limit", (x if watch.best is None else watch.best)
     natural = problem.vector.natural

@@ -66,6 +66,8 @@ def search(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
             start = better(full, start, weld(problem, plan, watch, x, most, rows), watch, x)
             if start is not None and is_near(problem, start, FAIR):
                 break
+    if strategy == "auto" and start is None:
+        start = by_slopes(problem, plan, watch, full, x)
     if strategy == "grow" or (strategy == "auto" and start is None):
         start = better(full, start, grow(problem, plan, watch, x), watch, x)
     if start is None and strategy == "segments":
@@ -177,6 +179,22 @@ def weld(
         if pieces.gap(z) < WELDED:
             break
     return z[: len(x)] if solved else None
+
+
+def by_slopes(problem: Problem, plan: Plan, watch: Watch, full: Full, x: Array) -> Point | None:
+    """The point where the slopes of smoothed data lead, and segments from there; None where it can't be solved either.
+
+    What a guess at which the equation has no solution says of the unknowns is little: the slopes say more.
+    """
+    moved = match(problem, watch, x)
+    if moved is None:
+        return None
+    watch.begin(moved)
+    start = full(moved)
+    if segments.enough(problem) and (start is None or not is_near(problem, start, FAIR)):
+        most, rows = segments.divisions(problem)[0]
+        start = better(full, start, weld(problem, plan, watch, moved, most, rows), watch, moved)
+    return start
 
 
 def by_rates(problem: Problem, watch: Watch, full: Full, x: Array) -> Found:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from physid.fitting.records import Start
 from physid.fitting.starts import history_of, run_one
 from physid.fitting.strategies import finish
 from physid.fitting.vector import Array
-from physid.fitting.watch import Watch
+from physid.fitting.watch import TimeUp, Watch
 from physid.modelfile import import_file
+
+OVER = "over budget"
+SHARE, LEAST, FEWEST = 10.0, 30.0, 2  # times the median of the starts that are done, seconds at least, and done
 
 
 def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
@@ -40,20 +44,30 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
         raise MissingError("workers need joblib, which is not installed: pip install joblib.") from None
     file = model_file(problem)
     payload = cloudpickle.dumps((problem, plan))
-    left, kept = watch.left, recall(watch)
-    tasks = [
-        joblib.delayed(_task)(file, payload, number, x, left) for number, x in enumerate(begins) if number not in kept
-    ]
+    kept = recall(watch)
     backend, _ = joblib.parallel.get_active_backend()
     how = {"return_as": "generator_unordered"} if backend.supports_return_generator else {}
     hold(watch, kept)  # so that there is a run to go on with, whatever becomes of the first workers
-    try:
-        for one in joblib.Parallel(n_jobs=plan.workers, **how)(tasks):
-            kept[one["record"].number] = one
-            hold(watch, kept)
-    except BrokenProcessPool:
-        done_of = f"{len(kept)} of {len(begins)} starts are done"
-        raise killed(f"{done_of}. Free some memory, then physid resume RUN goes on with the others") from None
+    for bounded in (True, False):
+        if any(math.isfinite(one["objective"]) for one in kept.values()) and not bounded:
+            break  # what took more than its budget may stay behind
+        again = [] if bounded else [n for n, one in kept.items() if one["record"].status == OVER]
+        seconds: list[float] = []
+        tasks = (
+            joblib.delayed(_task)(file, payload, number, x, allowance(spare(watch), seconds), bounded)
+            for number, x in enumerate(begins)
+            if number not in kept or number in again
+        )
+        try:
+            for one in joblib.Parallel(n_jobs=plan.workers, **how)(tasks):
+                seconds.append(one["seconds"])
+                if one["record"].status == "time limit" and spare(watch) != 0.0:
+                    one["record"] = replace(one["record"], status=OVER)
+                kept[one["record"].number] = one
+                hold(watch, kept)
+        except BrokenProcessPool:
+            done_of = f"{len(kept)} of {len(begins)} starts are done"
+            raise killed(f"{done_of}. Free some memory, then physid resume RUN goes on with the others") from None
     done = [kept[number] for number in range(len(begins))]
     for number, one in enumerate(done):
         problem.evaluations += one["evaluations"]
@@ -73,6 +87,22 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
 def killed(rest: str) -> MissingError:
     """The error for a worker process that is gone, and what is left to do."""
     return MissingError(f"a worker process was killed by the system, as when memory runs out: {rest}.")
+
+
+def spare(watch: Watch) -> float | None:
+    """The seconds that are left, 0 when there are none, None without a limit."""
+    try:
+        return watch.left
+    except TimeUp:
+        return 0.0
+
+
+def allowance(left: float | None, seconds: Sequence[float]) -> float | None:
+    """The seconds that a start may take: what is left and, once others are done, many times what these took."""
+    if len(seconds) < FEWEST:
+        return left
+    own = max(LEAST, SHARE * float(np.median(seconds)))
+    return own if left is None else min(left, own)
 
 
 def hold(watch: Watch, done: Mapping[int, Mapping[str, Any]]) -> None:
@@ -105,7 +135,7 @@ def model_file(problem: Problem) -> str | None:
     return str(Path(file).resolve()) if file and module.startswith("physid_user_") else None
 
 
-def _task(file: str | None, payload: bytes, number: int, x: Array, left: float | None) -> dict[str, Any]:
+def _task(file: str | None, payload: bytes, number: int, x: Array, left: float | None, bounded: bool) -> dict[str, Any]:
     """One start in a worker of one thread."""
     import cloudpickle
 
@@ -114,4 +144,6 @@ def _task(file: str | None, payload: bytes, number: int, x: Array, left: float |
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
     problem, plan = cloudpickle.loads(payload)
-    return run_one(problem, plan, Watch(None, left), number, x)
+    began = time.perf_counter()
+    found = run_one(problem, plan, Watch(None, left), number, x, bounded)
+    return {**found, "seconds": time.perf_counter() - began}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from physid.errors import InputError
+from physid.fitting.records import agreeing
 from physid.fitting.result import Fit
 from physid.freerun import Run
 from physid.plots.look import Theme, labelled, look, new_figure
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from physid.fitting.profile import Profile
 
 MOST = 12  # panels
-SAME = 1e-3  # of the objective within which two starts have reached one optimum
 
 
 def profiles(fit: Fit, theme: str | Theme = "light", width: float = 9.0) -> Figure:
@@ -89,7 +89,7 @@ def waterfall(costs: Sequence[float], theme: str | Theme = "light", width: float
     if not len(known):
         raise InputError("no start came to an end, so there is nothing to draw.")
     best = known[0]
-    agree = int((known <= best * (1 + SAME) + 1e-300).sum())
+    agree = sum(agreeing(list(costs)))
     with look(theme) as found:
         figure = new_figure(width, 3.2)
         axes = figure.subplots()

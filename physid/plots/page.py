@@ -119,7 +119,7 @@ def _figures(fit: Fit, theme: Theme) -> Iterator[str]:
     if fit.profiles:
         plans.append(("Profile likelihoods", "", lambda: profiles(fit, theme)))
     if len(starts) > 1:
-        plans.append(("Starts", "", lambda: waterfall(starts, theme)))
+        plans.append(("Starts", Report(fit).starts(), lambda: waterfall(starts, theme)))
     for name, caption, draw in plans:
         try:
             picture = picture_of(draw(), name)
