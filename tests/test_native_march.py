@@ -242,6 +242,29 @@ def test_failures_have_the_same_status_and_sentence(name: str) -> None:
         solve(field, y0, t, engine="native", **options)
 
 
+class Landing:
+    """A tame f onto whose jumps steps land: what a step wants to be is much longer than what it is."""
+
+    switches = 0.01 * torch.arange(1, 100, dtype=torch.float64)
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        return -self.rate * (y - 1.0)
+
+
+def test_only_what_is_stiff_is_called_so() -> None:
+    t, near = torch.tensor([0.0, 1.0], dtype=torch.float64), torch.full((2,), 1.0 + 1e-7, dtype=torch.float64)
+    for engine in ENGINES:
+        tame = solve(Landing(0.5), near, t, engine=engine, throw=False, max_steps=20)
+        assert tame.status is Status.MAX_STEPS
+        assert "stiff" not in tame.message
+        stiff = solve(Landing(1e5), 2 * near, t, engine=engine, throw=False, max_steps=2000)
+        assert stiff.status is Status.MAX_STEPS
+        assert "f looks stiff" in stiff.message
+
+
 def test_the_time_limit_ends_a_march() -> None:
     t = torch.tensor([0.0, 1e9], dtype=torch.float64)
     y0 = torch.ones(2, dtype=torch.float64)

@@ -188,3 +188,13 @@ def test_channels_of_any_size_weigh_alike_where_states_are_searched() -> None:
     ones = torch.ones(2, 2, dtype=torch.float64)
     found = lift(Two(), np.array([0.0, 1.0]), seen, np.full_like(seen, np.nan), ones, ones[0])
     assert found.numpy() == pytest.approx(np.array([[1.0, 2.0], [0.5, 1.0]]))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_descents_do_not_stop_at_small_numbers(optimizer: str) -> None:
+    found = []
+    for size in (1.0, 1e-9):
+        made = fit(Saturating(v=0.3 * size, k=2 * size), saturating(size), optimizer=optimizer, epochs=15)
+        found.append([one.value / size for one in made.estimates])
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
+    assert abs(found[0][0] - 0.3) > 0.05  # it has moved

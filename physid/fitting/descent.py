@@ -99,7 +99,9 @@ def adam(objective: Objective, x: Array, plan: Plan) -> Array:
     """
     vector, schedule = objective.vector, plan.schedule
     theta = torch.nn.Parameter(torch.from_numpy(vector.natural(x) if schedule.natural else x.copy()))
-    optimizer = torch.optim.Adam([theta], lr=schedule.lr, betas=schedule.betas)
+    # of gradients far below what Adam divides by at least, no steps would come: data in mol/l have such
+    small = 1.0 if plan.protocol != "default" else min(1.0, objective.problem.spread**2)
+    optimizer = torch.optim.Adam([theta], lr=schedule.lr, betas=schedule.betas, eps=1e-8 * small)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, schedule.decay)
     good, failures, first = theta.detach().clone(), 0, 0
     watch, held = objective.watch, objective.watch.held

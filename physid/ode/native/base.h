@@ -111,6 +111,7 @@ typedef struct {
     const REAL *p, *c;
     const double *time, *stop, *jump, *clear;
     double t, h, end, ratio[3];
+    double tried; /* the length of the last attempt; h is what is wanted of the next, stops or not */
     REAL low, high, first, last; /* bounds of the stage times: of this step, of the interval */
     int64_t pointer, next, accepted, rejected, evaluations;
     int fresh, after_rejection, status, stiff;

@@ -265,6 +265,7 @@ static ONCE void note_choice(const Task *q, Lane *l, double ratio, double factor
 }
 
 static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int good, double h, int cut) {
+    l->tried = h;
     if (q->fixed) return;
     double floor = 1e-12, now = finite ? ratio : 1e4;
     double factor = q->safety * pow(now < floor ? floor : now, q->power0);
@@ -367,7 +368,7 @@ static HOT int goes_on(const Task *q, Lane *l, const Scratch *s, double started)
     if (l->accepted + l->rejected >= q->max_steps) l->status = MAX_STEPS;
     else if (q->seconds > 0 && clock_seconds() - started > q->seconds) l->status = TIME_LIMIT;
     else return 1;
-    l->stiff |= looks_stiff(q, s, l->h);
+    l->stiff |= looks_stiff(q, s, l->tried);
     return 0;
 }
 
