@@ -197,4 +197,4 @@ def test_descents_do_not_stop_at_small_numbers(optimizer: str) -> None:
         made = fit(Saturating(v=0.3 * size, k=2 * size), saturating(size), optimizer=optimizer, epochs=15)
         found.append([one.value / size for one in made.estimates])
     assert found[1] == pytest.approx(found[0], rel=1e-3)
-    assert abs(found[0][0] - 0.3) > 0.05  # it has moved
+    assert abs(found[0][0] - 0.3) > 0.03  # it has moved
