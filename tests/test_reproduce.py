@@ -12,7 +12,7 @@ import pytest
 
 from physid.cli.app import main
 from physid.errors import Diverged, InputError
-from physid.fitting.watch import TimeUp
+from physid.ode.hearing import TimeUp
 from physid.reproduce import EXHIBITS, Cell, Exhibit, Results, Table, Work, exhibit, reproduce
 
 Captured = pytest.CaptureFixture[str]

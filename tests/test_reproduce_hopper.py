@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from physid.datasets import hopper as data
-from physid.fitting.watch import TimeUp
+from physid.ode.hearing import TimeUp
 from physid.reproduce import Work
 from physid.reproduce import hopper as exhibit
 from physid.training import Trained

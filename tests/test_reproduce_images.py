@@ -11,7 +11,7 @@ import torch
 
 from physid.classifying import icc
 from physid.fitting import keep
-from physid.fitting.watch import TimeUp
+from physid.ode.hearing import TimeUp
 from physid.reproduce import Work, exhibit, images
 from physid.reproduce.image_errors import PAPER2, PAPER7, TABLE2
 from physid.reproduce.images import SOLVERS, compute, name_of

@@ -12,8 +12,8 @@ import pytest
 from physid.datasets import load
 from physid.errors import Diverged
 from physid.fitting import fit
-from physid.fitting.watch import TimeUp
 from physid.models import build
+from physid.ode.hearing import TimeUp
 from physid.reproduce import Exhibit, Work, exhibit, reproduce, table5, threebody
 from physid.reproduce.exhibit import ended
 from physid.reproduce.orbits import FIG8, FIG21, PANELS, key_of

@@ -36,11 +36,15 @@ from physid.fitting.shares import shares_of
 from physid.fitting.statistics import Statistics, assess
 from physid.fitting.trivial import trivial_scores
 from physid.fitting.vector import Array
-from physid.fitting.watch import Progress, TimeUp, Watch
+from physid.fitting.watch import Progress, Watch
 from physid.modules import ready
 from physid.ode import Integrator
+from physid.ode.hearing import TimeUp, listening, within
 from physid.spec import Model
 from physid.unknown import Tie
+
+GRACE = 0.2  # seconds in which a search that was ended is concluded, at least
+SOLVES = 8  # as many as the conclusion needs, and some
 
 # what `fit` is asked where nothing is asked
 NOTHING: Mapping[str, Any] = {
@@ -163,16 +167,17 @@ def run(
         watch.evaluations = lambda: problem.evaluations
         start = problem.vector.get()
         optimum = _search(problem, plan, watch, start)
-        result = _conclude(problem, plan, watch, start, optimum, held, labels)
-        last = checkpoint(watch, origin.request)
-        if optimum.members:
-            result = pooled(result, plan, optimum.members)
-        result = replace(forecast_judged(result), origin=origin, held=last)
-        if keeper is not None and keeper.there:
-            keeper.keep(watch.stage, lambda: last)
-            keeper.finish(runs.contents(result))
-        elif keeper is not None:
-            result.save(keeper.folder)
+        with within(_patience(problem, optimum)):
+            result = _conclude(problem, plan, watch, start, optimum, held, labels)
+            last = checkpoint(watch, origin.request)
+            if optimum.members:
+                result = pooled(result, plan, optimum.members)
+            result = replace(forecast_judged(result), origin=origin, held=last)
+            if keeper is not None and keeper.there:
+                keeper.keep(watch.stage, lambda: last)
+                keeper.finish(runs.contents(result))
+            elif keeper is not None:
+                result.save(keeper.folder)
     finally:
         if keeper is not None:
             keeper.close()
@@ -232,7 +237,8 @@ def go_on(fit: Fit, points: Sequence[Array]) -> Fit:
 def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum:
     """The optimum, or the best so far with the reason why it is not one."""
     try:
-        return optimise(problem, plan, watch)
+        with listening(watch.left):
+            return optimise(problem, plan, watch)
     except Diverged as error:
         status, message = "diverged", str(error)
     except KeyboardInterrupt:
@@ -246,6 +252,13 @@ def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum
     return Optimum(best, None, status, f"{message[:1].upper()}{message[1:]}")
 
 
+def _patience(problem: Problem, optimum: Optimum) -> float | None:
+    """Seconds for all that is said of a search that was cut off, 0 where nothing was solved; None for any other."""
+    if optimum.status not in ("interrupted", "time limit"):
+        return None
+    return 0.0 if problem.longest is None else max(GRACE, SOLVES * problem.longest)
+
+
 def _conclude(
     problem: Problem,
     plan: Plan,
@@ -257,14 +270,15 @@ def _conclude(
 ) -> Fit:
     """Everything that is said of the optimum."""
     vector, experiment, x = problem.vector, problem.experiment, optimum.x
-    grace = None if plan.time_limit is None else max(1.0, 0.2 * plan.time_limit)
-    problem.limited(grace)
-    point: Point | None = optimum.point if optimum.point is not None else problem.at(x)
+    problem.limited(None)
+    point: Point | None = optimum.point
+    if point is None and _patience(problem, optimum) != 0:
+        point = problem.at(x)
     about = {**described(problem, plan), **runs.identity(vector.model), **labels}
     needed = status_needs_optimum(problem, plan)
     statistics: Statistics | None = None if point is None else assess(problem, point, about, needed)
     status, message = settled(optimum, statistics, needed)
-    together, each = scores(problem, x, replace(plan.integrator, time_limit=grace), held)
+    together, each = scores(problem, x, plan.integrator, held)
     vector.put(x)
     estimates = estimate(vector, start, x, statistics)
     if statistics is not None:
@@ -283,7 +297,7 @@ def _conclude(
         statistics=statistics,
         derived=read_out(vector, start, x, statistics),
         combinations=combined(vector, start, x, statistics),
-        shares={} if point is None else shares_of(vector, x, replace(plan.integrator, time_limit=grace)),
+        shares={} if point is None else shares_of(vector, x, plan.integrator),
         scores=together,
         scores_of=each,
         trivial=trivial_scores(problem.experiments),

@@ -81,6 +81,7 @@ class Problem:
         self.engine, self.engine_note = "eager", ""
         self.patience = integrator.most_steps
         self.spent: set[int] = set()  # those of the last points whose solve ran into the limit of steps
+        self.longest: float | None = None  # seconds of a solve that was good
         self._check_priors()
 
     @property
@@ -242,6 +243,7 @@ class Problem:
             grids = solution.grid if isinstance(solution.grid, list) else [solution.grid]
             steps = sum(len(grid) - 1 for grid, good in zip(grids, ok, strict=True) if good)
         self.patience = PATIENCE * (100 + steps // sum(ok))
+        self.longest = max(self.longest or 0.0, solution.statistics.seconds)
 
     def account(self, solution: Solution) -> None:
         """Add what a solve cost, and remember why it failed."""

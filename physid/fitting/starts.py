@@ -28,9 +28,10 @@ from physid.fitting.segments import Segments
 from physid.fitting.sizes import intervals
 from physid.fitting.strategies import ROUGH, WELDED, WELDS, finish, least_squares, looser
 from physid.fitting.vector import Array, Entry, Vector
-from physid.fitting.watch import TimeUp, Watch
+from physid.fitting.watch import Watch
 from physid.modules import Weight
 from physid.ode import Integrator
+from physid.ode.hearing import TimeUp, listening
 from physid.prior import Prior
 
 SPREAD = 1.0  # sd of log(value / guess), or of (value - guess) / size, where neither prior nor bounds say more
@@ -317,7 +318,8 @@ def run_one(problem: Problem, plan: Plan, watch: Watch, number: int, x: Array, b
     status, message, end, cost, objective = "diverged", "", x, math.inf, math.inf
     fresh = problem.weights.copy()
     try:
-        found = least_squares(problem, replace(plan, starts=1, workers=None), watch, x)
+        with listening(watch.left):
+            found = least_squares(problem, replace(plan, starts=1, workers=None), watch, x)
         status, message, end = ("converged" if found.converged else "not converged"), found.message, found.point.x
         objective = problem.objective(found.point)
         if found.point.seen is not None and found.point.slope is not None:

@@ -8,13 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from physid.fitting.vector import Array
+from physid.ode.hearing import TimeUp
 
 Progress = Callable[[Mapping[str, Any]], object]
 State = Mapping[str, Any]
-
-
-class TimeUp(Exception):
-    """A time limit ran out; what was found so far is kept."""
 
 
 class Watch:

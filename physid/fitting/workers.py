@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
@@ -25,8 +26,9 @@ from physid.fitting.records import Start
 from physid.fitting.starts import history_of, run_one
 from physid.fitting.strategies import finish
 from physid.fitting.vector import Array
-from physid.fitting.watch import TimeUp, Watch
+from physid.fitting.watch import Watch
 from physid.modelfile import import_file
+from physid.ode.hearing import Flag, TimeUp, listening
 
 OVER = "over budget"
 SHARE, LEAST, FEWEST = 10.0, 30.0, 2  # times the median of the starts that are done, seconds at least, and done
@@ -48,13 +50,15 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
     backend, _ = joblib.parallel.get_active_backend()
     how = {"return_as": "generator_unordered"} if backend.supports_return_generator else {}
     hold(watch, kept)  # so that there is a run to go on with, whatever becomes of the first workers
+    flag, name = Flag(), uuid.uuid4().hex
+    _FLAGS[name] = flag
     for bounded in (True, False):
         if any(math.isfinite(one["objective"]) for one in kept.values()) and not bounded:
             break  # what took more than its budget may stay behind
         again = [] if bounded else [n for n, one in kept.items() if one["record"].status == OVER]
         seconds: list[float] = []
         tasks = (
-            joblib.delayed(_task)(file, payload, number, x, allowance(spare(watch), seconds), bounded)
+            joblib.delayed(_task)(file, payload, number, x, allowance(spare(watch), seconds), bounded, name)
             for number, x in enumerate(begins)
             if number not in kept or number in again
         )
@@ -68,6 +72,10 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
         except BrokenProcessPool:
             done_of = f"{len(kept)} of {len(begins)} starts are done"
             raise killed(f"{done_of}. Free some memory, then physid resume RUN goes on with the others") from None
+        except BaseException:
+            flag.up()  # workers that are threads of this process stop; joblib ends those that are processes
+            raise
+    del _FLAGS[name]
     done = [kept[number] for number in range(len(begins))]
     for number, one in enumerate(done):
         problem.evaluations += one["evaluations"]
@@ -135,7 +143,12 @@ def model_file(problem: Problem) -> str | None:
     return str(Path(file).resolve()) if file and module.startswith("physid_user_") else None
 
 
-def _task(file: str | None, payload: bytes, number: int, x: Array, left: float | None, bounded: bool) -> dict[str, Any]:
+_FLAGS: dict[str, Flag] = {}  # of the searches that are going on in this process
+
+
+def _task(
+    file: str | None, payload: bytes, number: int, x: Array, left: float | None, bounded: bool, name: str
+) -> dict[str, Any]:
     """One start in a worker of one thread."""
     import cloudpickle
 
@@ -145,5 +158,6 @@ def _task(file: str | None, payload: bytes, number: int, x: Array, left: float |
     torch.set_num_threads(1)
     problem, plan = cloudpickle.loads(payload)
     began = time.perf_counter()
-    found = run_one(problem, plan, Watch(None, left), number, x, bounded)
+    with listening(flag=_FLAGS.get(name)):
+        found = run_one(problem, plan, Watch(None, left), number, x, bounded)
     return {**found, "seconds": time.perf_counter() - began}

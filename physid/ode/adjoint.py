@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -16,9 +17,10 @@ from physid.ode.conclude import conclude
 from physid.ode.control import Control, rms
 from physid.ode.gradients import Holder, fold_times, wants_gradient
 from physid.ode.jumps import add_saltation, jump_cotangents
-from physid.ode.march import March, Outcome
+from physid.ode.march import March
+from physid.ode.outcome import Outcome
 from physid.ode.plan import Limits, Norm, Tolerance
-from physid.ode.problem import Problem, pose
+from physid.ode.problem import Problem, callbacks_of, pose
 from physid.ode.solution import Solution, SolveError
 from physid.ode.tableaus import Tableau
 from physid.ode.tier import EAGER
@@ -32,6 +34,8 @@ class Adjoint:
     fails where the reverse solve is unstable. None means: as in the forward solve. `seminorm=True` leaves the
     parameters' share out of the error norm (Kidger, Chen and Lyons, 2021); `norm` measures (t, *y, *a, *params).
     `compiled=True` lets the native engine run the reverse solves of modules, where it can.
+    `stops`, `jumps` and `perturb` are those of a solve, in the time of the forward one; `grid(f, y, t) -> times` makes
+    the grid of a reverse solve over t [2], which falls.
 
     Source: Pontryagin et al. (1962); Chen et al. (2018), Neural ordinary differential equations, Algorithm 1.
     """
@@ -45,6 +49,10 @@ class Adjoint:
     seminorm: bool = False
     norm: Norm | None = None
     compiled: bool = False
+    stops: Tensor | None = None
+    jumps: Tensor | None = None
+    perturb: bool = False
+    grid: Callable[..., Tensor] | None = None
 
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """March without a graph; the backward pass solves the adjoint ODE."""
@@ -118,7 +126,8 @@ class Reverse:
         self.method, self.p, self.params = method, problem, params
         self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
         self.jump_grad = jump_cotangents(problem)
-        may = method.compiled and not method.seminorm and method.norm is None
+        self.callbacks = callbacks_of(problem.field.f, "_adjoint")
+        may = method.compiled and not method.seminorm and method.norm is None and not self.callbacks
         self.plain = augmented(problem, params) if may else None
         self.evaluations = 0  # by compiled code, which the field does not see
 
@@ -157,11 +166,12 @@ class Reverse:
     def _rate(self, j: int, y: Tensor, cotangent: Tensor) -> Tensor:
         """<cotangent, f(t_j, y)> per lane."""
         with torch.no_grad():
-            slope = self.p.field(self._time(self.p.grid[j]), y)
+            clear = self.p.edges(self.p.grid[max(j - 1, 0)], self.p.grid[j] if j else self.p.grid[-1])
+            slope = self.p.field(self._time(self.p.grid[j], clear), y)
         return (cotangent.conj() * slope).real.view(self.p.layout.lanes, -1).sum(1).cpu().double()
 
-    def _time(self, t: Tensor) -> Tensor:
-        moment = self.p.times(torch.zeros(1, dtype=torch.float64), t, torch.zeros_like(t))[0]
+    def _time(self, t: Tensor, clear: tuple[Tensor, ...] = ()) -> Tensor:
+        moment = self.p.times(torch.zeros(1, dtype=torch.float64), t, torch.zeros_like(t), *clear)[0]
         return moment
 
     def _interval(
@@ -203,7 +213,8 @@ class Reverse:
         from physid.ode.native.known import recall
 
         with torch.no_grad():
-            problem = pose(self.plain, state, t, params=[], recall=recall, **self._how())  # type: ignore[arg-type]
+            plain: Any = self.plain
+            problem = pose(plain, state, t, params=[], recall=recall, **self._how(plain, state, t))
             tier = native_tier(problem)
             if isinstance(tier, str):
                 self.plain = None
@@ -212,15 +223,20 @@ class Reverse:
             self.evaluations += outcome.statistics.evaluations
             return tuple(part[-1] for part in self._concluded(problem, outcome).y)
 
-    def _how(self) -> dict[str, Any]:
-        """Solver, tolerances, controller and limits of the reverse solve."""
+    def _how(self, f: Any, y: tuple[Tensor, ...], t: Tensor) -> dict[str, Any]:
+        """Solver, tolerances, controller, limits and grid of the reverse solve of f from y over t [2]."""
         m, p = self.method, self.p
+        if p.layout.batched and not (m.stops is None and m.jumps is None and m.grid is None):
+            raise InputError("gradient 'adjoint' of a batch with a grid, stops or jumps of its own: leave them out.")
         return {
             "solver": m.solver or p.tableau,
             "rtol": _scalar(p.rtol) if m.rtol is None else m.rtol,
             "atol": _scalar(p.atol) if m.atol is None else m.atol,
             "control": m.control or (p.control if m.solver is None else None),
             "limits": m.limits,
+            "stops": m.stops if m.grid is None else m.grid(f, y, t).detach().cpu().double().reshape(-1),
+            "jumps": m.jumps,
+            "perturb": m.perturb,
         }
 
     def _solve(self, f: Any, y: tuple[Tensor, ...], t: Tensor) -> Solution:
@@ -228,7 +244,8 @@ class Reverse:
         with torch.no_grad():
             norm = _seminorm if m.seminorm else (None if m.norm is None else self._measure)
             landings = None if p.layout.batched or p.landings is None else replace(p.landings, moved=None, reads=None)
-            problem = pose(f, y, t, norm=norm, params=[], landings=landings, **self._how())
+            problem = pose(f, y, t, norm=norm, params=[], landings=landings, **self._how(f, y, t))
+            problem.callbacks = self.callbacks
             return self._concluded(problem, March(problem).run())
 
     def _concluded(self, problem: Problem, outcome: Outcome) -> Solution:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, replace
 
 from physid.errors import InputError, unknown_name
 from physid.ode.adjoint import Adjoint
 from physid.ode.flow import Forward
 from physid.ode.gradients import ACA, Gradient, wants_gradient
+from physid.ode.hearing import TimeUp, check, end_of, listening
 from physid.ode.problem import Problem, Recall
 from physid.ode.tier import EAGER, Tier
 
@@ -35,9 +37,17 @@ def choose(problem: Problem, engine: str, forward: bool = False) -> Choice:
         return Choice(EAGER)
     if problem.recalled is not None and not forward:
         return Choice(problem.recalled)
+    end = end_of(problem.started, problem.limits.seconds)
+    if end is not None and time.perf_counter() >= end:
+        return Choice(EAGER, "eager: no time was left")
     from physid.ode.native.choose import native_tier
 
-    found = native_tier(problem, forward)
+    try:
+        with listening(None if end is None else end - time.perf_counter()):
+            found = native_tier(problem, forward)
+    except TimeUp:
+        check()  # that of who called
+        return Choice(EAGER, "eager: the time limit ran out while f was being compiled")
     if not isinstance(found, str):
         return Choice(found)
     return _eager(found, engine)

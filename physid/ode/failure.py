@@ -30,7 +30,8 @@ def sentence(problem: Problem, lane: int, status: Status, culprit: Tensor | None
     limits = problem.limits
     if status is Status.MAX_STEPS:
         return f"{limits.max_steps} steps reached only t = {t:.9g}: raise max_steps or loosen the tolerances.{remedy}"
-    return f"{limits.seconds} s of time limit reached only t = {t:.9g}: raise it or loosen the tolerances.{remedy}"
+    limit = "the time limit" if limits.seconds is None else f"{limits.seconds} s of time limit"
+    return f"{limit} reached only t = {t:.9g}: raise it or loosen the tolerances.{remedy}"
 
 
 def looks_stiff(problem: Problem, stages: Stages) -> bool:

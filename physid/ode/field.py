@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves
 
 from physid.errors import InputError
+from physid.ode.hearing import OutOfTime, check
 
 State = Tensor | tuple[Tensor, ...]
 RightHandSide = Callable[..., Any]
@@ -30,6 +32,7 @@ class Layout:
         self.lanes = parts[0].shape[0] if batched else 1
         self.sizes = [part.numel() // max(self.lanes, 1) for part in parts]
         self.width = sum(self.sizes)
+        self.starts = [sum(self.sizes[:i]) for i in range(len(self.sizes))]
         self.kind: Any = None  # for who compares layouts
         self.dtype, self.device = parts[0].dtype, parts[0].device
         self.real = parts[0].real.dtype if parts[0].is_complex() else parts[0].dtype
@@ -63,15 +66,26 @@ class Layout:
         if not self.is_tuple:
             shape = (*lead, *self.shapes[0])
             return flat if flat.shape == shape else flat.view(shape)
-        rows = flat.view(*lead, self.lanes, self.width).split(self.sizes, dim=-1)
-        return tuple(row.reshape((*lead, *shape)) for row, shape in zip(rows, self.shapes, strict=True))
+        rows = flat.view(*lead, self.lanes, self.width)
+        places = zip(self.starts, self.sizes, self.shapes, strict=True)
+        return tuple(rows.narrow(-1, start, size).reshape((*lead, *shape)) for start, size, shape in places)
+
+
+def attribute(f: Any, name: str) -> Any:
+    """An attribute of f, None where f has none: a __getattr__ of the user's may raise whatever it likes."""
+    try:
+        return getattr(f, name, None)
+    except Exception:
+        return None
 
 
 class Recorder(TorchFunctionMode):
-    """Collects the tensors that require gradients and enter f from outside."""
+    """Collects the tensors that require gradients and enter f, of state `y`, from outside; refuses those of a vmap."""
 
-    def __init__(self) -> None:
+    def __init__(self, y: Tensor) -> None:
         super().__init__()
+        self.state = id(y)
+        self.mapped = torch._C._are_functorch_transforms_active()
         self.found: dict[int, Tensor] = {}
         self.made: dict[int, Tensor] = {}  # by f itself: a view taken without a graph may still ask for gradients
 
@@ -82,14 +96,23 @@ class Recorder(TorchFunctionMode):
         if (resolve_name(func) or "").endswith("requires_grad.__get__"):
             return func(*args, **kwargs)
         for leaf in tree_leaves((args, kwargs)):
-            if isinstance(leaf, Tensor) and leaf.requires_grad and id(leaf) not in self.made:
-                self.found[id(leaf)] = leaf
+            if isinstance(leaf, Tensor) and id(leaf) not in self.made:
+                if leaf.requires_grad:
+                    self.found[id(leaf)] = leaf
+                if self.mapped and id(leaf) != self.state and _is_mapped(leaf):
+                    raise InputError(
+                        "torch.func.vmap over a tensor that f holds on to: solve with batched=True and such a tensor "
+                        "with a row for every sample, or make it a part of the state y0 whose derivative is 0."
+                    )
         out = func(*args, **kwargs)
         if isinstance(out, Tensor) and id(out) not in self.found:
             self.made[id(out)] = out
         elif isinstance(out, tuple | list):
             self.made.update((id(leaf), leaf) for leaf in tree_leaves(out) if id(leaf) not in self.found)
         return out
+
+
+SHOWN = 3  # evaluations after which it is known whether f keeps a buffer for its results
 
 
 class Field:
@@ -109,6 +132,9 @@ class Field:
         self.random: dict[str, Tensor] | None = None
         self.entangled = False  # a captured tensor is made from another one, so that their graphs run into each other
         self.recorded: list[tuple[Tensor, Tensor]] | None = None  # state and derivative of every call, with its graph
+        self.until: float | None = None  # by time.perf_counter: no evaluation begins later
+        self.last: Tensor | None = None  # of the first few results
+        self.buffer = False  # f writes every result to the same place
         self.plain = False  # under torch.func, tensors that f captured bring tangents that the march has no use for
         if layout.batched and self.buffers:
             raise InputError(
@@ -119,7 +145,7 @@ class Field:
     def probe(self, t: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The first evaluation [L * N], with its shape explained if wrong, and the tensors that f depends on."""
         before, start = self._random_state(), y.detach()
-        recorder = Recorder()
+        recorder = Recorder(start)
         with torch.no_grad(), recorder:
             value = self._raw(t, start)
         after = self._random_state()
@@ -128,7 +154,7 @@ class Field:
         found = self.named if self.named is not None else _unique([*self._held(), *recorder.found.values()])
         captured = [tensor for tensor in found if tensor.requires_grad]
         self.entangled = _entangled(captured)
-        return value, captured
+        return value if self.layout.is_tuple else value.clone(), captured  # f may write the next one to the same place
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt as a flat tensor [L * N]."""
@@ -148,6 +174,9 @@ class Field:
             self._set_random(kept)
 
     def _raw(self, t: Tensor, y: Tensor) -> Tensor:
+        check()
+        if self.until is not None and time.perf_counter() >= self.until:
+            raise OutOfTime
         self.count += 1
         layout = self.layout
         if layout.is_tuple:
@@ -157,7 +186,17 @@ class Field:
             raise self._complaint(k, layout.shapes[0])
         if self.plain:
             k = k.detach()
+        if self.count <= SHOWN:
+            self._look(k)
+        if self.buffer:
+            k = k.clone()
         return k if layout.whole else k.reshape(-1)
+
+    def _look(self, k: Tensor) -> None:
+        """See whether this result lies where the last one did, although that one is still there."""
+        if self.last is not None and _address(self.last) == (_address(k) or None):
+            self.buffer = True
+        self.last = None if self.buffer or self.count == SHOWN else k.detach()
 
     def _pack_checked(self, parts: Any) -> Tensor:
         if not isinstance(parts, tuple | list) or len(parts) != len(self.layout.shapes):
@@ -212,17 +251,34 @@ class Field:
             torch.cuda.set_rng_state(state["cuda"], self.layout.device)
 
 
+def _address(k: Tensor) -> int:
+    """Where the numbers of a plain tensor lie; 0 for one that has no such place."""
+    functorch: Any = torch._C._functorch
+    plain = type(k) is Tensor and not functorch.is_functorch_wrapped_tensor(k) and not k.is_meta
+    return k.data_ptr() if plain else 0
+
+
+def _is_mapped(tensor: Tensor) -> bool:
+    """Whether a tensor is one of torch.func.vmap's, under whatever other transforms."""
+    functorch: Any = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
+
+
 def _closure(f: Any) -> list[Any]:
     """What a function, method or partial holds on to."""
-    held: list[Any] = [f, getattr(f, "__self__", None), getattr(f, "func", None), *getattr(f, "args", ())]
-    target = inspect.unwrap(f) if inspect.isfunction(f) else getattr(f, "__func__", f)
-    for cell in getattr(target, "__closure__", None) or ():
+    held: list[Any] = [f, attribute(f, "__self__"), attribute(f, "func"), *(attribute(f, "args") or ())]
+    target = inspect.unwrap(f) if inspect.isfunction(f) else attribute(f, "__func__") or f
+    for cell in attribute(target, "__closure__") or ():
         try:
             held.append(cell.cell_contents)
         except ValueError:  # a cell that is not filled yet
             continue
-    held.extend(getattr(target, "__defaults__", None) or ())
-    attributes = getattr(f, "__dict__", {})
+    held.extend(attribute(target, "__defaults__") or ())
+    attributes = attribute(f, "__dict__") or {}
     held.extend(attributes.values() if not isinstance(f, nn.Module) else ())
     return held
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from physid.errors import InputError
 from physid.ode.gradients import Holder, transformed, wants_gradient
-from physid.ode.march import Outcome
+from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.tier import EAGER, Tier
 

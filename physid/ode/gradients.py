@@ -17,7 +17,8 @@ from torch.autograd import forward_ad
 from physid.errors import InputError
 from physid.ode.aware import linked
 from physid.ode.control import Fixed
-from physid.ode.march import March, Outcome
+from physid.ode.march import March
+from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.replay import differentiable, pieces
 from physid.ode.solution import Statistics
@@ -199,8 +200,7 @@ class _Checkpointed(torch.autograd.Function):
     @staticmethod
     def forward(problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
         if y0 is not problem.y0:  # a torch.func transform has taken its wrapper off
-            begin = problem.times.start
-            problem = problem.but(y0=y0, slope=problem.field(begin, y0).detach())
+            problem = problem.but(y0=y0, slope=problem.field(problem.start, y0).detach())
         holder.outcome, holder.kept = holder.tier.march(problem, keep=True, aware=holder.aware)
         return holder.outcome.values
 
@@ -254,7 +254,8 @@ class _Plain(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
         ctx.job = Job(problem, holder.tier, kept, outcome.statistics)
         values, layout = outcome.values, problem.layout
-        return values if layout.is_tuple else values.view(values.shape[0], *layout.shapes[0])
+        shape = values.shape if layout.is_tuple else (values.shape[0], *layout.shapes[0])
+        return values.resize_(shape)  # not a view, which nobody could write into
 
     backward = _Checkpointed.backward
 

@@ -10,13 +10,14 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from physid.ode.control import Fixed
 from physid.ode.failure import looks_stiff, sentence
+from physid.ode.hearing import OutOfTime, audible, end_of
+from physid.ode.outcome import Outcome, Step
 from physid.ode.outputs import Outputs
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
@@ -24,36 +25,7 @@ from physid.ode.stages import InPlace, Stages, Traced, evaluate
 from physid.ode.start import initial_step
 from physid.ode.tape import CAPPED, CUT, KEPT, LIMITED, Tape
 
-
-@dataclass
-class Step:
-    """An accepted step, as an event sees it: from t to t + h, states at both ends, dense output in between."""
-
-    t: Tensor
-    h: Tensor
-    y: Tensor
-    y1: Tensor
-    dense: Callable[[Tensor], Tensor]
-
-
-@dataclass
-class Outcome:
-    """What the loop leaves: states [T, L * N], one status per lane, sentences, statistics, the last state reached."""
-
-    values: Tensor
-    statuses: list[Status]
-    messages: dict[int, str]
-    statistics: Statistics
-    times: list[Tensor]
-    taken: list[Tensor]
-    event_time: Tensor | None = None
-    tape: Tape | None = None
-    final: Tensor = field(default_factory=lambda: torch.empty(0))
-
-    def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
-        """What reads the accepted times of every lane."""
-        times, taken = torch.stack(self.times), torch.stack(self.taken)
-        return lambda: [times[:, lane][taken[:, lane]] for lane in range(lanes)]
+HEARD_STEPS = 256  # whose outputs become one piece of a graph: within it a backward pass hears nothing
 
 
 class March:
@@ -81,6 +53,8 @@ class March:
         self.fixed = isinstance(p.control, Fixed)
         self.pointer = torch.zeros(lanes, dtype=torch.long)
         self.outputs = Outputs(p, self.y, moving, tape)
+        if traced:
+            self.outputs.chunk = min(self.outputs.chunk, HEARD_STEPS)
         self.active = torch.ones(lanes, dtype=torch.bool)
         self.statuses = [Status.SUCCESS] * lanes
         self.messages: dict[int, str] = {}
@@ -100,9 +74,7 @@ class March:
     def run(self) -> Outcome:
         """March until every lane has reached its end, failed, or met its event."""
         with torch.enable_grad() if self.traced else torch.no_grad():
-            self._begin()
-            while bool(self.active.any()) and not self._out_of_budget():
-                self._attempt()
+            self._march()
             values = self.outputs.collect()
         p = self.problem
         statistics = Statistics(
@@ -116,6 +88,21 @@ class March:
         return Outcome(
             values, self.statuses, self.messages, statistics, self.times, self.taken, self.event_time, self.tape, self.y
         )
+
+    def _march(self) -> None:
+        p = self.problem
+        p.field.until = end_of(p.started, p.limits.seconds)
+        self.kept = p.field.snapshot()
+        try:
+            self._begin()
+            while bool(self.active.any()) and not self._out_of_budget():
+                self._attempt()
+        except OutOfTime:
+            p.field.restore(self.kept)
+            self.stiff = self.stiff or looks_stiff(p, self.stages)
+            self._fail(self.active.clone(), Status.TIME_LIMIT, None, self.t)
+        finally:
+            p.field.until = None
 
     def _begin(self) -> None:
         p = self.problem
@@ -135,15 +122,12 @@ class March:
 
     def _out_of_budget(self) -> bool:
         limits = self.problem.limits
-        if limits.seconds is None and len(self.times) + self.refusals < limits.max_steps:
+        if len(self.times) + self.refusals < limits.max_steps:
             return False
         spent = self.active & (self.accepted + self.rejected >= limits.max_steps)
         if bool(spent.any()):
             self.stiff = self.stiff or looks_stiff(self.problem, self.stages)
             self._fail(spent, Status.MAX_STEPS, None, self.t)
-        if limits.seconds is not None and time.perf_counter() - self.problem.started > limits.seconds:
-            self.stiff = self.stiff or looks_stiff(self.problem, self.stages)
-            self._fail(self.active.clone(), Status.TIME_LIMIT, None, self.t)
         return not bool(self.active.any())
 
     def _clip(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -189,7 +173,7 @@ class March:
             again = len(self.times) + self.refusals == 1  # the problem was posed with a first evaluation
             with p.field.unseen() if again else nullcontext():
                 self.fresh = p.field(times[0], self.y)
-        kept = p.field.snapshot()
+        self.kept = p.field.snapshot()
         self.stages.put(0, self.fresh, scaled)
         y1, k = evaluate(self.stages, p.field, times, self.y, scaled, self.base)
         if not p.tableau.fsal:
@@ -202,12 +186,14 @@ class March:
         bad = self.active ^ good
         all_good = bool(good.all())
         if all_good or bool(good.any()):
-            self._call("callback_accept_step", h)
+            if not self.fixed:
+                self._call("callback_accept_step", h)
             self._accept(good, all_good, end, h, scaled, edges, y1, k)
         else:
-            p.field.restore(kept)
+            p.field.restore(self.kept)
         if not all_good and bool(bad.any()):
-            self._call("callback_reject_step", h)
+            if not self.fixed:
+                self._call("callback_reject_step", h)
             self._reject(bad, finite, h, y1, k)
         self._propose(ratio, finite, good, all_good, h, cut)
 
@@ -258,6 +244,8 @@ class March:
         if not self.single_stop:
             stop = p.stops.gather(0, self.pointer[None])[0]
             self._advance_stops(good & (end.detach() == stop), stop)
+        if self.traced:
+            audible(y1)
         if all_good:
             self.y, self.t = y1, end
             self.fresh = k if p.tableau.fsal and not edges else None

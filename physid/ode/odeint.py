@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
 from physid.ode.plan import Limits, Norm, Tolerance, read_times
 from physid.ode.problem import Problem, pose
-from physid.ode.solution import Solution
+from physid.ode.solution import Solution, SolveError, Status
 from physid.ode.tableaus import Tableau, with_interpolation
 
 Options = Mapping[str, Any]
@@ -41,6 +42,7 @@ ADAPTIVE = (
 FIXED = ("step_size", "grid_constructor", "interp", "perturb", "norm", "checkpoints")
 LACKING = {"explicit_adams": "rk4", "implicit_adams": "rk4", "fixed_adams": "rk4", "scipy_solver": "dopri8"}
 FOREVER = 1e18  # how far an event is waited for
+SEARCHED = 20_000  # steps of a search for an event, unless max_num_steps says how many
 
 
 @dataclass(frozen=True)
@@ -190,13 +192,27 @@ def _integrate(
     direction = 1.0 if towards >= start else -1.0
     if isinstance(setup.control, Fixed) and setup.control.step is None:
         raise InputError("event_fn with a fixed-step method needs options={'step_size': h}.")
+    if "max_num_steps" not in (options or {}) and not isinstance(setup.control, Fixed):
+        setup = replace(setup, limits=replace(setup.limits, max_steps=SEARCHED))
     far = times.detach()[0] + direction * (
-        FOREVER if not isinstance(setup.control, Fixed) else 20_000 * float(setup.control.step or 1)
+        FOREVER if not isinstance(setup.control, Fixed) else SEARCHED * float(setup.control.step or 1)
     )
-    solution = solve_event(posed, solved, func, event_fn, torch.stack([times[0], far]), throw=True)
+    try:
+        solution = solve_event(posed, solved, func, event_fn, torch.stack([times[0], far]), throw=True)
+    except SolveError as error:
+        if error.solution.status is not Status.MAX_STEPS:
+            raise
+        reached = float(error.solution.grid[-1])
+        raise SolveError(_eventless(reached, f"{setup.limits.max_steps} steps, "), error.solution) from None
     if solution.event_time is None:
-        raise InputError(f"no event up to t = {float(far):.3g}: look at the sign of event_fn and at reverse_time.")
+        raise InputError(_eventless(float(far)))
     return solution
+
+
+def _eventless(reached: float, after: str = "") -> str:
+    """The sentence of a search that found nothing."""
+    more = ", or raise options['max_num_steps']" if after else ""
+    return f"no event in {after}up to t = {reached:.3g}: look at the sign of event_fn and at reverse_time{more}."
 
 
 def _event_pair(solution: Solution) -> tuple[Tensor, State]:
@@ -260,7 +276,10 @@ def _fixed(tableau: Tableau, given: dict[str, Any]) -> Setup:
 def _times(value: Any, name: str) -> Tensor | None:
     if value is None:
         return None
-    times = torch.as_tensor(value).detach().to("cpu", torch.float64).reshape(-1)
+    times = torch.as_tensor(value)
+    if times.requires_grad and torch.is_grad_enabled():
+        raise InputError(f"option {name} asks for a gradient, which has no derivative here: give {name}.detach().")
+    times = times.detach().to("cpu", torch.float64).reshape(-1)
     if not bool(torch.isfinite(times).all()):
         raise InputError(f"option {name} holds a time that is not finite.")
     return times
@@ -300,4 +319,8 @@ def _adjoint(
         limits=setup.limits,
         seminorm=norm == "seminorm",
         norm=None if isinstance(norm, str) else norm,
+        stops=setup.stops,
+        jumps=setup.jumps,
+        perturb=setup.perturb,
+        grid=None if setup.grid_constructor is None else partial(_constructed, setup.grid_constructor),
     )

@@ -172,5 +172,6 @@ class Outputs:
             return values if not missing else torch.cat([values, values.new_full((missing, layout.width), torch.nan)])
         lane = torch.cat([lane for lane, _ in self.places]).to(layout.device)
         place = torch.cat([place for _, place in self.places]).to(layout.device)
-        blank = values.new_full((total, layout.lanes, layout.width), torch.nan)
-        return blank.index_put((place, lane), values).reshape(total, -1)
+        blank = values.new_full((total, layout.lanes * layout.width), torch.nan)
+        blank.view(total, layout.lanes, layout.width).index_put_((place, lane), values)
+        return blank

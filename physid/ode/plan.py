@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ Norm = Callable[[State], Tensor]
 Tolerance = float | Tensor | Sequence[Any]  # numbers, or numbers nested as the state is
 NO_TIMES = torch.empty(0, dtype=torch.float64)
 MOST_STEPS = 100_000  # of a solve, unless more are asked for
+COARSE = 1e-4  # of the span, between the times that f can tell apart
 MOST_PLANS, MOST_TIMES = 64, 100_000  # plans that are kept, and the times of one
 
 
@@ -109,6 +111,7 @@ class Plan:
     stops: Tensor
     jumps: Tensor
     moving_stops: bool
+    relative: bool = False  # atol is 0 somewhere, and counts
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -199,19 +202,25 @@ def _planned(layout: Layout, times: Tensor, wishes: Wishes) -> Plan:
             landing.append(rows if own else rows.reshape(-1, 1).expand(-1, layout.lanes))
     stops = _ordered([*landing, grid[-1:]], grid, direction) if landing else grid[-1:]
     jumps = w.jumps if not w.perturb else torch.cat([grid[:1], stops])
+    rtol, atol = _tolerance("rtol", w.rtol, layout), _tolerance("atol", w.atol, layout)
+    relative = not fixed and bool((torch.as_tensor(atol) == 0).any())
+    if relative and bool(((torch.as_tensor(atol) == 0) & (torch.as_tensor(rtol) == 0)).any()):
+        raise InputError("rtol and atol are both 0: no step is that exact. Give one of them a positive value.")
+    _warn_of_resolution(grid, layout.real)
     return Plan(
         layout=layout,
         grid=grid,
         direction=direction,
         tableau=tableau,
         control=chosen,
-        rtol=_tolerance("rtol", w.rtol, layout),
-        atol=_tolerance("atol", w.atol, layout),
+        rtol=rtol,
+        atol=atol,
         norm=w.norm,
         limits=w.limits,
         stops=stops,
         jumps=NO_TIMES if jumps is None else _jumps(jumps, layout.lanes if w.batched and not w.perturb else 1),
         moving_stops=moving,
+        relative=relative,
     )
 
 
@@ -219,6 +228,18 @@ def _jumps(times: Tensor, lanes: int) -> Tensor:
     """Times of jumps in order: [J], or [J, L] where every lane has its own."""
     rows = times.detach().cpu().double()
     return rows.sort(0).values if rows.ndim == 2 and rows.shape[1] == lanes > 1 else rows.reshape(-1).sort().values
+
+
+def _warn_of_resolution(grid: Tensor, real: torch.dtype) -> None:
+    """Warn where f, whose t has the state's precision, sees only a few different times."""
+    span, far = float((grid[-1] - grid[0]).abs().max()), float(grid.abs().max())
+    between = far * torch.finfo(real).eps
+    if span > 0 and between > COARSE * span:
+        warnings.warn(
+            f"times near {far:.6g} over a span of {span:.3g} with {str(real).removeprefix('torch.')} states: f sees t "
+            f"in steps of {between:.2g}. Let t begin near 0, or use float64 states, if f depends on t.",
+            stacklevel=2,
+        )
 
 
 def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Tensor:
@@ -299,7 +320,8 @@ def _tolerance(name: str, value: Tolerance, layout: Layout) -> float | Tensor:
             layout.lanes
         )
     shape = layout.shapes[0]
-    if layout.is_tuple or torch.broadcast_shapes(tensor.shape, shape) != shape:
+    sizes = zip(reversed(tensor.shape), reversed(shape), strict=False)  # torch.broadcast_shapes imports for a second
+    if layout.is_tuple or tensor.ndim > len(shape) or any(own not in (1, whole) for own, whole in sizes):
         raise InputError(f"{name} of shape {tuple(tensor.shape)} does not fit the state of shape {tuple(shape)}.")
     return tensor.expand(shape).reshape(-1)
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physid.errors import InputError
 from physid.ode import tableaus
 from physid.ode.control import Control, rms
-from physid.ode.field import Field, Layout, RightHandSide, State
+from physid.ode.field import Field, Layout, RightHandSide, State, attribute
 from physid.ode.jumps import Jumps
 from physid.ode.plan import Limits, Norm, Wishes, plan_of
 from physid.ode.reads import jumps_of
@@ -87,7 +88,13 @@ class Problem:
 
     def probe(self) -> tuple[Tensor, list[Tensor]]:
         """The first evaluation, and the tensors that f depends on."""
-        return self.field.probe(self.times.start, self.y0)
+        return self.field.probe(self.start, self.y0)
+
+    @property
+    def start(self) -> Tensor:
+        """The first time at which f is evaluated, clear of a jump there, in the shape of a stage time."""
+        clear, still = self.edges(self.grid[0], self.grid[-1]), torch.zeros(1, dtype=torch.float64)
+        return self.times(still, self.grid[0], still, *clear)[0]
 
     @property
     def times(self) -> StageTimes:
@@ -193,6 +200,8 @@ def pose(
     if landings is not None:
         asked = replace(asked, jumps=landings.plan)
     plan, times = plan_of(y0, t, asked)
+    if plan.relative:
+        _check_relative(plan.layout.pack(y0), plan.atol)
     problem = Problem(
         f=f,
         named=params,
@@ -223,5 +232,21 @@ def pose(
         problem.captured, problem.recalled = found
         return problem
     problem.slope, problem.captured = problem.probe()
-    problem.callbacks = {name: getattr(f, name) for name in CALLBACKS if callable(getattr(f, name, None))}
+    problem.callbacks = callbacks_of(f)
     return problem
+
+
+def callbacks_of(f: RightHandSide, ending: str = "") -> dict[str, Callable[..., object]]:
+    """What f wants to be told of steps, as torchdiffeq does: its methods of these names, with `ending`."""
+    found = {name: attribute(f, name + ending) for name in CALLBACKS}
+    return {name: callback for name, callback in found.items() if callable(callback)}
+
+
+def _check_relative(y0: Tensor, atol: float | Tensor) -> None:
+    """InputError where atol is 0 and so is a state: what is relative to it would be divided by nothing."""
+    wrong = (y0.detach() == 0) & (torch.as_tensor(atol, device=y0.device) == 0)
+    if bool(wrong.any()):
+        raise InputError(
+            f"atol=0 with a state that starts at 0 (number {int(wrong.nonzero()[0])}): an error relative to 0 means "
+            "nothing. Give atol a positive value, of the size of what may be neglected."
+        )

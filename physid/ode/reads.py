@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.ode.field import RightHandSide, State
+from physid.ode.field import RightHandSide, State, attribute
 from physid.ode.jumps import Jumps, Reads, by_lane
 
 INSIDE = (0.3819660112501051, 0.7548776662466927)  # where in the interval a straight line is looked for
@@ -46,13 +46,13 @@ def jumps_of(
     Errors: InputError for inputs read beyond their samples, and for gradients by what moves jumps that nobody can
     foresee.
     """
-    owner = f if hasattr(f, "driver") else getattr(f, "__self__", f)
-    driver = getattr(owner, "driver", None)
-    if driver is None and asked is None and getattr(owner, "switches", None) is None:
+    owner = f if attribute(f, "driver") is not None else attribute(f, "__self__") or f
+    driver = attribute(owner, "driver")
+    if driver is None and asked is None and attribute(owner, "switches") is None:
         return None
     wanted = torch.is_grad_enabled() if graph is None else graph
     with torch.set_grad_enabled(wanted):
-        switches = _both(asked, getattr(owner, "switches", None))
+        switches = _both(asked, attribute(owner, "switches"))
         if driver is None or not hasattr(owner, "reading") or not _sensible(y0, t):
             return None if switches is None else Jumps.at(switches)
         probe = Probe(f, owner, y0, t, batched)

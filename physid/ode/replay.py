@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from physid.ode.binomial import Shelf
+from physid.ode.hearing import audible
 from physid.ode.outputs import theta_of
 from physid.ode.problem import Problem
 from physid.ode.stages import InPlace, Traced, evaluate
@@ -168,6 +169,7 @@ def walk(
     y1, k = evaluate(stages, problem.field, times, y, column, range(1, base))
     if not problem.tableau.fsal:
         y1 = y + stages.weigh(c.b)
+    audible(y1)
     width = len(c.a) if wave.dense or dense else base
     evaluate(stages, problem.field, times, y, column, range(base, width))
     return Piece(wave, start, h, y, stages.kept(width)), y1, k if problem.tableau.fsal and not edges else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 from torch import Tensor
 
@@ -71,6 +72,10 @@ class Solution:
     event_time: Tensor | None = None
     engine_note: str = ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        """As data, with the accepted times in place of what reads them."""
+        return {**self.__dict__, "read_grid": partial(_as_it_is, self.grid)}
+
     @cached_property
     def grid(self) -> Tensor | list[Tensor]:
         """The accepted times [steps + 1], of every sample when batched."""
@@ -97,3 +102,10 @@ class SolveError(PhysidError):
     def __init__(self, message: str, solution: Solution) -> None:
         super().__init__(message)
         self.solution = solution
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SolveError, (str(self), self.solution)
+
+
+def _as_it_is(grid: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return grid

@@ -154,8 +154,9 @@ def solve(
     The states come as `Solution.y` [T, *state] and carry gradients with respect to y0, t, and every tensor that f
     depends on: those are found in f's module, its closure and its first evaluation, or named by `params`.
     `batched=True`: y0 [B, *state], every sample has its own steps, f gets t [B], and t may be [T] or [T, B].
-    `event_fn(t, y)`: the solve ends where a component of it changes sign; the Solution then holds the asked times
-    before the event and the event's time, both with gradients.
+    `event_fn(t, y)`, or a list of such: the solve ends where a component of one changes sign, or only where it rises
+    (falls) if the function has an attribute `direction` of 1 (-1); a start on the surface is no event. The Solution
+    then holds the asked times before the event and the event's time, both with gradients.
 
     solver: a name (see `physid list`) or a Tableau. control: "i", "pi", "pid", "fixed" or a value.
     gradient: "aca", "naive", "adjoint", "forward" or a value; `checkpoints=K` bounds the states that "aca" holds in

@@ -73,12 +73,6 @@ class StageTimes:
         self.layout = layout
         low, high = torch.minimum(start, end), torch.maximum(start, end)
         self.low, self.high = inward(low, layout.real, up=True), inward(high, layout.real, up=False)
-        self.begin = start
-
-    @property
-    def start(self) -> Tensor:
-        """The first time of the solve, in the shape of a stage time."""
-        return self(torch.zeros(1, dtype=torch.float64), self.begin, torch.zeros(1))[0]
 
     def __call__(
         self, c: Tensor, t: Tensor, h: Tensor, after: Tensor | None = None, before: Tensor | None = None

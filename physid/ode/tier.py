@@ -15,10 +15,11 @@ from torch import Tensor
 from physid.errors import InputError
 from physid.ode import wide
 from physid.ode.aware import AwarePullback
-from physid.ode.march import March, Outcome
+from physid.ode.march import March
+from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.pullback import Pullback
-from physid.ode.solution import Statistics
+from physid.ode.solution import Statistics, Status
 from physid.ode.tape import Tape
 from physid.ode.transition import Flow
 
@@ -127,6 +128,10 @@ class Eager:
                 "f draws random numbers (dropout?): forward sensitivities need a deterministic f; call .eval()."
             )
         outcome, tape = self.march(problem, keep=True)
+        if all(status is Status.TIME_LIMIT for status in outcome.statuses):  # nor is there time for derivatives
+            lead = (len(outcome.values), problem.layout.lanes, problem.layout.width)
+            blank = outcome.values.new_full((*lead, 1), torch.nan)
+            return outcome, blank.expand(*lead, lead[-1]), blank.expand(*lead, sum(p.numel() for p in params))
         flow = Flow(problem, tape, params)
         evaluations = problem.field.count
         with problem.field.unseen():

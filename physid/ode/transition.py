@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from physid.ode.hearing import check
 from physid.ode.jumps import asked_at, half_at_start
 from physid.ode.linearise import Stages
 from physid.ode.problem import Problem
@@ -40,6 +41,7 @@ class Flow:
         per_wave = stages * self.lanes * self.n * self.columns * start.element_size()
         size = max(1, CHUNK_BYTES // max(per_wave, 1))
         for low in range(0, len(self.replay), size):
+            check()
             waves = range(low, min(low + size, len(self.replay)))
             start = self._chunk(waves, start, out)
         return out

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from physid.ode.hearing import check
 from physid.ode.jumps import add_saltation, jump_cotangents
 from physid.ode.linearise import Stages
 from physid.ode.problem import Problem
@@ -57,6 +58,7 @@ class WidePullback:
         per_wave = len(c.a) * self.lanes * self.n * self.n * 4 * g.element_size()
         size, stop = max(1, CHUNK_BYTES // per_wave), len(self.replay)
         while stop > 0:
+            check()
             waves = range(max(0, stop - size), stop)
             ybar = self._chunk(waves, ybar)
             stop = waves.start

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physid.errors import Diverged
-from physid.fitting.watch import TimeUp
+from physid.ode.hearing import TimeUp
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from typing import Any
 from physid.errors import Diverged, InputError
 from physid.fitting.files import json_bytes, table_bytes
 from physid.fitting.runs import environment
-from physid.fitting.watch import TimeUp
+from physid.ode.hearing import TimeUp
 from physid.reproduce.catalog import exhibit as find
 from physid.reproduce.exhibit import Cell, Exhibit, Table, Work
 from physid.reproduce.shelf import Shelf

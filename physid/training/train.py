@@ -15,7 +15,8 @@ from physid.errors import Diverged, InputError
 from physid.fitting import runs as folders
 from physid.fitting.files import SUMS, sha256
 from physid.fitting.keep import REQUEST, Keeper, StartsAnew
-from physid.fitting.watch import Progress, TimeUp
+from physid.fitting.watch import Progress
+from physid.ode.hearing import TimeUp
 from physid.training import runs
 from physid.training.board import Board
 from physid.training.learner import Collection, Learner

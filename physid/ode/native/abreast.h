@@ -37,13 +37,13 @@ typedef struct {
     int most, inner, defers;
 } Back;
 
-static ONCE int take_abreast(Abreast *a, const Task *q, int backward) {
+static ONCE int take_abreast(Abreast *a, const Task *q, int backward, Pulse *pulse) {
     int64_t rows = q->method.total, degree = q->method.degree, all = (2 * rows + 5) * N + P + C_;
     if (backward) all += (rows + 7) * N + P + 2 * degree * N * (int64_t)(sizeof(WIDE) / sizeof(VREAL));
     memset(a, 0, sizeof *a);
     char *block = a->block = calloc(1, (all + 1) * sizeof(VREAL));
     for (int i = 0; i < VW; i++) {
-        a->seat[i].number = -1;
+        a->seat[i].number = -1, a->seat[i].s.pulse = pulse;
         if (!block || !take_scratch(&a->seat[i].s, &q->method, backward ? 0 : q->columns, backward)) return 0;
     }
     VREAL *r = (VREAL *)(((uintptr_t)block + sizeof(VREAL) - 1) & ~(uintptr_t)(sizeof(VREAL) - 1));
@@ -179,7 +179,7 @@ static ONCE int settle_abreast(const Task *q, Abreast *a, int i, double ratio, d
     Scratch *s = &seat->s;
     Lane *l = &seat->lane;
     int64_t accepted = l->accepted, last = m->stages - 1;
-    int judged = accepted % 1000 == 998 || accepted + l->rejected + 1 >= q->max_steps || q->seconds > 0;
+    int judged = accepted % 1000 == 998 || accepted + l->rejected + 1 >= q->max_steps || q->until > 0;
     int all = judged || q->columns || keeps_stages(q);
     int inner = l->next < q->times && q->direction * (asked(q, l, l->next) - end) < 0;
     get(s->y1, a->y1, i, N);
@@ -191,7 +191,7 @@ static ONCE int settle_abreast(const Task *q, Abreast *a, int i, double ratio, d
 }
 
 /* Give the free seats to the next lanes; returns how many are taken, negative when memory ran out. */
-static ONCE int seat_lanes(Task *q, Abreast *a, int64_t *next, struct Chunk **chunks, double started) {
+static ONCE int seat_lanes(Task *q, Abreast *a, int64_t *next, struct Chunk **chunks) {
     int taken = 0;
     for (int i = 0; i < VW; i++) {
         Seat *seat = &a->seat[i];
@@ -200,7 +200,7 @@ static ONCE int seat_lanes(Task *q, Abreast *a, int64_t *next, struct Chunk **ch
             int64_t lane = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED);
             if (lane >= q->lanes) break;
             begin_lane(q, &seat->lane, lane, s);
-            if (!goes_on(q, &seat->lane, s, started)) {
+            if (!goes_on(q, &seat->lane, s)) {
                 if (!end_lane(q, &seat->lane, lane, s, chunks)) return -1;
                 continue;
             }
@@ -214,10 +214,10 @@ static ONCE int seat_lanes(Task *q, Abreast *a, int64_t *next, struct Chunk **ch
 }
 
 /* March lanes of a batch until none is left; 0 when memory ran out. */
-static ONCE int march_abreast(Task *q, int64_t *next, struct Chunk **chunks, double started) {
+static ONCE int march_abreast(Task *q, int64_t *next, struct Chunk **chunks, Pulse *pulse) {
     Abreast a;
-    int fine = take_abreast(&a, q, 0), taken = 0;
-    while (fine && (taken = seat_lanes(q, &a, next, chunks, started)) > 0) {
+    int fine = take_abreast(&a, q, 0, pulse), taken = 0;
+    while (fine && (taken = seat_lanes(q, &a, next, chunks)) > 0) {
         WIDE t = {0}, h = {0};
         double end[VW], ratio[VW];
         int cut[VW];
@@ -230,11 +230,12 @@ static ONCE int march_abreast(Task *q, int64_t *next, struct Chunk **chunks, dou
             t[i] = l->t, h[i] = length;
         }
         attempt_abreast(q, &a, t, h, ratio);
+        goes(pulse);
         for (int i = 0; i < VW && fine; i++) {
             Seat *seat = &a.seat[i];
             if (seat->number < 0) continue;
             fine = settle_abreast(q, &a, i, ratio[i], h[i], end[i], cut[i]);
-            if (!fine || goes_on(q, &seat->lane, &seat->s, started)) continue;
+            if (!fine || goes_on(q, &seat->lane, &seat->s)) continue;
             fine = end_lane(q, &seat->lane, seat->number, &seat->s, chunks);
             seat->number = -1;
         }
@@ -374,9 +375,9 @@ static ONCE void leave_seat(Task *q, Abreast *a, int i) {
 }
 
 /* Pull lanes of a batch back until none is left; 0 when memory ran out. */
-static ONCE int pull_abreast(Task *q, int64_t *next) {
+static ONCE int pull_abreast(Task *q, int64_t *next, Pulse *pulse) {
     Abreast a;
-    int fine = take_abreast(&a, q, 1), taken = 0;
+    int fine = take_abreast(&a, q, 1, pulse), taken = 0;
     int64_t products = 0, replayed = 0;
     for (int now = 0; fine && (taken = seat_tapes(q, &a, next, now)) > 0; now = !now) {
         Back b = {.most = 0};
@@ -386,13 +387,14 @@ static ONCE int pull_abreast(Task *q, int64_t *next) {
             products += a.seat[i].count, replayed += a.seat[i].count - 1;
         }
         pull_steps(q, &a, now, &b);
+        if (!goes(pulse)) break;
         for (int i = 0; i < VW; i++)
             if (a.seat[i].number >= 0 && !a.seat[i].step--) leave_seat(q, &a, i);
     }
     __atomic_fetch_add(&q->vjps, products, __ATOMIC_RELAXED);
     __atomic_fetch_add(&q->replayed, replayed, __ATOMIC_RELAXED);
     release_abreast(&a);
-    return fine && !taken;
+    return fine && (!taken || pulse->stop);
 }
 
 #endif

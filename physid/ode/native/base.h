@@ -33,7 +33,10 @@ typedef REAL vec __attribute__((vector_size(VL * sizeof(REAL)), aligned(sizeof(R
 
 typedef double wide __attribute__((vector_size(VL * sizeof(double)), aligned(sizeof(double)), may_alias));
 
-enum { SUCCESS, NOT_A_NUMBER, BLOW_UP, STEP_TOO_SMALL, MAX_STEPS, TIME_LIMIT };
+enum { SUCCESS, NOT_A_NUMBER, BLOW_UP, STEP_TOO_SMALL, MAX_STEPS, TIME_LIMIT, HALTED };
+
+/* Why all work has stopped: a signal's handler raised an exception, a deadline is over, a flag was raised. */
+enum { RAISED = 1, LATE, FLAGGED };
 
 /* A Runge-Kutta method; `a` [total][total], its transpose `at`, `dense` [degree][total]. */
 typedef struct {
@@ -70,16 +73,25 @@ typedef struct {
     int32_t status, stiff;
 } Report;
 
-/* One solve: settings, inputs, outputs; mirrored by runtime.py. Strides count numbers. */
+/* What C asks of the interpreter: its lock, taken and given back; to handle signals; what was raised then. */
+typedef struct {
+    int32_t (*hold)(void);
+    void (*release)(int32_t);
+    int32_t (*check)(void);
+    void (*take)(void **, void **, void **);
+} Ear;
+
+/* One solve: settings, inputs, outputs; mirrored by runtime.py. Strides count numbers. A march ends by a status when the
+ * monotonic clock shows `until`; everything ends, with nothing to show, when it shows `late` (0: never). */
 typedef struct {
     Method method;
     double safety, shrink, grow, power0, power1, power2;
-    double min_step, max_step, first_step, seconds;
+    double min_step, max_step, first_step, until, late;
     int64_t max_steps, parts, tolerance_stride;
     const int64_t *sizes;
     const REAL *rtol, *atol;
     int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;
-    int32_t keep_choices, threads, spare;
+    int32_t keep_choices, threads, halted;
     int64_t lanes, times, stops, jumps, columns, stage_bytes, most_states;
     const REAL *y0, *p, *c, *dp;
     int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane, jump_row, jump_lane;
@@ -94,7 +106,19 @@ typedef struct {
     const REAL *target, *weight;
     double total;
     int64_t vjps, replayed, checkpoint_bytes, kept_bytes;
+    const Ear *ear;
+    const int32_t *flag;
+    void *raised[3];
 } Task;
+
+/* A thread's attention: when it looked at the clock and asked the interpreter last, evaluations up to the next look and
+ * between looks; `stop` is the status of lanes that are cut off. */
+typedef struct {
+    Task *task;
+    double looked, heard;
+    int64_t left, every;
+    int backward, hears, stop;
+} Pulse;
 
 /* What one thread works with: rows of stages and whatever forward, backward and sensitivities need beside them. */
 typedef struct {
@@ -103,6 +127,7 @@ typedef struct {
     REAL *seed[2], *direct[2];
     REAL *ds, *du, *dk, *dpoly;
     void *block;
+    Pulse *pulse;
     Tape tape; /* in a batch: the arrays that every lane of a thread fills anew */
 } Scratch;
 

@@ -24,6 +24,7 @@ from typing import IO
 from physid import door
 from physid.errors import InputError
 from physid.machine import compiler_command, private, wished_folder
+from physid.ode.hearing import check, left
 from physid.ode.native.cabinet import Cabinet
 from physid.ode.native.trace import Unsupported
 from physid.store import scratch
@@ -141,7 +142,8 @@ def _run(commands: list[list[str]], seconds: float = 0.0) -> list[str]:
             complained = tempfile.TemporaryFile()  # noqa: SIM115
             how = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": complained, "start_new_session": True}
             running.append((subprocess.Popen(command, **how), said, complained))  # type: ignore[call-overload]
-        ends = time.monotonic() + limit
+        rest = left()
+        ends = time.monotonic() + (limit if rest is None else min(limit, rest))
         for process, _, complained in running:
             process.wait(max(0.0, ends - time.monotonic()))
             if process.returncode:
@@ -151,6 +153,7 @@ def _run(commands: list[list[str]], seconds: float = 0.0) -> list[str]:
                 raise Unsupported(f"the C compiler failed: {why}")
         return [_said(said) for _, said, _ in running]
     except subprocess.TimeoutExpired:
+        check()
         HANGS.append(commands[0][0])
         raise Unsupported(f"the C compiler took more than {limit:.0f} s") from None
     except OSError as error:

@@ -16,7 +16,9 @@ static ONCE void combine_wide(REAL *out, const REAL *base, const REAL *restrict 
 }
 
 static ONCE void carry_stage(const Task *q, const Lane *l, REAL t, const REAL *u, const REAL *du, REAL *dk, Scratch *s) {
+    if (s->pulse->stop) return;
     field_jvp(t, u, l->p, l->c, (int)q->columns, du, q->dp, s->error, dk, s->work);
+    goes(s->pulse);
 }
 
 /* The derivative of the initial state by itself, and of the first slope. */

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physid.ode.field import attribute
 from physid.ode.native.trace import Unsupported
 
 # The table: K, breaks [K + 1], coefficients [K][D][M]. At a break the piece after it counts; before the first one, its
@@ -87,8 +88,8 @@ class Drive:
 
 def drive_of(f: Any, dtype: torch.dtype) -> Drive | None:
     """What drives f, None where nothing does; Unsupported for inputs that the engine's C does not read."""
-    owner = f if hasattr(f, "driver") else getattr(f, "__self__", None)
-    driver = getattr(owner, "driver", None)
+    owner = f if attribute(f, "driver") is not None else attribute(f, "__self__")
+    driver = attribute(owner, "driver")
     if driver is None or not hasattr(owner, "reading"):
         return None
     if driver.coefficients.ndim != 3:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physid.ode.field import attribute
 from physid.ode.native.guard import Place, Surroundings
 from physid.ode.native.library import Sizes, declare, library_of, pointers, strided
 from physid.ode.native.record import lane_field, traced
@@ -274,7 +275,7 @@ def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
     f, layout = problem.f, problem.layout
     shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
     captured = tuple((tuple(tensor.shape), tensor.dtype) for tensor in problem.captured)
-    who = (id(getattr(f, "__self__", f)), getattr(f, "__func__", None))
+    who = (id(attribute(f, "__self__") or f), attribute(f, "__func__"))
     return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
 
 
@@ -335,7 +336,7 @@ def check_start(kernel: Kernel, problem: Problem) -> None:
     p, c = kernel.pack(problem.captured)
     lanes = problem.layout.lanes
     eager = problem.derivative.detach().view(lanes, kernel.n)
-    t = problem.grid[0].to(kernel.dtype).expand(lanes)
+    t = problem.start.detach().to(kernel.dtype).expand(lanes)
     y = problem.y0.detach().view(lanes, kernel.n)
     if not kernel.sampled:
         agree("f at the start", kernel.field(t, y, p, c), eager)

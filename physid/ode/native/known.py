@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from physid.ode.field import Layout
+from physid.ode.field import Layout, attribute
 from physid.ode.native.guard import SIMPLE, Place, Surroundings
 from physid.ode.native.tier import Native
 from physid.ode.native.trace import Unsupported
@@ -141,7 +141,7 @@ class Known:
     def of(problem: Problem, tier: Native | str) -> Known | None:
         """None when a tensor that f depends on is kept where it cannot be found again."""
         f, around = problem.f, Surroundings(problem.f)
-        cells = tuple(cell.cell_contents for cell in getattr(f, "__closure__", None) or ())
+        cells = tuple(cell.cell_contents for cell in attribute(f, "__closure__") or ())
         if len({id(x) for x in cells if isinstance(x, Tensor)}) != sum(isinstance(x, Tensor) for x in cells):
             return None  # one tensor under two names
         index = {id(value): i for i, value in enumerate(cells)}

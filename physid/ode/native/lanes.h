@@ -3,21 +3,22 @@
 typedef struct {
     Task *task;
     int64_t next;
-    double started;
-    int backward, failed;
+    int backward, failed, finished;
     Chunk *chunks;
+    pthread_mutex_t lock;
+    pthread_cond_t done;
 } Share;
 
 /* One lane after the other; 0 when memory ran out. */
-static int work_alone(Share *share, Chunk **chunks) {
+static int work_alone(Share *share, Chunk **chunks, Pulse *pulse) {
     Task *q = share->task;
-    Scratch scratch = {0};
+    Scratch scratch = {.pulse = pulse};
     int fine = take_scratch(&scratch, &q->method, share->backward ? 0 : q->columns, share->backward);
     int64_t lane, few = q->lanes > 64 ? 4 : 1;
     while (fine && (lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
         for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; fine && lane < stop; lane++) {
 #if !defined(PART) || PART == 1
-            if (!share->backward) fine = march_lane(q, lane, &scratch, chunks, share->started);
+            if (!share->backward) fine = march_lane(q, lane, &scratch, chunks);
 #endif
 #if !defined(PART) || PART == 2
             if (share->backward) fine = pull_lane(q, lane, &scratch);
@@ -28,22 +29,23 @@ static int work_alone(Share *share, Chunk **chunks) {
     return fine;
 }
 
-static int work_together(Share *share, Chunk **chunks) {
+static int work_together(Share *share, Chunk **chunks, Pulse *pulse) {
 #ifdef ABREAST
 #if !defined(PART) || PART == 1
-    if (!share->backward) return march_abreast(share->task, &share->next, chunks, share->started);
+    if (!share->backward) return march_abreast(share->task, &share->next, chunks, pulse);
 #endif
 #if !defined(PART) || PART == 2
-    if (share->backward && pulls_abreast(share->task)) return pull_abreast(share->task, &share->next);
+    if (share->backward && pulls_abreast(share->task)) return pull_abreast(share->task, &share->next, pulse);
 #endif
 #endif
-    return work_alone(share, chunks);
+    return work_alone(share, chunks, pulse);
 }
 
-static void *work_on(void *shared) {
-    Share *share = shared;
+static void work_on(Share *share, int hears) {
     Chunk *chunks = 0;
-    if (!work_together(share, &chunks)) share->failed = 1;
+    Pulse pulse;
+    begin_pulse(&pulse, share->task, share->backward, hears);
+    if (!work_together(share, &chunks, &pulse)) share->failed = 1;
     if (chunks) {
         Chunk *last = chunks;
         while (last->next) last = last->next;
@@ -51,15 +53,41 @@ static void *work_on(void *shared) {
         last->next = share->chunks, share->chunks = chunks;
         pthread_mutex_unlock(&pool_lock);
     }
+}
+
+static void *help(void *shared) {
+    Share *share = shared;
+    work_on(share, 0);
+    pthread_mutex_lock(&share->lock);
+    share->finished++;
+    pthread_cond_signal(&share->done);
+    pthread_mutex_unlock(&share->lock);
     return 0;
 }
 
+/* Wait for the other threads, and hear meanwhile. */
+static ONCE void wait_for(Share *share, int others) {
+    pthread_mutex_lock(&share->lock);
+    while (share->finished < others) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += (long)(1e9 * HEAR);
+        if (until.tv_nsec >= 1000000000) until.tv_nsec -= 1000000000, until.tv_sec++;
+        if (!pthread_cond_timedwait(&share->done, &share->lock, &until)) continue;
+        pthread_mutex_unlock(&share->lock);
+        hear(share->task);
+        pthread_mutex_lock(&share->lock);
+    }
+    pthread_mutex_unlock(&share->lock);
+}
+
 static int share_out(Task *q, int backward) {
-    Share share = {q, 0, clock_seconds(), backward, 0, 0};
+    Share share = {.task = q, .backward = backward, .lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
     pthread_t others[64];
     int started = 0, wanted = q->threads < q->lanes ? q->threads : (int)q->lanes;
-    while (started < wanted - 1 && started < 64 && !pthread_create(others + started, 0, work_on, &share)) started++;
-    work_on(&share);
+    while (started < wanted - 1 && started < 64 && !pthread_create(others + started, 0, help, &share)) started++;
+    work_on(&share, 1);
+    if (started) wait_for(&share, started);
     for (int i = 0; i < started; i++) pthread_join(others[i], 0);
     if (!backward) q->tape[q->lanes].step = (Step *)share.chunks; /* behind the lanes' tapes, what they lie in */
     return share.failed;

@@ -7,8 +7,10 @@ static double asked(const Task *q, const Lane *l, int64_t i) { return l->time[i 
 static double stop_at(const Task *q, const Lane *l, int64_t i) { return l->stop[i * q->stop_row]; }
 
 static HOT void evaluate(Lane *l, REAL t, const REAL *u, REAL *k, Scratch *s) {
+    if (s->pulse->stop) return; /* what is left of a step that nobody will look at */
     field(t, u, l->p, l->c, k, s->work);
     l->evaluations++;
+    goes(s->pulse);
 }
 
 /* The root mean square of scaled errors, the largest over the parts of a tuple; not-a-number stays. */
@@ -204,11 +206,13 @@ static ONCE int accept(const Task *q, Lane *l, int64_t lane, Scratch *s, double 
     int64_t stop = outputs_until(q, l, end, &inner);
     int dense = inner && m->total > m->stages;
     if (dense) run_stages(q, l, s, l->t, h, m->stages, m->total), width = m->total;
+    if (s->pulse->stop) return 1;
     write_outputs(q, l, lane, s, h, stop, inner, width);
     int at_end = stop > 0 && asked(q, l, stop - 1) == end && (q->moving_stops || stop == q->times);
     Step step = {l->t, h, (int32_t)l->next, (int32_t)(stop - l->next), at_end ? (int32_t)(stop - 1) : -1, dense};
     if (!keep_step(q, l, s, step)) return 0;
     if (q->columns) carry_step(q, l, lane, s, &step, width);
+    if (s->pulse->stop) return l->tape.count--, 1; /* its outputs are left blank */
     l->next = stop;
     pass_stops(q, l, end);
     l->t = end;
@@ -308,6 +312,7 @@ static HOT int settle(const Task *q, Lane *l, int64_t lane, Scratch *s, double r
         int last = end == l->end;
         if (l->accepted % 1000 == 998) l->stiff |= looks_stiff(q, s, h);
         if (!accept(q, l, lane, s, h, end)) return 0;
+        if (s->pulse->stop) return 1;
         if (last) l->status = SUCCESS;
     } else {
         reject(q, l, lane, s, h, finite);
@@ -329,6 +334,7 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     } else {
         combine(s->y1, s->y, s->k, m->b, h, m->stages);
     }
+    if (s->pulse->stop) return 1;
     return settle(q, l, lane, s, error_ratio(q, s, h), h, end, cut);
 }
 
@@ -354,19 +360,21 @@ static ONCE void begin_lane(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     for (int n = 0; n < NP; n++) s->atol[n] = n < N ? q->atol[lane * q->tolerance_stride + n] : 1;
     take_row(s->rtol, q->rtol + lane * q->tolerance_stride);
     memcpy(q->y + lane * N, s->y, N * sizeof(REAL));
+    if (l->t == l->end) l->pointer = q->stops - 1;
+    enter_step(q, l, l->t, l->end);
     evaluate(l, stage_time(l->t, 0, 0, l->low, l->high), s->y, s->k, s);
     if (q->columns) carry_begin(q, l, lane, s);
+    if (s->pulse->stop) return;
     if (!all_finite(s->k)) fail(q, l, lane, NOT_A_NUMBER, s->k);
     else if (q->fixed) l->h = q->direction * INFINITY;
     else l->h = q->first_step > 0 ? q->direction * q->first_step : first_guess(q, l, s);
-    if (l->t == l->end) l->pointer = q->stops - 1;
 }
 
 /* Whether a lane is to take another step; one that may not gets its status. */
-static HOT int goes_on(const Task *q, Lane *l, const Scratch *s, double started) {
+static HOT int goes_on(const Task *q, Lane *l, const Scratch *s) {
     if (l->status >= 0) return 0;
-    if (l->accepted + l->rejected >= q->max_steps) l->status = MAX_STEPS;
-    else if (q->seconds > 0 && clock_seconds() - started > q->seconds) l->status = TIME_LIMIT;
+    if (s->pulse->stop) l->status = s->pulse->stop;
+    else if (l->accepted + l->rejected >= q->max_steps) l->status = MAX_STEPS;
     else return 1;
     l->stiff |= looks_stiff(q, s, l->tried);
     return 0;
@@ -386,10 +394,10 @@ static ONCE int end_lane(const Task *q, Lane *l, int64_t lane, Scratch *s, struc
 }
 
 /* March one lane to its end or its failure; 0 when memory ran out. */
-static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, struct Chunk **chunks, double started) {
+static ONCE int march_lane(const Task *q, int64_t lane, Scratch *s, struct Chunk **chunks) {
     Lane lane_state, *l = &lane_state;
     begin_lane(q, l, lane, s);
     int fine = 1;
-    while (fine && goes_on(q, l, s, started)) fine = attempt(q, l, lane, s);
+    while (fine && goes_on(q, l, s)) fine = attempt(q, l, lane, s);
     return end_lane(q, l, lane, s, chunks) && fine;
 }

@@ -165,7 +165,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
         if (ratio != 0) spread_ratio(q, s, k, u, step->h, ratio, seed, direct);
     }
     add(s->ybar, direct + NP);
-    for (int i = count - 1; i >= 0; i--) {
+    for (int i = count - 1; i >= 0 && !s->pulse->stop; i--) {
         REAL *kbar = s->kbar + (int64_t)i * NP, *ubar = s->ubar + (int64_t)i * NP;
         combine(kbar, inner ? seed + (int64_t)i * NP : s->zero, ubar + NP, m->at + i * m->total + i + 1, 1, count - 1 - i);
         REAL b = i < m->stages ? (REAL)m->b[i] : 0, h = (REAL)step->h;
@@ -176,6 +176,7 @@ static ONCE void pull_step(Task *q, Lane *l, int64_t lane, Scratch *s, Shelf *sh
         moment = 0;
         REAL t = stage_time(step->t, step->h, m->c[i], l->low, l->high);
         field_vjp(t, u + (int64_t)i * NP, l->p, l->c, s->cotangent, ubar, pbar, &moment, s->work);
+        goes(s->pulse);
         if (q->tbar) hbar += dot(kbar, k + (int64_t)i * NP) + m->c[i] * moment, tbar += moment;
     }
     __atomic_fetch_add(&q->vjps, count, __ATOMIC_RELAXED);
@@ -202,7 +203,7 @@ static ONCE int pull_lane(Task *q, int64_t lane, Scratch *s) {
     int64_t w = tape->count - 1;
     if (q->jbar && w >= 0) pull_jump(q, l, lane, s, l->end, q->final + lane * N, tape->step + w, 0);
     int inner = w >= 0 ? seeds_of(q, l, lane, s, tape->step + w, s->seed[w & 1], s->direct[w & 1]) : 0;
-    for (; w >= 0; w--) {
+    for (; w >= 0 && !s->pulse->stop; w--) {
         int before = 0, now = w & 1;
         if (w) before = seeds_of(q, l, lane, s, tape->step + w - 1, s->seed[!now], s->direct[!now]);
         int defers = before && !q->keep_choices && reuses(q) && !tape->step[w - 1].dense;

@@ -45,7 +45,7 @@ static ONCE void release_shelf(Shelf *shelf) { free(shelf->y), free(shelf->at); 
 /* Take the steps [first, last) from s->y, as the march took them. */
 static ONCE void advance(const Task *q, Lane *l, Scratch *s, const Tape *tape, int64_t first, int64_t last) {
     const Method *m = &q->method;
-    for (int64_t i = first; i < last; i++) {
+    for (int64_t i = first; i < last && !s->pulse->stop; i++) {
         const Step *step = tape->step + i;
         enter_step(q, l, step->t, step->t + step->h);
         run_stages(q, l, s, step->t, step->h, i > first && reuses(q), m->stages);

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from physid.ode.native.ear import answer, prick
 from physid.ode.tableau import Tableau
 from physid.ode.tape import ANCHORED, CAPPED, CUT, KEPT, LIMITED, Choices, Tape
 
-PARTS = ("base.h", "pool.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "abreast.h", "lanes.h")
+PARTS = ("base.h", "hear.h", "pool.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "abreast.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
@@ -58,16 +59,17 @@ class Task(ctypes.Structure):
     _fields_ = [
         ("method", Method),
         *_fields(
-            "f64: safety, shrink, grow, power0, power1, power2, min_step, max_step, first_step, seconds;"
+            "f64: safety, shrink, grow, power0, power1, power2, min_step, max_step, first_step, until, late;"
             "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
             "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
-            "i32: keep_choices, threads, spare;"
+            "i32: keep_choices, threads, halted;"
             "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
             "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane, jump_row, jump_lane;"
             "ptr: time, stop, jump, clear, djump;"
             "ptr: y, sensitivity, culprit, final, report, tape;"
             "ptr: g, ybar, pbar, tbar, jbar, target, weight; f64: total;"
-            "i64: vjps, replayed, checkpoint_bytes, kept_bytes"
+            "i64: vjps, replayed, checkpoint_bytes, kept_bytes;"
+            "ptr: ear, flag, raised, raised_value, raised_trace"
         ),
     ]
 
@@ -270,8 +272,16 @@ def _prepared(
 
 
 def _marched(run: Run) -> None:
-    if run.library.march(run.task):
+    if _ran(run, run.library.march):
         raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
+
+
+def _ran(run: Run, entry: Callable[[Any], int]) -> int:
+    """What an entry point returns for the run's task. Errors: what was heard while it ran."""
+    prick(run.task)
+    state = entry(run.task)
+    answer(run.task)
+    return state
 
 
 def misfit(
@@ -296,7 +306,7 @@ def misfit(
     task.keep_states = task.keep_stages = 1
     task.target, task.weight = target.data_ptr(), None if weight is None else weight.data_ptr()
     task.g, task.ybar, task.pbar = task.y, ybar.data_ptr(), pbar.data_ptr()
-    state = library.misfit(task)
+    state = _ran(run, library.misfit)
     if state == 1:
         raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
     return run, y, ybar, None if state else pbar
@@ -314,6 +324,6 @@ def pull(
     jbar = torch.zeros(task.jumps, task.lanes, dtype=torch.float64) if need_jumps else None
     task.jbar = None if jbar is None else jbar.data_ptr()
     task.vjps = task.replayed = 0
-    if run.library.pull(task):
+    if _ran(run, run.library.pull):
         raise MemoryError("the native backward pass ran out of memory: use fewer samples, or the eager engine.")
     return ybar, pbar, tbar, jbar

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from physid.ode.control import Control, Fixed
 from physid.ode.field import Layout
+from physid.ode.hearing import end_of
+from physid.ode.native.ear import clock
 from physid.ode.native.runtime import Task, method_of
 from physid.ode.plan import Limits
 from physid.ode.problem import Problem
@@ -34,6 +37,8 @@ def settings_of(problem: Problem) -> Task:
     if kept is None:
         kept = problem.notes["settings"] = _settings(problem)
     kept.threads = 1 if kept.lanes == 1 else threads()
+    end = end_of(problem.started, problem.limits.seconds)
+    kept.until = 0.0 if end is None else clock() + end - time.perf_counter()
     return kept if problem.landings is None else _kept_clear(kept, problem)
 
 
@@ -103,7 +108,7 @@ def _template(
         task.power2 = -control.d * exponent
         task.remembers = int(control.remembers)
     task.min_step, task.max_step = limits.min_step, limits.max_step
-    task.first_step, task.seconds = limits.first_step or 0.0, limits.seconds or 0.0
+    task.first_step = limits.first_step or 0.0
     task.max_steps = min(limits.max_steps, 2**62)
     parts = np.array(sizes, np.int64)
     tolerances = [torch.full((sum(sizes),), value, dtype=real) for value in (rtol, atol)]

@@ -10,10 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from physid.ode.failure import sentence
-from physid.ode.march import Outcome
 from physid.ode.native.kernel import Kernel
 from physid.ode.native.runtime import Library, Report, Run, carry, march, misfit, pull
 from physid.ode.native.settings import settings_of
+from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
 from physid.ode.tape import Tape

@@ -1,0 +1,62 @@
+"""How compiled code hears: what it asks of the interpreter, and what of it becomes an exception here."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from physid.ode import hearing
+
+if TYPE_CHECKING:
+    from physid.ode.native.runtime import Task
+
+LATE = 2  # of base.h: a deadline is over
+
+_api = ctypes.pythonapi
+_restore = _api.PyErr_Restore
+_restore.argtypes, _restore.restype = [ctypes.c_void_p] * 3, None
+
+
+class Ear(ctypes.Structure):
+    """`Ear` of base.h: functions of the interpreter, which C calls with its lock taken for that long.
+
+    PyErr_CheckSignals runs the handlers of signals that have come, whosever they are, in the main thread only.
+    """
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("hold", "release", "check", "take")]
+
+
+def _address(function: Any) -> int | None:
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+EAR = Ear(*map(_address, (_api.PyGILState_Ensure, _api.PyGILState_Release, _api.PyErr_CheckSignals, _api.PyErr_Fetch)))
+_EAR = ctypes.addressof(EAR)
+
+
+def clock() -> float:
+    """The clock of hear.h."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
+def prick(task: Task) -> None:
+    """Let a task listen to what this thread listens to: to signals in the main thread, where Python handles them."""
+    task.halted, task.late, task.flag = 0, 0.0, None
+    task.ear = _EAR if threading.get_ident() == threading.main_thread().ident else None
+    armed = hearing.armed()
+    if armed is not None:
+        left, task.flag = armed
+        task.late = 0.0 if left is None else clock() + left
+
+
+def answer(task: Task) -> None:
+    """Raise what a task that was halted has heard."""
+    if not task.halted:
+        return
+    kind, value, trace = task.raised, task.raised_value, task.raised_trace
+    if kind:
+        task.raised = task.raised_value = task.raised_trace = None
+        _restore(kind, value, trace)
+    raise hearing.TimeUp if task.halted == LATE else KeyboardInterrupt
