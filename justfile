@@ -19,6 +19,10 @@ lint:
 types:
     mypy && mypy tests && pyright
 
+# hostile files, options, models and runs, faults, kills, sanitizers: two minutes, or more with --full
+attack *ARGS:
+    python -m attacks {{ARGS}}
+
 # what a change must pass
 ci:
     .ci/run

@@ -138,6 +138,7 @@ BROKEN: dict[str, tuple[str, str | bytes, list[str]]] = {
     # NPZ
     "npz that is none": ("a.npz", b"no archive", ["no whole NPZ file"]),
     "npz truncated": ("a.npz", npz(t=np.arange(99.0), x=np.random.default_rng(0).random(99))[:-60], ["no whole NPZ"]),
+    "npz without its head": ("a.npz", npz(t=np.arange(9.0), x=np.ones(9))[16:], ["no whole NPZ"]),
     "npz without arrays": ("a.npz", b"PK\x05\x06" + bytes(18), ["without arrays"]),
     "npz with a pickle": ("a.npz", npz(t=np.arange(2.0), x=np.array([Bomb()])), ["array 'x'", "never loaded"]),
     "npz that lies": ("a.npz", lying_npz(), ["array 't'", "promises 800000000000 bytes"]),

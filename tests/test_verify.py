@@ -52,3 +52,26 @@ def test_verify_sees_a_result_that_does_not_come_out(decay: Path, tmp_path: Path
     keeper.close()
     assert main(["verify", str(folder), "--json"]) == 6
     assert "k was" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("unknowns.json", '"name": "k"', '"name": 3'),
+        ("unknowns.json", '"unit": "1/s"', '"unit": {"a": 1}'),
+        ("statistics.json", '"hidden": []', '"hidden": 4'),
+    ],
+)
+def test_signed_content_of_another_kind_is_damage(
+    name: str, old: str, new: str, decay: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    folder = copy(decay, tmp_path / "run")
+    content = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in (folder / SUMS).read_text()}
+    assert old in content[name].decode()
+    content[name] = content[name].decode().replace(old, new).encode()
+    keeper = keep.Keeper(folder, content, resumed=True)
+    keeper.finish(content)
+    keeper.close()
+    for command in (["report"], ["verify"]):
+        assert main([*command, str(folder)]) == 2
+        assert "is damaged: TypeError" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from physid.errors import InputError
 from physid.experiment import Experiment, Trajectory
 from physid.fitting.codec import decode, encode, integrator_of
 from physid.fitting.estimates import Estimate
-from physid.fitting.files import Folder, archive_bytes, json_bytes, table_bytes
+from physid.fitting.files import Folder, archive_bytes, json_bytes, of_kind, table_bytes
 from physid.fitting.problem import predict
 from physid.fitting.result import Fit
 from physid.fitting.statistics import Statistics
@@ -125,7 +125,11 @@ def read_statistics(run: Folder) -> tuple[Statistics | None, Array]:
     if not about.pop("there"):
         return None, arrays["x"]
     about |= {name: arrays[name] for name in MATRICES}
-    return Statistics(**about), arrays["x"]
+    size = arrays["x"].shape[0]
+    shapes = [arrays[name].shape for name in MATRICES]
+    if arrays["x"].ndim != 1 or shapes != [(size, size), (size, size), (size,)]:
+        raise TypeError(f"the covariances have the shapes {shapes} for {size} numbers")
+    return of_kind(Statistics, about), arrays["x"]
 
 
 def read_estimates(run: Folder) -> list[Estimate]:
@@ -140,8 +144,7 @@ def read_derived(run: Folder) -> tuple[list[Estimate], dict[str, dict[str, float
 
 
 def _estimates(rows: list[dict[str, Any]]) -> list[Estimate]:
-    names = {field.name for field in fields(Estimate)}
-    return [Estimate(**{key: row[key] for key in names if key in row}) for row in rows]
+    return [of_kind(Estimate, row) for row in rows]
 
 
 def read_integrator(about: dict[str, Any]) -> Integrator:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +20,7 @@ import physid.door as door
 from physid.errors import InputError
 from physid.fitting.vector import Array
 
+T = TypeVar("T")
 SUMS = "SHA256SUMS"
 MANY = 2**24  # bytes of sums: there are a few dozen
 ARCHIVE_ERRORS = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError)
@@ -71,6 +74,41 @@ def sums_bytes(files: Mapping[str, bytes]) -> bytes:
 def sha256(data: bytes) -> str:
     """The sha256 in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def sound(folder: Path) -> Iterator[None]:
+    """What is read of a run inside this is of the kinds that were written. Errors: InputError where it is not."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError) as error:
+        raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
+
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    **{"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)},
+    **{"list": (list,), "dict": (dict,)},
+}
+
+
+def of_kind(cls: type[T], data: Mapping[str, Any]) -> T:
+    """An object of a dataclass from what JSON said of it; a number that was not finite is None.
+
+    Errors: TypeError for a value of another kind than the field's, or a field that is missing.
+    """
+    given = {}
+    for one in dataclasses.fields(cls):  # type: ignore[arg-type]  # every cls is a dataclass
+        if one.name not in data:
+            continue
+        value, text = data[one.name], str(one.type)
+        kinds = KINDS.get(text.split(" |")[0].split("[")[0])
+        empty = value is None and ("None" in text or text == "float")
+        if kinds and not empty and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+            raise TypeError(f"{one.name} is {str(value)[:40]!r}, not of the kind {text}")
+        given[one.name] = value
+    return cls(**given)
 
 
 class Folder:

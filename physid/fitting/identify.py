@@ -17,7 +17,7 @@ from physid.experiment import Experiment
 from physid.fitting import runs
 from physid.fitting.derived import combined, read_out
 from physid.fitting.estimates import estimate
-from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive
+from physid.fitting.files import ARCHIVE_ERRORS, SUMS, read_archive, sound
 from physid.fitting.holdout import split
 from physid.fitting.joint import aligned, vector_of
 from physid.fitting.keep import CHECKPOINT, Keeper, Origin, StartsAnew, checkpoint, recall
@@ -197,7 +197,8 @@ def resume(
         if found.status in ("converged", "diverged"):
             return found
     begun = beginning(folder, model, trust)
-    plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": time_limit})
+    with sound(folder):
+        plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": time_limit})
     keeper = Keeper(folder, begun.origin.files, resumed=True)
     watch, before = Watch(progress, time_limit), 0
     try:
@@ -205,7 +206,7 @@ def resume(
             before = recall(watch, read_archive(begun.checkpoint), begun.origin.request)
         else:
             warnings.warn(f"{folder} has no {CHECKPOINT}: the fit starts anew.", StartsAnew, stacklevel=3)
-    except ARCHIVE_ERRORS as error:
+    except (*ARCHIVE_ERRORS, TypeError, IndexError, RuntimeError) as error:
         keeper.close()
         raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None
     watch.evaluations = lambda: before

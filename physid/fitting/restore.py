@@ -61,7 +61,9 @@ def beginning(folder: Path, model: Model | None, trust: bool) -> Beginning:
         names = (keep.REQUEST, keep.START, "data.json", "data.npz")
         origin = Origin({name: run.read(name) for name in names})
         labels = dict(request["labels"])
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
     return Beginning(model, experiments, origin, labels, _held(folder))
 
@@ -118,7 +120,9 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
         fit.derived, fit.shares, fit.combinations = read_derived(run)
         fit.members = list(run.archive("covariance.npz").get("members", ()))
         fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError) as error:
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
     compare(run, fit)
     return fit

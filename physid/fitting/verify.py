@@ -10,7 +10,7 @@ import numpy as np
 
 from physid.errors import InputError
 from physid.fitting import runs
-from physid.fitting.files import Folder
+from physid.fitting.files import Folder, sound
 from physid.fitting.identify import run
 from physid.fitting.plan import resolve
 from physid.fitting.problem import spread
@@ -55,12 +55,14 @@ def verify(
     if known.status in ("interrupted", "time limit"):
         raise InputError(f"{folder} is '{known.status}': its end cannot be replayed. First: physid resume {folder}.")
     begun = beginning(folder, model, trust)
-    plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": None})
+    with sound(folder):
+        plan = resolve(**{**runs.arguments(begun.origin.asked), "time_limit": None})
+        notes = _notes(folder)
     again = run(begun.model, begun.experiments, plan, begun.origin, Watch(progress), begun.labels)
     differences = [*_estimates(known, again), *_scores(known, again)]
     if known.status != again.status:
         differences.insert(0, f"the status was '{known.status}' and is '{again.status}'")
-    return Verification(differences, _notes(folder), len(known.estimates), again)
+    return Verification(differences, notes, len(known.estimates), again)
 
 
 def _estimates(known: Fit, again: Fit) -> list[str]:

@@ -83,7 +83,9 @@ def read_npz(path: Path, data: bytes) -> Table:
             for one in members:
                 with archive.open(one) as file:
                     arrays[one.filename.removesuffix(".npy")] = _npy(path, one, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} is no whole NPZ file: {_short(error)}. Save it again with numpy.savez.") from None
     if not arrays:
         raise InputError(f"{path} is a ZIP archive without arrays. Save it with numpy.savez, or give its real suffix.")

@@ -1,0 +1,121 @@
+"""Run directories of a stranger: content changed and signed again, links, devices and pipes among the files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attacks.mutate import altered, mangled
+from attacks.tally import Tally
+from attacks.victim import Victim
+
+MAKE = ["fit", "exponential", "--noise", "0.05", "--points", "20", "--quiet", "--out"]
+
+
+def sign(run: Path) -> None:
+    """Give every file the sum that fits it, and the request those of what it names."""
+    request = run / "request.json"
+    try:
+        about = json.loads(request.read_bytes())
+        about["sums"] = {name: _sum(run / name) for name in about["sums"] if (run / name).is_file()}
+        request.write_text(json.dumps(about))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass  # it is no such request any more
+    sums = run / "SHA256SUMS"
+    if sums.exists():
+        names = sorted(one.name for one in run.iterdir() if one.is_file() and one.name not in ("lock", sums.name))
+        sums.write_text("".join(f"{_sum(run / name)}  {name}\n" for name in names if not name.startswith("checkpoint")))
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def change(path: Path, draw: random.Random) -> None:
+    """Change the content in a way that its format can carry, or blindly."""
+    data = path.read_bytes()
+    try:
+        if path.suffix == ".json" and draw.random() < 0.8:
+            value = json.loads(data)
+            for _ in range(draw.randint(1, 3)):
+                value = altered(value, draw)
+            path.write_text(json.dumps(value))
+            return
+        if path.suffix == ".npz" and draw.random() < 0.7:
+            with np.load(io.BytesIO(data)) as found:
+                arrays: dict[str, Any] = {name: found[name] for name in found.files}
+            name = draw.choice(list(arrays))
+            arrays[name] = _array(arrays[name], draw)
+            if draw.random() < 0.1:
+                del arrays[name]
+            np.savez(path, **arrays)
+            return
+    except (ValueError, OverflowError, TypeError):
+        pass
+    path.write_bytes(mangled(data, draw))
+
+
+def _array(found: Any, draw: random.Random) -> Any:
+    """Another array in its place."""
+    kind = draw.randrange(6)
+    if kind == 0:
+        return found[..., None]
+    if kind == 1:
+        return found.astype(draw.choice(("f4", "i8", "c16", "?")))
+    if kind == 2 and found.size:
+        changed = found.astype(float).reshape(-1)
+        changed[draw.randrange(changed.size)] = draw.choice((np.nan, np.inf, -1e300, 0.0))
+        return changed.reshape(found.shape)
+    if kind == 3:
+        return found[:0] if found.ndim else found
+    if kind == 4:
+        return np.array("text")
+    return np.concatenate([found, found]) if found.ndim else np.zeros(3)
+
+
+def plant(run: Path, draw: random.Random) -> None:
+    """A link, a pipe or a folder in the place of a file, or beside one."""
+    names = [*(one.name for one in run.iterdir()), ".report.txt.new", "tensorboard", "lock"]
+    path = run / draw.choice(names)
+    path.unlink(missing_ok=True)
+    draw.choice((lambda: path.symlink_to(run.parent / "dear"), lambda: os.mkfifo(path), path.mkdir))()
+
+
+def attack(folder: Path, draw: random.Random, seconds: float, full: bool) -> Tally:
+    """Read, go on with and verify changed copies of a finished and of an unfinished run."""
+    tally = Tally()
+    dear = folder / "dear"
+    dear.write_text("dear")
+    with Victim(folder) as victim:
+        victim.try_(Tally(), [*MAKE, str(folder / "good")])
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            run = folder / f"run{tally.inputs}"
+            shutil.copytree(folder / "good", run)
+            if draw.random() < 0.3:
+                (run / "SHA256SUMS").unlink()
+            if draw.random() < 0.15:
+                plant(run, draw)
+            else:
+                for path in draw.sample(sorted(run.glob("*.*")), draw.randint(1, 2)):
+                    change(path, draw)
+                sign(run)
+            how = draw.choice(
+                (["report"], ["report", "--json"], ["forecast"], ["verify"], ["resume", "--time-limit", "2"])
+            )
+            victim.try_(tally, [how[0], str(run), *how[1:]], run)
+            if dear.read_text() != "dear":
+                tally.fail("loss", f"{how}: a file outside of the run was written", run)
+                dear.write_text("dear")
+            if not any(run in failure.paths for failure in tally.failures):
+                shutil.rmtree(run)
+    return tally
