@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from physid.errors import InputError, PhysidError
 from physid.experiment import Experiment
 from physid.fitting.determined import determined, moves, weights
+from physid.fitting.early import early_reads
 from physid.fitting.joint import aligned, vector_of
 from physid.fitting.lift import lift
 from physid.fitting.plan import default_integrator
@@ -196,7 +197,8 @@ def solves(model: Model, experiment: Experiment, integrator: Integrator) -> Find
         return Finding("solve", FAILED, f"{found.solution.message} Start from other values, or check the field.")
     cost = found.solution.statistics
     text = f"{cost.accepted} steps, {cost.evaluations} evaluations, {cost.seconds:.2g} s"
-    return Finding("solve", PASSED, text)
+    early = early_reads(vector, vector.get())
+    return Finding("solve", PASSED, f"{text}. {early}" if early else text)
 
 
 def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) -> Finding:

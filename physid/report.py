@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from physid.errors import PhysidError
+from physid.fitting.early import early_reads
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
 from physid.fitting.groups import group_lines, groups
@@ -252,8 +254,15 @@ class Report:
             notes.append(f"At a bound of its domain: {', '.join(bound)}. Its interval means nothing.")
         if statistics.robust_reason and not statistics.reason:
             notes.append(f"No robust errors: {statistics.robust_reason}.")
-        notes += [self._combinations(), *self._hidden()]
+        notes += [self._combinations(), *self._hidden(), self._early()]
         return [note for note in [*notes, self._correlations()] if note]
+
+    def _early(self) -> str:
+        """How far before their record inputs are read; nothing of a run whose model is not at hand."""
+        try:
+            return early_reads(self.fit.vector, self.fit.x)
+        except PhysidError:
+            return ""
 
     def _hidden(self) -> list[str]:
         """The directions that the data do not tell; those among weights alone are counted."""

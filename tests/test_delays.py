@@ -350,7 +350,9 @@ def furnace(seed: int, count: int = 61) -> Experiment:
 
 
 def test_a_fit_finds_the_delay_with_its_error() -> None:
-    found = {e.name: e for e in physid.fit(Furnace(), furnace(0)).estimates}
+    fit = physid.fit(Furnace(), furnace(0))
+    assert str(fit.report()).count("before their first sample") == 1
+    found = {e.name: e for e in fit.estimates}
     for name, true in (("gain", 0.03 * 1.0), ("loss", 0.05), ("delay", 7.0)):
         one = found[name]
         assert one.stderr is not None
@@ -361,4 +363,5 @@ def test_a_fit_finds_the_delay_with_its_error() -> None:
 def test_check_does_not_complain_of_a_delay() -> None:
     findings = {one.name: one for one in check(Furnace(), furnace(0))}
     assert findings["gradient"].status == "passed"
+    assert "read back to t = -2: before their first sample, at 0, they keep its value" in findings["solve"].sentence
     assert findings["identifiability"].status == "passed"

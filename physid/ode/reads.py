@@ -299,3 +299,13 @@ def _same_random() -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(kept)
+
+
+def earliest_read(f: RightHandSide, y0: State, t: Tensor | Sequence[float]) -> float | None:
+    """The earliest time at which f reads its inputs in a solve over t; None where that cannot be told."""
+    owner = f if hasattr(f, "driver") else getattr(f, "__self__", f)
+    if getattr(owner, "driver", None) is None or not hasattr(owner, "reading") or not _sensible(y0, t):
+        return None
+    with torch.no_grad(), _same_random():
+        lines = Probe(f, owner, y0, t, batched=False).lines()
+        return None if lines is None else float(torch.stack([lines.a * end + lines.b for end in lines.ends]).min())
