@@ -137,12 +137,12 @@ class Carried:
                 self._one(t, y, theta)
             return torch.cat(found or [t[None]])
 
-        table = torch.vmap(one)(t.expand(len(y)), y[:, : self.n], y[:, self.n :])
+        table = torch.vmap(one)(t.expand(len(y)).contiguous(), y[:, : self.n], y[:, self.n :])
         return None if plain else table
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """The rates [L, N + P]."""
-        state, theta, at = y[:, : self.n], y[:, self.n :], t.expand(len(y))
+        state, theta, at = y[:, : self.n], y[:, self.n :], t.expand(len(y)).contiguous()
         if self._apart:
             rate = torch.stack([self._one(*lane) for lane in zip(at, state, theta, strict=True)])
         else:
