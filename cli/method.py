@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 
 from physid.errors import InputError, MissingError, unknown_name
 from physid.fitting import settings
-from physid.fitting.plan import Plan, default_integrator, resolve
+from physid.fitting.plan import Plan, adapted, default_integrator, resolve
 from physid.ode import Integrator, tableaus
 from physid.ode.engines import check_engine
 
@@ -87,7 +86,7 @@ def _integrator(options: Mapping[str, Any]) -> Integrator | None:
     if "solver" in changes:
         tableaus.lookup(changes["solver"])
     check_engine(changes.get("engine", "auto"))
-    return replace(default_integrator(options["optimizer"], options["protocol"]), **changes)
+    return adapted(default_integrator(options["optimizer"], options["protocol"]), changes)
 
 
 def place(model: nn.Module, device: str, dtype: str) -> None:

@@ -20,8 +20,9 @@ from physid.fitting.determined import determined, moves, weights
 from physid.fitting.early import early_reads
 from physid.fitting.joint import aligned, vector_of
 from physid.fitting.lift import lift
-from physid.fitting.plan import default_integrator
+from physid.fitting.plan import adapted, default_integrator
 from physid.fitting.pose import agree
+from physid.fitting.probing import worth_probing
 from physid.fitting.problem import predict
 from physid.fitting.sizes import fitted
 from physid.fitting.smoothing import smooth
@@ -70,7 +71,10 @@ def check(
     model is left as it was.
     """
     given = [experiment] if isinstance(experiment, Experiment) else list(experiment)
-    asked = replace(integrator or replace(default_integrator(), **given[0].integrator), time_limit=LONGEST)
+    changes = dict(given[0].integrator)
+    if integrator is None and not worth_probing(model, given[0], changes):
+        changes = {"probes": 0} | changes
+    asked = replace(integrator or adapted(default_integrator(), changes), time_limit=LONGEST)
     found: list[Finding] = []
     with _driven(model, given[0]):
         for step in (shapes, unknowns, units, smoothness):

@@ -68,6 +68,7 @@ class Report:
                 "evaluations": fit.evaluations,
                 "seconds": fit.seconds,
                 "engine": fit.engine,
+                "gradient_error": fit.gradient_error,
             }
         )
         return found
@@ -326,6 +327,8 @@ class Report:
             f"Method: {how}, gradient {settings['gradient']}, solver {settings['solver']}, {tolerances}, engine "
             f"{note or fit.engine}; {fit.evaluations} evaluations, {fit.seconds:.1f} s.",
         ]
+        if fit.gradient_error is not None:
+            lines.append(f"Derivatives of the predictions are exact to {fit.gradient_error:.1e} of their size.")
         sources = [one.source for one in fit.experiments or [fit.experiment] if one.source]
         if sources:
             lines.append(f"Data: {'; '.join(dict.fromkeys(sources))}.")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from physid.errors import InputError
 from physid.machine import compiler_command
 from physid.ode import ACA, METHODS, Fixed, solve
 from physid.ode.control import CONTROLS
@@ -18,7 +19,7 @@ from physid.ode.tableaus import Tableau
 DOUBLE = torch.float64
 AWARE = ACA(step_aware=True)
 needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
-ENGINES = pytest.mark.parametrize("engine", ["eager", pytest.param("native", marks=needs_compiler)])
+ENGINES = pytest.mark.parametrize("engine", ["eager", pytest.param("auto", marks=needs_compiler)])
 SOLVERS = pytest.mark.parametrize("solver", ["heun_euler", "fehlberg2", "bosh3", "dopri5", "tsit5", "dopri8"])
 TOLERANCE = 1e-4
 FIRST = 0.8  # step
@@ -53,7 +54,7 @@ def loop(
     parts: list[int] | None = None,
     tolerance: float = TOLERANCE,
 ) -> tuple[Tensor, list[int]]:
-    """States at t and the numbers of accepted and rejected attempts; a rejected one's factor is a constant."""
+    """States at t and the numbers of accepted and rejected attempts, with the graph of all of them."""
     m, c, rows, now, tried = METHODS[solver], CONTROLS[control], [y], t[0], [0, 0]
     way = (t - t[0]).detach().abs()
     wanted, after = FIRST * (t[-1] - t[0]).detach().sign(), False
@@ -73,7 +74,7 @@ def loop(
         last = torch.cat([ratio[None], ratios])
         factor = (c.safety * (last ** (powers * m.exponent)).prod()).clamp(c.shrink, c.grow)
         factor = factor if good and not after else factor.clamp(max=1.0)
-        proposal = (factor if good else factor.detach()) * h
+        proposal = factor * h
         while good and len(rows) < len(t) and bool(way[len(rows)] <= (end - t[0]).detach().abs()):
             theta = (t[len(rows)] - now) / h
             b = theta ** torch.arange(1, len(m.dense[0]) + 1) @ torch.tensor(m.dense, dtype=DOUBLE).T
@@ -135,6 +136,34 @@ def test_it_is_the_derivative_of_the_recursion(engine: str, solver: str, control
     close(gradients(found.y, [k, y0, t]), gradients(states, [k, y0, t]), 2e-8 if solver == "dopri8" else 1e-9)
 
 
+@ENGINES
+@pytest.mark.parametrize("solver", ["bosh3", "dopri5"])
+def test_it_is_the_naive_gradient(engine: str, solver: str) -> None:
+    k, y0, t = inputs()
+    found = aware(pulsed(k), y0, t, 1e-3, solver=solver, engine=engine)
+    naive = aware(pulsed(k), y0, t, 1e-3, solver=solver, gradient="naive")
+    assert found.statistics.rejected == naive.statistics.rejected > 0
+    close(gradients(found.y, [k, y0, t]), gradients(naive.y, [k, y0, t]), 1e-9)
+
+
+@needs_compiler
+def test_compiled_code_follows_steps_without_rejections_and_refuses_others() -> None:
+    k, y0, t = inputs()
+    options: dict[str, Any] = {"first_step": 0.01, "max_step": 0.05}
+    found = aware(pulsed(k), y0, t, engine="native", **options)
+    assert (found.engine, found.statistics.rejected) == ("native", 0)
+    close(
+        gradients(found.y, [k, y0, t]),
+        gradients(aware(pulsed(k), y0, t, engine="eager", **options).y, [k, y0, t]),
+        1e-9,
+    )
+    other = aware(pulsed(k), y0, t, engine="auto")
+    assert other.engine == "eager"
+    assert "rejected attempts" in other.engine_note
+    with pytest.raises(InputError, match="rejected attempts"):
+        aware(pulsed(k), y0, t, engine="native")
+
+
 @needs_compiler
 @pytest.mark.parametrize(("solver", "times"), [("dopri5", [0.0, 0.5, 2.1]), ("tsit5", [0.0, 1.5, 2.2])])
 def test_engines_agree_where_the_last_of_many_stops_cuts_a_rejected_step(solver: str, times: list[float]) -> None:
@@ -142,7 +171,7 @@ def test_engines_agree_where_the_last_of_many_stops_cuts_a_rejected_step(solver:
     t = torch.tensor(times, dtype=DOUBLE, requires_grad=True)
     native, eager = (
         gradients(aware(pulsed(k), y0, t, solver=solver, exact=True, engine=one).y, [k, y0, t])
-        for one in ("native", "eager")
+        for one in ("auto", "eager")
     )
     close(native, eager, 1e-10)
 

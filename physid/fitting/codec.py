@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.ode import ACA, PID, Adjoint, Fixed, Forward, Integrator, Naive, Tableau
+from physid.ode import ACA, PID, Adjoint, Fixed, Forward, Integrator, Naive, Probes, Tableau
 from physid.ode.plan import Limits
 
-PARTS: Mapping[str, Any] = {cls.__name__: cls for cls in (ACA, PID, Adjoint, Fixed, Forward, Limits, Naive, Tableau)}
+KNOWN = (ACA, PID, Adjoint, Fixed, Forward, Limits, Naive, Probes, Tableau)
+PARTS: Mapping[str, Any] = {cls.__name__: cls for cls in KNOWN}
 UNSAID = "unsaid"  # the key of what is no data: a function, an object of the user's own
 
 

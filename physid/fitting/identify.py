@@ -27,6 +27,7 @@ from physid.fitting.optimise import Optimum, optimise
 from physid.fitting.paper import compare, start_of_protocol
 from physid.fitting.plan import Plan, resolve
 from physid.fitting.pose import agree, described, pose, prepare, suited
+from physid.fitting.probing import doubt, slope_error
 from physid.fitting.problem import Point, Problem
 from physid.fitting.restore import beginning, load
 from physid.fitting.result import Fit
@@ -279,6 +280,7 @@ def _conclude(
     needed = status_needs_optimum(problem, plan)
     statistics: Statistics | None = None if point is None else assess(problem, point, about, needed)
     status, message = settled(optimum, statistics, needed)
+    error = None if point is None or plan.optimizer != "lm" else slope_error(problem, point)
     together, each = scores(problem, x, plan.integrator, held)
     vector.put(x)
     estimates = estimate(vector, start, x, statistics)
@@ -292,7 +294,7 @@ def _conclude(
         settings=about,
         history=watch.history,
         status=status,
-        message=message,
+        message=f"{message}{doubt(error, plan.integrator)}",
         x=x,
         estimates=estimates,
         statistics=statistics,
@@ -307,6 +309,7 @@ def _conclude(
         evaluations=problem.evaluations,
         seconds=watch.seconds,
         engine=problem.engine,
+        gradient_error=error,
     )
     result.paper = compare(result)
     return result

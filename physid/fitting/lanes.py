@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from physid.fitting.sizes import nested
 from physid.inputs import Inputs
 from physid.modules import places
-from physid.ode import Integrator, Solution, sensitivities
+from physid.ode import Integrator, Probes, Solution, sensitivities
 from physid.spec import Model
 
 
@@ -55,6 +55,9 @@ def _own(
     """The lanes with parameters of their own."""
     n = y0[0].numel()
     field, start, tight = carried(model, raws, thetas, y0, integrator)
+    if isinstance(tight.probes, Probes) and tight.probes.initial is not None:
+        sizes = (*tight.probes.initial, *(tight.probes.sizes or ()))  # parameters are states here
+        tight = replace(tight, probes=replace(tight.probes, initial=sizes, sizes=None))
     found = sensitivities(field, start, times, params=(), integrator=tight, batched=True, throw=False)
     states = _states(found.solution)[..., :n].reshape(len(times), *y0.shape)
     by = found.y0[:, :, :n]
@@ -68,7 +71,7 @@ def solve_alone(
 
     T is smaller where the solve ends early. Parameters `thetas` [L, P] travel with the states, as in `solve_lanes`.
     """
-    field, start, tight = carried(model, raws, thetas, y0, replace(integrator, gradient="aca"))
+    field, start, tight = carried(model, raws, thetas, y0, replace(integrator, gradient="aca", probes=0))
     with torch.no_grad():
         solution = tight.solve(field, start, times, batched=True, throw=False)
     states = _states(solution)

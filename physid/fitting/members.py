@@ -47,7 +47,7 @@ def each(fit: Fit, times: Array, members: Sequence[Array] | None = None) -> Arra
 def _free_run(fit: Fit, x: Array, times: Tensor) -> Array:
     """The observations [T, M] that the model predicts at `times`; not-a-number where it does not get to."""
     begin = torch.tensor([float(fit.experiment.initial_time or 0.0)], dtype=torch.float64)
-    integrator = replace(fit.integrator, gradient="aca")
+    integrator = replace(fit.integrator, gradient="aca", probes=0)
     y0 = fit.vector.put(x)
     with torch.no_grad():
         states = integrator.solve(fit.model, y0, torch.cat([begin, times]), throw=False).y

@@ -12,7 +12,8 @@ from physid.door import bounded
 from physid.errors import InputError, unknown_name
 from physid.fitting import holdout as held
 from physid.fitting import noise as noise_models
-from physid.ode import GRADIENTS, Integrator
+from physid.ode import GRADIENTS, Fixed, Integrator, tableaus
+from physid.ode.probes import read as read_probes
 
 STARTS, SEEDS, WORKERS, EPOCHS, SEED = 10_000, 1000, 256, 10_000_000, 2**32 - 1  # at most, unless limits are raised
 OPTIMIZERS = ("lm", "adam", "lbfgs")
@@ -41,7 +42,7 @@ PROTOCOLS: Mapping[str, tuple[Schedule, Integrator]] = {
 }
 # without an absolute tolerance, which goes by the states (see `physid.fitting.sizes`)
 DEFAULTS: Mapping[str, Integrator] = {
-    "lm": Integrator("dopri8", 1e-10, gradient="forward"),
+    "lm": Integrator("dopri8", 1e-10, gradient="forward", probes=1),
     "adam": Integrator("dopri5", 1e-7),
     "lbfgs": Integrator("dopri8", 1e-10),
 }
@@ -157,7 +158,27 @@ def integrator_settings(integrator: Integrator) -> dict[str, Any]:
         "control": control if isinstance(control, str | None) else control.name,
         "exact": integrator.exact,
         "max_steps": integrator.max_steps,
+        "probes": number_of(integrator),
     }
+
+
+def number_of(integrator: Integrator) -> int:
+    """How many probes an integrator has; of gradient "forward", 1 for all its columns."""
+    probes = read_probes(integrator.probes)
+    return 0 if probes is None else probes.count
+
+
+def adapted(integrator: Integrator, changes: Mapping[str, Any]) -> Integrator:
+    """The integrator with these changes; without probes where its solver does not choose its steps."""
+    found = replace(integrator, **changes)
+    return found if chooses(found) or "probes" in changes else replace(found, probes=0)
+
+
+def chooses(integrator: Integrator) -> bool:
+    """Whether the solver chooses its steps by the tolerances."""
+    solver, control = integrator.solver, integrator.control
+    tableau = tableaus.lookup(solver) if isinstance(solver, str) else solver
+    return tableau.adaptive and not isinstance(control, Fixed) and control != "fixed"
 
 
 def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from physid.experiment import Experiment
 from physid.fitting import noise as noise_models
 from physid.fitting.grouping import default_noise
 from physid.fitting.joint import vector_of
-from physid.fitting.plan import Plan, default_integrator
+from physid.fitting.plan import Plan, adapted, default_integrator
+from physid.fitting.probing import worth_probing
 from physid.fitting.problem import Problem
 from physid.fitting.sizes import fitted
 from physid.spec import Model, keyword_names
@@ -49,8 +49,11 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
             elif found[name] is None and (name != "strategy" or found["optimizer"] in (None, "lm")):
                 found[name] = value
     changes |= experiment.integrator
-    if found["integrator"] is None and changes:
-        found["integrator"] = replace(default_integrator(found["optimizer"], found["protocol"]), **changes)
+    lm = (found["optimizer"] or "lm") == "lm" and found["protocol"] in (None, "default")
+    if lm and found["integrator"] is None and not worth_probing(model, experiment, changes):
+        changes = {"probes": 0} | changes
+    if found["integrator"] is None and (changes or lm):
+        found["integrator"] = adapted(default_integrator(found["optimizer"], found["protocol"]), changes)
     return found
 
 

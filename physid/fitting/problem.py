@@ -18,6 +18,7 @@ from physid.fitting.grouping import floors
 from physid.fitting.lanes import solve_lanes
 from physid.fitting.noise import Noise
 from physid.fitting.observation import linearise
+from physid.fitting.probing import held
 from physid.fitting.vector import Array, Vector
 from physid.fitting.weights import Weights
 from physid.ode import Integrator, Solution, Status
@@ -213,6 +214,7 @@ class Problem:
         )
         y0 = torch.stack([vectors[e].put(xs[s][columns[e]]) for s, e in group])
         thetas = torch.stack([vectors[e].theta(xs[s][columns[e]]) for s, e in group])
+        integrator = held(integrator, [vectors[e] for e in sorted({e for _, e in group})])
         found = solve_lanes(self.vector.model, self.vector.raws, thetas, y0, grid, integrator)
         self.account(found.solution)
         if any(found.ok):
@@ -287,7 +289,8 @@ def predict(vector: Vector, x: Array, times: Tensor, integrator: Integrator, exp
     own = x[columns]
     y0 = local.put(own)
     grid = grid_of(local.experiment, times, len(times))[:, None]
-    found = solve_lanes(vector.model, local.raws, local.theta(own)[None], y0[None], grid, integrator)
+    known = held(integrator, [local])
+    found = solve_lanes(vector.model, local.raws, local.theta(own)[None], y0[None], grid, known)
     by_x = chained(local, found.slopes[1:, 0])
     mean, slope = linearise(vector.model, found.states[1:, 0], by_x, local.raws)
     full = np.zeros((*mean.shape, len(x)))

@@ -116,6 +116,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             origin=_origin(run),
             held=_held(folder),
             profiles=_profiles(run),
+            gradient_error=about.get("gradient_error"),
         )
         fit.derived, fit.shares, fit.combinations = read_derived(run)
         fit.members = list(run.archive("covariance.npz").get("members", ()))

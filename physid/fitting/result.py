@@ -45,7 +45,8 @@ class Fit:
     `derived` are quantities that the model reads out of its unknowns, `combinations` those products and quotients of
     unknowns that the data determine where they do not determine each, `shares` how much of the derivative of every
     state each of the model's parts makes up along the data. `members` are the vectors x from several seeds, `x` the
-    first of them; forecasts and scores are then of their mean.
+    first of them; forecasts and scores are then of their mean. `gradient_error` is the relative error of the
+    derivatives of the predictions, estimated by a solve at a hundredth of the tolerances; None without such a solve.
     """
 
     model: Model
@@ -75,6 +76,7 @@ class Fit:
     members: list[Array] = field(default_factory=list)
     combinations: list[Estimate] = field(default_factory=list)
     trivial: dict[str, dict[str, float]] = field(default_factory=dict)
+    gradient_error: float | None = None
 
     @property
     def exit_code(self) -> int:

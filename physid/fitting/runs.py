@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from physid.fitting.result import Fit
 
 FORMAT = 2
+BEFORE = Integrator("dopri8", 1e-10, 1e-10, gradient="forward")  # of least squares, when runs did not say it
 
 
 def check(folder: Path) -> None:
@@ -106,6 +107,7 @@ def contents(fit: Fit) -> dict[str, bytes]:
         "likelihood": None if fit.likelihood is None else fit.likelihood.data(),
         "starts": [asdict(one) for one in fit.starts],
         "paper": fit.paper,
+        "gradient_error": fit.gradient_error,
         "free": list(fit.model.free()),
         "settings": fit.settings,
         "integrator": integrator_data(fit.integrator),
@@ -159,6 +161,8 @@ def request(model: Model, asked: Mapping[str, Any], labels: Mapping[str, Any]) -
 def arguments(asked: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of a fit from the data of `request`."""
     how = asked["integrator"]
+    if how is None and (asked["optimizer"] or "lm") == "lm" and asked["protocol"] in (None, "default"):
+        return {**asked, "integrator": BEFORE}
     return {**asked, "integrator": None if how is None else integrator_of(how)}
 
 

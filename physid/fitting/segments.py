@@ -17,6 +17,7 @@ from physid.experiment import Experiment
 from physid.fitting.lanes import solve_lanes
 from physid.fitting.lift import lift
 from physid.fitting.observation import linearise
+from physid.fitting.probing import held
 from physid.fitting.problem import Point, Problem, prior_rows, together
 from physid.fitting.sizes import STEPS_PER_INTERVAL, intervals
 from physid.fitting.smoothing import smooth
@@ -129,14 +130,14 @@ class Segments:
         first = {key: vectors[key[1]].put(x) for key, x in own.items()}
         theta = {key: vectors[key[1]].theta(x) for key, x in own.items()}
         grids = [self.pieces[e].times[:, s] for _, e, s in lanes]
-        longest = max(map(len, grids))
+        longest, there = max(map(len, grids)), sorted({e for _, e, _ in lanes})
         found = solve_lanes(
             self.vector.model,
             self.vector.raws,
             torch.stack([theta[i, e] for i, e, _ in lanes]),
             torch.stack([self._start(zs[i], e, s, first[i, e]) for i, e, s in lanes]),
             torch.stack([torch.cat([grid, grid[-1:].expand(longest - len(grid))]) for grid in grids], 1),
-            self.integrator,
+            held(self.integrator, [vectors[e] for e in there], [self.sizes[e] for e in there]),
         )
         self.problem.account(found.solution)
         out: dict[tuple[int, int, int], Lane | None] = {}

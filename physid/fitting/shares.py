@@ -46,7 +46,7 @@ def along(local: Vector, x: Array, integrator: Integrator) -> tuple[Tensor, Tens
     start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
     times = torch.unique(torch.cat([start, experiment.train.times]))
     with torch.no_grad():
-        solution = replace(integrator, gradient="aca").solve(local.model, y0, times, throw=False)
+        solution = replace(integrator, gradient="aca", probes=0).solve(local.model, y0, times, throw=False)
     states = solution.y
     if not isinstance(states, Tensor):
         raise TypeError("a fit takes one state tensor")

@@ -11,6 +11,7 @@ from physid.ode.gradients import ACA, Gradient, Naive
 from physid.ode.methods import GRADIENTS
 from physid.ode.misfit import misfit
 from physid.ode.odeint import odeint, odeint_adjoint, odeint_event
+from physid.ode.probes import Probes
 from physid.ode.sensitivities import Sensitivity, sensitivities
 from physid.ode.solution import Solution, SolveError, Statistics, Status
 from physid.ode.solve import Integrator, solve
@@ -31,6 +32,7 @@ __all__ = [
     "GradientAudit",
     "Integrator",
     "Naive",
+    "Probes",
     "Sensitivity",
     "Solution",
     "SolveError",

@@ -1,14 +1,15 @@
-"""The step-size-aware gradient: cotangents follow the lengths of the accepted steps, too, one step at a time.
+"""The step-size-aware gradient: cotangents follow the lengths of all attempts, too, one accepted step at a time.
 
-A step of length h from y at t takes on, beside y and t, the length H that was wanted after the step before and the two
-error ratios before its own, r' and r''. With the way s - t to the stop ahead and the m that rejected attempts left,
+A step from y at t takes on, beside y and t, the length H that was wanted after the step before and the two error ratios
+before its own, r' and r''. Each attempt at it, the rejected ones first, has with the way s - t to the stop ahead
 
-    wanted = m H,  or m (s - t) if anchored          h = s - t if cut,  a constant if limited,  else wanted
-    y1, outputs, r: the Runge-Kutta step             H_next = wanted if kept,  else factor(r, r', r'') h
+    h = s - t if cut,  a constant if limited,  else H        y1, outputs, r: the Runge-Kutta step
+    H = factor(r, r', r'') h after it,  or H as it was if that is kept
 
-The backward pass replays one step at a time under autograd, from its checkpoint, and hands the cotangents of y, t, H,
-r' and r'' to the step before. What rejected attempts made of a length counts as a constant. Second derivatives chain
-the same steps into one graph.
+The backward pass replays one accepted step at a time under autograd, from its checkpoint and with the attempts that
+were rejected there, and hands the cotangents of y, t, H, r' and r'' to the step before. The gradient is that of the
+program that ran, as `naive` has it, in the memory of checkpoints. Second derivatives chain the same steps into one
+graph.
 
 Source: Zhuang et al. (2020), Algorithm 2, extended by the recursion of Soederlind (2003).
 """
@@ -16,6 +17,7 @@ Source: Zhuang et al. (2020), Algorithm 2, extended by the recursion of Soederli
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -23,10 +25,12 @@ from torch import Tensor
 
 from physid.ode.control import PID
 from physid.ode.problem import Problem
-from physid.ode.replay import Piece, Replay, read, walk
+from physid.ode.replay import Piece, Replay, Wave, read, walk
 from physid.ode.solution import Statistics
 from physid.ode.stages import Traced, pinned
-from physid.ode.tape import ANCHORED, CAPPED, CUT, FLAGS, KEPT, LIMITED, MULTIPLE, RATIO, Tape
+from physid.ode.tape import BROKEN, CAPPED, CUT, FLAGS, KEPT, LENGTH, LIMITED, OWNER, RATIO, TRIED, Tape
+
+SHRUNK = 0.1  # what is left of a length after an error that is no number
 
 
 class Link(NamedTuple):
@@ -50,9 +54,12 @@ class Recursion:
         rows = tape.choices.rows.whole()[self.replay.rows]
         one = torch.ones_like(rows[:1, :, RATIO])
         self.ratios = torch.cat([one, one, rows[..., RATIO]])
-        self.multiple, flags = rows[..., MULTIPLE], rows[..., FLAGS].long()
-        bits = (CUT, KEPT, CAPPED, ANCHORED, LIMITED)
-        self.cut, self.kept, self.capped, self.anchored, self.limited = ((flags & bit) > 0 for bit in bits)
+        flags = rows[..., FLAGS].long()
+        self.cut, self.kept, self.capped, self.limited = ((flags & bit) > 0 for bit in (CUT, KEPT, CAPPED, LIMITED))
+        self.tried = torch.where(self.replay.inside, rows[..., TRIED], 0.0).long()
+        self.rejected = tape.choices.rejected.whole()
+        # rejected attempts were kept in the order of their steps' rows
+        self.first = torch.searchsorted(self.rejected[:, OWNER].contiguous(), self.replay.rows.double())
         self.stop = self._stops()
         self.moves = self.stop == problem.grid[-1]
 
@@ -72,8 +79,9 @@ class Recursion:
 
     def step(self, w: int, link: Link, stop: Tensor, fresh: Tensor | None) -> tuple[Piece, Link, Tensor | None]:
         """Wave w over its recorded length, what it leaves, and f at its end where the next step begins with it."""
-        p, wave, way = self.p, self.replay.wave(w), stop - link.t
-        wanted = self.multiple[w] * torch.where(self.anchored[w], way, link.h)
+        p, wave, way, wanted = self.p, self.replay.wave(w), stop - link.t, link.h
+        for attempt in range(self.attempts(w)):
+            wanted = self._reject(w, attempt, wave, link, way, wanted, fresh)
         length = torch.where(self.cut[w], way, torch.where(self.limited[w], 0.0, wanted))
         h = torch.where(wave.inside, pinned(wave.h, length), 0.0)
         piece, y1, k = walk(p, self.stages, wave, pinned(wave.t, link.t), h, link.y, fresh)
@@ -82,6 +90,30 @@ class Recursion:
         factor = torch.where(self.capped[w], factor.clamp(max=1.0), factor)
         end = torch.where(self.cut[w], stop, link.t + h)
         return piece, Link(y1, end, torch.where(self.kept[w], wanted, factor * h), *ratios[:2]), k
+
+    def attempts(self, w: int) -> int:
+        """The most attempts that a lane rejected before its wave w."""
+        return int(self.tried[w].max())
+
+    def _reject(
+        self, w: int, attempt: int, wave: Wave, link: Link, way: Tensor, wanted: Tensor, fresh: Tensor | None
+    ) -> Tensor:
+        """The length that is wanted after an attempt that was rejected; as before in the lanes that had none [L].
+
+        Where the error was no number the length shrinks by a tenth, and nothing of the stages counts.
+        """
+        p, there = self.p, attempt < self.tried[w]
+        rows = self.rejected[torch.where(there, self.first[w] + attempt, 0)]
+        flags = rows[:, FLAGS].long()
+        cut, limited, broken = ((flags & bit) > 0 for bit in (CUT, LIMITED, BROKEN))
+        h = pinned(rows[:, LENGTH], torch.where(cut, way, torch.where(limited, 0.0, wanted)))
+        sound = there & ~broken
+        taken = torch.where(sound, h, 0.0)
+        one = replace(wave, h=taken.detach(), dense=False, lane=wave.lane[:0], place=wave.place[:0])
+        _, y1, _ = walk(p, self.stages, one, pinned(wave.t, link.t), taken, link.y, fresh)
+        ratio = torch.where(sound, p.ratio(self.stages, link.y, y1), 1.0)
+        factor = self.control.factor(p.tableau.exponent, (ratio, link.ratio, link.ratio_before)).clamp(max=1.0)
+        return torch.where(there, torch.where(sound, factor, SHRUNK) * h, wanted)
 
 
 def linked(problem: Problem, tape: Tape, y0: Tensor, t: Tensor) -> Iterator[Piece]:
@@ -129,8 +161,9 @@ class AwarePullback:
         pairs = [(x, xbar) for x, xbar in zip((*after, values), (*bar, g), strict=True) if x.requires_grad]
         inputs = [*leaves, stop, asked, *self.captured]
         found = torch.autograd.grad([x for x, _ in pairs], inputs, [xbar for _, xbar in pairs], allow_unused=True)
-        self.stats.backward_evaluations += len(piece.hk)
-        self.stats.backward_vjps += len(piece.hk)
+        count = len(piece.hk) + self.recursion.attempts(w) * len(self.p.tableau.b)
+        self.stats.backward_evaluations += count
+        self.stats.backward_vjps += count
         self._add(found[7:])
         *bars, stop_bar, asked_bar = (
             torch.zeros_like(x) if xbar is None else xbar for x, xbar in zip(inputs[:7], found, strict=False)

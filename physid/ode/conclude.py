@@ -7,6 +7,7 @@ import time
 from torch import Tensor
 
 from physid.ode.outcome import Outcome
+from physid.ode.precision import Again, asked
 from physid.ode.problem import Problem
 from physid.ode.solution import Solution, SolveError, Status
 
@@ -19,8 +20,9 @@ def conclude(
     throw: bool,
     engine: str = "eager",
     note: str = "",
+    again: Again | None = None,
 ) -> Solution:
-    """Dress an outcome as the user's Solution, or raise its failure."""
+    """Dress an outcome as the user's Solution, or raise its failure; `again` solves another problem in the same way."""
     layout, statistics = problem.layout, outcome.statistics
     statistics.seconds = time.perf_counter() - problem.started
     statuses = outcome.statuses
@@ -47,11 +49,12 @@ def conclude(
         statistics=statistics,
         solver=problem.tableau.name,
         gradient=gradient,
-        engine=engine,
+        engine="eager" if outcome.fallback else engine,
         read_grid=read_grid,
         statuses=outcome.statuses if layout.batched else [],
         event_time=outcome.event_time,
-        engine_note=note,
+        engine_note=outcome.fallback or note,
+        measure=None if again is None else asked(problem, values, outcome.tangents, again),
     )
     if failed and throw:
         raise SolveError(message, solution)

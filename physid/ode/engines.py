@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 from physid.errors import InputError, unknown_name
 from physid.ode.adjoint import Adjoint
@@ -65,8 +66,12 @@ def memory(engine: str, method: Gradient | None = None) -> Recall | None:
 def equip(method: Gradient, problem: Problem, engine: str) -> tuple[Gradient, Choice]:
     """The gradient method on the tier that is chosen for this solve."""
     if isinstance(method, ACA | Forward):
-        choice = choose(problem, engine, isinstance(method, Forward) and wants_gradient(problem))
-        return replace(method, tier=choice.tier), choice
+        carried = isinstance(method, Forward) and (wants_gradient(problem) or problem.probes is not None)
+        choice = choose(problem, engine, carried)
+        tier: Any = choice.tier
+        if engine == "native" and isinstance(method, ACA) and method.step_aware:
+            tier = replace(tier, strict=True)
+        return replace(method, tier=tier), choice
     if isinstance(method, Adjoint) and engine == "auto" and wants_gradient(problem):
         note = "gradient 'adjoint' marches by torch; its reverse solves are compiled where that is possible"
         return replace(method, compiled=True), _eager(note, engine)

@@ -29,7 +29,12 @@ class Forward:
     def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
         """Solve and keep the derivatives for the backward pass."""
         if not wants_gradient(problem):
-            outcome, _ = self.tier.march(problem, keep=False)
+            if (
+                problem.probes is not None and not problem.entangled
+            ):  # the grid must not depend on whether a gradient is asked for
+                outcome = self.tier.differentiate(problem, list(problem.captured))[0]
+            else:
+                outcome, _ = self.tier.march(problem, keep=False)
             return outcome.values, outcome
         if problem.t.requires_grad or problem.y0.is_complex():
             raise InputError("gradient 'forward' reaches real y0 and parameters, not t: use gradient='aca'.")

@@ -67,8 +67,11 @@ class ACA:
     The forward pass keeps (t, h, y) of accepted steps only; the backward pass replays them one at a time. Second
     derivatives replay the whole trajectory as one graph.
 
-    `step_aware=True` follows the recursion of the accepted step lengths too, rejected attempts held fixed: more exact
-    where the steps are coarse, as near close encounters. It keeps a few numbers per step more than ACA.
+    `step_aware=True` follows the recursion of the step lengths too, through rejected attempts: the gradient of "naive"
+    in the memory of checkpoints, and a few numbers per attempt. It is the derivative of the program that ran, which is
+    not the one nearer to the solution's: by tolerances of 1e-2 to 1e-5 it may be off by more than plain
+    ACA's. It suits studies of the discrete program; for exactness take `probes`, or tighter tolerances. After
+    rejections it runs by torch.
 
     `checkpoints=K` holds at most K states of a solve (of every sample) in memory, the first one among them. A march of
     more steps is rebuilt from it in the binomial schedule, which takes the least number of steps forward again.
@@ -104,6 +107,8 @@ class ACA:
             )
         holder = Holder(self.tier, aware)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            if problem.probes is not None:
+                raise InputError("probes inside of a torch.func transform: leave them out there.")
             return transformed(problem, holder)
         if not wants_gradient(problem):
             outcome, _ = self.tier.march(problem, keep=False)
@@ -113,7 +118,7 @@ class ACA:
         holder.checkpoints = self.checkpoints
         origin = problem.origin if isinstance(problem.origin, Tensor) else problem.y0
         plain = self.tier is EAGER and self.checkpoints is None and not aware
-        remember = self.remember and plain and _can_remember(problem)
+        remember = self.remember and plain and problem.probes is None and _can_remember(problem)
         if remember:
             problem.field.recorded = []
         try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from physid.ode.problem import Problem
+from physid.ode.products import batched_vjp
 from physid.ode.replay import Replay
 
 
@@ -80,16 +79,3 @@ class Stages:
             return self.points.new_zeros(*shape, total)
         columns = batched_vjp(joined, weight, torch.eye(total, dtype=joined.dtype, device=joined.device))
         return columns.view(total, *shape).permute(1, 2, 3, 4, 0)
-
-
-def batched_vjp(value: Tensor, of: Tensor, seeds: Tensor) -> Tensor:
-    """Vector-Jacobian products [K, *of] for seeds [K, *value], all at once where torch can, else one by one."""
-    keep: dict[str, Any] = {"retain_graph": True, "allow_unused": True}
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="There is a performance drop", category=UserWarning)
-            found = torch.autograd.grad(value, [of], seeds, is_grads_batched=True, **keep)[0]
-    except RuntimeError:
-        rows = [torch.autograd.grad(value, [of], seed, **keep)[0] for seed in seeds]
-        found = None if rows[0] is None else torch.stack(rows)
-    return of.new_zeros(len(seeds), *of.shape) if found is None else found

@@ -23,6 +23,7 @@ from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
 from physid.ode.stages import InPlace, Stages, Traced, evaluate
 from physid.ode.start import initial_step
+from physid.ode.tangents import Tangents
 from physid.ode.tape import CAPPED, CUT, KEPT, LIMITED, Tape
 
 HEARD_STEPS = 256  # whose outputs become one piece of a graph: within it a backward pass hears nothing
@@ -38,8 +39,12 @@ class March:
         traced: bool = False,
         tape: Tape | None = None,
         watch: Callable[[Step], Tensor | None] | None = None,
+        tangents: Tangents | None = None,
     ) -> None:
         p = self.problem = problem
+        self.tangents = tangents
+        if tangents is None and p.probes is not None:
+            self.tangents = Tangents.random(p, p.probes)
         self.traced, self.tape, self.watch = traced, tape, watch
         lanes = p.layout.lanes
         self.stages: Stages = (Traced if traced else InPlace)(p.coefficients, p.layout)
@@ -84,9 +89,19 @@ class March:
             checkpoint_bytes=self.tape.bytes if self.tape else 0,
             seconds=time.perf_counter() - p.started,
             stiff=self.stiff,
+            tangents=self.tangents.pushed if self.tangents else 0,
         )
         return Outcome(
-            values, self.statuses, self.messages, statistics, self.times, self.taken, self.event_time, self.tape, self.y
+            values,
+            self.statuses,
+            self.messages,
+            statistics,
+            self.times,
+            self.taken,
+            self.event_time,
+            self.tape,
+            self.tangents.now if self.tangents else None,
+            final=self.y,
         )
 
     def _march(self) -> None:
@@ -179,10 +194,10 @@ class March:
         if not p.tableau.fsal:
             y1 = self.y + self.stages.weigh(p.coefficients.b)
         ratio = self._ratio(y1)
-        finite = torch.isfinite(ratio.detach())
-        good = self.active & finite & (ratio.detach() <= 1)
-        if p.limits.min_step > 0:
-            good = self.active & finite & ((ratio.detach() <= 1) | (h.detach().abs() <= p.limits.min_step))
+        finite, good = self._judge(ratio, h)
+        if self.tangents is not None:
+            ratio = self.tangents.ratio(ratio, times, self.y, self.stages, scaled, good)
+            finite, good = self._judge(ratio, h)
         bad = self.active ^ good
         all_good = bool(good.all())
         if all_good or bool(good.any()):
@@ -196,6 +211,14 @@ class March:
                 self._call("callback_reject_step", h)
             self._reject(bad, finite, h, y1, k)
         self._propose(ratio, finite, good, all_good, h, cut)
+
+    def _judge(self, ratio: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Which lanes have a finite ratio, and which of the active ones accept their attempt [L]."""
+        finite, least = torch.isfinite(ratio.detach()), self.problem.limits.min_step
+        within = ratio.detach() <= 1
+        if least > 0:
+            within = within | (h.detach().abs() <= least)
+        return finite, self.active & finite & within
 
     def _call(self, name: str, h: Tensor) -> None:
         """Tell f of a step, where it has a method of that name (as torchdiffeq does): (t, y, |h|)."""
@@ -246,6 +269,8 @@ class March:
             self._advance_stops(good & (end.detach() == stop), stop)
         if self.traced:
             audible(y1)
+        if self.tangents is not None:
+            self.tangents.accept(good, p.tableau.fsal and not edges)
         if all_good:
             self.y, self.t = y1, end
             self.fresh = k if p.tableau.fsal and not edges else None
@@ -315,7 +340,7 @@ class March:
         keep = good & cut & (proposal.detach().abs() < self.h.detach().abs())
         if self.tape is not None and self.tape.choices is not None:
             flags = {CUT: cut, KEPT: keep, CAPPED: self.after_rejection, LIMITED: self._limited()}
-            self.tape.choices.note(good, ratio, factor, flags)
+            self.tape.choices.note(good, self.active & ~good, ratio, finite, h, flags)
         proposal = torch.where(keep, self.h, proposal)
         self.h = proposal if p.layout.lanes == 1 else torch.where(self.active, proposal, self.h)
         if p.control.remembers:

@@ -12,6 +12,17 @@ from physid.ode.gradients import ACA, Gradient, Naive
 GRADIENTS: dict[str, Gradient] = {"aca": ACA(), "naive": Naive(), "adjoint": Adjoint(), "forward": Forward()}
 
 
+def check_probes(gradient: Gradient) -> None:
+    """InputError where probes are of no use to a gradient method."""
+    if isinstance(gradient, Forward) or (isinstance(gradient, ACA) and not gradient.step_aware):
+        return
+    name = "aca, step-aware" if isinstance(gradient, ACA) else gradient.name
+    raise InputError(
+        f"probes with gradient '{name}', whose steps they would have to be differentiated through or do not bear upon: "
+        "gradients 'aca' and 'forward' are allowed. Leave probes out, or choose one of these."
+    )
+
+
 def lookup(gradient: Gradient | str, checkpoints: int | None = None) -> Gradient:
     """The gradient method of that name; values pass through. Only ACA takes a budget of `checkpoints`."""
     if isinstance(gradient, str):

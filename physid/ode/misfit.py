@@ -43,6 +43,8 @@ def misfit(
         raise InputError("misfit takes one state tensor: join the parts of a tuple.")
     integrator = Integrator() if integrator is None else integrator
     method = methods.lookup(integrator.gradient, integrator.checkpoints)
+    if integrator.probes:
+        methods.check_probes(method)
     problem = integrator.pose(f, y0, t, params, batched, memory(integrator.engine, method))
     shape = (problem.grid.shape[0], *y0.shape)
     target = _fitted("target", target, shape, y0)

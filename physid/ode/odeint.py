@@ -20,6 +20,7 @@ from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
 from physid.ode.plan import Limits, Norm, Tolerance, read_times
+from physid.ode.probes import Probes, read
 from physid.ode.problem import Problem, pose
 from physid.ode.solution import Solution, SolveError, Status
 from physid.ode.tableaus import Tableau, with_interpolation
@@ -57,6 +58,7 @@ class Setup:
     jumps: Tensor | None = None
     perturb: bool = False
     grid_constructor: Callable[..., Tensor] | None = None
+    probes: Probes | None = None
 
     def pose(
         self, f: RightHandSide, y0: State, t: Tensor, rtol: Tolerance, atol: Tolerance, params: Sequence[Tensor] | None
@@ -79,6 +81,7 @@ class Setup:
             stops=stops,
             jumps=self.jumps,
             perturb=self.perturb,
+            probes=self.probes,
         )
 
 
@@ -95,17 +98,21 @@ def odeint(
     gradient: Gradient | str = "aca",
     engine: str = "auto",
     params: Sequence[Tensor] | None = None,
+    probes: Probes | int = 0,
 ) -> Any:
     """States [T, *state] of dy/dt = func(t, y), y(t[0]) = y0 at the times t [T]; tuples in, tuples out.
 
     Takes what torchdiffeq.odeint takes; method "rk4" is the 3/8 rule, as there ("rk4_classic" is Kutta's). Gradients
     reach y0, t and whatever func depends on, by the adaptive checkpoint adjoint unless `gradient` says otherwise;
-    `engine` is "auto", "native" or "eager", as in `solve`; so is options["checkpoints"].
+    `engine` is "auto", "native" or "eager", as in `solve`; so are `probes` and options["checkpoints"].
     With `event_fn`: (event time [], states [2, *state] at t[0] and at the event), t[1] only giving the direction.
     f is never evaluated outside of [t[0], t[-1]], and fixed steps read outputs off the step as `interp` says.
     Errors: InputError (a ValueError) for what cannot work, SolveError when the solve fails.
     """
-    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, methods.lookup(gradient), params, engine)
+    chosen, found = methods.lookup(gradient), read(probes)
+    if found is not None:
+        methods.check_probes(chosen)
+    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, chosen, params, engine, found)
     return solution.y if event_fn is None else _event_pair(solution)
 
 
@@ -169,9 +176,10 @@ def _integrate(
     gradient: Gradient,
     params: Sequence[Tensor] | None,
     engine: str = "auto",
+    probes: Probes | None = None,
 ) -> Solution:
     check_engine(engine)
-    setup = read_options(method, options)
+    setup = replace(read_options(method, options), probes=probes)
     gradient = methods.lookup(gradient, (options or {}).get("checkpoints"))
     times = read_times(t)
 

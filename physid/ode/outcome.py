@@ -25,7 +25,11 @@ class Step:
 
 @dataclass
 class Outcome:
-    """What the loop leaves: states [T, L * N], one status per lane, sentences, statistics, the last state reached."""
+    """What the loop leaves: states [T, L * N], one status per lane, sentences, statistics, the last state reached.
+
+    `tangents` [K, L * N]: where probes ended, if there were any. `fallback`: why the eager engine ran in place of the
+    one that was chosen.
+    """
 
     values: Tensor
     statuses: list[Status]
@@ -35,6 +39,8 @@ class Outcome:
     taken: list[Tensor]
     event_time: Tensor | None = None
     tape: Tape | None = None
+    tangents: Tensor | None = None
+    fallback: str = ""
     final: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def grids(self, lanes: int) -> Callable[[], list[Tensor]]:

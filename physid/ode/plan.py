@@ -19,6 +19,7 @@ from physid.ode import control as controls
 from physid.ode import tableaus
 from physid.ode.control import Control, Fixed
 from physid.ode.field import Layout, State
+from physid.ode.probes import Probes, check
 
 Norm = Callable[[State], Tensor]
 Tolerance = float | Tensor | Sequence[Any]  # numbers, or numbers nested as the state is
@@ -74,6 +75,7 @@ class Wishes:
     stops: Tensor | None = None
     jumps: Tensor | None = None
     perturb: bool = False
+    probes: Probes | None = None
 
     @cached_property
     def key(self) -> Hashable | None:
@@ -81,7 +83,8 @@ class Wishes:
         if not (is_plain(self.rtol) and is_plain(self.atol) and self.norm is None):
             return None
         solver = self.solver if isinstance(self.solver, str) else id(self.solver)
-        return solver, self.rtol, self.atol, self.control, self.batched, self.exact, self.limits, self.perturb
+        steps = (self.control, self.batched, self.exact, self.limits, self.perturb, self.probes)
+        return solver, self.rtol, self.atol, *steps
 
 
 def is_plain(tolerance: object) -> bool:
@@ -112,6 +115,7 @@ class Plan:
     jumps: Tensor
     moving_stops: bool
     relative: bool = False  # atol is 0 somewhere, and counts
+    probes: Probes | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -188,6 +192,8 @@ def _planned(layout: Layout, times: Tensor, wishes: Wishes) -> Plan:
     chosen = resolve_control(tableau, controls.lookup(w.control))
     if w.norm is not None and w.batched:
         raise InputError("norm with batched=True: every sample is measured by its own rms; leave norm out.")
+    if w.probes is not None:
+        check(w.probes, isinstance(chosen, Fixed) or not tableau.adaptive, layout.dtype)
     grid = times.reshape(times.shape[0], -1).expand(-1, layout.lanes)
     direction = -1 if bool((grid[-1] < grid[0]).any()) else 1
     fixed, step = isinstance(chosen, Fixed), chosen.step if isinstance(chosen, Fixed) else None
@@ -221,6 +227,7 @@ def _planned(layout: Layout, times: Tensor, wishes: Wishes) -> Plan:
         jumps=NO_TIMES if jumps is None else _jumps(jumps, layout.lanes if w.batched and not w.perturb else 1),
         moving_stops=moving,
         relative=relative,
+        probes=w.probes,
     )
 
 

@@ -18,6 +18,7 @@ from physid.ode.control import Control, rms
 from physid.ode.field import Field, Layout, RightHandSide, State, attribute
 from physid.ode.jumps import Jumps
 from physid.ode.plan import Limits, Norm, Wishes, plan_of
+from physid.ode.probes import Probes
 from physid.ode.reads import jumps_of
 from physid.ode.stages import Coefficients, Stages, StageTimes, inward
 
@@ -28,9 +29,10 @@ CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 class Problem:
     """dy/dt = f(t, y), y(t[0]) = y0 on flat states [L * N], with the times of lane l in grid[:, l].
 
-    `origin` is y0 as it was given. `recalled` is what a compiled engine remembers of f, which need not be looked at
-    again then: field, slope and coefficients are made when they are asked for. `notes` are kept with the plan, for
-    every solve of its kind.
+    `origin` is y0 as it was given; `unknowns` are the captured tensors, in which `probes` have directions, also where a
+    gradient leaves them out of `captured`. `recalled` is what a compiled engine remembers of f, which need not be
+    looked at again then: field, slope and coefficients are made when they are asked for. `notes` are kept with the
+    plan, for every solve of its kind.
     """
 
     f: RightHandSide
@@ -57,6 +59,8 @@ class Problem:
     origin: State = ()
     recalled: Any = None
     slope: Tensor | None = None
+    probes: Probes | None = None
+    unknowns: Sequence[Tensor] = ()
 
     @cached_property
     def field(self) -> Field:
@@ -225,13 +229,16 @@ def pose(
         notes=plan.notes,
         landings=landings,
         origin=y0,
+        probes=plan.probes,
     )
     compiles = problem.norm is None and not (landings is not None and landings.tied)
     found = recall(problem) if recall and compiles else None
     if found is not None:
         problem.captured, problem.recalled = found
+        problem.unknowns = problem.captured
         return problem
     problem.slope, problem.captured = problem.probe()
+    problem.unknowns = problem.captured
     problem.callbacks = callbacks_of(f)
     return problem
 

@@ -35,6 +35,7 @@ class Statistics:
     """What a solve cost; `backward` evaluations are added when a gradient is taken.
 
     An evaluation is one call of f, which the eager engine makes for all samples together and the native one for each.
+    `tangents`: evaluations of the tangents of f, for probes, in the march.
     `stage_bytes`: stages that the native engine keeps beside the checkpoints, to evaluate nothing again.
     """
 
@@ -47,6 +48,7 @@ class Statistics:
     stage_bytes: int = 0
     seconds: float = 0.0
     stiff: bool = False
+    tangents: int = 0
 
 
 @dataclass
@@ -71,10 +73,19 @@ class Solution:
     statuses: list[Status] = field(default_factory=list)
     event_time: Tensor | None = None
     engine_note: str = ""
+    measure: Callable[[], float] | None = None
+
+    @cached_property
+    def gradient_error(self) -> float | None:
+        """The relative error of the gradient, estimated: that of the probes at the end of the solve.
+
+        Asking for it solves again at a hundredth of the tolerance. None for a solve without probes.
+        """
+        return None if self.measure is None else self.measure()
 
     def __getstate__(self) -> dict[str, Any]:
         """As data, with the accepted times in place of what reads them."""
-        return {**self.__dict__, "read_grid": partial(_as_it_is, self.grid)}
+        return {**self.__dict__, "read_grid": partial(_as_it_is, self.grid), "measure": None}
 
     @cached_property
     def grid(self) -> Tensor | list[Tensor]:

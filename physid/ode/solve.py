@@ -17,6 +17,7 @@ from physid.ode.events import EventFunction, solve_event
 from physid.ode.field import RightHandSide, State
 from physid.ode.gradients import Gradient
 from physid.ode.plan import MOST_STEPS, Limits, Norm, Tolerance, Wishes, is_plain, read_times
+from physid.ode.probes import Probes, read
 from physid.ode.problem import Problem, Recall, pose
 from physid.ode.solution import Solution
 from physid.ode.tableaus import Tableau
@@ -33,7 +34,9 @@ class Integrator:
     longer record. `exact=True` steps onto every asked time instead of reading them off the dense output. `time_limit`:
     seconds of wall clock. `checkpoints`: the most states that gradient "aca" holds in memory, for more evaluations.
     `engine`: "native" compiles f, "eager" runs it by torch, "auto" compiles where that applies. `norm(error) -> []`
-    measures the scaled error of the whole state in place of the rms.
+    measures the scaled error of the whole state in place of the rms. `probes`: how many random tangents are held to the
+    tolerance beside the state, so that steps are fine enough for the gradient, too (gradients "aca" and "forward"; see
+    `Probes`).
     """
 
     solver: str | Tableau = "dopri5"
@@ -49,6 +52,7 @@ class Integrator:
     time_limit: float | None = None
     checkpoints: int | None = None
     norm: Norm | None = None
+    probes: Probes | int = 0
 
     @property
     def absolute(self) -> Tolerance:
@@ -92,7 +96,7 @@ class Integrator:
     def _plain(self) -> tuple[Wishes, Wishes]:
         """What it asks for, for one state and for a batch."""
         steps = (self.first_step, self.max_step, self.most_steps, self.time_limit)
-        asked = (self.solver, self.rtol, self.absolute, self.control, self.exact, self.norm, *steps)
+        asked = (self.solver, self.rtol, self.absolute, self.control, self.exact, self.norm, read(self.probes), *steps)
         plain = is_plain(self.rtol) and is_plain(self.absolute) and isinstance(self.solver, str)
         return _kept_wishes(*asked) if plain else _wishes(*asked)
 
@@ -109,6 +113,8 @@ class Integrator:
     ) -> Solution:
         """Solve dy/dt = f(t, y), y(t[0]) = y0; see `solve`."""
         method = methods.lookup(self.gradient, self.checkpoints)
+        if self.probes:
+            methods.check_probes(method)
 
         def posed(times: Tensor | Sequence[float]) -> Problem:
             return self.pose(f, y0, times, params, batched)
@@ -117,7 +123,8 @@ class Integrator:
             problem = self.pose(f, y0, times, params, batched, memory(self.engine, method))
             equipped, choice = equip(method, problem, self.engine)
             values, outcome = equipped.solve(problem)
-            return conclude(problem, values, outcome, method.name, throw, choice.tier.name, choice.note)
+            how = (choice.tier.name, choice.note, lambda other: equipped.solve(other)[1])
+            return conclude(problem, values, outcome, method.name, throw, *how)
 
         if event_fn is None:
             return solved(t)
@@ -143,6 +150,7 @@ def solve(
     max_steps: int = 100_000,
     time_limit: float | None = None,
     checkpoints: int | None = None,
+    probes: Probes | int = 0,
     event_fn: EventFunction | None = None,
     throw: bool = True,
 ) -> Solution:
@@ -160,8 +168,10 @@ def solve(
 
     solver: a name (see `physid list`) or a Tableau. control: "i", "pi", "pid", "fixed" or a value.
     gradient: "aca", "naive", "adjoint", "forward" or a value; `checkpoints=K` bounds the states that "aca" holds in
-    memory, which the backward pass then rebuilds. engine: "native" runs the whole solve as compiled C,
-    "eager" by torch; "auto" takes the native one where it applies, and `Solution.engine_note` says why it did not.
+    memory, which the backward pass then rebuilds. probes: how many random tangents are held to rtol and atol beside the
+    state, so that the gradient is as exact as they say; with "forward" all its columns are (see `Probes`).
+    engine: "native" runs the whole solve as compiled C, "eager" by torch; "auto" takes the native one where it applies,
+    and `Solution.engine_note` says why it did not.
     Errors: InputError for arguments that cannot work;
     SolveError, with the part that was reached, when the solve fails (`throw=False` returns it with its status).
     """
@@ -178,6 +188,8 @@ def solve(
         max_steps,
         time_limit,
         checkpoints,
+        None,
+        read(probes) or 0,  # read here, since 1.0 and True are no numbers of probes, but equal 1 in what is kept
     )
     plain = is_plain(rtol) and is_plain(atol) and isinstance(gradient, str) and isinstance(solver, str)
     integrator = _integrator(*options) if plain else Integrator(*options)  # type: ignore[arg-type]
@@ -191,6 +203,7 @@ def _wishes(
     control: Control | str | None,
     exact: bool,
     norm: Norm | None,
+    probes: Probes | None,
     first_step: float | None,
     max_step: float,
     max_steps: int,
@@ -198,7 +211,7 @@ def _wishes(
 ) -> tuple[Wishes, Wishes]:
     """What an integrator asks for, for one state and for a batch."""
     limits = Limits(first_step, 0.0, max_step, max_steps, time_limit)
-    one = Wishes(solver, rtol, atol, control, exact=exact, limits=limits, norm=norm)
+    one = Wishes(solver, rtol, atol, control, exact=exact, limits=limits, norm=norm, probes=probes)
     return one, replace(one, batched=True)
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 SMALLEST = 1024  # bytes of a block
 
 START, STEP, LANE, FIRST, COUNT, END_OUTPUT = range(6)
-RATIO, MULTIPLE, FLAGS = range(3)
-CUT, KEPT, CAPPED, ANCHORED, LIMITED = (1 << bit for bit in range(5))
+RATIO, TRIED, FLAGS = range(3)
+LENGTH, OWNER = range(2)  # of a rejected attempt, whose FLAGS stand in the same place
+CUT, KEPT, CAPPED, BROKEN, LIMITED = (1 << bit for bit in range(5))
 
 
 class Rows:
@@ -57,39 +58,53 @@ class Rows:
 
 
 class Choices:
-    """How the length of every accepted step came about, beside the tape: three numbers a step.
+    """How the length of every accepted step came about, beside the tape: three numbers for every attempt.
 
-    RATIO is its error over the tolerance. Rejected attempts before it left MULTIPLE times the length that was wanted
-    first or, if ANCHORED, times the way to the stop ahead, at which they had been cut. FLAGS also say whether the step
-    itself was CUT there or LIMITED to the shortest or longest length, whether the length wanted before was KEPT after
-    it, and whether it came right after a rejection, so that the factor after it was CAPPED at 1.
+    RATIO is its error over the tolerance; before it as many attempts of its lane as TRIED were rejected. FLAGS say
+    whether it was CUT at the stop ahead or LIMITED to the shortest or longest length, whether the length wanted before
+    was KEPT after it, and whether it came right after a rejection, so that the factor after it was CAPPED at 1. Of a
+    rejected attempt LENGTH is kept, the step's row, and whether its error was no number (BROKEN).
     """
 
     def __init__(self, lanes: int) -> None:
         self.rows = Rows(3, torch.float64, torch.device("cpu"))
-        self.multiple = torch.ones(lanes, dtype=torch.float64)
-        self.anchored = torch.zeros(lanes, dtype=torch.bool)
+        self.rejected = Rows(3, torch.float64, torch.device("cpu"))
+        self.pending: list[list[tuple[float, int]]] = [[] for _ in range(lanes)]
 
-    def note(self, good: Tensor, ratio: Tensor, factor: Tensor, flags: dict[int, Tensor]) -> None:
-        """Keep an attempt of the lanes `good`, which accepted it, and what its factor makes of the others' lengths."""
-        chosen = {bit: flag[good] for bit, flag in (flags | {ANCHORED: self.anchored}).items()}
-        self.keep(ratio[good], self.multiple[good], chosen)
-        source = torch.where(flags[CUT], 1.0, torch.where(flags[LIMITED], 0.0, self.multiple))
-        self.multiple = torch.where(good, 1.0, factor * source)
-        self.anchored = ~good & (flags[CUT] | self.anchored)
+    def note(
+        self, good: Tensor, bad: Tensor, ratio: Tensor, finite: Tensor, h: Tensor, flags: dict[int, Tensor]
+    ) -> None:
+        """Keep an attempt of length h, which the lanes `good` accepted and the lanes `bad` did not."""
+        for lane in torch.nonzero(bad).flatten().tolist():
+            packed = sum(bit for bit in (CUT, LIMITED) if bool(flags[bit][lane]))
+            self.pending[lane].append((float(h[lane]), packed if bool(finite[lane]) else packed | BROKEN))
+        lanes = torch.nonzero(good).flatten().tolist()
+        tried = torch.tensor([len(self.pending[lane]) for lane in lanes], dtype=torch.float64)
+        self.keep(ratio[good], tried, {bit: flag[good] for bit, flag in flags.items()})
+        first = self.rows.length - len(lanes)
+        for place, lane in enumerate(lanes):
+            if self.pending[lane]:
+                attempts = [(length, first + place, packed) for length, packed in self.pending[lane]]
+                self.rejected.append(torch.tensor(attempts, dtype=torch.float64))
+                self.pending[lane] = []
 
-    def keep(self, ratio: Tensor, multiple: Tensor, flags: dict[int, Tensor]) -> None:
+    def keep(self, ratio: Tensor, tried: Tensor, flags: dict[int, Tensor]) -> None:
         """Keep accepted steps [m]."""
         packed = sum((bit * flag for bit, flag in flags.items()), torch.zeros_like(ratio))
-        self.rows.append(torch.stack([ratio, multiple, packed], 1))
+        self.rows.append(torch.stack([ratio, tried, packed], 1))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held."""
+        return self.rows.bytes + self.rejected.bytes
 
 
 class Tape:
     """Accepted steps in the order in which they were taken: start, step, lane, outputs inside, state at the start.
 
-    Only the states are as wide as the problem; the rest is six numbers per step, and three more with `aware`. With
-    `most`, a march that accepts more often keeps no states: they are rebuilt from the first one, `most` of them at a
-    time (`binomial`).
+    Only the states are as wide as the problem; the rest is six numbers per step, with `aware` three more per attempt.
+    With `most`, a march that accepts more often keeps no states: they are rebuilt from the first one, `most` of them at
+    a time (`binomial`).
     """
 
     def __init__(
@@ -130,7 +145,7 @@ class Tape:
     @property
     def bytes(self) -> int:
         """Bytes held."""
-        return self.states.bytes + self.meta.bytes + (self.choices.rows.bytes if self.choices else 0)
+        return self.states.bytes + self.meta.bytes + (self.choices.bytes if self.choices else 0)
 
     def waves(self) -> tuple[Tensor, Tensor]:
         """Row of the w-th step of every lane [W, L], and the number of steps of every lane [L].

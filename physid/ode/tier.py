@@ -20,6 +20,7 @@ from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.pullback import Pullback
 from physid.ode.solution import Statistics, Status
+from physid.ode.tangents import Tangents
 from physid.ode.tape import Tape
 from physid.ode.transition import Flow
 
@@ -127,7 +128,14 @@ class Eager:
             raise InputError(
                 "f draws random numbers (dropout?): forward sensitivities need a deterministic f; call .eval()."
             )
-        outcome, tape = self.march(problem, keep=True)
+        if problem.probes is None:
+            outcome, tape = self.march(problem, keep=True)
+        else:
+            layout = problem.layout
+            tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device)
+            columns = Tangents.columns(problem, problem.probes, params)
+            outcome = March(problem, tape=tape, tangents=columns).run()
+            outcome.tangents = columns.sized
         if all(status is Status.TIME_LIMIT for status in outcome.statuses):  # nor is there time for derivatives
             lead = (len(outcome.values), problem.layout.lanes, problem.layout.width)
             blank = outcome.values.new_full((*lead, 1), torch.nan)

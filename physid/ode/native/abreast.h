@@ -185,6 +185,8 @@ static ONCE int settle_abreast(const Task *q, Abreast *a, int i, double ratio, d
     get(s->y1, a->y1, i, N);
     for (int64_t j = all || inner ? 0 : last; j < m->stages; j++) get(s->k + j * NP, a->k + j * N, i, N);
     for (int64_t j = all ? 1 : m->stages; j < m->stages; j++) get(s->u + j * NP, a->u + j * N, i, N);
+    if (q->controlled) ratio = carry_ratio(q, l, seat->number, s, h, ratio);
+    if (s->pulse->stop) return 1;
     if (!settle(q, l, seat->number, s, ratio, h, end, cut)) return 0;
     if (l->accepted > accepted) put(a->y, i, s->y, N), put(a->k, i, s->k, N);
     return 1;

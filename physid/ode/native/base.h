@@ -68,7 +68,7 @@ typedef struct {
 
 /* How a lane ended: the numbers of its steps, the time it reached, its status. */
 typedef struct {
-    int64_t accepted, rejected, evaluations;
+    int64_t accepted, rejected, evaluations, pushed;
     double reached;
     int32_t status, stiff;
 } Report;
@@ -91,13 +91,13 @@ typedef struct {
     const int64_t *sizes;
     const REAL *rtol, *atol;
     int32_t fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;
-    int32_t keep_choices, threads, halted;
+    int32_t keep_choices, threads, halted, controlled, spare;
     int64_t lanes, times, stops, jumps, columns, stage_bytes, most_states;
-    const REAL *y0, *p, *c, *dp;
-    int64_t p_stride, c_stride, time_row, time_lane, stop_row, stop_lane, jump_row, jump_lane;
+    const REAL *y0, *p, *c, *dp, *ds, *size;
+    int64_t dp_stride, size_stride, p_stride, c_stride, time_row, time_lane, stop_row, stop_lane, jump_row, jump_lane;
     const double *time, *stop, *jump, *clear; /* clear: how far stage times stay away from each jump, or 0 */
     const double *djump; /* of jumps that move: derivatives [J][L][columns] */
-    REAL *y, *sensitivity, *culprit, *final;
+    REAL *y, *sensitivity, *tangent, *culprit, *final;
     Report *report;
     Tape *tape;
     const REAL *g;
@@ -125,7 +125,8 @@ typedef struct {
     REAL *u, *k, *y, *y1, *error, *square, *rtol, *atol, *zero, *ubar, *kbar, *ybar, *cotangent, *work;
     double *moment, *poly;
     REAL *seed[2], *direct[2];
-    REAL *ds, *du, *dk, *dpoly;
+    REAL *ds, *du, *dk, *dpoly, *de;
+    double *columns; /* [3][columns]: error ratios of tangents, and sums on the way there */
     void *block;
     Pulse *pulse;
     Tape tape; /* in a batch: the arrays that every lane of a thread fills anew */
@@ -138,7 +139,8 @@ typedef struct {
     double t, h, end, ratio[3];
     double tried; /* the length of the last attempt; h is what is wanted of the next, stops or not */
     REAL low, high, first, last; /* bounds of the stage times: of this step, of the interval */
-    int64_t pointer, next, accepted, rejected, evaluations;
+    int64_t pointer, next, accepted, rejected, evaluations, pushed;
+    int64_t jumped; /* the number of the step, from 1, at whose start a jump was added to the derivative */
     int fresh, after_rejection, status, stiff;
     Choice choice;
     Tape tape;
@@ -272,12 +274,12 @@ static ONCE int take_scratch(Scratch *s, const Method *m, int64_t columns, int b
     if (columns > 0 && WORK_JVP(columns) > work) work = WORK_JVP(columns);
     int64_t wide = columns > 0 ? (int64_t)N * columns : 0;
     int64_t row_count = 2 * rows + 9 + (backward ? 2 * rows + 2 * (rows + 1) + 2 : 0);
-    int64_t reals = row_count * NP + work + wide * (2 + rows + m->degree) + 64;
-    int64_t doubles = 2 * (int64_t)m->degree * NP + 8;
+    int64_t reals = row_count * NP + work + wide * (3 + rows + m->degree) + 64;
+    int64_t doubles = 2 * (int64_t)m->degree * NP + 8 + 3 * columns;
     char *block = s->block = calloc(1, reals * sizeof(REAL) + doubles * sizeof(double) + 256);
     if (!block) return 0;
     double *d = (double *)(((uintptr_t)block + 63) & ~(uintptr_t)63);
-    s->moment = d, s->poly = d + (int64_t)m->degree * NP;
+    s->moment = d, s->poly = d + (int64_t)m->degree * NP, s->columns = d + 2 * (int64_t)m->degree * NP + 8;
     REAL *r = (REAL *)(((uintptr_t)(d + doubles) + 63) & ~(uintptr_t)63);
     REAL **single[] = {&s->y, &s->y1, &s->error, &s->square, &s->rtol, &s->atol, &s->zero, &s->cotangent, &s->ybar};
     for (size_t i = 0; i < sizeof(single) / sizeof(*single); i++) *single[i] = r, r += NP;
@@ -293,6 +295,7 @@ static ONCE int take_scratch(Scratch *s, const Method *m, int64_t columns, int b
     s->du = r, r += wide;
     s->dk = r, r += wide * rows;
     s->dpoly = r, r += wide * m->degree;
+    s->de = r, r += wide;
     s->work = r;
     return 1;
 }

@@ -177,6 +177,28 @@ class Kernel:
             return torch.zeros(self.p, self.raw, dtype=self.dtype)
         return torch.stack([torch.cat([g.reshape(-1) for g in self.pull(row, captured, c)]) for row in rows])
 
+    def directions(self, captured: Sequence[Tensor], c: Tensor, along: Sequence[Tensor], lanes: int) -> Tensor:
+        """Tangents of the prepared parameters for tangents [K, *shape] of the captured tensors: [P, K].
+
+        [L, P, K] where samples have parameters or constants of their own.
+        """
+        if not along:
+            return torch.zeros(self.p, 0, dtype=self.dtype)
+        if not self.sampled:
+            flat = torch.cat([v.reshape(len(v), -1) for v in along], 1).to(self.dtype)
+            return flat.T if self.unit.identity else self.seeds(captured, c) @ flat.T
+        flat = torch.stack([rows(one, self.own, lanes, self.dtype) for one in zip(*along, strict=True)], 2)
+        if self.unit.identity:
+            return flat
+        raw = self.flat(captured).expand(lanes, -1).contiguous()
+        table = torch.empty(lanes, self.p, flat.shape[2], dtype=self.dtype)
+        for place in range(self.p):
+            one, by = torch.zeros(lanes, self.p, dtype=self.dtype), torch.zeros(lanes, self.raw, dtype=self.dtype)
+            one[:, place] = 1
+            self.library.physid_prepare_vjp_lanes(lanes, *strided(raw), *strided(c), *pointers(one, by))
+            table[:, place] = torch.einsum("lr,lrk->lk", by, flat)
+        return table
+
     # --- single evaluations, for comparisons and tests
 
     def field(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor) -> Tensor:

@@ -335,7 +335,12 @@ static int attempt(const Task *q, Lane *l, int64_t lane, Scratch *s) {
         combine(s->y1, s->y, s->k, m->b, h, m->stages);
     }
     if (s->pulse->stop) return 1;
-    return settle(q, l, lane, s, error_ratio(q, s, h), h, end, cut);
+    double ratio = error_ratio(q, s, h);
+    if (q->controlled) {
+        ratio = carry_ratio(q, l, lane, s, h, ratio);
+        if (s->pulse->stop) return 1;
+    }
+    return settle(q, l, lane, s, ratio, h, end, cut);
 }
 
 /* Not-a-number for the outputs that were not reached. */
@@ -343,6 +348,7 @@ static COLD_ONCE void leave_blank(const Task *q, int64_t lane, int64_t from) {
     for (int64_t i = from; i < q->times; i++) {
         int64_t row = i * q->lanes + lane, size = N * q->columns;
         for (int n = 0; n < N; n++) q->y[row * N + n] = (REAL)NAN;
+        if (!q->sensitivity) continue;
         for (int64_t j = 0; j < size; j++) q->sensitivity[row * size + j] = (REAL)NAN;
     }
 }
@@ -382,7 +388,8 @@ static HOT int goes_on(const Task *q, Lane *l, const Scratch *s) {
 
 /* What is known of a lane at its end, and its tape, where it belongs; 0 when memory ran out. */
 static ONCE int end_lane(const Task *q, Lane *l, int64_t lane, Scratch *s, struct Chunk **chunks) {
-    q->report[lane] = (Report){l->accepted, l->rejected, l->evaluations, l->t, l->status, l->stiff};
+    q->report[lane] = (Report){l->accepted, l->rejected, l->evaluations, l->pushed, l->t, l->status, l->stiff};
+    if (q->tangent) memcpy(q->tangent + lane * N * q->columns, s->ds, N * q->columns * sizeof(REAL));
     if (l->next < q->times) leave_blank(q, lane, l->next);
     memcpy(q->final + lane * N, s->y, N * sizeof(REAL));
     if (q->lanes == 1) {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from physid.ode.native.ear import answer, prick
 from physid.ode.tableau import Tableau
-from physid.ode.tape import ANCHORED, CAPPED, CUT, KEPT, LIMITED, Choices, Tape
+from physid.ode.tape import CAPPED, CUT, KEPT, LIMITED, Choices, Tape
 
 PARTS = ("base.h", "hear.h", "pool.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "abreast.h", "lanes.h")
 MOST_STAGES = 24  # of a method, with those of its dense output
@@ -50,7 +50,7 @@ class Method(ctypes.Structure):
 class Report(ctypes.Structure):
     """`Report` of base.h."""
 
-    _fields_ = _fields("i64: accepted, rejected, evaluations; f64: reached; i32: status, stiff")
+    _fields_ = _fields("i64: accepted, rejected, evaluations, pushed; f64: reached; i32: status, stiff")
 
 
 class Task(ctypes.Structure):
@@ -62,11 +62,11 @@ class Task(ctypes.Structure):
             "f64: safety, shrink, grow, power0, power1, power2, min_step, max_step, first_step, until, late;"
             "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
             "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
-            "i32: keep_choices, threads, halted;"
-            "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states; ptr: y0, p, c, dp;"
-            "i64: p_stride, c_stride, time_row, time_lane, stop_row, stop_lane, jump_row, jump_lane;"
-            "ptr: time, stop, jump, clear, djump;"
-            "ptr: y, sensitivity, culprit, final, report, tape;"
+            "i32: keep_choices, threads, halted, controlled, spare;"
+            "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states;"
+            "ptr: y0, p, c, dp, ds, size; i64: dp_stride, size_stride, p_stride, c_stride, time_row, time_lane;"
+            "i64: stop_row, stop_lane, jump_row, jump_lane; ptr: time, stop, jump, clear, djump;"
+            "ptr: y, sensitivity, tangent, culprit, final, report, tape;"
             "ptr: g, ybar, pbar, tbar, jbar, target, weight; f64: total;"
             "i64: vjps, replayed, checkpoint_bytes, kept_bytes;"
             "ptr: ear, flag, raised, raised_value, raised_trace"
@@ -153,7 +153,8 @@ class Library:
 class Run:
     """One solve: the task with what it points to, and the tape that C holds for it.
 
-    `ends` [2, L * N]: what was not a number where a lane failed, and the last state of every lane.
+    `ends` [2, L * N]: what was not a number where a lane failed, and the last state of every lane; `columns`: what the
+    tangents of the march began with, `tangents` [L, N, K] where they ended.
     """
 
     library: Library
@@ -165,7 +166,8 @@ class Run:
     ends: Tensor
     reports: Any
     raw: Tensor | None = None
-    dp: Tensor | None = None
+    columns: tuple[Tensor | None, ...] = ()
+    tangents: Tensor | None = None
 
     def __del__(self) -> None:
         """Give the tape back."""
@@ -196,13 +198,13 @@ class Run:
 
 
 def _keep_choices(choices: Choices, address: int, steps: int) -> None:
-    """The choices of a lane that C holds at `address`, as the eager march keeps them."""
+    """The choices of a lane without rejections that C holds at `address`, as the eager march keeps them."""
     table = np.frombuffer(ctypes.string_at(address, steps * CHOICE.itemsize), CHOICE)
     capped = (table["free"] == 0) & (table["factor"] == 1)
-    named = {CUT: table["cut"], KEPT: table["keep"], ANCHORED: table["anchored"], LIMITED: table["limited"]}
+    named = {CUT: table["cut"], KEPT: table["keep"], LIMITED: table["limited"]}
     flags = {bit: torch.from_numpy(flag > 0) for bit, flag in (named | {CAPPED: capped}).items()}
-    ratio, multiple = (torch.from_numpy(np.ascontiguousarray(table[name])) for name in ("ratio", "multiple"))
-    choices.keep(ratio, multiple, flags)
+    ratio = torch.from_numpy(np.ascontiguousarray(table["ratio"]))
+    choices.keep(ratio, torch.zeros_like(ratio), flags)
 
 
 def march(
@@ -217,35 +219,66 @@ def march(
     slopes: bool = False,
     choices: bool = False,
     checkpoints: int | None = None,
+    probes: Begun | None = None,
 ) -> tuple[Run, Tensor]:
     """Solve all lanes: the run and the states [T, L * N]; `settings` holds everything but the values.
 
-    MemoryError when there is too little.
+    `probes` are carried in the error norm. MemoryError when there is too little.
     """
     run, y = _prepared(library, settings, y0, p, c, raw)
     task = run.task
     task.keep_states, task.keep_stages = keep, keep and checkpoints is None
     task.most_states = checkpoints or 0
     task.keep_slopes, task.keep_choices = slopes or choices, choices
+    if probes is not None:
+        _probed(run, probes)
     _marched(run)
     return run, y
 
 
+class Begun(NamedTuple):
+    """Tangents at the start: of the states [L, N, K], of the prepared parameters [P, K] or [L, P, K]."""
+
+    ds: Tensor
+    dp: Tensor
+
+
+def _probed(run: Run, probes: Begun) -> None:
+    """Let the march carry probes in its error norm."""
+    ds, dp = (x.contiguous() for x in probes)
+    task = run.task
+    task.columns, task.controlled, task.ds = ds.shape[-1], 1, ds.data_ptr()
+    if dp.numel():
+        task.dp, task.dp_stride = dp.data_ptr(), dp[0].numel() if dp.ndim == 3 else 0
+    run.columns, run.tangents = (ds, dp), torch.empty_like(ds)
+    task.tangent = run.tangents.data_ptr()
+
+
 def carry(
-    library: Library, settings: Task, y0: Tensor, p: Tensor, c: Tensor, dp: Tensor, jumps: Tensor | None = None
+    library: Library,
+    settings: Task,
+    y0: Tensor,
+    p: Tensor,
+    c: Tensor,
+    dp: Tensor,
+    jumps: Tensor | None = None,
+    sizes: Tensor | None = None,
 ) -> tuple[Run, Tensor, Tensor]:
     """The same with derivatives [T, L, N, N + M] by the initial state and in the directions dp [P, M].
 
-    `jumps` [J, L, N + M] are those of the times of jumps that move.
+    `jumps` [J, L, N + M] are those of the times of jumps that move. With `sizes` [L, N + M] the columns,
+    times these, are in the error norm.
     """
     run, y = _prepared(library, settings, y0, p, c, None)
     task = run.task
     lanes, width = task.lanes, y0.numel() // task.lanes
     columns = torch.cat([dp.new_zeros(len(dp), width), dp], 1) if dp.numel() else None
     task.columns, task.dp = width + dp.shape[-1], None if columns is None else columns.data_ptr()
-    run.dp = columns
     moves = None if jumps is None else jumps.double().contiguous()
     task.djump = None if moves is None else moves.data_ptr()
+    run.columns = (columns, moves, sizes)
+    if sizes is not None:
+        task.controlled, task.size, task.size_stride = 1, sizes.data_ptr(), sizes.shape[-1]
     by_all = torch.empty(task.times, lanes, width, task.columns, dtype=y0.dtype)
     task.sensitivity = by_all.data_ptr()
     _marched(run)
@@ -293,6 +326,7 @@ def misfit(
     raw: Tensor,
     target: Tensor,
     weight: Tensor | None,
+    probes: Begun | None = None,
 ) -> tuple[Run, Tensor, Tensor, Tensor | None]:
     """Solve, sum weight (y - target)^2 into the task's total, and pull it back: run, residuals, cotangents.
 
@@ -306,6 +340,8 @@ def misfit(
     task.keep_states = task.keep_stages = 1
     task.target, task.weight = target.data_ptr(), None if weight is None else weight.data_ptr()
     task.g, task.ybar, task.pbar = task.y, ybar.data_ptr(), pbar.data_ptr()
+    if probes is not None:
+        _probed(run, probes)
     state = _ran(run, library.misfit)
     if state == 1:
         raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from physid.errors import InputError
+from physid.ode.directions import Directions, column_sizes
 from physid.ode.failure import sentence
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.runtime import Library, Report, Run, carry, march, misfit, pull
+from physid.ode.native.runtime import Begun, Library, Report, Run, carry, march, misfit, pull
 from physid.ode.native.settings import settings_of
 from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics, Status
 from physid.ode.tape import Tape
-from physid.ode.tier import Cotangents
+from physid.ode.tier import EAGER, Cotangents
 
 # by the numbers of base.h
 STATUSES = (
@@ -45,27 +48,43 @@ class Compiled(Outcome):
 
 @dataclass(frozen=True)
 class Native:
-    """Solves by one kernel."""
+    """Solves by one kernel; what it cannot do is refused if `strict`, and else left to the eager tier."""
 
     kernel: Kernel
     library: Library
     constants: Tensor | None = None
     name: str = "native"
+    strict: bool = False
 
     def march(
         self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
-    ) -> tuple[Outcome, Run]:
+    ) -> tuple[Outcome, Any]:
         """Solve; what is kept is the run with its tape."""
         raw, p, c = self._pack(problem.captured)
         slopes = keep and problem.t.requires_grad
-        kept = {"keep": keep, "slopes": slopes, "choices": aware, "checkpoints": checkpoints}
-        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, **kept)  # type: ignore[arg-type]
+        kept: dict[str, Any] = {"keep": keep, "slopes": slopes, "choices": aware, "checkpoints": checkpoints}
+        if problem.probes is not None:
+            kept["probes"] = self._begun(problem, c)
+        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, **kept)
+        if aware and any(report.rejected for report in run.reports):
+            return self._by_torch(problem, keep)
         return _outcome(problem, run, y), run
+
+    def _by_torch(self, problem: Problem, keep: bool) -> tuple[Outcome, Any]:
+        """The step-aware march of the eager tier, whose gradient follows rejected attempts, too."""
+        if self.strict:
+            raise InputError(
+                "engine 'native' has no step-aware gradient of a solve with rejected attempts, which this one has. Use "
+                "engine='auto' or 'eager', or gradient='aca'."
+            )
+        outcome, tape = EAGER.march(problem, keep, aware=True)
+        outcome.fallback = "eager: the step-aware gradient follows rejected attempts by torch"
+        return outcome, tape
 
     def pull(
         self,
         problem: Problem,
-        kept: Run,
+        kept: Any,
         captured: Sequence[Tensor],
         needs: Sequence[bool],
         need_times: bool,
@@ -73,6 +92,8 @@ class Native:
         g: Tensor,
     ) -> Cotangents:
         """Cotangents of y0 [L * N], of those of `captured` that need one, of times [T, L] and jumps [J, L or 1]."""
+        if isinstance(kept, Tape):
+            return EAGER.pull(problem, kept, captured, needs, need_times, stats, g)
         moved = problem.moved
         ybar, pbar, tbar, jbar = pull(kept, g, self.kernel.p, need_times, moved is not None)
         if jbar is not None and moved is not None and moved.shape[1] == 1:
@@ -92,17 +113,19 @@ class Native:
         The outcome is that of a solve that failed, None for one that reached its end.
         """
         raw, p, c = self._pack(problem.captured)
+        probes = None if problem.probes is None else self._begun(problem, c)
         run, y, ybar, pbar = misfit(
-            self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight
+            self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight, probes
         )
         if pbar is None:
             return _outcome(problem, run, y), math.nan, ybar, []
         found = self.kernel.pull(_summed(pbar, self.kernel.sampled), problem.captured, c, raw)
         return None, run.task.total, ybar, found
 
-    def tape(self, problem: Problem, kept: Run) -> Tape:
+    def tape(self, problem: Problem, kept: Any) -> Tape:
         """The accepted steps, for a differentiable replay by torch."""
-        return kept.tape()
+        found: Tape = kept if isinstance(kept, Tape) else kept.tape()
+        return found
 
     def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
         """Solve with sensitivities: by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
@@ -110,10 +133,21 @@ class Native:
         seeds = self.kernel.seeds(params, c)
         layout, moves = problem.layout, problem.landings if problem.moved is not None else None
         jumps = None if moves is None else moves.tangents(problem.origin, layout.lanes, layout.width, params)
-        run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds, jumps)
+        sizes = None if problem.probes is None else column_sizes(problem, problem.probes, params)
+        run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds, jumps, sizes)
         outcome, width = _outcome(problem, run, y), problem.layout.width
+        if sizes is not None:
+            outcome.tangents = (by_all[-1] * sizes[:, None]).permute(2, 0, 1).flatten(1)
         outcome.statistics.backward_evaluations += outcome.statistics.evaluations
         return outcome, by_all[..., :width], by_all[..., width:]
+
+    def _begun(self, problem: Problem, c: Tensor) -> Begun:
+        """The probes of a problem at its start."""
+        if problem.probes is None:
+            raise RuntimeError("there are no probes")
+        found, layout = Directions.of(problem, problem.probes), problem.layout
+        start = found.start.view(-1, layout.lanes, layout.width).permute(1, 2, 0)
+        return Begun(start, self.kernel.directions(list(problem.unknowns), c, found.params, layout.lanes))
 
     def _pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Captured numbers [RAW], prepared parameters [P] and constants [C]."""
@@ -140,15 +174,18 @@ def _outcome(problem: Problem, run: Run, y: Tensor) -> Outcome:
     if task.lanes == 1:
         one = reports[0]
         accepted, rejected, evaluations, stiff = one.accepted, one.rejected, one.evaluations, bool(one.stiff)
+        pushed = one.pushed
         failed = [0] if one.status else []
     else:
         table = np.frombuffer(reports, REPORT)
-        accepted, rejected, evaluations = (int(table[name].sum()) for name in ("accepted", "rejected", "evaluations"))
+        names = ("accepted", "rejected", "evaluations", "pushed")
+        accepted, rejected, evaluations, pushed = (int(table[name].sum()) for name in names)
         stiff, failed = bool(table["stiff"].any()), table["status"].nonzero()[0].tolist()
     statistics = Statistics(
         evaluations=evaluations,
         accepted=accepted,
         rejected=rejected,
+        tangents=pushed,
         checkpoint_bytes=task.checkpoint_bytes if task.keep_states else 0,
         stage_bytes=task.kept_bytes,
         stiff=stiff,
@@ -158,7 +195,8 @@ def _outcome(problem: Problem, run: Run, y: Tensor) -> Outcome:
         report = reports[lane]
         status = statuses[lane] = STATUSES[report.status]
         messages[lane] = sentence(problem, lane, status, run.ends[0], report.reached, bool(report.stiff))
-    return Compiled(y, statuses, messages, statistics, [], [], final=run.ends[1], run=run)
+    tangents = None if run.tangents is None else run.tangents.permute(2, 0, 1).reshape(run.tangents.shape[-1], -1)
+    return Compiled(y, statuses, messages, statistics, [], [], tangents=tangents, final=run.ends[1], run=run)
 
 
 def tier_of(kernel: Kernel) -> Native:

@@ -1,0 +1,151 @@
+"""Least squares with their columns in the error norm, and what is said of derivatives that are wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from physid import Experiment, Fit, Model, Trajectory, Unknown, between, fit, positive
+from physid.datasets import load
+from physid.fitting import default_integrator
+from physid.fitting.codec import integrator_data, integrator_of
+from physid.fitting.pose import suited
+from physid.fitting.probing import held, sizes_of
+from physid.fitting.problem import Problem
+from physid.fitting.runs import arguments
+from physid.fitting.vector import Vector
+from physid.machine import compiler_command
+from physid.models import build
+from physid.ode import Integrator, Probes
+from physid.prior import Normal
+
+needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
+NAMES = "optimizer strategy integrator gradient protocol epochs lr seed time_limit noise loss loss_scale starts seeds"
+NOTHING = dict.fromkeys((*NAMES.split(), "workers", "holdout"))
+
+
+class Shaken(Model):
+    """An oscillator that rests, and is shaken as strongly as `a` says: x'' = a cos 3 t - 25 x."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("x", "v")
+    a = Unknown(0.0, unit="m")
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        x, v = y.unbind(-1)
+        return torch.stack([v, self.a * torch.cos(3 * t) - 25 * x], -1)
+
+    def observe(self, y: Tensor) -> Tensor:
+        return y[..., :1]
+
+
+class Sizes(Shaken):
+    """One unknown of every kind: y' = sum of all of them, but for the shaking."""
+
+    a = Unknown(0.0)
+    b = Unknown(2.0, positive)
+    c = Unknown(5.0, between(0.0, 10.0))
+    d = Unknown(-3.0)
+    e = Unknown([0.0, 4.0])
+    f = Unknown(7.0, prior=Normal(7.0, 0.2))
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        x, v = y.unbind(-1)
+        rest = self.b * self.c * self.d * self.e.sum() * self.f
+        return torch.stack([v, 1e6 * self.a * torch.cos(3 * t) - 25 * x + rest], -1)
+
+
+def quiet() -> Experiment:
+    """Nothing was seen to move, at two times so far apart that no output lies between."""
+    data = Trajectory(torch.tensor([8.0, 10.0], dtype=torch.float64), torch.tensor([[1e-9], [-1e-9]]).double())
+    return Experiment("quiet", data, torch.zeros(2), sigma=1e-3, initial_time=0.0)
+
+
+def settled(probes: int) -> Fit:
+    integrator = replace(default_integrator("lm"), rtol=1e-7, atol=1e-7, probes=probes)
+    return fit(Shaken(), quiet(), integrator=integrator, strategy="full")
+
+
+@needs_compiler
+def test_the_standard_error_of_what_rests_is_right_and_without_probes_it_is_named() -> None:
+    t = np.array([8.0, 10.0])
+    exact = 1e-3 / np.linalg.norm((np.cos(3 * t) - np.cos(5 * t)) / 16)
+    good, bad = settled(1), settled(0)
+    assert good.estimates[0].stderr == pytest.approx(exact, rel=1e-4)
+    assert good.gradient_error is not None
+    assert good.gradient_error < 1e-4
+    assert "derivatives" not in good.message
+    assert "exact to" in str(good.report())
+    assert bad.gradient_error is not None
+    assert bad.gradient_error > 1
+    assert "wrong by" in bad.message
+    assert "probes=1" in bad.message
+
+
+def test_sizes_come_from_domain_prior_guess_and_rates() -> None:
+    vector = Vector(Sizes(), replace(quiet(), initial=torch.zeros(2), initial_scale=torch.tensor([1.0, 2.0]).double()))
+    a, b, c, d, *e, f = sizes_of(vector, np.zeros(2))
+    assert [b, c, d, *e, f] == [1.0, 1.0, 3.0, pytest.approx(np.sqrt(8)), 4.0, 0.2]
+    assert a == pytest.approx(2.0 / (1e6 * 10), rel=0.3)  # moves v by its size, 2, within the 10 of the record
+    assert sizes_of(vector, np.full(2, 200.0))[0] == pytest.approx(100 * a)
+    initial = torch.tensor([False, True])
+    vector = Vector(Sizes(), replace(quiet(), initial_free=initial, initial_scale=torch.tensor([1.0, 2.0]).double()))
+    probes = held(Integrator(probes=1), [vector]).probes
+    assert isinstance(probes, Probes)
+    assert probes.initial == (0.0, 2.0)
+    assert held(Integrator(), [vector]).probes == 0
+
+
+@needs_compiler
+def test_a_fit_has_them_by_default_where_they_pay() -> None:
+    experiment = load("pendulum", noise=0.05)
+    model = build(experiment)
+    assert suited(NOTHING, model, experiment)["integrator"].probes == 1
+    assert suited({**NOTHING, "optimizer": "adam"}, model, experiment)["integrator"] is None
+    assert suited({**NOTHING, "protocol": "paper-text"}, model, experiment)["integrator"] is None
+    mine = Integrator(gradient="forward")
+    assert suited({**NOTHING, "integrator": mine}, model, experiment)["integrator"] is mine
+    for changes in ({"solver": "rk4"}, {"engine": "eager"}):
+        found = suited(NOTHING, model, replace(experiment, integrator=changes))["integrator"]
+        assert found.probes == 0
+    weights = build(load("exponential"), knowledge="none")
+    assert suited(NOTHING, weights, load("exponential"))["integrator"].probes == 0
+
+
+@needs_compiler
+def test_values_and_derivatives_have_one_grid_for_one_point_or_many() -> None:
+    experiment = load("lotka-volterra", noise=0.5, points=20)
+    vector = Vector(build(experiment), experiment)
+    problem = Problem(vector, replace(default_integrator("lm"), rtol=1e-5, atol=1e-5))
+    x = vector.get()
+    alone, many = problem.at(x), problem.many([x, x + 0.01, x - 0.02])
+    assert alone is not None
+    assert many[0] is not None
+    np.testing.assert_allclose(alone.residual, many[0].residual, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(alone.jacobian, many[0].jacobian, rtol=1e-5, atol=1e-8)
+
+
+def test_a_run_keeps_them_and_one_from_before_has_none() -> None:
+    integrator = Integrator(probes=Probes(2, sizes=(1.0,), initial=(0.0, 3.0), seed=4))
+    assert integrator_of(json.loads(json.dumps(integrator_data(integrator)))) == integrator
+    asked: dict[str, Any] = {"optimizer": None, "protocol": None, "integrator": None}
+    assert arguments(asked)["integrator"].probes == 0
+    assert arguments({**asked, "optimizer": "adam"})["integrator"] is None
+    older = {key: value for key, value in integrator_data(Integrator()).items() if key != "probes"}
+    assert integrator_of(older).probes == 0
+
+
+@needs_compiler
+def test_a_run_that_goes_on_is_the_run_that_was_not_cut(tmp_path: Path) -> None:
+    experiment = load("pendulum", points=24, noise=0.05)
+    whole = fit(build(experiment), experiment, out=tmp_path / "run")
+    again = Fit.load(tmp_path / "run")
+    assert again.integrator.probes == 1
+    assert again.gradient_error == whole.gradient_error
+    assert whole.settings["probes"] == 1
