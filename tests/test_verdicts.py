@@ -214,6 +214,34 @@ def test_channels_of_other_sizes_have_sigmas_of_their_own() -> None:
     assert found.settings["noise_groups"] == [0, 1]
 
 
+class Kept(Exponential):
+    """Beside the decay something that stays as it is."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("z", "c")
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        z, c = y.unbind(-1)
+        return torch.stack((self.k * z, 0.0 * c), -1)
+
+
+def test_a_channel_without_noise_is_named_and_left_out() -> None:
+    """A constant that is met exactly says nothing of the noise of the other: errors are those without it."""
+    values = CURVE + normal(0)
+    data = Trajectory(torch.from_numpy(TIMES), torch.from_numpy(np.column_stack([values, np.full(60, 3.0)])))
+    found = fit(Kept(), Experiment("kept", data, torch.tensor([2.0, 3.0]), channels=("z", "c")))
+    alone = fit(Exponential(), made(values))
+    assert found.statistics is not None
+    assert alone.statistics is not None
+    assert found.statistics.floor == ["c"]
+    assert "left out of the likelihood: c." in words(found)
+    assert found.likelihood is not None
+    assert alone.likelihood is not None
+    assert (found.likelihood.left_out, found.likelihood.observations) == (["c"], 60)
+    assert found.likelihood.aic == pytest.approx(alone.likelihood.aic, rel=1e-6)
+    assert found.estimates[0].stderr == pytest.approx(alone.estimates[0].stderr, rel=1e-4)
+    assert found.statistics.sigma == pytest.approx(alone.statistics.sigma, rel=1e-6)
+
+
 def test_groups_go_by_units_then_by_sizes() -> None:
     values = np.column_stack([CURVE, 3.0 * CURVE, 100.0 * CURVE, np.zeros(60)])
     data = Trajectory(torch.from_numpy(TIMES), torch.from_numpy(values))

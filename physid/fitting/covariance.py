@@ -35,8 +35,11 @@ class Covariances:
     robust_reason: str
 
 
-def covariances(problem: Problem, point: Point, known: bool) -> Covariances:
-    """Both covariances at the optimum; plain = s^2 (J^T J)^-1, robust = (J^T J)^-1 M (J^T J)^-1."""
+def covariances(problem: Problem, point: Point, known: bool, silent: int = 0) -> Covariances:
+    """Both covariances at the optimum; plain = s^2 (J^T J)^-1, robust = (J^T J)^-1 M (J^T J)^-1.
+
+    The `silent` residuals, of channels that are met to the solver's error, tell nothing of the noise's size s.
+    """
     scored = problem.scored(point)
     size = np.linalg.norm(scored.jacobian, axis=0)
     size = np.where(size > 0, size, 1.0)
@@ -44,7 +47,7 @@ def covariances(problem: Problem, point: Point, known: bool) -> Covariances:
     _, s, vt = np.linalg.svd(compressed(scored).jacobian / size, full_matrices=False)
     vt, s = _full(vt, s, len(point.x))
     seen = s > RANK * s[0] if s[0] > 1e-100 else np.zeros_like(s, dtype=bool)
-    dof = len(point.residual) - int(seen.sum())
+    dof = len(point.residual) - silent - int(seen.sum())
     inverse = (vt[seen].T / s[seen] ** 2) @ vt[seen]
     plain = inverse * (1.0 / problem.count if known else (2.0 * scored.cost / dof if dof > 0 else np.nan))
     meat = _meat(problem, scored, scaled) * (problem.count / max(dof, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,19 +17,28 @@ if TYPE_CHECKING:
 FEWEST = 20  # residuals that a test of normality needs
 
 
-def criteria(problem: Problem, point: Point, series: list[Array]) -> dict[str, Any]:
-    """The figures of merit, as data."""
-    return {**information(problem, point), "fit_percent": fit_percent(problem, point, series), **normality(series)}
+def criteria(problem: Problem, point: Point, series: list[Array], floor: Sequence[str] = ()) -> dict[str, Any]:
+    """The figures of merit, as data; the channels of `floor` have no noise, and no part in the likelihood."""
+    return {
+        **information(problem, point, floor),
+        "fit_percent": fit_percent(problem, point, series),
+        **normality(series),
+    }
 
 
-def information(problem: Problem, point: Point) -> dict[str, Any]:
+def information(problem: Problem, point: Point, floor: Sequence[str] = ()) -> dict[str, Any]:
     """The log-likelihood of the data under normal noise, and AIC = 2 k - 2 log L, BIC = k log N - 2 log L.
 
     log L = -(N log(2 pi sigma^2) + S / sigma^2) / 2 over N observations; with an estimated noise sigma^2 = S / N, which
     then counts among the k unknowns. Source: Akaike (1974); Schwarz (1978).
     """
-    if problem.noise.estimated or problem.noise.loss != "linear" or len({one.sigma for one in problem.experiments}) > 1:
-        found, names = likelihood(problem, point), ("log_likelihood", "aic", "bic")
+    if (
+        floor
+        or problem.noise.estimated
+        or problem.noise.loss != "linear"
+        or len({one.sigma for one in problem.experiments}) > 1
+    ):
+        found, names = likelihood(problem, point, floor), ("log_likelihood", "aic", "bic")
         return {name: None if found is None else getattr(found, name) for name in names}
     count, unknowns = problem.count, len(point.x)
     data = point.residual[:count]

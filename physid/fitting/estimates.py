@@ -66,7 +66,7 @@ def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | No
                 of=entry.owner,
                 listed=entry.owner not in unknowns or unknowns[entry.owner].listed,
                 plain=_number(plain[i]),
-                undetermined=not bound and _open(entry, float(values[i]), low[i], high[i], statistics, i),
+                undetermined=_open(entry, float(values[i]), low[i], high[i], statistics, i, bound),
             )
         )
     return found
@@ -101,12 +101,14 @@ def _intervals(vector: Vector, x: Array, statistics: Statistics | None) -> tuple
     return best * slopes, plain * slopes, robust * slopes, low, high
 
 
-def _open(entry: Entry, value: float, low: float, high: float, statistics: Statistics | None, i: int) -> bool:
-    """Whether the data leave an unknown open, as far as there are errors to say so."""
+def _open(
+    entry: Entry, value: float, low: float, high: float, statistics: Statistics | None, i: int, bound: bool
+) -> bool:
+    """Whether the data leave an unknown open, as far as there are errors to say so; at a bound they mean nothing."""
     if statistics is None or not statistics.usable or statistics.reason:
         return False
-    if not statistics.identifiable[i]:
-        return True
+    if not statistics.identifiable[i] or bound:
+        return not bool(statistics.identifiable[i])
     bottom, top = entry.domain.low, entry.domain.high
     if math.isfinite(bottom) and math.isfinite(top):
         return bool(high - low > WHOLE * (top - bottom))

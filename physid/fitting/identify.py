@@ -304,7 +304,7 @@ def _conclude(
         scores=together,
         scores_of=each,
         trivial=trivial_scores(problem.experiments),
-        likelihood=None if point is None else likelihood(problem, point),
+        likelihood=None if point is None or statistics is None else likelihood(problem, point, statistics.floor),
         starts=optimum.starts,
         evaluations=problem.evaluations,
         seconds=watch.seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,19 +37,25 @@ class Likelihood:
         return dict(vars(self))
 
 
-def likelihood(problem: Problem, point: Point) -> Likelihood | None:
-    """The likelihood at `point`; None with a robust loss, which is none, and where the residuals vanish."""
+def likelihood(problem: Problem, point: Point, floor: Sequence[str] = ()) -> Likelihood | None:
+    """The likelihood at `point`; None with a robust loss, which is none, and where the residuals vanish.
+
+    Without known noise, the channels of `floor` are at the solver's error, and left out too.
+    """
     weights, noise = problem.weights, problem.noise
     if noise.loss != "linear" or point.seen is None:
         return None
     channels = problem.experiment.channels
-    out = weights.limited & weights.unknown.any(0)
+    alone = weights.unknown.any(0)
+    out = weights.limited & alone
+    if not any(one.sigma for one in problem.experiments):
+        out = out | np.array([name in floor for name in channels])
     mask = problem.mask & ~out
     if not mask.any():
         return None
     errors = noise.errors(point.seen, problem.measured)[mask]
     if noise.estimated:
-        estimated = len(set(weights.groups[weights.unknown.any(0) & ~out].tolist()))
+        estimated = len(set(weights.groups[alone & ~out].tolist()))
         scales = weights.scales
         used = [np.unique(column[rows]) for column, rows in zip(scales.T, problem.mask.T, strict=True)]
         sigmas = {name: float(one[0]) for name, one in zip(channels, used, strict=True) if len(one) == 1}

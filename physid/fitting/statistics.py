@@ -112,16 +112,18 @@ def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = No
     """
     known = bool(problem.sigma)
     rms = float(np.linalg.norm(point.residual[: problem.count])) * problem.scale
-    found = covariances(problem, point, known)
+    exact = at_solver_error(problem, point)
+    silent = 0 if known or all(exact) else int(problem.mask[:, exact].sum())
+    found = covariances(problem, point, known, silent)
     dof = found.dof
     entries, slopes = problem.vector.entries, problem.vector.slopes(point.x)
     weights = named_basis(found.seen, entries, slopes) if not found.identifiable.all() else []
     hidden = null_basis(found.unseen, entries, slopes)
-    exact = at_solver_error(problem, point)
     at_floor = [flag or bool(limit) for flag, limit in zip(exact, problem.weights.limited, strict=True)]
     channels, optimum = channels_of(problem), optimal(problem, point)
     each = residual_tests(problem, point, [c for c, flag in enumerate(at_floor) if not flag], dof)
-    numbers = {**_summary(each), **criteria(problem, point, _series(problem, point))}
+    floor = [name for name, flag in zip(channels, at_floor, strict=True) if flag]
+    numbers = {**_summary(each), **criteria(problem, point, _series(problem, point), floor)}
     square = 2.0 * point.cost / dof if dof > 0 else np.nan
     if known and dof > 0:
         numbers["chi_squared_per_dof"] = square * problem.count
@@ -140,7 +142,7 @@ def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = No
     said = pronounce(evidence)
     if not optimum and needed:
         said = worst([said, Verdict("no optimum", NO_OPTIMUM, no_optimum_remedies(evidence.search))])
-    coloured = any(one.kind == CORRELATED for one in faults(each)) or any(exact)
+    coloured = any(one.kind == CORRELATED for one in faults(each)) or all(exact)
     reason = "" if dof > 0 or known else "there are no more observations than unknowns"
     if not optimum:
         reason = reason or "these values are no optimum of least squares"
@@ -165,7 +167,7 @@ def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = No
         robust_reason=found.robust_reason,
         chosen="robust" if coloured and not found.robust_reason else "plain",
         each=tests_data(each),
-        floor=[name for name, flag in zip(channels, at_floor, strict=True) if flag],
+        floor=floor,
         optimum=optimum,
     )
 
