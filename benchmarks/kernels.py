@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from physid.models.classics import Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity
 from physid.ode.field import Field, Layout
-from physid.ode.native.guard import Surroundings
 from physid.ode.native.kernel import Kernel, assemble
 from physid.ode.native.library import unit_of
 from physid.ode.native.ops import TABLE
+from physid.ode.native.reach import Surroundings
 from physid.ode.native.trace import trace
+from physid.ode.native.witness import witness
 
 DOUBLE = torch.float64
 COLUMNS = 8
@@ -106,7 +107,8 @@ def main(names: list[str]) -> None:
         clock.append(time.perf_counter())
         unit_of(graph)
         clock.append(time.perf_counter())
-        kernel = assemble(graph, Surroundings(f), f"{LOOP}\n// {time.time()}\n")  # a source that no cache has
+        around = Surroundings(f, witness(lambda field=field, t=t, y=y: field(t, y)))
+        kernel = assemble(graph, around, f"{LOOP}\n// {time.time()}\n")  # a source that no cache has
         clock.append(time.perf_counter())
         spent = [1e3 * (b - a) for a, b in pairwise(clock)]
         ns = timings(kernel, y, captured)

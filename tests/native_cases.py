@@ -68,6 +68,8 @@ POINTWISE |= {
     "activations": lambda a, b, u, v: F.silu(a) + F.softplus(b) + F.softplus(30 * a, 2.0, 10.0) + F.leaky_relu(a, 0.1),
     "units": lambda a, b, u, v: F.elu(a, 0.7) + F.selu(b) + F.gelu(a) + F.gelu(b, approximate="tanh") + F.hardtanh(a),
     "others": lambda a, b, u, v: F.mish(a) + F.hardswish(b) + F.softsign(a) + F.logsigmoid(b) + torch.xlogy(u, v),
+    "more units": lambda a, b, u, v: F.celu(a, 0.5) + F.softshrink(b) + F.hardsigmoid(3 * a) + torch.sinc(b),
+    "cut": lambda a, b, u, v: a.detach() * b + torch.logit(u),
 }
 ARRANGE: dict[str, Case] = {
     "views": lambda a, b, u, v: a.T.reshape(3, 4) + b.flatten()[3:].reshape(9)[:4] + u[:, ::2].repeat(1, 2),

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physid.ode.native.guard import Surroundings
 from physid.ode.native.kernel import Kernel, Refusal, assemble, kernel_for
 from physid.ode.native.ops import TABLE
+from physid.ode.native.reach import Surroundings
 from physid.ode.native.trace import trace
+from physid.ode.native.witness import witness
 from physid.ode.problem import Problem, pose
 
 Field = Callable[[Tensor, Tensor], Tensor]
@@ -45,7 +46,8 @@ def kernel_of(
     batched: bool = False,
 ) -> Kernel:
     """The compiled f: [N] -> [N], not compared with anything."""
-    return assemble(trace(f, t, y, captured, TABLE.__contains__), Surroundings(f), "", flags, batched)
+    around = Surroundings(f, witness(lambda: f(t, y)))
+    return assemble(trace(f, t, y, captured, TABLE.__contains__), around, "", flags, batched)
 
 
 def cotangents(count: int) -> Tensor:

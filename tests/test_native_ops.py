@@ -8,7 +8,7 @@ from native_cases import GROUPS, Case
 from native_tools import assert_abreast, assert_agree, kernel_of
 from torch import Tensor
 
-from physid.ode.native import unit
+from physid.ode.native import lower, unit
 from physid.ode.native.ops import TABLE
 from physid.ode.native.trace import trace
 
@@ -29,6 +29,7 @@ def of(case: Case, y: Tensor) -> Tensor:
 @pytest.mark.parametrize("group", GROUPS)
 def test_operations_agree_with_torch(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unit, "SMALL", 10**6)
+    monkeypatch.setattr(lower, "LIMIT", 10**4)
     monkeypatch.setattr(unit, "_abreast", lambda program: True)
     cases = GROUPS[group]
     y = inputs()

@@ -43,7 +43,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
         (lambda t, y: torch.linalg.inv(torch.outer(y, y) + torch.eye(2, dtype=DOUBLE)) @ y, "unsupported operation"),
         (lambda t, y: y.sort().values, "unsupported operation sort"),
         (lambda t, y: y[(3 * t).long().clamp(0, 1)] * y, "state"),
-        (lambda t, y: -torch.from_numpy(y.detach().numpy().copy()), "mismatch"),
+        (lambda t, y: -torch.from_numpy(y.detach().numpy().copy()), "NumPy"),
     ],
 )
 def test_refusals_name_the_cause(f: Callable[..., Any], why: str) -> None:

@@ -79,13 +79,21 @@ def attribute(f: Any, name: str) -> Any:
         return None
 
 
+# Over a whole tensor their derivative shares a tie evenly; under vmap it goes to one of the equals.
+SHARED = (torch.max, torch.min, Tensor.max, Tensor.min, torch.median, Tensor.median, torch.aminmax, Tensor.aminmax)
+
+
 class Recorder(TorchFunctionMode):
-    """Collects the tensors that require gradients and enter f, of state `y`, from outside; refuses those of a vmap."""
+    """Collects the tensors that require gradients and enter f, of state `y`, from outside; refuses those of a vmap.
+
+    `shares`: f takes the largest or smallest of a whole tensor.
+    """
 
     def __init__(self, y: Tensor) -> None:
         super().__init__()
         self.state = id(y)
         self.mapped = torch._C._are_functorch_transforms_active()
+        self.shares = False
         self.found: dict[int, Tensor] = {}
         self.made: dict[int, Tensor] = {}  # by f itself: a view taken without a graph may still ask for gradients
 
@@ -105,6 +113,7 @@ class Recorder(TorchFunctionMode):
                         "with a row for every sample, or make it a part of the state y0 whose derivative is 0."
                     )
         out = func(*args, **kwargs)
+        self.shares = self.shares or (func in SHARED and len(args) + len(kwargs) == 1)
         if isinstance(out, Tensor) and id(out) not in self.found:
             self.made[id(out)] = out
         elif isinstance(out, tuple | list):
@@ -135,6 +144,7 @@ class Field:
         self.until: float | None = None  # by time.perf_counter: no evaluation begins later
         self.last: Tensor | None = None  # of the first few results
         self.buffer = False  # f writes every result to the same place
+        self.shares = False  # f has a derivative that is another one under vmap
         self.plain = False  # under torch.func, tensors that f captured bring tangents that the march has no use for
         if layout.batched and self.buffers:
             raise InputError(
@@ -154,6 +164,7 @@ class Field:
         found = self.named if self.named is not None else _unique([*self._held(), *recorder.found.values()])
         captured = [tensor for tensor in found if tensor.requires_grad]
         self.entangled = _entangled(captured)
+        self.shares = recorder.shares
         return value if self.layout.is_tuple else value.clone(), captured  # f may write the next one to the same place
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:

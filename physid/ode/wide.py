@@ -34,7 +34,8 @@ def applies(problem: Problem) -> bool:
     work = layout.width * layout.lanes * sum(tensor.numel() for tensor in problem.captured)
     if work > HEAVIEST:
         return False
-    return layout.width <= WIDEST and not layout.dtype.is_complex and field.random is None and not field.buffers
+    plain = field.random is None and not field.buffers and not field.shares
+    return layout.width <= WIDEST and not layout.dtype.is_complex and plain
 
 
 class WidePullback:

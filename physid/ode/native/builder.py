@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from physid.ode.native.ir import SHIFT, Buffer, Dot, Ids, Map, Node, Number, Pack, TooLarge, View, affine
 from physid.ode.native.scalars import SCALARS
@@ -15,6 +16,10 @@ from physid.ode.native.simplify import SIMPLER
 SHIFT_ONE = 1 << SHIFT  # ids of scalars are below
 WIDE = 16  # shorter loops are written out
 DENSE = 64  # so many products, and the matrix product becomes a loop
+# Operations whose result is finite where their arguments are.
+BOUNDED = frozenset(("neg", "abs", "sign", "sin", "cos", "tanh", "sigmoid", "erf", "atan", "atan2", "asinh", "still"))
+BOUNDED |= {"floor", "ceil", "trunc", "round", "max", "min", "fmax", "fmin", "select", "carry", "input"}
+BOUNDED |= {"lt", "le", "eq", "ne", "and", "or", "not"}
 
 
 class Builder:
@@ -25,6 +30,9 @@ class Builder:
         self.deps: list[int] = []
         self.buffers: list[Buffer] = []
         self.limit, self.wide = limit, wide
+        self.exact = False  # f itself is written: not-a-number stays
+        self.assumed = False  # the captured numbers and constants were taken to be finite
+        self._finite: dict[int, bool] = {}
         self._known: dict[tuple[Any, ...], int] = {}
         self.zero, self.one = self.literal(0.0), self.literal(1.0)
 
@@ -83,6 +91,39 @@ class Builder:
         self.nodes.append(node)
         self.deps.append(deps)
         return len(self.nodes) - 1
+
+    # --- what is finite
+
+    def drops(self, number: int) -> bool:
+        """Whether zero times a number is nothing."""
+        return not self.exact or self.finite(number)
+
+    def finite(self, number: int) -> bool:
+        """Whether a number is known to be finite, as states of a march, captured numbers and constants are."""
+        buffer = number >> SHIFT
+        key = buffer << SHIFT if buffer else number
+        if key not in self._finite:
+            self._finite[key] = self._bounded(key)
+        found = self._finite[key]
+        if found and buffer and self.buffers[buffer - 1].name in ("p", "c"):
+            self.assumed = True
+        return found
+
+    def _bounded(self, key: int) -> bool:
+        buffer = key >> SHIFT
+        if buffer and self.buffers[buffer - 1].producer < 0:
+            return True
+        node = self.nodes[self.buffers[buffer - 1].producer if buffer else key]
+        if isinstance(node, Number):
+            if node.op == "literal":
+                return math.isfinite(node.value)
+            return node.op in BOUNDED and all(map(self.finite, node.args))
+        if isinstance(node, Pack):
+            return all(map(self.finite, self.heads(node.ids)))
+        return isinstance(node, Map) and node.op in BOUNDED and all(self.finite(view.source) for view in node.operands)
+
+    def _all_finite(self, ids: Ids) -> bool:
+        return not self.exact or all(map(self.finite, self.heads(ids)))
 
     # --- scalars
 
@@ -180,7 +221,7 @@ class Builder:
             return arrays[0]
         if op == "add" and same[0] == self.zero:
             return arrays[1]
-        if op == "mul" and self.zero in same:
+        if op == "mul" and self.zero in same and self._all_finite(arrays[1 - same.index(self.zero)]):
             return np.full(arrays[0].shape, self.zero, np.int64)
         if op == "mul" and self.one in same:
             return arrays[1 - same.index(self.one)]
@@ -210,8 +251,7 @@ class Builder:
         (rows, inner), columns = a.shape, b.shape[1]
         if rows * columns * inner == 0:
             return np.full((rows, columns), self.zero, np.int64)
-        there, here = (a != self.zero).astype(np.int64), (b != self.zero).astype(np.int64)
-        products = int((there @ here).sum())
+        products = self._products(a, b)
         if products == 0:
             return np.full((rows, columns), self.zero, np.int64)
         if products >= DENSE and 2 * products > rows * columns * inner and not self._ones(a) and not self._ones(b):
@@ -220,6 +260,19 @@ class Builder:
             return self._product(a, b)
         made = [self._inner(a[i].tolist(), b[:, j].tolist()) for i in range(rows) for j in range(columns)]
         return np.array(made, np.int64).reshape(rows, columns)
+
+    def _products(self, a: Ids, b: Ids) -> int:
+        """The number of products that have to be done, those with a zero left out where the other is finite."""
+        no_a, no_b = (a == self.zero).astype(np.int64), (b == self.zero).astype(np.int64)
+        if not self.exact or not (no_a.any() or no_b.any()):
+            return int(((1 - no_a) @ (1 - no_b)).sum())
+        ok_a, ok_b = (self._are_finite(ids).astype(np.int64) for ids in (a, b))
+        left_out = no_a @ ok_b + ok_a @ no_b - (no_a * ok_a) @ (no_b * ok_b)
+        return int(a.size * b.shape[1] - left_out.sum())
+
+    def _are_finite(self, ids: Ids) -> NDArray[np.bool_]:
+        known = {number: self.finite(number) for number in np.unique(ids).tolist()}
+        return np.array([known[number] for number in ids.ravel().tolist()], bool).reshape(ids.shape)
 
     def _ones(self, a: Ids) -> bool:
         """Whether all is 1, 0 or -1, so that products cost nothing."""

@@ -17,7 +17,7 @@ def native_tier(problem: Problem, forward: bool = False) -> Native | str:
     if not isinstance(found, Native | str) or not found:
         kernel = kernel_for(problem, source())
         found = kernel.reason if isinstance(kernel, Refusal) else tier_of(kernel)
-        remember(problem, found)
+        remember(problem, found, kernel.around)
     if forward and isinstance(found, Native) and found.kernel.sampled:
         return "sensitivities by parameters that differ between samples"
     return found

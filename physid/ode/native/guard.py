@@ -1,30 +1,40 @@
-"""What f can see besides its arguments: attributes, closure cells, globals; whether any of it has changed since.
+"""What f reads besides its arguments, and whether any of it has changed since.
 
-Tracing turns Python numbers into literals and follows one path through Python's branches. Every value that f can reach
-is listed once with the place where it is kept, so that a later look at the same places costs microseconds.
+Tracing turns Python numbers into literals and follows one path through Python's branches. `reach` lists every value
+that the code of f can get at with the place where it is kept. Most looks find all as it was: the same objects in the
+same places, which one sweep at the speed of C says; only where it does not are values compared.
 """
 
 from __future__ import annotations
 
-import dis
-import functools
-import inspect
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 SIMPLE = (bool, int, float, complex, str, bytes, type(None))
-FOREIGN = ("torch", "numpy", "scipy", "builtins", "typing", "functools", "collections", "abc", "math", "types")
-MOST = 4000  # places that are looked at
+
+_CONTENTS = attrgetter("cell_contents")
+_ATTRIBUTES = attrgetter("__dict__")
+_FUNCTION = attrgetter("__code__", "__defaults__", "__kwdefaults__", "__dict__")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The name of a slot, as a key."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A value with the mapping, sequence or cell that holds it."""
+    """A value with the mapping, sequence, cell (key None) or object (key Slot) that holds it."""
 
     holder: Any
     key: Any
@@ -33,153 +43,255 @@ class Place:
     def now(self) -> Any:
         """What is there now; `Place` itself, which is no value of f's, where nothing is."""
         try:
-            return self.holder.cell_contents if self.key is None else self.holder[self.key]
-        except (KeyError, IndexError, ValueError):
+            if self.key is None:
+                return self.holder.cell_contents
+            return getattr(self.holder, self.key.name) if type(self.key) is Slot else self.holder[self.key]
+        except (KeyError, IndexError, ValueError, AttributeError):
             return Place
 
-    def changed(self) -> bool:
-        """Whether it is another value than it was."""
-        now = self.now()
-        if now is self.value:
+    @property
+    def name(self) -> str:
+        """The value's name for a message."""
+        key = self.key.name if type(self.key) is Slot else self.key
+        return f"'{key}'" if isinstance(key, str) else "a value that f holds"
+
+
+def alike(now: Any, before: Any) -> bool:
+    """Whether two values are one object, plain values that no code can tell apart, or floating tensors.
+
+    Another tensor may stand where one stood: whoever reads its numbers looks at its kind.
+    """
+    if now is before:
+        return True
+    if type(now) is not type(before):
+        return False
+    if isinstance(now, Tensor):
+        return _free(now) and _free(before)
+    if isinstance(now, float | complex):
+        return repr(now) == repr(before)
+    if isinstance(now, np.generic):
+        return now.dtype == before.dtype and bool(now.tobytes() == before.tobytes())
+    if type(now) is tuple:
+        return len(now) == len(before) and all(map(alike, now, before))
+    return isinstance(now, (*SIMPLE, torch.dtype, torch.device)) and bool(now == before)
+
+
+def _free(value: Any) -> bool:
+    """Whether a value is a tensor that may be replaced by another one."""
+    return isinstance(value, Tensor) and bool(value.is_floating_point()) and not value.__dict__
+
+
+@dataclass
+class Sweep:
+    """A container or the attributes of an object: all of it is looked at, `relevant` keys count (None: all).
+
+    `loose`: tensors in it have been replaced before, and are left out of the first look.
+    """
+
+    holder: Any
+    relevant: Callable[[Any], bool] | None = None
+    keys: tuple[Any, ...] = ()
+    values: tuple[Any, ...] = ()
+    loose: bool = False
+
+    def take(self) -> None:
+        """Keep what is there."""
+        named = isinstance(self.holder, Mapping)
+        self.keys = tuple(self.holder) if named else ()
+        self.values = tuple(self.holder.values()) if named else tuple(self.holder)
+
+    def looks(self) -> Iterable[Callable[[], bool]]:
+        """The first look of a loose one."""
+        holder, keys = self.holder, self.keys
+        places = keys if isinstance(holder, Mapping) else range(len(self.values))
+        pairs = [(key, value) for key, value in zip(places, self.values, strict=True) if not _free(value)]
+        if isinstance(holder, Mapping):
+            yield lambda: len(holder) == len(keys) and all(map(is_, holder, keys))
+        else:
+            count = len(self.values)
+            yield lambda: len(holder) == count
+        if pairs:
+            get, held = itemgetter(*(key for key, _ in pairs), pairs[0][0]), [value for _, value in pairs]
+            yield lambda: all(map(is_, get(holder), held))
+
+    def change(self) -> str | None:
+        """The name of something that is another value than it was."""
+        self.loose = self.loose or self._swaps()
+        if not isinstance(self.holder, Mapping):
+            same = len(self.holder) == len(self.values) and all(map(alike, self.holder, self.values))
+            return None if same else "a value that f holds"
+        before = dict(zip(self.keys, self.values, strict=True))
+        counts = self.relevant or (lambda key: True)
+        for key in [*before, *(key for key in self.holder if key not in before)]:
+            if counts(key) and (key not in self.holder or not alike(self.holder[key], before.get(key, Place))):
+                return Place(None, key, None).name
+        if self.relevant is None and list(before) != list(self.holder):
+            return "the order of what f holds"
+        return None
+
+    def _swaps(self) -> bool:
+        if isinstance(self.holder, set | frozenset):
             return False
-        return type(now) is not type(self.value) or not isinstance(now, SIMPLE) or now != self.value
+        now = self.holder.values() if isinstance(self.holder, Mapping) else self.holder
+        return any(a is not b and _free(a) and _free(b) for a, b in zip(now, self.values, strict=False))
 
 
-class Surroundings:
-    """All places that f can reach, by what they hold."""
+@dataclass
+class Lookup:
+    """Names in the globals of a function, a module or a class: present ones with their values, others are absent."""
 
-    def __init__(self, f: Any) -> None:
-        self.values: list[Place] = []
-        self.tensors: dict[int, Place] = {}
-        self.arrays: list[tuple[Place, Any]] = []
-        self.sizes: list[tuple[Any, int]] = []
-        self._seen: set[int] = set()
-        self._todo: list[tuple[Any, Any, Any]] = []
-        self._enter(f)
-        while self._todo and len(self._seen) < MOST:
-            self._visit(*self._todo.pop())
+    holder: Any
+    present: dict[str, Any] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
+
+    def change(self) -> str | None:
+        """The name of something that is another value than it was."""
+        for name, value in self.present.items():
+            if name not in self.holder or not alike(self.holder[name], value):
+                return f"'{name}'"
+        return next((f"'{name}'" for name in self.absent if name in self.holder), None)
+
+
+class Guard:
+    """Places by the way in which they are looked at."""
+
+    def __init__(self) -> None:
+        self.sweeps: list[Sweep] = []
+        self.lookups: dict[int, Lookup] = {}
+        self.cells: list[Place] = []
+        self.slots: list[Place] = []
+        self.functions: list[tuple[types.FunctionType, Any]] = []
+        self.objects: list[tuple[Any, type, Any]] = []  # with their class and attributes
+        self.buffers: list[tuple[Place, Any]] = []  # arrays, with how they were
+        self.whole: list[tuple[Place, Tensor]] = []  # tensors of whole numbers, with how they were
+        self._fast: list[Callable[[], bool]] = []
+
+    def lookup(self, holder: Mapping[str, Any], names: Iterable[str]) -> list[Place]:
+        """Watch these names in a mapping; the places of those that are there."""
+        known = self.lookups.setdefault(id(holder), Lookup(holder))
+        found = []
+        for name in names:
+            if name in known.present or name in known.absent:
+                continue
+            if name in holder:
+                known.present[name] = holder[name]
+                found.append(Place(holder, name, holder[name]))
+            else:
+                known.absent.add(name)
+        return found
+
+    def close(self) -> None:
+        """All has been listed: keep how it is, in the forms that are compared fastest."""
+        for sweep in self.sweeps:
+            sweep.take()
+        self._fast = list(_fast(self))
 
     def change(self) -> str | None:
         """The name of something that has changed, None when all is as it was."""
-        for place in self.values:
-            if place.changed():
-                return _named(place)
-        for holder, size in self.sizes:
-            if len(holder) != size:
-                return "a container"
-        for place, copy in self.arrays:
-            if not np.array_equal(place.value, copy, equal_nan=copy.dtype.kind == "f"):
-                return _named(place)
+        try:
+            if all(look() for look in self._fast):
+                return None
+        except (KeyError, ValueError, AttributeError, RuntimeError, TypeError):
+            pass
+        try:
+            return self._slow()
+        except (KeyError, ValueError, AttributeError, RuntimeError, TypeError) as error:
+            return f"a value that f holds ({type(error).__name__})"
+
+    def _slow(self) -> str | None:
+        names = (watched.change() for watched in chain[Sweep | Lookup](self.sweeps, self.lookups.values()))
+        name = next((name for name in names if name), None)
+        if name:
+            return name
+        for place in (*self.cells, *self.slots):
+            if not alike(place.now(), place.value):
+                return place.name
+        for function, before in self.functions:
+            if not all(a is b for a, b in zip(_FUNCTION(function), before, strict=True)):
+                return f"the function {function.__name__}"
+        for value, cls, attributes in self.objects:
+            if type(value) is not cls or (attributes is not None and value.__dict__ is not attributes):
+                return f"an object of {cls.__name__}"
+        for place, before in self.buffers:
+            if _bytes(place.value) != before:
+                return place.name
+        for place, before in self.whole:
+            if place.now() is not place.value or not torch.equal(place.value, before):
+                return place.name
+        if not self._torch_as_it_was():
+            return "torch's default dtype"
+        self.close()  # what has changed does not count: attributes that f does not read
         return None
 
-    def _visit(self, holder: Any, key: Any, value: Any) -> None:
-        place = Place(holder, key, value)
-        if isinstance(value, Tensor):
-            self.tensors.setdefault(id(value), place)
-            return
-        if isinstance(value, types.ModuleType | type) or _foreign(value):
-            return
-        self.values.append(place)
-        if isinstance(value, np.ndarray):
-            if value.dtype.kind != "O":
-                self.arrays.append((place, value.copy()))
-        elif not isinstance(value, SIMPLE):
-            self._enter(value)
+    dtype: torch.dtype = torch.float32
 
-    def _enter(self, value: Any) -> None:
-        """List what an object holds."""
-        if id(value) in self._seen:
-            return
-        self._seen.add(id(value))
-        for holder, entries in _contents(value):
-            if isinstance(holder, dict | list):
-                self.sizes.append((holder, len(holder)))
-            self._todo.extend((holder, key, held) for key, held in entries)
+    def _torch_as_it_was(self) -> bool:
+        return torch.get_default_dtype() is self.dtype
 
 
-_PLAIN = set(nn.Module().__dict__) - {"training", "_parameters", "_buffers", "_modules"}
-
-
-def _contents(value: Any) -> Iterator[tuple[Any, list[tuple[Any, Any]]]]:
-    """The holders within a value, each with its (key, value) pairs."""
-    if isinstance(value, Mapping):
-        yield value, list(value.items())
-    elif isinstance(value, list | tuple):
-        yield value, list(enumerate(value))
-    elif isinstance(value, types.FunctionType):
-        yield from _of_function(value)
-    elif isinstance(value, types.MethodType):
-        yield [value.__self__, value.__func__], [(0, value.__self__), (1, value.__func__)]
-    elif isinstance(value, functools.partial):
-        yield [value.func], [(0, value.func)]
-        yield value.args, list(enumerate(value.args))
-        yield value.keywords, list(value.keywords.items())
-    else:
-        attributes = getattr(value, "__dict__", None)
-        if isinstance(attributes, dict):
-            own = isinstance(value, nn.Module)
-            entries = [(k, v) for k, v in attributes.items() if not (own and k in _PLAIN)]
-            yield attributes, entries
-        yield from _of_class(type(value))
-
-
-def _of_class(cls: type) -> Iterator[tuple[Any, list[tuple[Any, Any]]]]:
-    """What the methods and attributes of a class that is not a library's refer to."""
-    for base in cls.__mro__:
-        if base.__module__.partition(".")[0] in FOREIGN:
+def _fast(guard: Guard) -> Iterable[Callable[[], bool]]:
+    """Looks that say in one go whether all is as it was."""
+    views: list[Any] = []
+    held: list[Any] = []
+    empty = [sweep.holder for sweep in guard.sweeps if not sweep.values]
+    if empty:
+        yield lambda: not any(empty)
+    for sweep in guard.sweeps:
+        if not sweep.values:
             continue
-        entries = []
-        for name, held in vars(base).items():
-            held = held.fget if isinstance(held, property) else inspect.unwrap(held) if callable(held) else held
-            if not name.startswith("__") or name == "__call__":
-                entries.append((name, held))
-        functions = [held for _, held in entries if isinstance(held, types.FunctionType)]
-        yield (
-            vars(base),
-            [(k, v) for k, v in entries if isinstance(v, (*SIMPLE, list, tuple, dict, np.ndarray, Tensor))],
-        )
-        yield functions, list(enumerate(functions))
+        if sweep.loose:
+            yield from sweep.looks()
+        elif isinstance(sweep.holder, Mapping):
+            views += [sweep.holder, sweep.holder.values()]
+            held += [*sweep.keys, *sweep.values]
+        else:
+            views.append(sweep.holder)
+            held += sweep.values
+    if views:
+        lengths = list(map(len, views))
+        yield lambda: list(map(len, views)) == lengths and all(map(is_, chain.from_iterable(views), held))
+    fixed = [place for place in guard.cells if not _free(place.value)]
+    if fixed:
+        cells, contents = [place.holder for place in fixed], [place.value for place in fixed]
+        yield lambda: all(map(is_, map(_CONTENTS, cells), contents))
+    for lookup in guard.lookups.values():
+        yield from _named(lookup)
+    if guard.functions:
+        functions = [function for function, _ in guard.functions]
+        parts = [part for _, before in guard.functions for part in before]
+        yield lambda: all(map(is_, chain.from_iterable(map(_FUNCTION, functions)), parts))
+    if guard.objects:
+        objects = [value for value, _, _ in guard.objects]
+        classes = [cls for _, cls, _ in guard.objects]
+        yield lambda: all(map(is_, map(type, objects), classes))
+        plain = [value for value, _, attributes in guard.objects if attributes is not None]
+        kept = [attributes for _, _, attributes in guard.objects if attributes is not None]
+        yield lambda: all(map(is_, map(_ATTRIBUTES, plain), kept))
+    for place in guard.slots:
+        if not _free(place.value):
+            yield lambda place=place: place.now() is place.value  # type: ignore[misc]
+    for place, before in guard.buffers:
+        yield lambda value=place.value, before=before: _bytes(value) == before  # type: ignore[misc]
+    for place, whole in guard.whole:
+        yield lambda place=place, before=whole: place.now() is place.value and torch.equal(place.value, before)  # type: ignore[misc]
+    yield guard._torch_as_it_was
 
 
-def _of_function(f: types.FunctionType) -> Iterator[tuple[Any, list[tuple[Any, Any]]]]:
-    for cell in f.__closure__ or ():
-        try:
-            yield cell, [(None, cell.cell_contents)]
-        except ValueError:  # not filled yet
-            continue
-    for defaults in (f.__defaults__, f.__kwdefaults__):
-        if defaults is not None:
-            yield from _contents(defaults)
-    wrapped = f.__dict__.get("__wrapped__")
-    if wrapped is not None:
-        yield f.__dict__, [("__wrapped__", wrapped)]
-    names = [name for name in _globals_of(f.__code__) if name in f.__globals__]
-    yield types.MappingProxyType(f.__globals__), [(name, f.__globals__[name]) for name in names]
+def _named(lookup: Lookup) -> Iterable[Callable[[], bool]]:
+    holder, absent = lookup.holder, list(lookup.absent)
+    names = [name for name, value in lookup.present.items() if not _free(value)]
+    if names:
+        values = [lookup.present[name] for name in names]
+        get = itemgetter(*names, names[0])  # two at least, so that it gives a tuple
+        values.append(values[0])
+        yield lambda: all(map(is_, get(holder), values))
+    if absent:
+        has = holder.__contains__
+        yield lambda: not any(map(has, absent))
 
 
-@functools.lru_cache(4096)
-def _globals_of(code: types.CodeType) -> tuple[str, ...]:
-    """The names of globals that a function's code reads, functions within it included."""
-    found = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            found.update(_globals_of(constant))
-    return tuple(sorted(found))
-
-
-def _foreign(value: Any) -> bool:
-    """Functions and objects of libraries hold nothing of f's."""
-    if isinstance(value, nn.Module | Tensor):
-        return False
-    home = getattr(value, "__module__", None) if callable(value) else type(value).__module__
-    return (
-        isinstance(home, str)
-        and home.partition(".")[0] in FOREIGN
-        and not isinstance(
-            value, (*SIMPLE, list, tuple, dict, np.ndarray, functools.partial, types.MethodType, Mapping)
-        )
-    )
-
-
-def _named(place: Place) -> str:
-    return f"'{place.key}'" if isinstance(place.key, str) else "a value that f holds"
+def _bytes(value: Any) -> Any:
+    """An array as it is now, so that two can be compared."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    return bytes(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ import torch
 from torch import Tensor
 
 from physid.ode.field import attribute
-from physid.ode.native.guard import Place, Surroundings
+from physid.ode.native.guard import Place
 from physid.ode.native.library import Sizes, declare, library_of, pointers, strided
-from physid.ode.native.record import lane_field, traced
+from physid.ode.native.reach import Surroundings
+from physid.ode.native.record import lane_field, looked_at, traced
 from physid.ode.native.samples import one_sample, rows
-from physid.ode.native.trace import Graph, Unsupported
-from physid.ode.native.verify import agree, verify
+from physid.ode.native.trace import Graph, NotFinite, Unsupported
+from physid.ode.native.verify import check_start, verify
 from physid.ode.problem import Problem
 
 OTHER_ZEROS = "other zeros and ones"
@@ -26,24 +28,26 @@ OTHER_ZEROS = "other zeros and ones"
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why native code does not apply, in one line."""
+    """Why native code does not apply, in one line; `around` is what f was seen to read, where it was evaluated."""
 
     reason: str
+    around: Surroundings | None = None
 
 
 @dataclass
 class Kernel:
-    """A compiled f: the library, the sizes of its arrays, and where its constants are found."""
+    """A compiled f: the library, the sizes of its arrays, where its constants are found, and what f reads."""
 
     library: ctypes.CDLL
     unit: Sizes
     graph: Graph
     places: tuple[Place | Tensor, ...]
     dtype: torch.dtype
+    around: Surroundings
     own: tuple[bool, ...] = ()  # which captured tensors have a row per sample
     own_constants: tuple[bool, ...] = ()
     sampled: bool = False  # whether samples have parameters or constants of their own
-    kept: list[tuple[list[tuple[Tensor, int]], Tensor]] = field(default_factory=list)
+    kept: list[Tensor] = field(default_factory=list)  # the constants whose zeros and ones were found as traced
 
     @property
     def n(self) -> int:
@@ -63,7 +67,14 @@ class Kernel:
     def pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The current arrays p [P], prepared, and c [C]; Unsupported when a constant is another one than was traced."""
         c = self.constants()
-        return self.prepare(self.flat(captured), c), c
+        raw = self.flat(captured)
+        self.check_finite(raw, c)
+        return self.prepare(raw, c), c
+
+    def check_finite(self, raw: Tensor, c: Tensor) -> None:
+        """NotFinite where captured numbers or constants are not, and products with zero have been left out for them."""
+        if self.unit.assumed and not math.isfinite(float(raw.sum() + c.sum())):
+            raise NotFinite("a parameter or constant of f is not finite")
 
     def _lanes(self, tensors: Sequence[Tensor], own: Sequence[bool]) -> int:
         return next((tensor.shape[0] for tensor, mine in zip(tensors, own, strict=True) if mine), 1)
@@ -105,20 +116,17 @@ class Kernel:
         now = [place if isinstance(place, Tensor) else place.now() for place in self.places]
         if swapped:
             now = [swapped.get(id(tensor), tensor) for tensor in now]
-        if self.kept:
-            marks, c = self.kept[0]
-            if all(a is tensor and a._version == v for a, (tensor, v) in zip(now, marks, strict=True)):
-                return c
         for tensor, before in zip(now, self.graph.constants, strict=True):
             if not isinstance(tensor, Tensor) or not self._alike(tensor, before):
                 raise Unsupported("a constant tensor of f has another shape or type than when it was traced")
         if any(self.own_constants):
             return rows(now, self.own_constants, self._lanes(now, self.own_constants), self.dtype)
-        c = self._joined(now)
-        places, values = self.baked
-        if not torch.equal(c[places], values):
-            raise Unsupported(f"a constant tensor of f has {OTHER_ZEROS} than when it was traced")
-        self.kept[:] = [([(tensor, tensor._version) for tensor in now], c)]
+        c = self._joined(now)  # anew, since memory that NumPy shares changes without a word
+        if not (self.kept and torch.equal(c, self.kept[0])):
+            places, values = self.baked
+            if not torch.equal(c[places], values):
+                raise Unsupported(f"a constant tensor of f has {OTHER_ZEROS} than when it was traced")
+            self.kept[:] = [c.clone()]
         return c
 
     @cached_property
@@ -236,44 +244,46 @@ class Kernel:
         return torch.empty(self.library.physid_scratch(m), dtype=self.dtype)
 
 
-@dataclass
-class _Entry:
-    """What is known of one f, which is kept with it, with states of one shape."""
-
-    f: Any
-    kernel: Kernel | Refusal
-    around: Surroundings
-
-
 MOST_ENTRIES = 64
-_ENTRIES: OrderedDict[Any, _Entry] = OrderedDict()
+_ENTRIES: OrderedDict[Any, tuple[Any, Kernel | Refusal]] = OrderedDict()
 
 
 def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...] = ()) -> Kernel | Refusal:
     """The kernel of a problem's f, checked against `problem.derivative`; a Refusal where native code does not apply.
 
     The first call for an f traces, compiles (or finds the library in the cache) and compares with the eager f; later
-    ones look whether anything that f can see has changed. `runtime_source` is C that follows the functions.
+    ones look whether anything that f reads has changed, and do it again if so, or if f reads what cannot be watched.
+    `runtime_source` is C that follows the functions.
     """
     reason = _not_for(problem)
     if reason:
         return Refusal(reason)
     key = _identity(problem, runtime_source, flags)
-    entry, bake = _ENTRIES.get(key), True
-    if entry is not None and entry.around.change() is None:
+    _, known = _ENTRIES.get(key, (None, None))
+    bake = True
+    if known is not None and known.around is not None and _as_it_was(known):
         _ENTRIES.move_to_end(key)
-        if isinstance(entry.kernel, Refusal):
-            return entry.kernel
+        if isinstance(known, Refusal):
+            return known
         try:
-            check_start(entry.kernel, problem)
+            check_start(known, problem)
         except Unsupported as why:  # traced anew: a constant may have been replaced
             bake = OTHER_ZEROS not in str(why)
         else:
-            return entry.kernel
-    entry = _ENTRIES[key] = _made(problem, runtime_source, flags, bake)
+            return known
+    found = _made(problem, runtime_source, flags, bake)
+    _ENTRIES[key] = (problem.f, found)
     while len(_ENTRIES) > MOST_ENTRIES:
         _ENTRIES.popitem(last=False)
-    return entry.kernel
+    return found
+
+
+def _as_it_was(known: Kernel | Refusal) -> bool:
+    """Whether all that f reads is as it was: a kernel is not kept by a look that cannot see all."""
+    around = known.around
+    if around is None or (around.unwatched and isinstance(known, Kernel)):
+        return False
+    return around.change() is None and around.other_kinds() is None
 
 
 def _not_for(problem: Problem) -> str:
@@ -301,16 +311,22 @@ def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
     return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
 
 
-def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) -> _Entry:
-    around = Surroundings(problem.f)
+def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel | Refusal:
+    around = None
     try:
+        seen = looked_at(problem)
+        around = Surroundings(problem.f, seen)
+        if seen.unable or around.unable:
+            raise Unsupported(seen.unable or around.unable)
         kernel = _compiled(problem, around, runtime, flags, bake)
         changed = around.change()
         if changed:
             raise Unsupported(f"f changes {changed} as it is evaluated")
-        return _Entry(problem.f, kernel, around)
+        return kernel
+    except NotFinite as why:
+        return Refusal(str(why))
     except Unsupported as why:
-        return _Entry(problem.f, Refusal(str(why)), around)
+        return Refusal(str(why), around)
 
 
 def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
@@ -350,19 +366,4 @@ def assemble(
     library = library_of(graph, runtime, flags, batched)
     declare(library)
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
-    return Kernel(library, Sizes.of(library), graph, places, graph.dtype)
-
-
-def check_start(kernel: Kernel, problem: Problem) -> None:
-    """Compare with the derivative that the engine has evaluated at the start, in every lane; else Unsupported."""
-    p, c = kernel.pack(problem.captured)
-    lanes = problem.layout.lanes
-    eager = problem.derivative.detach().view(lanes, kernel.n)
-    t = problem.start.detach().to(kernel.dtype).expand(lanes)
-    y = problem.y0.detach().view(lanes, kernel.n)
-    if not kernel.sampled:
-        agree("f at the start", kernel.field(t, y, p, c), eager)
-        return
-    for lane in sorted({0, 1, lanes // 2, lanes - 1}):
-        own = [rows[lane].contiguous() if rows.ndim > 1 else rows for rows in (p, c)]
-        agree("f at the start", kernel.field(t[lane], y[lane], *own), eager[lane])
+    return Kernel(library, Sizes.of(library), graph, places, graph.dtype, around)

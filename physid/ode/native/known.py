@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from physid.ode.field import Layout, attribute
-from physid.ode.native.guard import SIMPLE, Place, Surroundings
+from physid.ode.native.guard import Place, alike
+from physid.ode.native.reach import Surroundings
 from physid.ode.native.tier import Native
 from physid.ode.native.trace import Unsupported
 from physid.ode.problem import Problem
@@ -50,12 +51,17 @@ def refused(problem: Problem) -> str:
     return known.tier
 
 
-def remember(problem: Problem, tier: Native | str) -> None:
-    """Keep the tier of a problem whose f has been traced and compared, or why there is none."""
-    known = Known.of(problem, tier)
-    if known is None:
-        return
+def remember(problem: Problem, tier: Native | str, around: Surroundings | None) -> None:
+    """Keep the tier of a problem whose f has been traced and compared, or why there is none.
+
+    An f that reads what is not watched is forgotten, but for why there is no tier: then it runs eagerly in any case.
+    """
     key = _key(problem)
+    watched = around is not None and (isinstance(tier, str) or not around.unwatched)
+    known = Known.of(problem, tier, around) if around is not None and watched else None
+    if known is None:
+        _KNOWN.pop(key, None)
+        return
     _KNOWN[key] = known
     _KNOWN.move_to_end(key)
     while len(_KNOWN) > MOST:
@@ -138,9 +144,9 @@ class Known:
     tier: Native | str
 
     @staticmethod
-    def of(problem: Problem, tier: Native | str) -> Known | None:
+    def of(problem: Problem, tier: Native | str, around: Surroundings) -> Known | None:
         """None when a tensor that f depends on is kept where it cannot be found again."""
-        f, around = problem.f, Surroundings(problem.f)
+        f = problem.f
         cells = tuple(cell.cell_contents for cell in attribute(f, "__closure__") or ())
         if len({id(x) for x in cells if isinstance(x, Tensor)}) != sum(isinstance(x, Tensor) for x in cells):
             return None  # one tensor under two names
@@ -163,12 +169,14 @@ class Known:
         if tensors is None or isinstance(self.tier, str):
             return None
         tier, captured = self.tier, [tensors[i] for i in self.captured]
-        if not tier.kernel.places:
+        kernel = tier.kernel
+        if not kernel.places and not kernel.unit.assumed:
             return captured, tier
         pairs = zip(self.spots, tensors, strict=True)
         swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
         try:
-            constants = tier.kernel.constants(swapped)
+            constants = kernel.constants(swapped)
+            kernel.check_finite(kernel.flat(captured), constants)
         except Unsupported:
             return None
         return captured, Native(tier.kernel, tier.library, constants)
@@ -211,8 +219,7 @@ class Known:
 
 
 def _same(new: tuple[Any, ...], old: tuple[Any, ...]) -> bool:
-    """Whether these are the same objects, or equal plain values: tensors of equal values are others."""
+    """Whether these are the same objects, or plain values that are alike: tensors of equal values are others."""
     if len(new) != len(old):
         return False
-    pairs = zip(new, old, strict=True)
-    return all(a is b or (type(a) is type(b) and isinstance(a, SIMPLE) and a == b) for a, b in pairs)
+    return all(a is b or (not isinstance(a, Tensor) and alike(a, b)) for a, b in zip(new, old, strict=True))

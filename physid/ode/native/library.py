@@ -22,7 +22,7 @@ from physid.ode.native.unit import Unit, emit
 class Sizes:
     """What a library says of itself: numbers of a state, prepared and captured numbers, constants, operations of f.
 
-    `identity`: the prepared numbers are the captured ones.
+    `identity`: the prepared numbers are the captured ones. `assumed`: captured numbers and constants that are finite.
     """
 
     n: int
@@ -31,12 +31,13 @@ class Sizes:
     c: int
     operations: int
     identity: bool
+    assumed: bool = False
 
     @staticmethod
     def of(library: ctypes.CDLL) -> Sizes:
         """Ask a library."""
-        n, p, raw, c, operations, same = (int(library.physid_unit(which)) for which in range(6))
-        return Sizes(n, p, raw, c, operations, bool(same))
+        n, p, raw, c, operations, same, assumed = (int(library.physid_unit(which)) for which in range(7))
+        return Sizes(n, p, raw, c, operations, bool(same), bool(assumed))
 
 
 @cache

@@ -89,8 +89,10 @@ def _lowered(graph: Graph, limit: int, wide: int | None) -> Program:
             index = np.array(store.index, np.int64)
             cells = np.where(index >= 0, sources[store.kind][index], b.zero) if len(index) else index
         memory.append(cells)
+    b.exact = True
     for step in graph.steps:
         _apply(b, memory, step)
+    b.exact = False
     k = _read(memory, graph.result).ravel().copy()
     return Program(b, t, y, raw, c, k, inputs=graph.inputs)
 
@@ -123,6 +125,9 @@ def _apply(b: Builder, memory: list[Ids], step: Step) -> None:
         if ids is None:
             raise Unsupported(f"a secondary result of {step.op}")
         target = _read(memory, ref)
+        if step.still:  # autograd was off: a tensor that is written to keeps the derivative of what it held
+            ids = b.map("still", np.broadcast_to(ids, target.shape))
+            ids = b.map("carry", ids, target.copy(), 1.0) if step.writes else ids
         target[...] = np.broadcast_to(ids, target.shape) if ids.shape != target.shape else ids
 
 

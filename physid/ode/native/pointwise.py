@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from physid.ode.native.builder import Builder
 from physid.ode.native.ir import Ids
 from physid.ode.native.table import TABLE, Rule, array, real, rule
@@ -49,14 +51,18 @@ for _name in [
     "eq",
     "ne",
     "fmod",
+    "hypot",
+    "rsqrt",
+    "xlogy",
+    "remainder",
+    "fmax",
+    "fmin",
 ]:
     TABLE[_name] = _pointwise(_name)
 for _name, _op in {
     "reciprocal": "recip",
     "maximum": "max",
     "minimum": "min",
-    "fmax": "max",
-    "fmin": "min",
     "sgn": "sign",
     "logical_and": "and",
     "logical_or": "or",
@@ -70,6 +76,11 @@ for _name, _op in {
 
 
 EXACT = 40.0  # log(1 + exp(x)) - x = exp(-x) is below the resolution of x from here on
+
+
+@rule("detach")
+def _detach(b: Builder, x: Ids) -> Ids:
+    return b.map("still", x)
 
 
 @rule("gt")
@@ -100,19 +111,10 @@ def _rsub(b: Builder, x: Any, y: Any, alpha: float = 1) -> Ids:
 @rule("div")
 def divided(b: Builder, x: Any, y: Any, rounding_mode: str | None = None) -> Ids:
     """The quotient of two arrays, as a product with the reciprocal, which derivatives share."""
-    quotient = b.map("mul", real(b, x), b.map("recip", real(b, y)))
-    return quotient if rounding_mode is None else b.map({"floor": "floor", "trunc": "trunc"}[rounding_mode], quotient)
-
-
-@rule("remainder")
-def _remainder(b: Builder, x: Any, y: Any) -> Ids:
     x, y = real(b, x), real(b, y)
-    return b.map("sub", x, b.map("mul", y, b.map("floor", b.map("mul", x, b.map("recip", y)))))
-
-
-@rule("rsqrt")
-def _rsqrt(b: Builder, x: Ids) -> Ids:
-    return b.map("sqrt", b.map("recip", x))
+    if rounding_mode is None:
+        return b.map("mul", x, b.map("recip", y))
+    return b.map("quotient", x, y) if rounding_mode == "floor" else b.map("trunc", b.map("div", x, y))
 
 
 @rule("exp2")
@@ -142,9 +144,19 @@ def _round(b: Builder, x: Ids, decimals: int = 0) -> Ids:
     return b.map("round", x)
 
 
-@rule("hypot")
-def _hypot(b: Builder, x: Ids, y: Ids) -> Ids:
-    return b.map("root", b.map("add", b.map("mul", x, x), b.map("mul", y, y)))
+@rule("logit")
+def _logit(b: Builder, x: Ids, eps: float | None = None) -> Ids:
+    if eps is not None:
+        raise Unsupported("unsupported operation logit with eps")
+    return b.map("logit", x)
+
+
+@rule("sinc")
+def _sinc(b: Builder, x: Ids) -> Ids:
+    angle = b.map("mul", math.pi, x)
+    zero = b.map("eq", angle, 0.0)
+    safe = b.map("select", zero, 1.0, angle)
+    return b.map("select", zero, 1.0, divided(b, b.map("sin", safe), safe))
 
 
 @rule("isnan")
@@ -154,7 +166,10 @@ def _isnan(b: Builder, x: Ids) -> Ids:
 
 @rule("lerp")
 def _lerp(b: Builder, x: Ids, end: Ids, weight: Any) -> Ids:
-    return b.map("add", x, b.map("mul", real(b, weight), b.map("sub", end, x)))
+    w, way = real(b, weight), b.map("sub", end, x)
+    near = b.map("add", x, b.map("mul", w, way))
+    far = b.map("sub", end, b.map("mul", way, b.map("sub", 1.0, w)))
+    return b.map("select", b.map("lt", b.map("abs", w), 0.5), near, far)
 
 
 @rule("addcmul")
@@ -196,9 +211,38 @@ def _softplus(b: Builder, x: Ids, beta: float = 1, threshold: float = 20) -> Ids
 
 @rule("elu")
 def _elu(b: Builder, x: Ids, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Ids:
-    up = b.map("lt", 0.0, x)
-    low = b.map("expm1", b.map("mul", float(input_scale), b.map("select", up, 0.0, x)))
-    return b.map("select", up, b.map("mul", float(scale), x), b.map("mul", float(alpha * scale), low))
+    down = b.map("le", x, 0.0)
+    low = b.map("expm1", b.map("mul", float(input_scale), b.map("select", down, x, 0.0)))
+    return b.map("select", down, b.map("mul", float(alpha * scale), low), b.map("mul", float(scale), x))
+
+
+@rule("celu")
+def _celu(b: Builder, x: Ids, alpha: float = 1) -> Ids:
+    return _elu(b, x, alpha, 1, 1 / alpha)
+
+
+@rule("hardswish")
+def _hardswish(b: Builder, x: Ids) -> Ids:
+    value = b.map("mul", b.map("mul", x, _within(b, b.map("add", x, 3.0), 0.0, 6.0)), 1 / 6)
+    slope = b.map("add", b.map("mul", x, 1 / 3), 0.5)
+    share = b.map("select", b.map("le", x, -3.0), 0.0, b.map("select", b.map("lt", x, 3.0), slope, 1.0))
+    return b.map("carry", b.map("still", value), x, share)
+
+
+@rule("hardsigmoid")
+def _hardsigmoid(b: Builder, x: Ids) -> Ids:
+    value = b.map("mul", _within(b, b.map("add", x, 3.0), 0.0, 6.0), 1 / 6)
+    inside = b.map("and", b.map("lt", -3.0, x), b.map("lt", x, 3.0))
+    slope = float(np.float32(1 / 6))  # as torch has it, in double precision too
+    return b.map("carry", b.map("still", value), x, b.map("mul", inside, slope))
+
+
+@rule("softshrink")
+def _softshrink(b: Builder, x: Ids, lambd: float = 0.5) -> Ids:
+    width = float(lambd)
+    inside = b.map("and", b.map("le", -width, x), b.map("le", x, width))
+    beyond = b.map("select", b.map("lt", x, 0.0), b.map("add", x, width), b.map("sub", x, width))
+    return b.map("select", inside, 0.0, beyond)
 
 
 @rule("gelu")
@@ -212,18 +256,35 @@ def _gelu(b: Builder, x: Ids, approximate: str = "none") -> Ids:
     return b.map("mul", b.map("mul", 0.5, x), b.map("add", 1.0, share))
 
 
+def _within(b: Builder, x: Ids, low: Any, high: Any) -> Ids:
+    """x between the bounds that there are; not-a-number where any of them is."""
+    if low is not None:
+        x = b.map("max", x, low)
+    return x if high is None else b.map("min", x, high)
+
+
 @rule("hardtanh")
 def _hardtanh(b: Builder, x: Ids, low: float = -1, high: float = 1) -> Ids:
-    return _clamp(b, x, low, high)
+    at = b.map("or", b.map("le", x, float(low)), b.map("le", float(high), x))
+    value = b.map("still", _within(b, x, float(low), float(high)))
+    return b.map("carry", value, x, b.map("not", at))
 
 
 @rule("clamp")
 def _clamp(b: Builder, x: Ids, low: Any = None, high: Any = None) -> Ids:
-    if low is not None:
-        x = b.map("select", b.map("lt", x, real(b, low)), real(b, low), x)
-    if high is not None:
-        x = b.map("select", b.map("lt", real(b, high), x), real(b, high), x)
-    return x
+    """The bounds belong to the inside; bounds in the wrong order give the upper one."""
+    low, high = (None if bound is None else real(b, bound) for bound in (low, high))
+    found = b.map("still", _within(b, x, low, high))
+    above = 1.0 if low is None else b.map("le", low, x)
+    below = 1.0 if high is None else b.map("le", x, high)
+    found = b.map("carry", found, x, b.map("and", above, below))
+    if isinstance(low, np.ndarray):
+        share = b.map("lt", x, low)
+        found = b.map("carry", found, low, share if high is None else b.map("and", share, b.map("lt", low, high)))
+    if isinstance(high, np.ndarray):
+        share = b.map("lt", high, x)
+        found = b.map("carry", found, high, share if low is None else b.map("or", share, b.map("lt", high, low)))
+    return found
 
 
 @rule("clamp_min")

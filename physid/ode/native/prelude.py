@@ -41,13 +41,26 @@ static inline REAL lane_tanh(REAL x) {{
     return x < 0 ? -found : found;
 }}
 static inline REAL lane_sigmoid(REAL x) {{ return 1 / (1 + lane_exp(-x)); }}
+static inline REAL whole_remainder(REAL a, REAL b) {{
+    const REAL rest = fmod{s}(a, b);
+    return rest != 0 && (b < 0) != (rest < 0) ? rest + b : rest;
+}}
+static inline REAL whole_quotient(REAL a, REAL b) {{
+    if (b == 0) return a / b;
+    const REAL rest = fmod{s}(a, b);
+    REAL found = (a - rest) / b;
+    if (rest != 0 && (b < 0) != (rest < 0)) found -= 1;
+    if (found == 0) return copysign{s}(0, a / b);
+    const REAL whole = floor{s}(found);
+    return found - whole > (REAL)0.5 ? whole + 1 : whole;
+}}
 """
 
 # The names of these functions, by operation: the same in loops, in straight lines and for samples side by side.
 LANES = {"exp": "lane_exp({0})", "tanh": "lane_tanh({0})", "sigmoid": "lane_sigmoid({0})"}
 
 # What C writes for vectors as it does for numbers.
-ARITHMETIC = ("add", "sub", "mul", "neg", "recip", "still")
+ARITHMETIC = ("add", "sub", "mul", "div", "neg", "recip", "still")
 
 
 def abreast(operations: Iterable[str], suffix: str) -> Iterator[str]:
@@ -80,4 +93,5 @@ def prelude(single: bool) -> str:
         low=low,
         magic=f"{1.5 * 2.0**mantissa!r}",
         polynomial=polynomial,
+        s=suffix,
     )

@@ -1,16 +1,18 @@
-"""A problem's f on one lane, and its record as a graph."""
+"""A problem's f on one lane, its record as a graph, and what ran as it was evaluated."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from physid.ode.field import Field, Layout
 from physid.ode.native.driven import drive_of
 from physid.ode.native.ops import TABLE
 from physid.ode.native.trace import Graph, Unsupported, trace
+from physid.ode.native.witness import Witness, witness
 from physid.ode.problem import Problem
 
 
@@ -34,5 +36,23 @@ def traced(one: Field, problem: Problem, captured: Sequence[Tensor], bake: bool 
         raise
     except Exception as error:
         batch = " of one sample" if one.layout.batched else ""
-        first = (str(error).splitlines() or [""])[0][:160]
-        raise Unsupported(f"f cannot be recorded{batch} ({type(error).__name__}: {first})") from None
+        raise Unsupported(f"f cannot be recorded{batch} ({in_short(error)})") from None
+
+
+def looked_at(problem: Problem) -> Witness:
+    """What runs in one more evaluation of f at the start; Unsupported where f fails in it."""
+    field = problem.field
+    count = field.count
+    try:
+        with torch.no_grad(), field.unseen():
+            return witness(lambda: field(problem.start, problem.y0.detach()))
+    except Exception as error:
+        raise Unsupported(f"f fails when it is evaluated once more ({in_short(error)})") from None
+    finally:
+        field.count = count
+
+
+def in_short(error: Exception) -> str:
+    """An exception of f in one line."""
+    first = (str(error).splitlines() or [""])[0][:160]
+    return f"{type(error).__name__}: {first}"

@@ -52,42 +52,89 @@ def _var(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bo
 
 @rule("std")
 def _std(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Ids:
-    return b.map("sqrt", _var(b, x, dim, correction, keepdim))
+    return b.map("root", _var(b, x, dim, correction, keepdim))
+
+
+def _rows(x: Ids, dim: Any) -> tuple[Ids, list[int]]:
+    """What is reduced as rows [rest, length], and the shape of the rest."""
+    axes = _axes(x, dim)
+    rest = [axis for axis in range(x.ndim) if axis not in axes]
+    shape = [x.shape[axis] for axis in rest]
+    return x.transpose([*rest, *axes]).reshape(math.prod(shape), -1), shape
+
+
+def _fold(b: Builder, op: str, rows: Ids) -> Ids:
+    """One number after the other."""
+    found = rows[:, 0]
+    for column in range(1, rows.shape[1]):
+        found = b.map(op, found, rows[:, column])
+    return found
 
 
 def _folded(op: str) -> Rule:
     """A reduction that goes from element to element."""
 
     def reduce(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
-        axes = _axes(x, dim)
-        rest = [axis for axis in range(x.ndim) if axis not in axes]
-        rows = x.transpose([*rest, *axes]).reshape(math.prod(x.shape[axis] for axis in rest), -1)
-        found = rows[:, 0]
-        for column in range(1, rows.shape[1]):
-            found = b.map(op, found, rows[:, column])
-        return _kept(x, found.reshape([x.shape[axis] for axis in rest]), dim, keepdim)
+        rows, shape = _rows(x, dim)
+        return _kept(x, _fold(b, op, rows).reshape(shape), dim, keepdim)
 
     return reduce
 
 
-def _extreme(op: str) -> Rule:
-    return _folded(op)
+def _extreme(b: Builder, op: str, rows: Ids, first: bool = False, nan: bool = True) -> tuple[Ids, list[Ids]]:
+    """The largest or smallest of every row, and the share of each column in it: equal ones at a tie, or the `first`.
+
+    `nan`: not-a-number counts as equal to itself.
+    """
+    found = b.map("still", _fold(b, op, rows))
+    columns = [rows[:, column] for column in range(rows.shape[1])]
+    if len(columns) == 1:
+        return found, [np.full(len(rows), b.one, np.int64)]
+    same = [b.map("eq", column, found) for column in columns]
+    if nan:
+        neither = b.map("ne", found, found)
+        same = [
+            b.map("or", one, b.map("and", neither, b.map("ne", x, x))) for one, x in zip(same, columns, strict=True)
+        ]
+    if first:
+        taken = same[0]
+        for i in range(1, len(same)):
+            same[i], taken = b.map("and", same[i], b.map("not", taken)), b.map("or", same[i], taken)
+        return found, same
+    count = same[0]
+    for one in same[1:]:
+        count = b.map("add", count, one)
+    return found, [b.map("mul", one, b.map("recip", count)) for one in same]
 
 
-TABLE["amax"], TABLE["amin"], TABLE["prod"] = _folded("max"), _folded("min"), _folded("mul")
+def _carried(b: Builder, found: Ids, rows: Ids, shares: Sequence[Any]) -> Ids:
+    """The values found, with the derivative of each column times its share."""
+    for column, share in enumerate(shares):
+        found = b.map("carry", found, rows[:, column], share)
+    return found
+
+
+def _extremes(op: str) -> tuple[Rule, Rule]:
+    """amax and max, or amin and min, which share a tie evenly; along one axis max and min take the first."""
+
+    def even(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False) -> Ids:
+        rows, shape = _rows(x, dim)
+        found, shares = _extreme(b, op, rows, nan=False)
+        return _kept(x, _carried(b, found, rows, shares).reshape(shape), dim, keepdim)
+
+    def chosen(b: Builder, x: Ids, dim: int | None = None, keepdim: bool = False) -> Any:
+        rows, shape = _rows(x, dim)
+        found, shares = _extreme(b, op, rows, first=dim is not None)
+        values = _kept(x, _carried(b, found, rows, shares).reshape(shape), dim, keepdim)
+        return values if dim is None else (values, None)
+
+    return even, chosen
+
+
+TABLE["amax"], TABLE["max"] = _extremes("max")
+TABLE["amin"], TABLE["min"] = _extremes("min")
+TABLE["prod"] = _folded("mul")
 TABLE["all"], TABLE["any"] = _folded("and"), _folded("or")
-
-
-@rule("max")
-def _max(b: Builder, x: Ids, dim: int | None = None, keepdim: bool = False) -> Any:
-    found = _folded("max")(b, x, dim, keepdim)
-    return found if dim is None else (found, None)
-
-
-@rule("min")
-def _min(b: Builder, x: Ids, dim: int | None = None, keepdim: bool = False) -> Any:
-    found = _folded("min")(b, x, dim, keepdim)
-    return found if dim is None else (found, None)
 
 
 def _scan(op: str) -> Rule:
@@ -111,10 +158,21 @@ def _vector_norm(b: Builder, x: Ids, ord: float = 2, dim: Any = None, keepdim: b
         return b.map("root", _sum(b, b.map("mul", x, x), dim, keepdim))
     if ord == 1:
         return _sum(b, b.map("abs", x), dim, keepdim)
-    if ord == math.inf:
-        largest: Ids = _folded("max")(b, b.map("abs", x), dim, keepdim)
-        return largest
-    return b.map("pow", _sum(b, b.map("pow", b.map("abs", x), float(ord)), dim, keepdim), 1.0 / ord)
+    if ord == 0:
+        raise Unsupported("unsupported operation linalg_vector_norm of order 0")
+    rows, shape = _rows(x, dim)
+    size, sign = b.map("abs", rows), b.map("sign", rows)
+    shares: list[Any]
+    if math.isinf(ord):
+        found, even = _extreme(b, "max" if ord > 0 else "min", size)
+        shares = [b.map("mul", sign[:, i], one) for i, one in enumerate(even)]
+    else:
+        found = b.map("pow", b.sum(b.map("pow", size, float(ord)), [1]), 1.0 / ord)
+        whole = b.map("select", b.map("eq", found, 0.0), 0.0, b.map("pow", found, 1.0 - ord))
+        parts = b.map("mul", sign, b.map("pow", size, ord - 1.0))
+        parts = b.map("select", b.map("eq", rows, 0.0), 0.0, parts) if ord < 1 else parts
+        shares = [b.map("mul", parts[:, i], whole) for i in range(rows.shape[1])]
+    return _kept(x, _carried(b, b.map("still", found), rows, shares).reshape(shape), dim, keepdim)
 
 
 # --- matrix products
@@ -141,7 +199,10 @@ def _dot(b: Builder, x: Ids, y: Ids) -> Ids:
 
 
 def _plus(b: Builder, start: Ids, product: Ids, beta: float, alpha: float) -> Ids:
-    return b.map("add", b.map("mul", start, float(beta)), b.map("mul", product, float(alpha)))
+    product = b.map("mul", product, float(alpha))
+    if beta == 0:  # then it may be anything
+        return product
+    return b.map("add", b.map("mul", start, float(beta)), product)
 
 
 @rule("addmm")

@@ -42,7 +42,7 @@ def _unknown(*args: float) -> float:
 
 
 def _sign(x: float) -> float:
-    return x if math.isnan(x) else float((x > 0) - (x < 0))
+    return float((x > 0) - (x < 0))
 
 
 def _one_less_square(f: Apply, x: Any) -> Any:
@@ -62,12 +62,17 @@ def _over(f: Apply, g: Any, x: Any) -> Any:
 
 
 def _larger(f: Apply, x: Any, other: Any, g: Any) -> Any:
-    """The share of x in the cotangent of max(x, other): equal shares at a tie."""
-    return f("select", f("lt", other, x), g, f("select", f("eq", x, other), f("mul", 0.5, g), 0.0))
+    """The share of x in the cotangent of max(x, other): half at a tie, all of it beside not-a-number."""
+    return f("select", f("lt", x, other), 0.0, f("select", f("eq", x, other), f("mul", 0.5, g), g))
 
 
 def _smaller(f: Apply, x: Any, other: Any, g: Any) -> Any:
-    return f("select", f("lt", x, other), g, f("select", f("eq", x, other), f("mul", 0.5, g), 0.0))
+    return f("select", f("lt", other, x), 0.0, f("select", f("eq", x, other), f("mul", 0.5, g), g))
+
+
+def _first(f: Apply, low: Any, high: Any, second: Any) -> Any:
+    """Whether the first of two numbers is taken: low <= high holds, or the `second` is not a number."""
+    return f("or", f("le", low, high), f("ne", second, second))
 
 
 def _by_base(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
@@ -80,8 +85,42 @@ def _by_exponent(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
     return f("mul", g, f("select", at_zero, 0.0, f("mul", y, f("log", a[0]))))
 
 
-def _norm2(f: Apply, a: tuple[Any, ...]) -> Any:
-    return f("add", f("mul", a[0], a[0]), f("mul", a[1], a[1]))
+def _by_norm2(f: Apply, a: tuple[Any, ...]) -> Any:
+    """1 / (a0^2 + a1^2), zero at the origin."""
+    square = f("add", f("mul", a[0], a[0]), f("mul", a[1], a[1]))
+    return f("select", f("eq", square, 0.0), 0.0, f("recip", square))
+
+
+def _logit(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
+    inside = f("and", f("le", 0.0, a[0]), f("le", a[0], 1.0))
+    slope = f("recip", f("mul", a[0], f("sub", 1.0, a[0])))
+    return f("mul", g, f("select", inside, slope, math.nan))
+
+
+def _by_factor(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
+    zero = f("and", f("eq", a[0], 0.0), f("le", a[1], 0.0))
+    return f("mul", g, f("select", zero, 0.0, f("log", a[1])))
+
+
+def _truncated(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
+    return f("neg", f("mul", g, f("trunc", f("div", a[0], a[1]))))
+
+
+def _floored(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
+    return f("neg", f("mul", g, f("quotient", a[0], a[1])))
+
+
+def _quotient(a: float, b: float) -> float:
+    """floor(a / b) as torch has it: by the remainder, which has no error."""
+    rest = math.fmod(a, b)
+    found = (a - rest) / b - (1.0 if rest != 0 and (b < 0) != (rest < 0) else 0.0)
+    whole = math.floor(found)
+    return float(whole + 1 if found - whole > 0.5 else whole)
+
+
+def _remainder(a: float, b: float) -> float:
+    rest = math.fmod(a, b)
+    return rest + b if rest != 0 and (b < 0) != (rest < 0) else rest
 
 
 TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
@@ -91,6 +130,14 @@ SCALARS: dict[str, Scalar] = {
     "sub": Scalar("{0} - {1}", lambda a, b: a - b, (lambda f, y, a, g: g, lambda f, y, a, g: f("neg", g))),
     "mul": Scalar(
         "{0} * {1}", lambda a, b: a * b, (lambda f, y, a, g: f("mul", g, a[1]), lambda f, y, a, g: f("mul", g, a[0]))
+    ),
+    "div": Scalar(  # where a quotient is rounded to a whole number; elsewhere a product with the reciprocal
+        "{0} / {1}",
+        lambda a, b: a / b,
+        (
+            lambda f, y, a, g: f("mul", g, f("recip", a[1])),
+            lambda f, y, a, g: f("neg", f("mul", g, f("mul", y, f("recip", a[1])))),
+        ),
     ),
     "neg": Scalar("-{0}", lambda a: -a, (lambda f, y, a, g: f("neg", g),)),
     "recip": Scalar("1 / {0}", lambda a: 1.0 / a, (lambda f, y, a, g: f("neg", f("mul", g, f("mul", y, y))),)),
@@ -144,22 +191,54 @@ SCALARS: dict[str, Scalar] = {
         min,
         (lambda f, y, a, g: _smaller(f, a[0], a[1], g), lambda f, y, a, g: _smaller(f, a[1], a[0], g)),
     ),
+    "fmax": Scalar(  # the number beside not-a-number; the first at a tie
+        "({1} != {1} || {0} >= {1} ? {0} : {1})",
+        lambda a, b: a if b != b or a >= b else b,
+        (
+            lambda f, y, a, g: f("select", _first(f, a[1], a[0], a[1]), g, 0.0),
+            lambda f, y, a, g: f("select", _first(f, a[1], a[0], a[1]), 0.0, g),
+        ),
+    ),
+    "fmin": Scalar(
+        "({1} != {1} || {0} <= {1} ? {0} : {1})",
+        lambda a, b: a if b != b or a <= b else b,
+        (
+            lambda f, y, a, g: f("select", _first(f, a[0], a[1], a[1]), g, 0.0),
+            lambda f, y, a, g: f("select", _first(f, a[0], a[1], a[1]), 0.0, g),
+        ),
+    ),
     "atan2": Scalar(
         "atan2{s}({0}, {1})",
         math.atan2,
         (
-            lambda f, y, a, g: _over(f, f("mul", g, a[1]), _norm2(f, a)),
-            lambda f, y, a, g: f("neg", _over(f, f("mul", g, a[0]), _norm2(f, a))),
+            lambda f, y, a, g: f("mul", f("mul", g, a[1]), _by_norm2(f, a)),
+            lambda f, y, a, g: f("neg", f("mul", f("mul", g, a[0]), _by_norm2(f, a))),
         ),
     ),
-    "fmod": Scalar(
-        "fmod{s}({0}, {1})",
-        math.fmod,
+    "hypot": Scalar(
+        "hypot{s}({0}, {1})",
+        math.hypot,
         (
-            lambda f, y, a, g: g,
-            lambda f, y, a, g: f("neg", f("mul", g, f("trunc", f("mul", a[0], f("recip", a[1]))))),
+            lambda f, y, a, g: f("mul", g, f("mul", a[0], f("recip", y))),
+            lambda f, y, a, g: f("mul", g, f("mul", a[1], f("recip", y))),
         ),
     ),
+    "rsqrt": Scalar(
+        "1 / sqrt{s}({0})",
+        lambda a: 1.0 / math.sqrt(a),
+        (lambda f, y, a, g: f("mul", g, f("mul", -0.5, f("mul", y, f("mul", y, y)))),),
+    ),
+    "logit": Scalar("log{s}({0} / (1 - {0}))", lambda a: math.log(a / (1.0 - a)), (_logit,)),
+    "xlogy": Scalar(
+        "({1} != {1} ? {1} : {0} == 0 ? 0 : {0} * log{s}({1}))",
+        lambda a, b: b if b != b else 0.0 if a == 0 else a * math.log(b),
+        (_by_factor, lambda f, y, a, g: f("mul", g, f("mul", a[0], f("recip", a[1])))),
+    ),
+    "fmod": Scalar("fmod{s}({0}, {1})", math.fmod, (lambda f, y, a, g: g, _truncated)),
+    "remainder": Scalar("whole_remainder({0}, {1})", _remainder, (lambda f, y, a, g: g, _floored)),
+    "quotient": _flat("whole_quotient({0}, {1})", _quotient, 2),
+    # the first number, with the derivative of the second times the third: y = a, dy = da + c db
+    "carry": Scalar("{0}", lambda a, b, c: a, (lambda f, y, a, g: g, lambda f, y, a, g: f("mul", g, a[2]), None)),
     "input": Scalar("input_at({0}, c, {1})", _unknown, (lambda f, y, a, g: f("mul", g, f("rate", *a)), None)),
     "rate": _flat("input_rate({0}, c, {1})", _unknown, 2),
     "lt": _flat("(REAL)({0} < {1})", lambda a, b: float(a < b), 2),

@@ -1,7 +1,8 @@
 """Arithmetic that need not be done: with 0 and 1, negations that merge into differences, small powers as products.
 
 A rule takes the builder, the ids of the arguments and their values where they are literals, and returns the id of what
-the operation comes to, or None where it has to be done.
+the operation comes to, or None where it has to be done. In f itself 0 x is zero where x is known to be finite, so that
+not-a-number stays; a derivative that is zero by its structure has no terms.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _sub(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | 
 
 def _mul(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     for here, there in ((0, 1), (1, 0)):
-        if values[here] == 0.0:
+        if values[here] == 0.0 and b.drops(ids[there]):
             return b.zero
         if values[here] == 1.0:
             return ids[there]
@@ -71,6 +72,8 @@ def _pow(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | 
         return None  # kept for its derivative at zero
     if exponent < 0:
         x, exponent = b.number("recip", x), -exponent
+    if exponent == 0.5 and values[1] == -0.5:
+        return b.number("rsqrt", ids[0])
     found = b.number("sqrt", x) if exponent % 1 else b.one
     power, rest = x, int(exponent)
     while rest:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,90 +18,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from physid.ode.native.graph import Fixed, Graph, Ref, Step, Store
+from physid.ode.native.reads import NotFinite, Reads, Unsupported
+
 if TYPE_CHECKING:
     from physid.ode.native.driven import Drive
 
 READS = ("_local_scalar_dense", "equal", "is_nonzero", "item", "nonzero", "masked_select", "unique_dim", "_unique2")
 
-
-class Unsupported(Exception):
-    """Why f does not become C, in one line."""
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A tensor as a strided window of the store `slot`."""
-
-    slot: int
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A tensor of known values: an index, a mask, a literal."""
-
-    values: NDArray[Any]
-
-    def __repr__(self) -> str:
-        """The values themselves, for the key of the graph."""
-        return f"Fixed({self.values.dtype}, {self.values.shape}, {self.values.tobytes().hex()})"
-
-
-Argument: TypeAlias = Any  # Ref, Fixed, number, string, None, or lists of them
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation; `out` names what it writes, one reference per result, None for a result that has no numbers."""
-
-    op: str
-    args: tuple[Argument, ...]
-    kwargs: dict[str, Argument]
-    out: tuple[Ref | None, ...]
-    writes: bool = False
-
-
-@dataclass(frozen=True)
-class Store:
-    """Numbers in memory: where they come from ("t", "y", "p", "c", "literal", "made") and which element is which.
-
-    `index` gives, for each place of the memory, the element's place in its input array, -1 where there is none.
-    """
-
-    kind: str
-    size: int
-    index: tuple[int, ...] = ()
-    values: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Graph:
-    """f as recorded: stores, steps, the reference of the result [N], and the constant tensors in order.
-
-    `inputs`: of a driven f, where the table of its inputs begins among the constants, the coefficients of a piece and
-    the number of inputs; the three tensors of the table are the last constants.
-    """
-
-    steps: tuple[Step, ...]
-    stores: tuple[Store, ...]
-    result: Ref
-    dtype: torch.dtype
-    width: int
-    raw: int
-    baked: tuple[tuple[int, float], ...]
-    constants: tuple[Tensor, ...]
-    inputs: tuple[int, ...] = ()
-
-    @property
-    def pieces(self) -> Tensor | None:
-        """The first tensor of the table of inputs, which f does not hold."""
-        return self.constants[-3] if self.inputs else None
-
-    def key(self) -> str:
-        """All that the generated code depends on, as text."""
-        return repr((self.steps, self.stores, self.result, self.dtype, self.width, self.raw, self.baked, self.inputs))
+__all__ = ["Fixed", "Graph", "NotFinite", "Ref", "Step", "Unsupported"]
 
 
 class Recording(TorchDispatchMode):
@@ -122,6 +46,9 @@ class Recording(TorchDispatchMode):
         self.slots: dict[int, int] = {}
         self.alive: list[Tensor] = []
         self.unusable: set[int] = set()
+        self.split: set[int] = set()  # stores that share memory with one that has no derivative, in torch but not here
+        self.cut: list[bool] = []  # filled while f detaches a tensor
+        self.mixed: set[int] = set()  # literals into which other numbers have been written
 
     # --- stores
 
@@ -177,10 +104,10 @@ class Recording(TorchDispatchMode):
         def read(times: Tensor) -> Tensor:
             if times.dtype != self.dtype:
                 raise Unsupported(f"inputs read at times of dtype {times.dtype}")
-            before = self.ref(times)
-            with torch._C._DisableTorchDispatch():
+            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+                before, still = self.ref(times), not torch.is_grad_enabled()
                 values = at(times)
-            self.steps.append(Step("inputs", (before, values.shape[-1]), {}, (self._result(values),)))
+                self.steps.append(Step("inputs", (before, values.shape[-1]), {}, (self._result(values),), still=still))
             return values
 
         return read
@@ -194,14 +121,18 @@ class Recording(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise Unsupported(f"random numbers ({name})")
         if name == "lift_fresh":
-            if args[0].is_floating_point():
+            if args[0].is_floating_point() and not self._aliases(args[0]):
                 self._literal(args[0])
             return func(*args, **kwargs)
+        if name == "detach" and self.cut and self.varies(args[0]):
+            return self._detached(args[0])
         if torch.Tag.inplace_view in func.tags:  # squeeze_ and its like: the reference is read at the next use
             return func(*args, **kwargs)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         depends = any(self._depends(tensor) for tensor in tensors)
         if name in READS and depends:
+            if not any(map(self.varies, tensors)):
+                return func(*args, **kwargs)
             raise Unsupported(f"a Python number or branch made from a tensor's value ({name})")
         writes = func._schema.is_mutable
         base = name.removesuffix("_") if writes and name.endswith("_") else name
@@ -217,6 +148,8 @@ class Recording(TorchDispatchMode):
         )
         out = func(*args, **kwargs)
         if before is not None:
+            if isinstance(out, bool | int | float):
+                raise Unsupported(f"a Python number or branch made from a tensor's value ({name})")
             self._record(base, before, out, args, writes)
         elif any(t.untyped_storage()._cdata in self.slots for t in tensors):
             self._unread(name, out, args, writes)
@@ -233,6 +166,23 @@ class Recording(TorchDispatchMode):
         if slot is None:
             return tensor.is_floating_point() or tensor.is_complex()
         return True
+
+    def varies(self, tensor: Tensor) -> bool:
+        """Whether a tensor holds numbers of t, y, parameters or constants, or made from them."""
+        slot = self.slots.get(tensor.untyped_storage()._cdata)
+        if slot is None or self.stores[slot].kind != "literal":
+            return self._depends(tensor)
+        return slot in self.mixed
+
+    def _detached(self, tensor: Tensor) -> Tensor:
+        """A copy that no derivative goes through, where torch has a view."""
+        before = self.ref(tensor)
+        out = tensor.detach().clone()
+        slot = self._store(out, Store("made", _cells(out)))
+        ref = Ref(slot, int(out.storage_offset()), tuple(out.shape), tuple(out.stride()))
+        self.steps.append(Step("detach", (before,), {}, (ref,)))
+        self.split |= {slot, self.slots[tensor.untyped_storage()._cdata]}
+        return out
 
     def _unread(self, name: str, out: Any, args: tuple[Any, ...], writes: bool) -> None:
         raise Unsupported(f"unsupported operation {name}")
@@ -259,13 +209,20 @@ class Recording(TorchDispatchMode):
     def _record(self, base: str, before: Any, out: Any, args: tuple[Any, ...], writes: bool) -> None:
         results = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if not writes and results and all(self._aliases(leaf) for leaf in results):
-            return  # views
+            if not torch.is_grad_enabled():
+                raise Unsupported(f"a view that is taken while autograd is off ({base})")
+            return
         refs: list[Ref | None] = []
         for leaf in results:
             refs.append(self._result(leaf))
         if writes and any(ref is not None and self.stores[ref.slot].kind in "typc" for ref in refs):
             raise Unsupported(f"f writes into a tensor that it was given or holds ({base}_)")
-        self.steps.append(Step(base, before[0], before[1], tuple(refs), writes))
+        slots = {ref.slot for ref in refs if ref is not None}
+        if writes and slots & self.split:
+            raise Unsupported(f"f writes into a tensor that it has detached ({base}_)")
+        still = not torch.is_grad_enabled()
+        self.mixed |= slots
+        self.steps.append(Step(base, before[0], before[1], tuple(refs), writes, still))
 
     def _aliases(self, tensor: Tensor) -> bool:
         return tensor.untyped_storage()._cdata in self.slots
@@ -310,7 +267,7 @@ def trace(
         recording.place(tensor, "p", raw)
         raw += tensor.numel()
     reads = drive.reading(recording.reader(drive.at)) if drive else nullcontext()
-    with torch.no_grad(), recording, reads:
+    with torch.enable_grad(), recording, Reads(recording.varies, recording.cut), reads:
         value = f(t, y)
     result = recording.ref(value)
     if not isinstance(result, Ref):

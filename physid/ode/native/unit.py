@@ -40,6 +40,7 @@ HEAD = """\
 #define WORK_JVP(m) (VW * (N + P + 1))
 #define OPERATIONS {operations}
 #define IDENTITY {identity}
+#define ASSUMED {assumed}
 #define FIELD_INLINE {inline}
 /* A unit may be compiled in parts: what one of them exports is every other's own. */
 #if defined(PART) && PART != 1
@@ -153,7 +154,7 @@ COLD void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c,
 }
 COLD int physid_scratch(int m) { return m ? WORK_JVP(m) : WORK; }
 COLD int physid_unit(int which) {
-    const int sizes[] = {N, P, RAW, C_, OPERATIONS, IDENTITY};
+    const int sizes[] = {N, P, RAW, C_, OPERATIONS, IDENTITY, ASSUMED};
     return sizes[which];
 }
 #endif
@@ -197,17 +198,16 @@ def emit(program: Program, dtype: torch.dtype, batched: bool = False) -> Unit:
     if batched and count <= SMALL and _abreast(program):
         parts.append(list(writer.abreast()))
     sizes = {"n": program.k.size, "p": program.prepared.size, "raw": program.raw.size, "c": program.c.size}
-    single = dtype == torch.float32
     head = HEAD.format(
         **sizes,
         real="float" if dtype == torch.float32 else "double",
         wide=16 if dtype == torch.float32 else 8,
         narrow=8 if dtype == torch.float32 else 4,
         operations=len(parts[0]),
-        identity=int(program.identity),
+        **{"identity": int(program.identity), "assumed": int(program.b.assumed)},
         inline="inline" if count <= INLINE else "__attribute__((noinline))",
     )
-    head += prelude(single)
+    head += prelude(dtype == torch.float32)
     if program.inputs:
         first, degree, many = program.inputs
         head += INPUTS.format(first=first, degree=degree, count=many)

@@ -1,0 +1,229 @@
+"""Every operation of the native table at zeros, ties, bounds and not-a-number: values and derivatives are torch's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from physid.ode import solve
+from physid.ode.native.interpret import products
+from physid.ode.native.lower import lower
+from physid.ode.native.ops import TABLE
+from physid.ode.native.trace import trace
+from physid.ode.solution import Status
+
+DOUBLE = torch.float64
+NAN = math.nan
+POINTS = [-20.0, -6.0, -3.0, -2.0, -1.0, -0.5, -0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0, 20.0, NAN]
+PAIRS = [(a, b) for a in (-1.0, -0.0, 0.0, 0.5, 1.0, NAN) for b in (-1.0, -0.0, 0.0, 0.5, 1.0, NAN)]
+# Torch divides a product by one factor; a state is finite, so that a matrix's zero leaves it out; of the others torch's
+# own derivatives beside not-a-number depend on how many numbers there are.
+NOT_AT_NAN: tuple[str, ...] = (
+    "prod",
+    "cumprod",
+    "times zero",
+    "matrix with zeros",
+    "elu",
+    "selu",
+    "celu",
+    "hardtanh",
+    "hardswish",
+)
+NOT_AT_NAN += ("hardsigmoid", "relu6", "softshrink", "hardshrink")
+
+PLAIN: tuple[str, ...] = (
+    "neg",
+    "exp",
+    "expm1",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "atan",
+    "asinh",
+    "erf",
+    "sigmoid",
+    "abs",
+)
+PLAIN += ("sign", "floor", "ceil", "trunc", "round", "square", "exp2", "frac", "relu", "sqrt", "log", "log1p", "log2")
+PLAIN += ("log10", "asin", "acos", "atanh", "acosh", "reciprocal", "rsqrt", "sinc", "nan_to_num", "logit")
+LAYERS: tuple[str, ...] = (
+    "silu",
+    "softplus",
+    "selu",
+    "celu",
+    "gelu",
+    "hardtanh",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "softsign",
+)
+LAYERS += ("logsigmoid", "relu6")
+TWO: tuple[str, ...] = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "atan2",
+    "hypot",
+    "pow",
+    "fmod",
+    "remainder",
+)
+TWO += ("xlogy", "logaddexp")
+UNARY: dict[str, Callable[[Tensor], Tensor]] = {name: getattr(torch, name) for name in PLAIN}
+UNARY |= {name: getattr(F, name) for name in LAYERS}
+UNARY |= {
+    "tanhshrink": F.tanhshrink,
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+    "threshold": lambda x: F.threshold(x, 0.5, 0.1),
+    "leaky relu": lambda x: F.leaky_relu(x, 0.1),
+    "elu": lambda x: F.elu(x, 0.7),
+    "softplus, sharp": lambda x: F.softplus(x, 2.0, 10.0),
+    "gelu, tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "clamp": lambda x: x.clamp(-0.5, 0.5),
+    "clamp low": lambda x: x.clamp(min=0.5),
+    "clamp high": lambda x: x.clamp_max(0.5),
+    "powers": lambda x: x**2 + x**3 + x**0 + x**1,
+    "reciprocal powers": lambda x: x**-1 + x**-2,
+    "half powers": lambda x: x**0.5 + x**1.5 + x**2.5,
+    "reciprocal root": lambda x: x**-0.5,
+    "exponents": lambda x: 2.0**x + 0.0 ** (x * x),
+    "mask": lambda x: (x > 0) * x,
+    "where": lambda x: torch.where(x > 0, x, -x),
+    "masked fill": lambda x: x.masked_fill(x > 0, 1.0),
+    "times zero": lambda x: 0 * x,
+    "zero times a root": lambda x: (0 * torch.sqrt(x)).detach() + x,
+    "zero times a product": lambda x: (0 * (x * x)).detach() + x,
+    "remainders": lambda x: x % 0.5 + torch.remainder(x, -0.5) + torch.fmod(x, 0.5) + (0.3 * x) % 0.1,
+    "whole quotients": lambda x: (
+        torch.div(x, 0.1, rounding_mode="floor") + torch.div(x, 49 * 0.1, rounding_mode="trunc") + x * 0
+    ),
+    "over zero": lambda x: 1 / x + x / 0,
+    "detached": lambda x: x * x.detach(),
+    "isnan": lambda x: torch.where(torch.isnan(x), 1.0, x),
+}
+BINARY: dict[str, Callable[[Tensor], Tensor]] = {
+    name: (lambda x, name=name: getattr(torch, name)(x[0], x[1]))  # type: ignore[misc]
+    for name in TWO
+}
+BINARY |= {
+    "where": lambda x: torch.where(x[0] > x[1], x[0], x[1]),
+    "clamp between tensors": lambda x: torch.clamp(x[0], x[1], x[1] + 1),
+    "clamp the wrong way": lambda x: torch.clamp(x[0], x[1], x[1] - 1),
+    "clamp above a tensor": lambda x: torch.clamp(x[0], min=x[1]),
+    "clamp below a tensor": lambda x: torch.clamp(x[0], max=x[1]),
+    "lerp": lambda x: torch.lerp(x[0], x[1], 0.5) + torch.lerp(x[0], x[1], 0.2),
+    "addc": lambda x: torch.addcmul(x[0], x[0], x[1]) + torch.addcdiv(x[0], x[0], x[1]),
+    "prod": lambda x: x.prod(0),
+    "cumprod": lambda x: x.cumprod(0).flatten(),
+    "cumsum": lambda x: x.cumsum(0).flatten(),
+    "max of all": lambda x: torch.stack([column.max() for column in x.T]),
+    "min of all": lambda x: torch.stack([column.min() for column in x.T]),
+    "max": lambda x: x.max(0).values,
+    "min": lambda x: x.min(0).values,
+    "amax": lambda x: x.amax(0),
+    "amin": lambda x: x.amin(0),
+    "amax of four": lambda x: torch.cat([x, x]).amax(0) + torch.cat([x, x[:1]]).amin(0),
+    "norm": lambda x: x.norm(dim=0),
+    "norm 1": lambda x: x.norm(1, dim=0),
+    "norm 3": lambda x: x.norm(3, dim=0),
+    "norm 1.5": lambda x: x.norm(1.5, dim=0),
+    "norm 1/2": lambda x: torch.linalg.vector_norm(x, 0.5, dim=0),
+    "largest": lambda x: torch.linalg.vector_norm(x, math.inf, dim=0),
+    "smallest": lambda x: torch.linalg.vector_norm(x, -math.inf, dim=0),
+    "std": lambda x: x.std(0),
+    "var": lambda x: x.var(0),
+    "softmax": lambda x: x.softmax(0).flatten(),
+    "log softmax": lambda x: x.log_softmax(0).flatten(),
+    "logsumexp": lambda x: x.logsumexp(0),
+    "normalize": lambda x: F.normalize(x, dim=0).flatten(),
+    "cdist": lambda x: torch.cdist(x[0][:, None, None], x[1][:, None, None]).flatten(),
+    "similarity": lambda x: F.cosine_similarity(x, x.flip(0), dim=0),
+    "losses": lambda x: F.huber_loss(x[0], x[1], reduction="none") + F.l1_loss(x[0], x[1], reduction="none"),
+    "matrix with zeros": lambda x: (torch.tensor([[0.0, 1.0]], dtype=x.dtype) @ x)[0],
+    "written without autograd": lambda x: _written(x[0], x[1]),
+}
+
+
+def _written(x: Tensor, y: Tensor) -> Tensor:
+    out = x * y
+    with torch.no_grad():
+        out += y
+        scale = x * 2 + 1
+    return out * scale
+
+
+def agree(name: str, f: Callable[[Tensor], Tensor], points: list[Any]) -> None:
+    if name in NOT_AT_NAN:
+        points = [point for point in points if not np.isnan(point).any()]
+    x = torch.tensor(points, dtype=DOUBLE).movedim(0, -1).contiguous()
+    shape, flat = x.shape, x.reshape(-1)
+    graph = trace(lambda t, y: f(y.view(shape)), torch.zeros((), dtype=DOUBLE), flat, (), TABLE.__contains__)
+    y = flat.clone().requires_grad_()
+    k = f(y.view(shape))
+    (expected,) = torch.autograd.grad(k.sum(), y, allow_unused=True) if k.requires_grad else (None,)
+    expected = torch.zeros_like(y) if expected is None else expected
+    c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
+    found = products(lower(graph), np.zeros(1), flat.numpy(), np.zeros(0), c, np.ones(k.numel()), np.float64)
+    close: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-13, "equal_nan": True}
+    np.testing.assert_allclose(found.k[0], k.detach().numpy(), err_msg=f"{name} at {points}", **close)
+    ours, theirs = found.gy[0], expected.numpy()
+    # where torch has no finite derivative, neither have we
+    np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs), err_msg=f"{name}: {ours}, torch {theirs}")
+    there = np.isfinite(theirs)
+    np.testing.assert_allclose(ours[there], theirs[there], err_msg=f"{name} at {points}", **close)
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_functions_of_one_number(name: str) -> None:
+    agree(name, UNARY[name], POINTS)
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_functions_of_two_numbers(name: str) -> None:
+    agree(name, BINARY[name], PAIRS)
+
+
+def ramp(t: Tensor) -> Tensor:
+    """Zero between .395 and .8."""
+    return torch.clamp(t - 0.80, min=0) + torch.clamp(0.395 - t, min=0)
+
+
+def test_gradients_across_a_degenerate_interval() -> None:
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        z = ramp(t)
+        both = torch.stack([p * z, z])
+        return -0.1 * y + torch.atan2(p * z, z) + torch.sinc(p * z) + both.std() + torch.stack([p * z, 1.3 * z]).max()
+
+    found = {}
+    for engine in ("native", "eager"):
+        p = torch.tensor(1.3, dtype=DOUBLE, requires_grad=True)
+        y = solve(f, torch.ones(1, dtype=DOUBLE), [0.0, 1.0], engine=engine, max_step=0.05).y
+        assert isinstance(y, Tensor)
+        found[engine] = float(torch.autograd.grad(y[-1].sum(), p)[0])
+    assert abs(found["native"] - found["eager"]) < 1e-9
+    assert math.isfinite(found["native"])
+
+
+def test_not_a_number_is_not_dropped() -> None:
+    for engine in ("native", "eager"):
+        found = solve(
+            lambda t, y: y + 0 * torch.sqrt(20 - y), torch.ones(1, dtype=DOUBLE), [0.0, 4.0], engine=engine, throw=False
+        )
+        assert found.status is Status.NOT_A_NUMBER, engine
