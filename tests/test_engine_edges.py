@@ -247,8 +247,8 @@ def jump(t: Tensor, y: Tensor) -> Tensor:
         (lambda: solve(lambda t, y: -y, t64([1.0]), [0.0, 1.0], event_fn=lambda t, y: y < 0.5), "returned a boolean"),
         (lambda: solve(lambda t, y: -y, t64([1.0]), [0.0, 1.0], event_fn=WRONG), "event_fn is no function"),
         (
-            lambda: odeint(jump, t64([1.0]), t64([0.0, 1.0]), options={"jump_t": t64(0.5).requires_grad_()}),
-            "jump_t asks for a gradient",
+            lambda: odeint(jump, t64([1.0]), t64([0.0, 1.0]), options={"step_t": t64(0.5).requires_grad_()}),
+            "step_t asks for a gradient",
         ),
         (
             lambda: torch.func.vmap(lambda k: odeint(lambda t, y: -k * y, t64([1.0]), t64([0.0, 1.0])))(
@@ -262,6 +262,19 @@ def test_what_has_no_meaning_is_refused_in_one_line(work: Any, sentence: str) ->
     with pytest.raises(InputError, match=sentence) as raised:
         work()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("interface", [odeint, odeint_adjoint])
+def test_the_gradient_to_a_jump_time_is_that_of_its_movement(interface: Any) -> None:
+    when = t64(0.5).requires_grad_()
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        return torch.where(t < when, -0.5 * y, 0 * y + 1)
+
+    how = {"adjoint_params": ()} if interface is odeint_adjoint else {}
+    y = interface(f, t64([1.0]), t64([0.0, 1.0]), options={"jump_t": when}, **how)
+    (g,) = torch.autograd.grad(y[-1].sum(), when)
+    assert g.item() == pytest.approx(-0.5 * math.exp(-0.25) - 1, rel=1e-6)
 
 
 def test_atol_may_be_zero_where_no_state_starts_at_zero() -> None:

@@ -285,9 +285,9 @@ def _times(value: Any, name: str) -> Tensor | None:
     if value is None:
         return None
     times = torch.as_tensor(value)
-    if times.requires_grad and torch.is_grad_enabled():
+    if name == "step_t" and times.requires_grad and torch.is_grad_enabled():
         raise InputError(f"option {name} asks for a gradient, which has no derivative here: give {name}.detach().")
-    times = times.detach().to("cpu", torch.float64).reshape(-1)
+    times = times.to("cpu", torch.float64).reshape(-1)
     if not bool(torch.isfinite(times).all()):
         raise InputError(f"option {name} holds a time that is not finite.")
     return times
