@@ -57,4 +57,5 @@ def test_every_entry_of_the_table_is_used_by_a_case() -> None:
             used.update(step.op for step in graph.steps)
     # other names of rules that are used, as other devices and decompositions spell them
     twins = {name for name, entry in TABLE.items() if any(TABLE[op] is entry for op in used)}
-    assert set(TABLE) - used - twins == set()
+    driven = {"inputs"}  # no operation of torch: what a driven f reads, in tests of its own
+    assert set(TABLE) - used - twins - driven == set()
