@@ -121,6 +121,23 @@ class Recorder(TorchFunctionMode):
         return out
 
 
+_LAYOUTS: dict[Any, Layout] = {}
+MOST_LAYOUTS = 64
+
+
+def layout_of(y0: State, batched: bool) -> Layout:
+    """The layout of a state, made once for tensors of one kind."""
+    if not isinstance(y0, Tensor) or torch._C._are_functorch_transforms_active():
+        return Layout(y0, batched)
+    key = (y0.shape, y0.dtype, y0.device, batched)
+    found = _LAYOUTS.get(key)
+    if found is None:
+        if len(_LAYOUTS) >= MOST_LAYOUTS:
+            _LAYOUTS.clear()
+        found = _LAYOUTS[key] = Layout(y0, batched)
+    return found
+
+
 SHOWN = 3  # evaluations after which it is known whether f keeps a buffer for its results
 
 

@@ -13,11 +13,14 @@ Source: Rozenvasser (1967), General sensitivity equations of discontinuous syste
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
+
+MOST_STILL, MOST_TIMES = 32, 10_000  # jumps that are kept, and the times of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +58,23 @@ class Jumps:
     @staticmethod
     def at(times: Tensor) -> Jumps:
         """Jumps at these times [J]; they move if they have a graph."""
+        kept = None if times.requires_grad else _STILL.get(times.shape)
+        if (
+            kept is not None
+            and times.dtype is torch.float64
+            and times.device.type == "cpu"
+            and torch.equal(kept[0], times)
+        ):
+            return kept[1]
         moved = times.to("cpu", torch.float64).reshape(-1).sort().values[:, None]
-        return Jumps(moved.detach(), moved=moved if moved.requires_grad else None)
+        found = Jumps(moved.detach(), moved=moved if moved.requires_grad else None)
+        if found.moved is None and moved.numel() <= MOST_TIMES and not torch._C._are_functorch_transforms_active():
+            if len(_STILL) >= MOST_STILL:
+                _STILL.clear()
+            _STILL[times.shape] = (times.detach().to("cpu", torch.float64, copy=True), found)
+        return found
 
-    @property
+    @cached_property
     def plan(self) -> Tensor:
         """The times as a plan takes them: [J], or [J, L] where the lanes differ."""
         return self.times[:, 0] if self.times.shape[1] == 1 else self.times
@@ -250,6 +266,9 @@ class Jumps:
             return torch.zeros_like(weight)
         found = torch.autograd.grad(value, weight, retain_graph=True, allow_unused=True)[0]
         return torch.zeros_like(weight) if found is None else found
+
+
+_STILL: dict[torch.Size, tuple[Tensor, Jumps]] = {}  # those that do not move, with the times they were made of
 
 
 def jump_cotangents(problem: Any) -> Tensor | None:

@@ -15,11 +15,11 @@ from torch import Tensor
 from physid.errors import InputError
 from physid.ode import tableaus
 from physid.ode.control import Control, rms
-from physid.ode.field import Field, Layout, RightHandSide, State, attribute
+from physid.ode.field import Field, Layout, RightHandSide, State, attribute, layout_of
 from physid.ode.jumps import Jumps
 from physid.ode.plan import Limits, Norm, Wishes, plan_of
 from physid.ode.probes import Probes
-from physid.ode.reads import jumps_of
+from physid.ode.reads import driven_by, jumps_of
 from physid.ode.stages import Coefficients, Stages, StageTimes, inward
 
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
@@ -177,7 +177,7 @@ class Problem:
         return ratio.to("cpu", torch.float64)
 
 
-Recall = Callable[[Problem], "tuple[list[Tensor], Any] | None"]
+Recall = Callable[[RightHandSide, "Sequence[Tensor] | None", Layout], "tuple[list[Tensor], Any] | None"]
 
 
 def pose(
@@ -200,7 +200,12 @@ def pose(
     """
     started = time.perf_counter()
     asked = wishes or Wishes(**options)
-    landings = landings or jumps_of(f, y0, t, asked.batched, graph, asked.jumps)
+    found, driven = None, landings is None and driven_by(f)[1] is not None
+    recall = recall if asked.norm is None else None
+    if recall and driven:
+        found = recall(f, params, layout_of(y0, asked.batched))
+    foreseen = None if found is None else found[1].foresees(found[0])
+    landings = landings or jumps_of(f, y0, t, asked.batched, graph, asked.jumps, foreseen)
     if landings is not None:
         asked = replace(asked, jumps=landings.plan)
     plan, times = plan_of(y0, t, asked)
@@ -231,9 +236,9 @@ def pose(
         origin=y0,
         probes=plan.probes,
     )
-    compiles = problem.norm is None and not (landings is not None and landings.tied)
-    found = recall(problem) if recall and compiles else None
-    if found is not None:
+    if recall and not driven:
+        found = recall(f, params, problem.layout)
+    if found is not None and not (landings is not None and landings.tied):
         problem.captured, problem.recalled = found
         problem.unknowns = problem.captured
         return problem

@@ -7,7 +7,7 @@ jump at (sigma - b) / a. Times that depend on the state, or on t in another way,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,26 @@ class Lines:
     ends: Tensor
 
 
+@dataclass(frozen=True)
+class Foreseen:
+    """What is known of the reads of f without an evaluation.
+
+    `plain`: all are at t itself. `lines(ends)` gives a and b [R, 1] of their times a t + b within `ends` [2, L].
+    """
+
+    plain: bool
+    lines: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def driven_by(f: RightHandSide) -> tuple[Any, Any]:
+    """Who holds what drives f, f or the object whose method it is, and what drives it, None where nothing does."""
+    driver = attribute(f, "driver")
+    if driver is not None:
+        return f, driver
+    owner = attribute(f, "__self__")
+    return (f, None) if owner is None else (owner, attribute(owner, "driver"))
+
+
 def jumps_of(
     f: RightHandSide,
     y0: State,
@@ -39,24 +59,29 @@ def jumps_of(
     batched: bool,
     graph: bool | None = None,
     asked: Tensor | None = None,
+    foreseen: Foreseen | None = None,
 ) -> Jumps | None:
     """The times at which f jumps: those `asked` for, its `switches`, where what it reads of its inputs does; or None.
 
-    `graph`: whether gradients are wanted, by default whether autograd is on.
+    `graph`: whether gradients are wanted, by default whether autograd is on. `foreseen`: what is known of f's reads,
+    which spares evaluations of f.
     Errors: InputError for inputs read beyond their samples, and for gradients by what moves jumps that nobody can
     foresee.
     """
-    owner = f if attribute(f, "driver") is not None else attribute(f, "__self__") or f
-    driver = attribute(owner, "driver")
-    if driver is None and asked is None and attribute(owner, "switches") is None:
+    owner, driver = driven_by(f)
+    switches = attribute(owner, "switches")
+    if driver is None and asked is None and switches is None:
         return None
+    alone = driver is not None and asked is None and switches is driver.switches
+    if foreseen is not None and foreseen.plain and alone:
+        return Jumps.at(switches)
     wanted = torch.is_grad_enabled() if graph is None else graph
     with torch.set_grad_enabled(wanted):
-        switches = _both(asked, attribute(owner, "switches"))
+        switches = _both(asked, switches)
         if driver is None or not hasattr(owner, "reading") or not _sensible(y0, t):
             return None if switches is None else Jumps.at(switches)
-        probe = Probe(f, owner, y0, t, batched)
-        own = None if switches is None else _without(switches, driver.switches)
+        probe = Probe(f, owner, y0, t, batched, foreseen)
+        own = None if alone or switches is None else _without(switches, driver.switches)
         if probe.plain and (own is None or not len(own)):
             return Jumps.at(driver.switches) if len(driver.switches) else None
         with _same_random():
@@ -103,8 +128,16 @@ def _sensible(y0: State, t: Tensor | Sequence[float]) -> bool:
 class Probe:
     """What f reads where a solve begins, found out by evaluations of f there."""
 
-    def __init__(self, f: RightHandSide, owner: Any, y0: State, t: Tensor | Sequence[float], batched: bool) -> None:
-        self.f, self.owner, self.batched = f, owner, batched
+    def __init__(
+        self,
+        f: RightHandSide,
+        owner: Any,
+        y0: State,
+        t: Tensor | Sequence[float],
+        batched: bool,
+        foreseen: Foreseen | None = None,
+    ) -> None:
+        self.f, self.owner, self.batched, self.foreseen = f, owner, batched, foreseen
         self.driver, self.apart = owner.driver, hasattr(f, "reads")
         self.y0, parts = y0, y0 if isinstance(y0, tuple) else (y0,)
         self.like = parts[0]
@@ -112,6 +145,9 @@ class Probe:
         times = torch.as_tensor(t, dtype=torch.float64).detach().cpu()
         rows = times.reshape(len(times), -1)[[0, -1]] if len(times) else torch.zeros(2, 1, dtype=torch.float64)
         self.ends = rows.expand(2, self.lanes)
+        if foreseen is not None:
+            self.plain = foreseen.plain
+            return
         with torch.no_grad(), _same_random():
             self.plain = self._read(self.ends[0], y0) is None
 
@@ -144,6 +180,9 @@ class Probe:
         if self.plain:
             zero = torch.zeros(1, 1, dtype=torch.float64)
             return Lines(zero + 1, zero, self.ends)
+        if self.foreseen is not None:
+            a, b = (part.expand(-1, self.lanes) for part in self.foreseen.lines(self.ends))
+            return Lines(a, b, self.ends)
         span = self.ends[1] - self.ends[0]
         if not bool((span != 0).any()) or self._by_state():
             return None

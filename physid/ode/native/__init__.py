@@ -3,6 +3,7 @@
     witness.py  what f runs; reach.py what this code reads; guard.py whether any of it has changed
     trace.py    one eager evaluation of f, recorded as aten operations           -> Graph (graph.py), reads.py
     record.py   the record of a problem's f on one lane; driven.py: of the inputs that drive it
+    moments.py  at which times the record shows that inputs are read
     ops.py      the table of supported operations, each as scalar arithmetic
     lower.py    the graph as straight-line code and loops, with its derivatives   -> Program (ir.py, derive.py)
     emit.py     the program as C source

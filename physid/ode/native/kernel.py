@@ -16,6 +16,7 @@ from torch import Tensor
 from physid.ode.field import attribute
 from physid.ode.native.guard import Place
 from physid.ode.native.library import Sizes, declare, library_of, pointers, strided
+from physid.ode.native.moments import Moments
 from physid.ode.native.reach import Surroundings
 from physid.ode.native.record import lane_field, looked_at, traced
 from physid.ode.native.samples import one_sample, rows
@@ -128,6 +129,12 @@ class Kernel:
                 raise Unsupported(f"a constant tensor of f has {OTHER_ZEROS} than when it was traced")
             self.kept[:] = [c.clone()]
         return c
+
+    @cached_property
+    def moments(self) -> Moments | None:
+        """At which times f reads its inputs; None where the record does not tell of all samples."""
+        found = Moments.of(self.graph)
+        return None if found is None or (self.sampled and not found.plain) else found
 
     @cached_property
     def none(self) -> Tensor:

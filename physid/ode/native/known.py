@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import types
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +29,16 @@ MOST = 24  # functions that are remembered
 _KNOWN: OrderedDict[Any, Known] = OrderedDict()
 
 
-def recall(problem: Problem) -> tuple[list[Tensor], Native] | None:
-    """The tensors that f depends on and its tier, when f is known with states of this shape."""
+def recall(f: Any, named: Sequence[Tensor] | None, layout: Layout) -> tuple[list[Tensor], Native] | None:
+    """The tensors that f depends on and its tier, when f is known with states of this layout."""
     if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
         return None
-    key = _key(problem)
+    key = _key(f, named, layout)
     known = _KNOWN.get(key)
     if known is None or isinstance(known.tier, str):
         return None
-    found = known.bind(problem.f)
-    if found is None or not _agrees(problem, found[0]):
+    found = known.bind(f)
+    if found is None or not _agrees(named, found[0]):
         return None
     _KNOWN.move_to_end(key)
     return found
@@ -45,7 +46,7 @@ def recall(problem: Problem) -> tuple[list[Tensor], Native] | None:
 
 def refused(problem: Problem) -> str:
     """Why f has not become C before, if it is still the same f; empty otherwise."""
-    known = _KNOWN.get(_key(problem))
+    known = _KNOWN.get(_key(problem.f, problem.named, problem.layout))
     if known is None or not isinstance(known.tier, str) or known.tensors(problem.f) is None:
         return ""
     return known.tier
@@ -56,7 +57,7 @@ def remember(problem: Problem, tier: Native | str, around: Surroundings | None) 
 
     An f that reads what is not watched is forgotten, but for why there is no tier: then it runs eagerly in any case.
     """
-    key = _key(problem)
+    key = _key(problem.f, problem.named, problem.layout)
     watched = around is not None and (isinstance(tier, str) or not around.unwatched)
     known = Known.of(problem, tier, around) if around is not None and watched else None
     if known is None:
@@ -68,16 +69,15 @@ def remember(problem: Problem, tier: Native | str, around: Surroundings | None) 
         _KNOWN.popitem(last=False)
 
 
-def _key(problem: Problem) -> Any:
+def _key(f: Any, named: Sequence[Tensor] | None, layout: Layout) -> Any:
     """What must be equal at first sight: the code of f, the kind of its states."""
-    f, layout = problem.f, problem.layout
     if isinstance(f, types.FunctionType):
         who: Any = f.__code__
     elif isinstance(f, types.MethodType):
         who = (f.__func__, id(f.__self__))
     else:
         who = id(f)
-    return who, problem.named is None, _kind(layout)
+    return who, named is None, _kind(layout)
 
 
 def _kind(layout: Layout) -> Any:
@@ -92,12 +92,12 @@ def _described(layout: Layout) -> Any:
     return layout.is_tuple, layout.batched, layout.lanes, layout.dtype, layout.device.type, shapes
 
 
-def _agrees(problem: Problem, captured: list[Tensor]) -> bool:
+def _agrees(named: Sequence[Tensor] | None, captured: list[Tensor]) -> bool:
     """Whether named parameters are those that were found."""
-    if problem.named is None:
+    if named is None:
         return True
-    named = [tensor for tensor in problem.named if tensor.requires_grad]
-    return len(named) == len(captured) and all(a is b for a, b in zip(named, captured, strict=True))
+    wanted = [tensor for tensor in named if tensor.requires_grad]
+    return len(wanted) == len(captured) and all(a is b for a, b in zip(wanted, captured, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

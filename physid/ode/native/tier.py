@@ -18,6 +18,7 @@ from physid.ode.native.runtime import Begun, Library, Report, Run, carry, march,
 from physid.ode.native.settings import settings_of
 from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
+from physid.ode.reads import Foreseen
 from physid.ode.solution import Statistics, Status
 from physid.ode.tape import Tape
 from physid.ode.tier import EAGER, Cotangents
@@ -55,6 +56,11 @@ class Native:
     constants: Tensor | None = None
     name: str = "native"
     strict: bool = False
+
+    def foresees(self, captured: Sequence[Tensor]) -> Foreseen | None:
+        """At which times f reads its inputs; None where its record does not show that."""
+        moments = self.kernel.moments
+        return None if moments is None or self.constants is None else moments.bound(captured, self.constants)
 
     def march(
         self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
