@@ -52,14 +52,14 @@ class Reading(Model):
         return torch.stack((v, u - torch.sin(x) - 0.3 * v), -1)
 
 
-def reading(kind: str) -> Reading:
+def reading(kind: str) -> Any:
     model = Reading()
     model.kind = kind
     model.drive(Inputs.through([0.0, 0.5, 1.1, 1.9, 2.4, 3.3, 4.0], [1.0, -0.5, -0.5, 2.0, 0.3, 1.5, -1.0], ["u"]))
     return model
 
 
-def found(model: Reading, engine: str) -> list[float]:
+def found(model: Any, engine: str) -> list[float]:
     """The sum of the states and its derivative by the delay."""
     y: Any = solve(model, Y0, ASKED, engine=engine, rtol=1e-9, atol=1e-9).y
     total = y.sum()
