@@ -33,6 +33,7 @@ BINARY: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Pow: operator.pow,
 }
 LONGEST = 1000  # characters
+LARGEST = 1e300  # of a number
 
 
 class Expression:
@@ -67,6 +68,8 @@ class Expression:
                 raise unknown_name("name in an expression", node.id, known)
             return {node.id}
         if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            if abs(node.value) > LARGEST:
+                raise InputError(f"'{self.text[:60]}' holds a number beyond {LARGEST:g}. Choose another unit.")
             return set()
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
             return self._names(node.operand, known)
@@ -91,7 +94,8 @@ class Expression:
             return -inner if isinstance(node.op, ast.USub) else inner
         if isinstance(node, ast.BinOp):
             try:
-                return BINARY[type(node.op)](self._value(node.left, values), self._value(node.right, values))
+                found = BINARY[type(node.op)](self._value(node.left, values), self._value(node.right, values))
+                return float("nan") if isinstance(found, complex) else found  # as torch has the root of a negative
             except (ZeroDivisionError, OverflowError):
                 return float("nan")
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

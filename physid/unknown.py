@@ -130,8 +130,10 @@ class Unknown:
         called = f"unknown '{self.name}'" if self.name else "an unknown"
         try:
             tensor = torch.as_tensor(value, dtype=torch.float64).detach().clone()
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"{called} was given {value!r}: a number or a list of numbers is allowed.") from error
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise InputError(
+                f"{called} was given {str(value)[:80]}: a number or a list of numbers is allowed."
+            ) from error
         if not self.domain.contains(tensor):
             raise InputError(
                 f"{called} was given {tensor.tolist()}, outside its domain: finite values in {self.domain} are "

@@ -14,6 +14,9 @@ import physid.door as door
 from physid.errors import InputError, unknown_name
 
 LARGEST = 1_000_000  # bytes of a settings file
+PARTS = 100_000  # values of a settings file, aliases written out
+LENGTH = 20_000  # characters of one value
+MOST = 10**300  # numbers beyond it have no square
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,11 @@ class Key:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST)
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
 
 
 def _text(value: Any) -> bool:
@@ -92,7 +95,11 @@ def load(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
-        found = yaml.safe_load(door.read(path, LARGEST, "That is no file of settings. ").decode("utf-8"))
+        loader = yaml.SafeLoader(door.read(path, LARGEST, "That is no file of settings. ").decode("utf-8"))
+        root = loader.get_single_node()
+        if root is not None:
+            _count(path, root, {})
+        found = None if root is None else loader.construct_document(root)
     except InputError:
         raise
     except UnicodeDecodeError:
@@ -110,9 +117,29 @@ def load(path: str | Path) -> dict[str, Any]:
     return {str(key): _checked(path, str(key), value) for key, value in found.items() if value is not None}
 
 
+def _count(path: Path, node: Any, known: dict[int, int]) -> int:
+    """The values under a node of YAML, aliases written out; InputError for too many, or one inside of itself."""
+    if isinstance(node.value, str):
+        if len(node.value) > LENGTH:
+            raise InputError(
+                f"{path}: a value of {len(node.value)} characters: up to {LENGTH} are allowed. Shorten it."
+            )
+        return 1
+    if id(node) not in known:
+        known[id(node)] = PARTS + 1  # until it is counted: an alias to it from inside has no end
+        parts = [one for part in node.value for one in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_count(path, one, known) for one in parts)
+    if known[id(node)] > PARTS:
+        line = node.start_mark.line + 1
+        raise InputError(
+            f"{path}, line {line}: more than {PARTS} values with its aliases written out. Write the values themselves."
+        )
+    return known[id(node)]
+
+
 def _checked(path: Path, key: str, value: Any) -> Any:
     if key not in KEYS:
-        raise unknown_name(f"setting in {path}", key, KEYS)
+        raise unknown_name(f"setting in {path}", key[:80], KEYS)
     if not KEYS[key].fits(value):
         hint = ""
         if isinstance(value, str) and KEYS[key].fits(0.5):
@@ -120,8 +147,17 @@ def _checked(path: Path, key: str, value: Any) -> Any:
                 return float(value)  # 1e-9 is text for YAML 1.1, which wants 1.0e-9
             except ValueError:
                 hint = " Write numbers without quotes."
-        raise InputError(f"{path}: {key} is {value!r}, but {KEYS[key].what} is allowed.{hint}")
+        raise InputError(f"{path}: {key} is {_told(value)}, but {KEYS[key].what} is allowed.{hint}")
     return value
+
+
+def _told(value: Any) -> str:
+    """A value as a message shows it, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return "an enormous number"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def dump(settings: Mapping[str, Any]) -> str:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import math
+import signal
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,11 +17,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from physid.door import most
+from physid.door import factor, most
 from physid.errors import InputError, MissingError
-from physid.reading.table import LARGEST, Cells, Table, columns_of, too_large
+from physid.reading import matfile
+from physid.reading.table import LARGEST, Array, Cells, Table, columns_of, too_large
 
 NUMERIC = "biuf"
+LONGEST = 120.0  # seconds for which a MAT file is read
 MAT_NUMBERS = ("double", "single", "logical", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
@@ -38,8 +45,12 @@ def read_parquet(path: Path, data: bytes) -> Table:
             about = file.metadata
             if 8 * about.num_rows * about.num_columns > most(LARGEST):
                 raise too_large(path, 8 * about.num_rows * about.num_columns)
+            headers = file.schema_arrow.names
+            twice = next((name for name in headers if headers.count(name) > 1), None)
+            if twice is not None:
+                raise InputError(f"{path}: two columns are called '{twice}'. Rename one of them.")
             table = file.read()
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is no whole Parquet file: {_short(error)}. Save it again.") from None
@@ -57,15 +68,38 @@ def read_parquet(path: Path, data: bytes) -> Table:
 def _arrow_cells(path: Path, name: str, column: Any, pa: Any) -> Cells:
     """The cells of an Arrow column: numbers with not-a-number for null, or text."""
     kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+    if pa.types.is_integer(kind):
+        gaps = np.array(column.is_null().to_numpy(zero_copy_only=False), dtype=bool)
+        return np.where(gaps, np.nan, _exact(path, name, np.asarray(column.fill_null(0).to_numpy())))
+    if pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     if pa.types.is_decimal(kind):
         return np.array(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":  # Python's own dates end at microseconds
+        stamps = column.cast(pa.timestamp("ns")).cast(pa.string())
+        return np.array(["" if cell is None else str(cell) for cell in stamps.to_pylist()], dtype=object)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_timestamp(kind):
         return np.array(["" if cell is None else str(cell) for cell in column.to_pylist()], dtype=object)
     raise InputError(f"{path}, column '{name}': of type {kind}. Numbers or text are allowed: save the column as such.")
+
+
+def _exact(path: Path, name: str, values: Any) -> Array:
+    """Integers [T] as numbers of 64 bits; InputError for one that none of them is."""
+    found = np.asarray(values, dtype=np.float64)
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        # 2^63 and 2^64 are no integers of their type, and those that round to them are lost
+        low, high = np.iinfo(values.dtype).min, float(np.iinfo(values.dtype).max)
+        inside = found < high
+        lost = ~inside | (np.where(inside, found, low).astype(values.dtype) != values)
+        if lost.any():
+            row = int(np.argmax(lost))
+            raise InputError(
+                f"{path}, column '{name}', row {row + 1}: {values[row]} is beyond 2^53, where numbers of 64 bits skip "
+                "integers. Subtract the first one, or choose a larger unit, before you save it."
+            )
+    return found
 
 
 def read_npz(path: Path, data: bytes) -> Table:
@@ -108,7 +142,9 @@ def _npy(path: Path, member: zipfile.ZipInfo, file: IO[bytes]) -> Any:
             f"{path}, array '{name}': holds pickled objects, which could run code and are never loaded. Save it as "
             "numbers: array.astype(float)."
         )
-    size = int(np.prod(shape, dtype=np.float64)) * dtype.itemsize
+    if any(type(n) is not int or n < 0 for n in shape):
+        raise InputError(f"{path}, array '{name}': its header says the shape {shape}. Save it again.")
+    size = math.prod(shape) * dtype.itemsize
     if size != member.file_size - file.tell():
         raise InputError(f"{path}, array '{name}': its header promises {size} bytes that are not there. Save it again.")
     array = np.frombuffer(file.read(size), dtype=dtype)
@@ -133,31 +169,42 @@ def read_mat(path: Path, data: bytes) -> Table:
 
     Errors: InputError for what is no such file, for version 7.3 with what to do, and for too large arrays.
     """
-    from scipy.io import loadmat, whosmat
-
     if data.startswith(b"\x89HDF") or data[:19] == b"MATLAB 7.3 MAT-file":
         raise InputError(
             f"{path} is a MAT file of version 7.3, which is HDF5. Save it in MATLAB with -v7, or read it with h5py and "
             "write it with numpy.savez."
         )
-    try:
-        file: Any = io.BytesIO(data)
-        about = whosmat(file)
-        chosen = [name for name, _, kind in about if kind in MAT_NUMBERS]
-        size = sum(8 * int(np.prod(shape, dtype=np.float64)) for name, shape, _ in about if name in chosen)
-        if size > most(LARGEST):
-            raise too_large(path, size)
-        file = io.BytesIO(data)
-        arrays = loadmat(file, variable_names=chosen) if chosen else {}
-    except InputError:
-        raise
-    except Exception as error:  # SciPy raises nearly anything for a damaged file
-        raise InputError(f"{path} is no whole MAT file: {_short(error)}. Save it again.") from None
-    found = {name: arrays[name] for name in chosen if name in arrays}
+    about, found = _unpacked(path, data)
     if not found:
-        kinds = ", ".join(f"{name} ({kind})" for name, _, kind in about) or "nothing"
+        kinds = ", ".join(f"{name} ({kind})" for name, kind in about) or "nothing"
         raise InputError(f"{path} holds no numeric array but {kinds}. Save the columns as arrays of their own.")
     return _table(path, "mat", found)
+
+
+def _unpacked(path: Path, data: bytes) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """The names and kinds of what a MAT file holds, and its numeric arrays, by a process that may crash."""
+    limit, seconds = most(LARGEST), LONGEST * factor()
+    words = [str(matfile.__file__), json.dumps(sys.path), str(limit), json.dumps(MAT_NUMBERS)]
+    try:
+        done = subprocess.run([sys.executable, "-I", *words], input=data, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise InputError(
+            f"{path} is not read after {seconds:g} s. Save it again, or raise the limits, as in --limits 10."
+        ) from None
+    head, sign, body = done.stdout.partition(b"\n")
+    if done.returncode or not sign:
+        how = f"crashed ({signal.Signals(-done.returncode).name})" if done.returncode < 0 else "failed"
+        raise InputError(f"{path} is no whole MAT file: SciPy's reader {how} on it. Save it again.")
+    answer = json.loads(head)
+    if "error" in answer:
+        raise InputError(f"{path} is no whole MAT file: {_short(answer['error'])}. Save it again.")
+    if answer["size"] > limit:
+        raise too_large(path, answer["size"])
+    found, at = {}, 0
+    for name, kind, shape in answer["arrays"]:
+        array = np.frombuffer(body, dtype=kind, count=math.prod(shape), offset=at)
+        found[name], at = array.reshape(shape), at + array.nbytes
+    return [(name, kind) for name, kind in answer["about"]], found
 
 
 def _table(path: Path, kind: str, arrays: Mapping[str, Any]) -> Table:
@@ -193,11 +240,11 @@ def _table(path: Path, kind: str, arrays: Mapping[str, Any]) -> Table:
         for label, values in columns:
             names.append(label)
             text = values.dtype.kind == "U"
-            cells.append(values.astype(object) if text else np.array(values, dtype=np.float64))
+            cells.append(values.astype(object) if text else _exact(path, label, values))
     return Table(path, kind, columns_of(path, names, cells), notes=tuple(notes))
 
 
-def _short(error: BaseException) -> str:
+def _short(error: BaseException | str) -> str:
     """The first line of an error, without its last stop."""
     text = str(error).strip().splitlines()
     return (text[0] if text else type(error).__name__).rstrip(".")[:150]
