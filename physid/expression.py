@@ -67,7 +67,7 @@ class Expression:
             if node.id not in known:
                 raise unknown_name("name in an expression", node.id, known)
             return {node.id}
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
             if abs(node.value) > LARGEST:
                 raise InputError(f"'{self.text[:60]}' holds a number beyond {LARGEST:g}. Choose another unit.")
             return set()
