@@ -6,6 +6,7 @@ import io
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_a_shape_that_is_none_is_one_line(tmp_path: Path, shape: str) -> None:
 def test_integers_that_no_number_holds_are_refused_and_others_kept(tmp_path: Path, kind: type) -> None:
     t, top = np.arange(3.0), np.iinfo(kind).max
     for lost in (LOST, top):
-        values = np.array([1, 2**53, lost], dtype=kind)
+        values: Any = np.array([1, 2**53, lost], dtype=kind)
         np.savez(tmp_path / "a.npz", t=t, x=values)
         savemat(tmp_path / "a.mat", {"t": t, "x": values})
         for name in ("a.npz", "a.mat"):
