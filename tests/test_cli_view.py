@@ -13,7 +13,7 @@ import pytest
 
 import physid
 from physid.cli.app import main
-from physid.models import LotkaVolterra, NewtonGravity
+from physid.models import LotkaVolterra, NewtonGravity, build
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small runs: bodies in space, and a state of two channels."""
     folder = tmp_path_factory.mktemp("runs")
     data = physid.load("threebody", points=40, horizon=0.4)
-    physid.fit(NewtonGravity(mass=[1.05, 1.05, 0.95]), data).save(folder / "three")
+    model = build(data, model=NewtonGravity)
+    model.mass = [1.05, 1.05, 0.95]
+    physid.fit(model, data).save(folder / "three")
     physid.fit(LotkaVolterra(), physid.load("lotka-volterra", noise=0.5, points=40)).save(folder / "lynx")
     return folder
 

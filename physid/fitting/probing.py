@@ -112,8 +112,9 @@ def _sizes(vector: Vector, least: Array) -> Array:
         if isinstance(prior, Normal | Ridge):
             sizes[part] = prior.sd
             continue
-        guess = about.fit_shape(about.guess, raw.shape).abs().reshape(-1).numpy()
+        guess = about.guess.abs().reshape(-1).numpy()
         rms = float(np.sqrt((guess**2).mean())) if count else 0.0
+        guess = guess if len(guess) == count else np.full(count, rms)  # a model may be made with more elements
         sizes[part] = np.where(guess > 0, guess, rms)
         unknown += [begin - count + i for i in np.flatnonzero(sizes[part] == 0)]
     if unknown:
@@ -165,10 +166,10 @@ def slope_error(problem: Problem, point: Point) -> float | None:
 
     The second solve has its columns in the error norm, or else both may be wrong alike, as at rest. The difference is
     relative, by the column of the unknown where it is largest, columns of unknowns that move nothing left out; None
-    where the steps do not go by a tolerance, or the second solve fails.
+    where the steps do not go by a tolerance, with weights of a network, or where the second solve fails.
     """
-    before = problem.integrator
-    if not chooses(before):
+    before, model = problem.integrator, problem.vector.model
+    if not chooses(before) or any(not model.unknowns[name].listed for name in model.free()):
         return None
     problem.integrator = _tightened(before)
     try:
