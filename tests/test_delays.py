@@ -12,15 +12,13 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import physid
-from physid.check import check
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
 from physid.fitting.lanes import Carried
 from physid.inputs import Inputs
 from physid.machine import compiler_command
 from physid.ode import Integrator, sensitivities, solve
 from physid.spec import Model
-from physid.unknown import Unknown, positive
+from physid.unknown import Unknown
 
 DOUBLE = torch.float64
 TIMES = np.array([0.0, 0.5, 1.1, 1.9, 2.4, 3.3, 4.0])
@@ -322,46 +320,3 @@ def test_before_its_first_sample_an_input_keeps_that_value(kind: str) -> None:
     later = Inputs.through(TIMES + 1, VALUES, ["u"], kind)
     both = Inputs.stack([early, later])(torch.tensor([-0.5, 0.5], dtype=DOUBLE))
     assert both.flatten().tolist() == [1.0, 1.0]
-
-
-class Furnace(Model):
-    """T' = gain u(t - delay) - loss (T - 20)."""
-
-    state_names: ClassVar[tuple[str, ...]] = ("T",)
-    input_names: ClassVar[tuple[str, ...]] = ("u",)
-    gain = Unknown(0.02, positive)
-    loss = Unknown(0.03, positive)
-    delay = Unknown(2.0, physid.between(0.0, 20.0))
-
-    def field(self, t: Tensor, y: Tensor) -> Tensor:
-        (u,) = self.inputs(t - self.delay)
-        return self.gain * u[..., None] - self.loss * (y - 20.0)
-
-
-def furnace(seed: int, count: int = 61) -> Experiment:
-    """Measured once a second with noise .1, heated from 10 to 25 s, the delay 7 s."""
-    t = np.arange(float(count))
-    u = np.where((t >= 10) & (t < 25), 50.0, 0.0)
-    rise = np.where(t > 17, 30 * (1 - np.exp(-0.05 * np.clip(t - 17, 0, 15))), 0.0)
-    rise = rise * np.exp(-0.05 * np.clip(t - 32, 0, None))
-    measured = 20 + rise + 0.1 * np.random.default_rng(seed).normal(size=count)
-    train = Trajectory(torch.from_numpy(t), torch.from_numpy(measured)[:, None])
-    return Experiment("furnace", train, torch.tensor([20.0]), inputs=Inputs.through(t, u, ["u"]))
-
-
-def test_a_fit_finds_the_delay_with_its_error() -> None:
-    fit = physid.fit(Furnace(), furnace(0))
-    assert str(fit.report()).count("before their first sample") == 1
-    found = {e.name: e for e in fit.estimates}
-    for name, true in (("gain", 0.03 * 1.0), ("loss", 0.05), ("delay", 7.0)):
-        one = found[name]
-        assert one.stderr is not None
-        assert abs(float(one.value) - true) < 3 * float(one.stderr)
-    assert float(found["delay"].value) == pytest.approx(7.0, abs=0.1)
-
-
-def test_check_does_not_complain_of_a_delay() -> None:
-    findings = {one.name: one for one in check(Furnace(), furnace(0))}
-    assert findings["gradient"].status == "passed"
-    assert "read back to t = -2: before their first sample, at 0, they keep its value" in findings["solve"].sentence
-    assert findings["identifiability"].status == "passed"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from physid.ode.control import Fixed
 from physid.ode.problem import Problem
 from physid.ode.solution import Status
 from physid.ode.stages import InPlace, Stages
@@ -32,6 +33,14 @@ def sentence(problem: Problem, lane: int, status: Status, culprit: Tensor | None
         return f"{limits.max_steps} steps reached only t = {t:.9g}: raise max_steps or loosen the tolerances.{remedy}"
     limit = "the time limit" if limits.seconds is None else f"{limits.seconds} s of time limit"
     return f"{limit} reached only t = {t:.9g}: raise it or loosen the tolerances.{remedy}"
+
+
+def flown_off(problem: Problem, y: Tensor, y1: Tensor) -> Tensor:
+    """Which lanes have grown far beyond their start, or with fixed steps to infinity [L]."""
+    lanes, fixed = problem.layout.lanes, isinstance(problem.control, Fixed)
+    rows, first = (x.detach().view(lanes, -1).abs().amax(1).cpu() for x in (y, problem.y0))
+    infinite = torch.isinf(y1.detach().abs()).view(lanes, -1).any(1).cpu()
+    return (rows > 1e8 * (1 + first)) | (infinite & fixed)
 
 
 def looks_stiff(problem: Problem, stages: Stages) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from physid.ode.control import Fixed
-from physid.ode.failure import looks_stiff, sentence
+from physid.ode.failure import flown_off, looks_stiff, sentence
 from physid.ode.hearing import OutOfTime, audible, end_of
 from physid.ode.outcome import Outcome, Step
 from physid.ode.outputs import Outputs
@@ -266,7 +266,7 @@ class March:
             self.tape.remember(p.field.recorded, len(p.tableau.b) - 1)
         if not self.single_stop:
             stop = p.stops.gather(0, self.pointer[None])[0]
-            self._advance_stops(good & (end.detach() == stop), stop)
+            self.pointer = p.after_stop(self.pointer, good & (end.detach() == stop), stop)
         if self.traced:
             audible(y1)
         if self.tangents is not None:
@@ -298,15 +298,6 @@ class March:
         reuse = self.problem.tableau.fsal and before is not None and not len(self.problem.jumps)
         self.fresh = pick(k, before) if reuse and before is not None else None
 
-    def _advance_stops(self, landed: Tensor, stop: Tensor) -> None:
-        stops = self.problem.stops
-        last = len(stops) - 1
-        if not bool(landed.any()):
-            return
-        self.pointer = torch.where(landed, (self.pointer + 1).clamp(max=last), self.pointer)
-        while bool((again := landed & (stops.gather(0, self.pointer[None])[0] == stop) & (self.pointer < last)).any()):
-            self.pointer = self.pointer + again.long()
-
     def _reject(self, bad: Tensor, finite: Tensor, h: Tensor, y1: Tensor, k: Tensor) -> None:
         self.rejected += bad
         self.refusals += 1
@@ -314,11 +305,7 @@ class March:
         stuck = bad & ((h.detach().abs() <= resolution.clamp(min=1e-300)) | self.fixed)
         if not bool(stuck.any()):
             return
-        layout = self.problem.layout
-        rows = self.y.detach().view(layout.lanes, -1).abs().amax(1).cpu()
-        first = self.problem.y0.detach().view(layout.lanes, -1).abs().amax(1).cpu()
-        infinite = torch.isinf(y1.detach().abs()).view(layout.lanes, -1).any(1).cpu()
-        huge = (rows > 1e8 * (1 + first)) | (infinite & self.fixed)
+        huge = flown_off(self.problem, self.y, y1)
         self._fail(stuck & huge, Status.BLOW_UP, None, self.t)
         self._fail(stuck & ~huge & ~finite, Status.NOT_A_NUMBER, torch.where(torch.isfinite(k), y1, k), self.t)
         self._fail(stuck & ~huge & finite, Status.STEP_TOO_SMALL, None, self.t)
@@ -339,7 +326,7 @@ class March:
         proposal = factor * h
         keep = good & cut & (proposal.detach().abs() < self.h.detach().abs())
         if self.tape is not None and self.tape.choices is not None:
-            flags = {CUT: cut, KEPT: keep, CAPPED: self.after_rejection, LIMITED: self._limited()}
+            flags = {CUT: cut, KEPT: keep, CAPPED: self.after_rejection, LIMITED: p.limits.bind(self.h)}
             self.tape.choices.note(good, self.active & ~good, ratio, finite, h, flags)
         proposal = torch.where(keep, self.h, proposal)
         self.h = proposal if p.layout.lanes == 1 else torch.where(self.active, proposal, self.h)
@@ -347,11 +334,6 @@ class March:
             first, second, third = (torch.where(good, a, b) for a, b in zip(ratios, self.ratios, strict=True))
             self.ratios = (first, second, third)
         self.after_rejection, self.calm = ~good, all_good
-
-    def _limited(self) -> Tensor:
-        """Whether the wanted length is shorter or longer than a step may be [L]."""
-        limits, length = self.problem.limits, self.h.abs()
-        return (length < limits.min_step) | (length > limits.max_step)
 
     def _watched(self, h: Tensor, y1: Tensor, scaled: float | Tensor) -> Tensor | None:
         if self.watch is None:

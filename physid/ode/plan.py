@@ -56,6 +56,10 @@ class Limits:
                 f"step limits {', '.join(bad) or 'min_step > max_step'}: they must be positive and in order."
             )
 
+    def bind(self, h: Tensor) -> Tensor:
+        """Where a wanted signed length is shorter or longer than a step may be."""
+        return (h.abs() < self.min_step) | (h.abs() > self.max_step)
+
 
 NO_LIMITS = Limits()
 

@@ -155,6 +155,16 @@ class Problem:
         slack = 4 * torch.finfo(torch.float64).eps * torch.maximum(near.abs(), time.abs())
         return (near - time).abs() <= slack, near, away
 
+    def after_stop(self, pointer: Tensor, landed: Tensor, stop: Tensor) -> Tensor:
+        """The numbers [L] of the next stops, where these lanes have landed on theirs; equal ones are passed at once."""
+        if not bool(landed.any()):
+            return pointer
+        last = len(self.stops) - 1
+        pointer = torch.where(landed, (pointer + 1).clamp(max=last), pointer)
+        while bool((again := landed & (self.stops.gather(0, pointer[None])[0] == stop) & (pointer < last)).any()):
+            pointer = pointer + again.long()
+        return pointer
+
     def size(self, error: Tensor) -> Tensor:
         """The norm of a scaled error [L * N] per lane: rms, the largest over a tuple's parts, or the user's."""
         if self.norm is not None:

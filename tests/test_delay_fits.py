@@ -1,0 +1,60 @@
+"""Fits of a delay: found with its error from a held input, and no complaint of `check`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import physid
+from physid.check import check
+from physid.experiment import Experiment, Trajectory
+from physid.inputs import Inputs
+from physid.spec import Model
+from physid.unknown import Unknown, positive
+
+
+class Furnace(Model):
+    """T' = gain u(t - delay) - loss (T - 20)."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("T",)
+    input_names: ClassVar[tuple[str, ...]] = ("u",)
+    gain = Unknown(0.02, positive)
+    loss = Unknown(0.03, positive)
+    delay = Unknown(2.0, physid.between(0.0, 20.0))
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        (u,) = self.inputs(t - self.delay)
+        return self.gain * u[..., None] - self.loss * (y - 20.0)
+
+
+def furnace(seed: int, count: int = 61) -> Experiment:
+    """Measured once a second with noise .1, heated from 10 to 25 s, the delay 7 s."""
+    t = np.arange(float(count))
+    u = np.where((t >= 10) & (t < 25), 50.0, 0.0)
+    rise = np.where(t > 17, 30 * (1 - np.exp(-0.05 * np.clip(t - 17, 0, 15))), 0.0)
+    rise = rise * np.exp(-0.05 * np.clip(t - 32, 0, None))
+    measured = 20 + rise + 0.1 * np.random.default_rng(seed).normal(size=count)
+    train = Trajectory(torch.from_numpy(t), torch.from_numpy(measured)[:, None])
+    return Experiment("furnace", train, torch.tensor([20.0]), inputs=Inputs.through(t, u, ["u"]))
+
+
+def test_a_fit_finds_the_delay_with_its_error() -> None:
+    fit = physid.fit(Furnace(), furnace(0))
+    assert str(fit.report()).count("before their first sample") == 1
+    found = {e.name: e for e in fit.estimates}
+    for name, true in (("gain", 0.03 * 1.0), ("loss", 0.05), ("delay", 7.0)):
+        one = found[name]
+        assert one.stderr is not None
+        assert abs(float(one.value) - true) < 3 * float(one.stderr)
+    assert float(found["delay"].value) == pytest.approx(7.0, abs=0.1)
+
+
+def test_check_does_not_complain_of_a_delay() -> None:
+    findings = {one.name: one for one in check(Furnace(), furnace(0))}
+    assert findings["gradient"].status == "passed"
+    assert "read back to t = -2: before their first sample, at 0, they keep its value" in findings["solve"].sentence
+    assert findings["identifiability"].status == "passed"
