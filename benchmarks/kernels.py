@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from physid.models.classics import Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity
 from physid.ode.field import Field, Layout
-from physid.ode.native.kernel import Kernel, assemble
+from physid.ode.native.kernel import Kernel
+from physid.ode.native.kernels import assemble
 from physid.ode.native.library import unit_of
 from physid.ode.native.ops import TABLE
 from physid.ode.native.reach import Surroundings

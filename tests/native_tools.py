@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physid.ode.native.kernel import Kernel, Refusal, assemble, kernel_for
+from physid.ode.native.kernel import Kernel
+from physid.ode.native.kernels import Refusal, assemble, kernel_for
 from physid.ode.native.ops import TABLE
 from physid.ode.native.reach import Surroundings
 from physid.ode.native.trace import trace

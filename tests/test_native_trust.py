@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from physid.ode import solve
 from physid.ode.native import build
-from physid.ode.native.kernel import Kernel, kernel_for
+from physid.ode.native.kernel import Kernel
+from physid.ode.native.kernels import kernel_for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -161,7 +162,8 @@ def test_globals_and_cells_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 PROGRAM = """
 import sys, torch
-from physid.ode.native.kernel import Kernel, kernel_for
+from physid.ode.native.kernel import Kernel
+from physid.ode.native.kernels import kernel_for
 from physid.ode.problem import pose
 y = torch.tensor([1.0, 2.0], dtype=torch.float64)
 found = kernel_for(pose(lambda t, y: y.sin() * 1.25, y, [0.0, 1.0], solver="dopri5", rtol=1e-6, atol=1e-6))

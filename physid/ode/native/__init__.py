@@ -9,7 +9,7 @@
     emit.py     the program as C source
     build.py    the C compiler and the cache of compiled libraries
     verify.py   the kernel compared with the eager f and its derivatives
-    kernel.py   kernel_for(problem, runtime_source) -> Kernel, or a Refusal with its reason
+    kernels.py  kernel_for(problem, runtime_source) -> Kernel, or a Refusal with its reason
 
 The translation unit of one right-hand side, with REAL (double or float), N numbers in a state (of one lane), P prepared
 parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of scratch:

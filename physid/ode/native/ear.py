@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from physid.ode import hearing
 
 if TYPE_CHECKING:
-    from physid.ode.native.runtime import Task
+    from physid.ode.native.structures import Task
 
 LATE = 2  # of base.h: a deadline is over
 

@@ -15,7 +15,7 @@ from physid.ode.control import Control, Fixed
 from physid.ode.field import Layout
 from physid.ode.hearing import end_of
 from physid.ode.native.ear import clock
-from physid.ode.native.runtime import Task, method_of
+from physid.ode.native.structures import Task, method_of
 from physid.ode.plan import Limits
 from physid.ode.problem import Problem
 from physid.ode.tableau import Tableau

@@ -14,8 +14,9 @@ from physid.errors import InputError
 from physid.ode.directions import Directions, column_sizes
 from physid.ode.failure import sentence
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.runtime import Begun, Library, Report, Run, carry, march, misfit, pull
+from physid.ode.native.runtime import Begun, Library, Run, carry, march, misfit, pull
 from physid.ode.native.settings import settings_of
+from physid.ode.native.structures import Report
 from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.reads import Foreseen
