@@ -8,9 +8,12 @@ import os
 import pickle
 import struct
 import tarfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -236,12 +239,16 @@ def test_the_archive_is_fetched_checked_and_unpacked(tmp_path: Path, monkeypatch
         tar.addfile(evil, io.BytesIO(b"x"))
     cache = tmp_path / "cache"
     monkeypatch.setenv("PHYSID_CACHE", str(cache))
-    monkeypatch.setattr(cifar, "SITE", f"{(tmp_path / 'site').as_uri()}/")
-    with pytest.raises(MissingError, match="not kept"):
-        read(known)
-    assert not (cache / known.archive).exists()
-    known = replace(known, archive_sha256=hashlib.sha256(archive.read_bytes()).hexdigest())
-    assert read(known).count == 8
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "site"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr(cifar, "SITE", f"http://127.0.0.1:{server.server_port}/")
+        with pytest.raises(MissingError, match="not kept"):
+            read(known)
+        assert not (cache / known.archive).exists()
+        known = replace(known, archive_sha256=hashlib.sha256(archive.read_bytes()).hexdigest())
+        assert read(known).count == 8
+        server.shutdown()
     assert [path.name for path in cache.iterdir()] == [known.folders["binary"]]
     assert not (tmp_path / "escaped.txt").exists()
     archive.unlink()

@@ -89,7 +89,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "first step": {"first_step": 0.3, "max_step": 0.3},
     "tolerances": {"rtol": torch.tensor([1e-4, 1e-7], dtype=torch.float64), "atol": 1e-8},
     "checkpoints": {"checkpoints": 2},
-    "step aware": {"gradient": ACA(step_aware=True), "rtol": 1e-4},
+    "step aware": {"gradient": ACA(step_aware=True), "rtol": 1e-4, "first_step": 1e-3, "max_step": 0.02},
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,9 +53,25 @@ def test_refusals_name_the_cause(f: Callable[..., Any], why: str) -> None:
     assert why in refused(f)
 
 
+def test_what_hangs_on_the_collector_of_garbage_is_not_of_f() -> None:
+    def told(phase: str, info: dict[str, int]) -> None:
+        time.perf_counter()
+
+    before = gc.get_threshold()
+    gc.callbacks.append(told)
+    gc.set_threshold(1)
+    try:
+        native(lambda t, y: -0.3 * y * y)
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(told)
+
+
 def test_refused_states() -> None:
     assert "complex128" in refused(lambda t, y: -y, Y0.to(torch.complex128))
-    assert "float16" in refused(lambda t, y: -y, Y0.half())
+    with pytest.warns(UserWarning, match="with float16 states"):
+        assert "float16" in refused(lambda t, y: -y, Y0.half())
     table = {"factor": torch.rand(5, 1, dtype=DOUBLE)}
     found = refused(lambda t, y: -table["factor"] * y, torch.rand(5, 2, dtype=DOUBLE), batched=True)
     assert "of one sample" in found

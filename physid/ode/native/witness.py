@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import gc
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -65,11 +66,15 @@ def witness(evaluate: Callable[[], object]) -> Witness:
         elif event == "c_call" and not trusted(frame.f_globals.get("__name__") or ""):
             calls.append(what)
 
+    collects = gc.isenabled()
+    gc.disable()  # what others hang on the collector of garbage is no code of f
     sys.setprofile(see)
     try:
         evaluate()
     finally:
         sys.setprofile(None)
+        if collects:
+            gc.enable()
     moving = next((f"{home}.{code.co_name}" for code, home in codes.items() if root(home) in MOVING), "")
     own = frozenset(code for code, home in codes.items() if not trusted(home))
     names = frozenset(name for code in own for name in names_of(code))
