@@ -66,7 +66,7 @@ def answer(model: Model, experiment: Experiment) -> None:
                 f"{where}{type(model).__name__}.continuation leads the constant '{name}', but the model {found}: a "
                 f"number is needed. Set {name} = ... in the class, or correct the name."
             )
-    y, t = experiment.initial.to(like)[None], torch.tensor(float(experiment.initial_time)).to(like)
+    y, t = experiment.initial.to(like), torch.tensor(float(experiment.initial_time)).to(like)
     inputs = experiment.inputs
     if tuple(model.state_shape) != tuple(experiment.initial.shape) or (model.input_names and inputs is None):
         return  # both are told elsewhere
@@ -79,11 +79,11 @@ def answer(model: Model, experiment: Experiment) -> None:
         for value in parts.values():
             _rates(model, "parts", value, y)
         _derived(model, model.derived())
-    observed(model, y)
+    observed(model, y[None])
 
 
 def rates(model: Model, t: Tensor, y: Tensor) -> None:
-    """See that field(t, y) is dy/dt of states [N, *state_shape]; ModelError otherwise."""
+    """See that field(t, y) is dy/dt of states [..., *state_shape]; ModelError otherwise."""
     with contained(), torch.no_grad():
         _rates(model, "field", model.field(t, y.clone()), y)
 
@@ -95,8 +95,9 @@ def _rates(model: Model, method: str, value: object, y: Tensor) -> None:
     found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
     if isinstance(value, Tensor) and value.is_complex():
         found = f"complex numbers {list(value.shape)}"
+    given = f"{len(y)} states" if y.ndim > len(model.state_shape) else "a state"
     raise ModelError(
-        f"{_place(model, method)}{type(model).__name__}.{method} returns {found} for {len(y)} states {list(y.shape)}; "
+        f"{_place(model, method)}{type(model).__name__}.{method} returns {found} for {given} {list(y.shape)}; "
         "a tensor of that shape, of real numbers, is needed. Work on the last axis: y.unbind(-1), "
         "torch.stack((...), -1)."
     )

@@ -96,7 +96,9 @@ def test_a_mistake_is_the_models_by_file_and_line(
 
 def decay(**options: Any) -> Experiment:
     times = torch.linspace(0.0, 2.0, 9, dtype=torch.float64)
-    return Experiment("decay", Trajectory(times, torch.exp(-0.7 * times)[:, None]), [1.0], **options)
+    return Experiment(
+        "decay", Trajectory(times, torch.exp(-0.7 * times)[:, None]), torch.ones(1, dtype=torch.float64), **options
+    )
 
 
 class Decay(Model):
@@ -166,7 +168,7 @@ def test_ctrl_c_inside_of_a_model_is_ctrl_c(data: Path, tmp_path: Path, capfd: p
         assert main(["fit", "--data", str(data), "--model", f"{path}:M", "--out", str(tmp_path / "run")]) == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert capfd.readouterr().err == "physid: interrupted.\n" * 2
+    assert capfd.readouterr().err.split("\n") == ["", "physid: interrupted."] * 2 + [""]
 
 
 def test_a_right_model_is_left_as_it_is() -> None:
@@ -177,7 +179,7 @@ def test_a_right_model_is_left_as_it_is() -> None:
         def derived(self) -> dict[str, Derived]:
             return {"half life": Derived(0.6931471805599453 / self.k, "s")}
 
-    assert Lists.state_names == ("x",)
+    assert vars(Lists)["state_names"] == ("x",)
     found = fit(Lists(), decay(integrator={"engine": "eager"}))
     assert found.derived[0].value == pytest.approx(np.log(2.0) / 0.7, rel=1e-5)
     with pytest.raises(InputError):
