@@ -172,7 +172,12 @@ def _run(argv: list[str]) -> int:
         return result if isinstance(result, int) else 0
     except OutputLost as lost:
         return 141 if lost.gone else _end(f"error: {lost}", lost.exit_code, debug)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+        first = error.__cause__ or error.__context__ or error  # click puts its own in the place of some
+        if slip := _slip(error) or _slip(first):
+            return _end(f"error: {slip}", 2, debug)
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
         return _end("interrupted.", 130)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "physid"
@@ -180,6 +185,8 @@ def _run(argv: list[str]) -> int:
     except PhysidError as error:
         return _end(f"error: {error}", error.exit_code, debug)
     except OSError as error:
+        if slip := _slip(error):
+            return _end(f"error: {slip}", 2, debug)
         if error.filename is None:
             if error.errno not in SCARCE:
                 return _defect(error, debug)
@@ -194,7 +201,7 @@ def _run(argv: list[str]) -> int:
         return _end(f"error: {slip}", 2, debug) if slip else _defect(error, debug)
 
 
-def _slip(error: Exception) -> str | None:
+def _slip(error: BaseException) -> str | None:
     """What a line of the user's own model or experiment did wrong, if it was that which raised the error."""
     if "physid.modelfile" not in sys.modules:  # then no such file was read
         return None

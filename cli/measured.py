@@ -85,6 +85,7 @@ def read_measured(paths: Sequence[Path], options: Mapping[str, Any], model: Mode
 def model_for_files(name: str | None) -> Model:
     """The model that --model names, from its own guesses; InputError without one."""
     from physid import models
+    from physid.answers import made
     from physid.errors import unknown_name
     from physid.modelfile import is_file_name, load_model_file, split_file_name
 
@@ -93,7 +94,7 @@ def model_for_files(name: str | None) -> Model:
             "--data needs --model: the physics of a file of yours. Name FILE.py:CLASS, or one of the list."
         )
     if is_file_name(name):
-        return load_model_file(*split_file_name(name))()
+        return made(load_model_file(*split_file_name(name)))
     if name not in models.MODELS:
         raise unknown_name("model", name, models.MODELS)
     return models.MODELS[name]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from physid.answers import made
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
 from physid.models import forecasters, imagenets, lstm
@@ -88,7 +89,7 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
         if name in keyword_names(cls):
             offered[name] = measure(experiment)
     taken = {name: offered[name] for name in keyword_names(cls) if name in offered}
-    return cls(**taken)
+    return made(cls, **taken)
 
 
 # (experiment, knowledge) -> what makes the model for it

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from physid.answers import answer
 from physid.errors import InputError, PhysidError
 from physid.experiment import Experiment
 from physid.fitting.determined import determined, moves, weights
@@ -27,7 +28,7 @@ from physid.fitting.problem import predict
 from physid.fitting.sizes import fitted
 from physid.fitting.smoothing import smooth
 from physid.fitting.vector import Array, Vector
-from physid.modelfile import blame
+from physid.modelfile import blame, contained
 from physid.modules import ready, trained
 from physid.ode import Integrator
 from physid.reading.roles import channel_names
@@ -71,16 +72,16 @@ def check(
     model is left as it was.
     """
     given = [experiment] if isinstance(experiment, Experiment) else list(experiment)
-    changes = dict(given[0].integrator)
-    if integrator is None and not worth_probing(model, given[0], changes):
-        changes = {"probes": 0} | changes
-    asked = replace(integrator or adapted(default_integrator(), changes), time_limit=LONGEST)
     found: list[Finding] = []
     with _driven(model, given[0]):
         for step in (shapes, unknowns, units, smoothness):
             found.append(_of_each(step.__name__, step, model, given))
         if FAILED in (found[0].status, found[1].status, found[-1].status):  # no shape, unknown or slope to go on with
             return found
+        changes = dict(given[0].integrator)
+        if integrator is None and not worth_probing(model, given[0], changes):
+            changes = {"probes": 0} | changes
+        asked = replace(integrator or adapted(default_integrator(), changes), time_limit=LONGEST)
         # as a fit does it: each starts where its data say, and lacks what it did not measure
         given = [started(model, one) for one in (aligned(given) if len(given) > 1 else given)]
         solver = fitted(asked, model, given)
@@ -129,6 +130,7 @@ def shapes(model: Model, experiment: Experiment) -> Finding:
     like = next(iter(model.parameters()), experiment.initial)
     one, t = experiment.initial.to(like), torch.tensor(float(experiment.initial_time)).to(like)
     wanted = tuple(experiment.train.observations.shape[1:])
+    answer(model, experiment)
     with torch.no_grad():
         for lead in ((), (3,), (2, 3)):
             y = one.expand(*lead, *one.shape)
@@ -290,7 +292,8 @@ def identifiability(model: Model, given: Sequence[Experiment], integrator: Integ
 def _guarded(name: str, work: Callable[[], Finding]) -> Finding:
     """What the work found; an error of the user's code is a failure, with where it came from."""
     try:
-        return work()
+        with contained():
+            return work()
     except PhysidError as error:
         return Finding(name, FAILED, str(error))
     except Exception as error:  # the model is the user's code: whatever it raises is what was found

@@ -18,6 +18,10 @@ class InputError(PhysidError, ValueError):
     exit_code = 2
 
 
+class ModelError(InputError):
+    """A mistake in a model of the user's own, told with its file and line (exit code 2)."""
+
+
 class NotConverged(PhysidError):
     """A fit stopped before it converged (exit code 3)."""
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import opcode
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import physid.door as door
-from physid.errors import InputError, unknown_name
+from physid.errors import InputError, ModelError, unknown_name
 from physid.experiment import Experiment
 from physid.spec import Model
 
 PREFIX = "physid_user_"  # of the names of modules made of a user's files
+ENDINGS = (SystemExit, KeyboardInterrupt, GeneratorExit)  # what ends a program, and is no Exception
+RAISE = opcode.opmap["RAISE_VARARGS"]  # the statement `raise`; no signal is heard between its start and its end
 
 # What torch says of common slips in a model -> what to write in its place.
 SLIPS = {
@@ -78,7 +83,8 @@ def load_experiment_file(path: str | Path, name: str, **options: Any) -> Experim
             inspect.signature(found).bind(**options)
         except TypeError as error:
             raise InputError(f"{path}:{name} cannot be called with the options given: {error}.") from error
-        found = found(**options)
+        with contained():
+            found = found(**options)
     elif options:
         raise InputError(f"{path}:{name} is not a function, so it takes no options; it was given {', '.join(options)}.")
     if not isinstance(found, Experiment):
@@ -107,33 +113,81 @@ def import_file(path: Path, source: bytes | None = None) -> ModuleType:
     sys.modules[name] = module  # before running it, as pickling and dataclasses look it up there
     try:
         loader.exec_module(module)
-    except Exception as error:
+    except ModelError:  # which says where it is
         del sys.modules[name]
+        raise
+    except (Exception, *ENDINGS) as error:
+        del sys.modules[name]
+        if isinstance(error, KeyboardInterrupt) and not _raised(error):
+            raise
         raise InputError(_why_not_imported(path, error)) from error
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
 def blame(error: BaseException) -> str | None:
-    """One sentence on an `error` that a line of a user's file raised, with that line; None where no such line did."""
+    """One sentence on an `error` that a line of a user's file or model raised, with that line; None where none did.
+
+    Ctrl-C is no model's: a KeyboardInterrupt counts only where a statement of the model raises it.
+    """
     frames = list(traceback.walk_tb(error.__traceback__))
     names = [str(frame.f_globals.get("__name__")) for frame, _ in frames]
-    own = [i for i, name in enumerate(names) if name.startswith(PREFIX)]
+    ends = isinstance(error, ENDINGS)
+    own = [i for i, (frame, _) in enumerate(frames) if names[i].startswith(PREFIX) or (ends and _in_model(frame))]
     if not own or any(name.split(".")[0] == "physid" for name in names[own[-1] + 1 :]):
         return None
+    if isinstance(error, KeyboardInterrupt) and not (own[-1] == len(frames) - 1 and _raised(error)):
+        return None
     frame, line = frames[own[-1]]
-    advice = next((advice for slip, advice in SLIPS.items() if slip in str(error)), "Correct that line.")
     where = f"{Path(frame.f_code.co_filename).name}, line {line}, in {frame.f_code.co_name}"
-    return f"{where}: {type(error).__name__}: {str(error).rstrip('.')}. {advice}"
+    return f"{where}: {_said(error)}"
 
 
-def _why_not_imported(path: Path, error: Exception) -> str:
+@contextmanager
+def contained() -> Iterator[None]:
+    """In here a model that ends the program, by SystemExit, KeyboardInterrupt or GeneratorExit, is a ModelError."""
+    try:
+        yield
+    except (*ENDINGS, BrokenPipeError) as error:  # as which other tools would end
+        said = blame(error)
+        if said is None:
+            raise
+        raise ModelError(said) from error
+
+
+def _in_model(frame: FrameType) -> bool:
+    """Whether a frame is that of a method of a user's model."""
+    code = frame.f_code
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    return isinstance(first, Model) and str(frame.f_globals.get("__name__")).split(".")[0] not in ("physid", "torch")
+
+
+def _raised(error: BaseException) -> bool:
+    """Whether the last frame of an error's traceback raised it by a statement."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_code[trace.tb_lasti] == RAISE
+
+
+def _said(error: BaseException) -> str:
+    """The kind of an error, what it says, and what to do."""
+    advice = next((advice for slip, advice in SLIPS.items() if slip in str(error)), "Correct that line.")
+    if isinstance(error, ENDINGS):
+        advice = "A model must not end the program: raise a ValueError there, or return."
+    what = str(error).rstrip(".")
+    return f"{type(error).__name__}{': ' if what else ''}{what}. {advice}"
+
+
+def _why_not_imported(path: Path, error: BaseException) -> str:
     """One sentence on why running `path` raised `error`, with the line of the file where it happened."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path.name} does not import: line {error.lineno}: {error.msg}. Correct that line."
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     where = f"line {lines[-1]}: " if lines else ""
-    what = str(error).rstrip(".")
-    return f"{path.name} does not import: {where}{type(error).__name__}: {what}. Correct that line."
+    return f"{path.name} does not import: {where}{_said(error)}"
 
 
 def _member(module: ModuleType, path: Path, name: str, kind: str, own: dict[str, Any]) -> Any:

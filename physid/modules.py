@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
+from physid.declared import unmade
 from physid.errors import InputError, unknown_name
 from physid.prior import Ridge
 from physid.unknown import Unknown
@@ -123,6 +124,8 @@ class Holder(nn.Module):
         Errors: InputError for one under a name that the class has already, which would hide it.
         """
         if isinstance(value, nn.Module | nn.Parameter) and name != RAW:
+            if "_modules" not in self.__dict__:
+                raise unmade(type(self))
             if hasattr(type(self), name):
                 raise InputError(
                     f"{type(self).__name__} was given a {type(value).__name__} as '{name}', which models have already: "

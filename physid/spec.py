@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from physid.declared import Unmade, look
 from physid.errors import InputError, unknown_name
 from physid.expression import Expression
 from physid.inputs import Inputs
@@ -66,9 +67,13 @@ class Model(Holder):
     `continuation` names constants that a fit leads through other values before their own, {"width": (1.0, 0.3)}: from
     round corners, which no start gets lost at, to sharp ones.
 
-    Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape.
+    Errors: InputError for a keyword that is no unknown, a value outside its domain, or a wrong shape; ModelError, when
+    the class is made, for attributes of another kind and methods that take other arguments.
     """
 
+    _parameters: Any = Unmade()
+    _modules: Any = Unmade()
+    _buffers: Any = Unmade()
     unknowns: Any = Unknowns({})
     state_names: ClassVar[tuple[str, ...]] = ()
     noise: ClassVar[str | None] = None
@@ -83,6 +88,7 @@ class Model(Holder):
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Collect the unknowns of the class and its bases; a plain attribute of the same name removes one."""
         super().__init_subclass__(**keywords)
+        look(cls)
         found: dict[str, Unknown] = {}
         for base in reversed(cls.__mro__):
             for name, value in vars(base).items():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor, nn
 
+from physid.declared import unmade
 from physid.errors import InputError
 from physid.prior import LogNormal as LogNormal
 from physid.prior import Normal as Normal
@@ -183,9 +184,5 @@ class Unknown:
         try:
             found: nn.Parameter = model.__dict__["_modules"]["raw"]._parameters[self.name]
         except KeyError:
-            # an AttributeError here would be taken for a missing attribute
-            raise RuntimeError(
-                f"unknown '{self.name}' of {type(model).__name__} was used before Model.__init__ ran: "
-                "call super().__init__ first."
-            ) from None
+            raise unmade(type(model)) from None  # an AttributeError would be taken for a missing attribute
         return found

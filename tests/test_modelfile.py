@@ -191,7 +191,7 @@ def test_a_field_of_the_wrong_shape_is_told_the_right_one(
     Path("slip.py").write_text(SLIP.format(field=field))
     Path("data.csv").write_text("t,x,v\n" + "".join(f"{i},{1 - i / 2},{-i / 3}\n" for i in range(6)))
     assert main(["fit", "--model", "slip.py:Slip", "--data", "data.csv", "--out", "run"]) == 2
-    assert f"physid: error: Slip.field {said}" in capsys.readouterr().err
+    assert f"physid: error: slip.py, line 10: Slip.field {said}" in capsys.readouterr().err
 
 
 def test_an_error_inside_physid_is_not_blamed_on_the_file_that_called_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from physid.answers import answer
 from physid.door import there
 from physid.errors import Diverged, InputError
 from physid.experiment import Experiment
@@ -38,6 +39,7 @@ from physid.fitting.statistics import Statistics, assess
 from physid.fitting.trivial import trivial_scores
 from physid.fitting.vector import Array
 from physid.fitting.watch import Progress, Watch
+from physid.modelfile import blame, contained
 from physid.modules import ready
 from physid.ode import Integrator
 from physid.ode.hearing import TimeUp, listening, within
@@ -114,6 +116,7 @@ def fit(
     given = aligned([experiment] if isinstance(experiment, Experiment) else experiment)
     ready(model)
     agree(model, given)
+    answer(model, given[0])
     asked: dict[str, Any] = {
         "optimizer": optimizer,
         "strategy": strategy,
@@ -167,7 +170,8 @@ def run(
         problem.evaluations = watch.evaluations()
         watch.evaluations = lambda: problem.evaluations
         start = problem.vector.get()
-        optimum = _search(problem, plan, watch, start)
+        with contained():
+            optimum = _search(problem, plan, watch, start)
         with within(_patience(problem, optimum)):
             result = _conclude(problem, plan, watch, start, optimum, held, labels)
             last = checkpoint(watch, origin.request)
@@ -243,7 +247,9 @@ def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum
             return optimise(problem, plan, watch)
     except Diverged as error:
         status, message = "diverged", str(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if blame(error) is not None:  # the model's own
+            raise
         status, message = "interrupted", "Interrupted; the unknowns are the best so far."
     except TimeUp:
         status, message = (

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from physid.errors import InputError
+from physid.declared import declared_at
+from physid.errors import InputError, ModelError, unknown_name
 from physid.experiment import Experiment
 from physid.fitting import noise as noise_models
 from physid.fitting.grouping import default_noise
 from physid.fitting.joint import vector_of
-from physid.fitting.plan import Plan, adapted, default_integrator
+from physid.fitting.plan import Plan, adapted, default_integrator, resolve
 from physid.fitting.probing import worth_probing
 from physid.fitting.problem import Problem
 from physid.fitting.sizes import fitted
+from physid.ode import Integrator
 from physid.spec import Model, keyword_names
 from physid.unknown import Tie
 
@@ -62,6 +66,7 @@ def agree(model: Model, experiments: Sequence[Experiment]) -> None:
 
     A value that the model's constructor was given counts as meant.
     """
+    _sound_recipe(model)
     names = [name for name in keyword_names(type(model)) if name not in type(model).unknowns]
     given = {} if model._made is None else model._made.arguments
     for one in experiments:
@@ -73,6 +78,25 @@ def agree(model: Model, experiments: Sequence[Experiment]) -> None:
                     f"{getattr(model, name)!r}. Make it for the experiment, physid.models.build(experiment, "
                     f"model={cls}), or give it the value that you mean, {cls}({name}=...)."
                 )
+
+
+def _sound_recipe(model: Model) -> None:
+    """ModelError for a recipe of names and values that `fit` and Integrator do not have."""
+    words, changes = list(inspect.signature(resolve).parameters), [one.name for one in fields(Integrator)]
+    recipe, cls = model.recipe, type(model)
+    for name in recipe:
+        if name not in words and name not in changes:
+            raise ModelError(
+                f"{declared_at(cls, 'recipe')}{unknown_name(f'keyword in {cls.__name__}.recipe', name, words)}"
+            )
+    try:
+        adapted(default_integrator(), {name: value for name, value in recipe.items() if name not in words})
+        resolve(**{**dict.fromkeys(words), "seed": 0, **{name: recipe[name] for name in words if name in recipe}})
+    except InputError:  # what is asked for beside it counts, too
+        return
+    except (TypeError, ValueError, AttributeError) as error:
+        what = f"{cls.__name__}.recipe is {dict(recipe)!r}: {error}"
+        raise ModelError(f"{declared_at(cls, 'recipe')}{what}. Give values as fit takes them.") from None
 
 
 def _same(a: Any, b: Any) -> bool:

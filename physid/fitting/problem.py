@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from physid.answers import observed
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting.grouping import floors
@@ -112,8 +113,7 @@ class Problem:
                     f"{type(model).__name__} has states of shape {list(model.state_shape)}, but experiment "
                     f"{experiment.name} starts from shape {list(experiment.initial.shape)}. Give states of one shape."
                 )
-            with torch.no_grad():
-                seen = model.observe(experiment.initial.to(vector.like)[None])
+            seen = observed(model, experiment.initial.to(vector.like)[None])
             if seen[0].numel() != experiment.train.observations[0].numel():
                 raise InputError(
                     f"{type(model).__name__}.observe gives {list(seen.shape[1:])} of a state, but experiment "

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from physid.answers import rates
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment, Trajectory
 from physid.fitting.lift import lift
@@ -183,18 +184,6 @@ class _Start:
         return guess, free
 
 
-def _check_field(model: Model, t: Tensor, states: Tensor) -> None:
-    """Errors: InputError where f is no tensor of the shape of the states [S, *state]."""
-    with torch.no_grad():
-        rate: object = model.field(t, states)
-    if not isinstance(rate, Tensor) or rate.shape != states.shape:
-        found = f"a tensor {list(rate.shape)}" if isinstance(rate, Tensor) else f"a {type(rate).__name__}"
-        raise InputError(
-            f"{type(model).__name__}.field returns {found} for {len(states)} states {list(states.shape)}; a tensor of "
-            "that shape is needed. Work on the last axis: y.unbind(-1), torch.stack((...), -1)."
-        )
-
-
 def _size(column: Array) -> float:
     there = column[np.isfinite(column)]
     return float(np.sqrt((there**2).mean())) or 1.0 if len(there) else 1.0
@@ -253,7 +242,7 @@ def _states(
     guess = begin.to(like.dtype).expand(len(times), *model.state_shape).clone()
 
     def search() -> Tensor:
-        _check_field(model, torch.as_tensor(times).to(guess), guess)
+        rates(model, torch.as_tensor(times).to(guess), guess)
         found = lift(model, times, seen, rate, guess, unit)
         # Slopes by unknowns that are only guessed may pull a state away from where it was seen: put it back there.
         return lift(model, times, seen, np.full_like(rate, np.nan), found, unit)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from physid.answers import observed
 from physid.errors import InputError, unknown_name
 from physid.inputs import KINDS
 from physid.reading.table import Array, Cells, Column, Table, split_header
@@ -121,7 +122,7 @@ def observed_shape(model: Model) -> tuple[int, ...]:
     """The shape of what the model observes of one state."""
     with torch.no_grad():
         like = next(iter(model.parameters()), torch.zeros((), dtype=torch.float64))
-        return tuple(model.observe(torch.ones((1, *model.state_shape), dtype=like.dtype))[0].shape)
+        return tuple(observed(model, torch.ones((1, *model.state_shape), dtype=like.dtype))[0].shape)
 
 
 def observed_size(model: Model) -> int:
