@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from functools import cache
 from typing import Any
 
@@ -12,6 +14,9 @@ from physid.reading.table import Array
 
 # How units are also written; everything else is pint's own vocabulary.
 LONGEST = 60
+MOST = 100  # of the product of all powers: pint computes them before it looks at what they are of
+POWER = re.compile(r"\*\*\s*\(?\s*[+-]?\s*(\d+(?:\.\d*)?|\.\d+)(?![\d.eE_]|\s*(?:\*\*|\)\s*\*\*))")
+SUPER, PLAIN = re.compile("[⁻⁰¹²³⁴-⁹]+"), str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 ALSO = {"%": "percent", "°": "degree", "°C": "degC", "°F": "degF", "µ": "u", "μ": "u", "Ω": "ohm", "·": "*", "^": "**"}
 
 
@@ -38,9 +43,15 @@ def parse(unit: str, where: str) -> Any:
     """The unit that a text names; InputError when it names none."""
     import pint
 
-    text = unit[:LONGEST]
+    text = SUPER.sub(lambda found: "**" + found[0].translate(PLAIN), unit[:LONGEST])
     for sign, word in ALSO.items():
         text = text.replace(sign, word)
+    powers = POWER.findall(text)
+    if len(powers) < text.count("**") or math.prod(max(1.0, float(one)) for one in powers) > MOST:
+        raise InputError(
+            f"{where}: the unit [{unit[:LONGEST]}] has powers beyond what is read. Write numbers up to {MOST} "
+            "after ^, one after each unit, as in [m/s^2]."
+        )
     try:
         return _registry().parse_units(text)
     except (pint.errors.PintError, ValueError, TypeError, AttributeError, SyntaxError, KeyError):
