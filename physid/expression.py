@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -102,3 +103,22 @@ class Expression:
             inner = self._value(node.args[0], values)
             return FUNCTIONS[node.func.id](torch.as_tensor(inner, dtype=torch.float64))
         raise AssertionError(node)
+
+
+@dataclass(frozen=True)
+class Tied:
+    """The value of a tied unknown, computed from the others: by an expression, or by a function of the model."""
+
+    name: str
+    how: Expression | Callable[[Any], Any]
+
+    def __call__(self, model: object) -> Tensor:
+        """The natural value in `model`, differentiable."""
+        if isinstance(self.how, Expression):
+            return self.how({name: getattr(model, name) for name in self.how.names})
+        return torch.as_tensor(self.how(model), dtype=torch.float64)
+
+    @property
+    def text(self) -> str | None:
+        """The expression; None for a function."""
+        return self.how.text if isinstance(self.how, Expression) else None

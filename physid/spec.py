@@ -13,32 +13,13 @@ from torch import Tensor, nn
 
 from physid.declared import Unmade, look
 from physid.errors import InputError, unknown_name
-from physid.expression import Expression
+from physid.expression import Expression, Tied
 from physid.inputs import Inputs
 from physid.modules import Holder, Unknowns, Weight, members_of, redraw
 from physid.unknown import Tie, Unknown
 
 # The layout of what `state_dict` writes; a reader refuses a newer one.
 STATE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Tied:
-    """The value of a tied unknown, computed from the others: by an expression, or by a function of the model."""
-
-    name: str
-    how: Expression | Callable[[Any], Any]
-
-    def __call__(self, model: Model) -> Tensor:
-        """The natural value in `model`, differentiable."""
-        if isinstance(self.how, Expression):
-            return self.how({name: getattr(model, name) for name in self.how.names})
-        return torch.as_tensor(self.how(model), dtype=torch.float64)
-
-    @property
-    def text(self) -> str | None:
-        """The expression; None for a function."""
-        return self.how.text if isinstance(self.how, Expression) else None
 
 
 @dataclass(frozen=True)

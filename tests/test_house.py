@@ -54,7 +54,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.machine", "physid.ode.hearing"),
     ("physid.smooth",),
     ("physid.ode.tableau", "physid.ode.dop853", "physid.ode.binomial", "physid.ode.jumps"),
-    ("physid.ode.tableaus",),
+    ("physid.ode.tableaus", "physid.ode.recorder"),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution", "physid.ode.probes"),
     ("physid.ode.stages", "physid.ode.products", "physid.ode.reads"),
     ("physid.ode.plan",),

@@ -11,11 +11,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -46,16 +48,26 @@ def bash(text: str, folder: Path, path: str | None = None) -> subprocess.Complet
     )
 
 
+@pytest.fixture(scope="module")
+def warmed() -> Iterator[Path | None]:
+    """Where the process that forks starts of Python listens, if this system can."""
+    if not warm.POSSIBLE:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket is short
+        address = Path(folder, "s")
+        process = warm.start(address)
+        yield address
+        process.terminate()
+        process.wait()
+
+
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmed: Path | None) -> Path:
     """A folder with the README's files, where `physid` and `python` are those of this checkout."""
     for block in named("file="):
         (tmp_path / block.role.removeprefix("file=")).write_text(block.text)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, arguments in (("physid", "-m physid"), ("python", "")):
-        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
-        (programs / name).chmod(0o755)
+    warm.programs(tmp_path / "bin", warmed)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return tmp_path
 
