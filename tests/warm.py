@@ -25,9 +25,11 @@ ROOT = Path(__file__).parent.parent
 POSSIBLE = sys.platform == "linux"
 
 # what most commands import; fork copies it at no cost
-MODULES = ("torch", "pandas", "scipy.stats", "scipy.optimize", "matplotlib.figure", "matplotlib.backends.backend_agg")
-MODULES += ("pyvista", "pint", "yaml", "physid", "physid.cli.fit", "physid.cli.report", "physid.cli.forecast")
-MODULES += ("physid.cli.view", "physid.cli.compare", "physid.cli.check", "physid.cli.profile", "physid.cli.data")
+MODULES = (
+    *("torch", "pandas", "scipy.stats", "scipy.optimize", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("pyvista", "pint", "yaml", "physid", "physid.cli.fit", "physid.cli.report", "physid.cli.forecast"),
+    *("physid.cli.view", "physid.cli.compare", "physid.cli.check", "physid.cli.profile", "physid.cli.data"),
+)
 
 CLIENT = """
 import array, json, os, signal, socket, sys
@@ -48,7 +50,7 @@ sys.exit(code)
 
 
 def programs(folder: Path, address: Path | None) -> None:
-    """Write the programs `physid` and `python` of this checkout into a folder; `address` is that of `serve`, if it is up."""
+    """Write the programs `physid` and `python` of this checkout into a folder; `serve` is up at `address`, if any."""
     folder.mkdir()
     if address is not None:
         (folder / "client.py").write_text(CLIENT.format(address=str(address)))
