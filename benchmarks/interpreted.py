@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from physid.ode.march import Outcome
-from physid.ode.native import choose, kernel
+from physid.ode.native import choose, kernels
 from physid.ode.native.derive import Tangents, reachable, reverse
 from physid.ode.native.interpret import Numbers
 from physid.ode.native.ir import PARAMS, SHIFT, STATE, Ids
@@ -158,7 +158,7 @@ def interpreted() -> Iterator[None]:
     """In here the compiled engine runs its programs by NumPy."""
     known = choose.remember.__globals__
     with (
-        patch.object(kernel, "assemble", _assembled),
+        patch.object(kernels, "assemble", _assembled),
         patch.object(choose, "tier_of", Interpreted),
         patch.object(choose, "Native", Interpreted),
         patch.dict(known, {"Native": Interpreted}),
