@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from physid.errors import PhysidError
+from physid.errors import PhysidError, visible
 from physid.fitting.early import early_reads
 from physid.fitting.estimates import Estimate
 from physid.fitting.files import plain
@@ -37,7 +37,7 @@ class Report:
         first = "\n".join(wrap(line) for line in [self.title(), *self.verdict()])
         parts = [first, self._estimates(), self._derived(), self._scores(), self._paper(), self.starts()]
         parts += [notes, method]
-        return "\n\n".join(part for part in parts if part)
+        return visible("\n\n".join(part for part in parts if part))
 
     def json(self) -> dict[str, Any]:
         """The report as data that JSON can say."""

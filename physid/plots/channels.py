@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from physid.plots.choose import choose_channels
-from physid.plots.look import Theme, look, mark_training, new_figure
+from physid.plots.look import Theme, look, mark_training, new_figure, shown
 from physid.seriesforecast import SeriesForecast
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def series_channels(
         for row, place in enumerate(places):
             for column in range(columns):
                 _panel(grid[row, column], found, forecast, column, place, words=row == 0)
-            grid[row, 0].set_ylabel(forecast.channels[place])
+            grid[row, 0].set_ylabel(shown(forecast.channels[place]))
         for column, number in enumerate(forecast.numbers):
             grid[-1, column].set_xlabel("time")
             grid[0, column].set_title(f"series {number}", pad=16, fontsize=9.5)

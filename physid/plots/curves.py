@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from physid.plots.look import LIGHT, Theme, look, new_figure
+from physid.plots.look import LIGHT, Theme, look, new_figure, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,8 +33,8 @@ def learning_curves(
             chosen = [row for row in rows if row.get(score) is not None]
             values = [scale * row[score] for row in chosen]
             style = {"color": colours.body(number), "marker": MARKERS[number % len(MARKERS)], "markersize": 4.5}
-            left.plot([row["epoch"] for row in chosen], values, label=name, **style)
-            right.plot([row["seconds"] for row in chosen], values, label=name, **style)
+            left.plot([row["epoch"] for row in chosen], values, label=shown(name), **style)
+            right.plot([row["seconds"] for row in chosen], values, label=shown(name), **style)
         for axes, what in ((left, "epoch"), (right, "seconds")):
             axes.set_xlabel(what)
             if level is not None:

@@ -11,7 +11,7 @@ from physid.errors import InputError
 from physid.fitting.records import agreeing
 from physid.fitting.result import Fit
 from physid.freerun import Run
-from physid.plots.look import Theme, labelled, look, new_figure
+from physid.plots.look import Theme, labelled, look, new_figure, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,7 +59,7 @@ def _profile(axes: Axes, theme: Theme, fit: Fit, one: Profile) -> None:
             axes.plot([end, end], [0.0, one.threshold**2], color=color, linewidth=0.9)
     axes.plot([one.estimate], [0.0], "o", color=theme.ink, markersize=4.5, clip_on=False, zorder=5)
     axes.set_ylim(0.0, top)
-    axes.set_title(one.name)
+    axes.set_title(shown(one.name))
     axes.set_xlabel(labelled("value", one.unit))
     axes.set_ylabel("fall of 2 log-likelihood", fontsize=8.5)
     axes.locator_params(nbins=5)
@@ -124,7 +124,7 @@ def compare(fits: Sequence[Run], names: Sequence[str], theme: str | Theme = "lig
         for k, axes in enumerate(panels):
             axes.set_visible(k <= len(shared))
             axes.set_ylim(len(fits) - 0.5, -0.5)
-            labels = list(names) if k % columns == 0 else [""] * len(names)
+            labels = list(map(shown, names)) if k % columns == 0 else [""] * len(names)
             axes.set_yticks(range(len(fits)), labels, color=found.ink)
     return figure
 
@@ -151,7 +151,7 @@ def _intervals(axes: Axes, theme: Theme, fits: Sequence[Run], name: str) -> None
         truth, unit = one.truth if truth is None else truth, one.unit
     if truth is not None:
         axes.axvline(truth, color=theme.ink, linewidth=1.1, linestyle=(0, (1, 1.5)))
-    axes.set_title(name)
+    axes.set_title(shown(name))
     axes.set_xlabel(labelled("", unit) if unit else "")
     axes.locator_params(axis="x", nbins=4)
     axes.ticklabel_format(axis="x", useOffset=True, scilimits=(-4, 5))

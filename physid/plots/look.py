@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from physid.errors import unknown_name
+from physid.errors import unknown_name, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,8 +145,14 @@ def mark_training(axes: Axes, theme: Theme, end: float, words: bool = True) -> N
 
 
 def labelled(name: str, unit: str) -> str:
-    """A name with its unit in brackets, if it has one."""
-    return f"{name} ({unit})" if unit else name
+    """A name with its unit in brackets, if it has one, as a figure shows it."""
+    return shown(f"{name} ({unit})" if unit else name)
+
+
+def shown(text: str) -> str:
+    """A text of strangers for matplotlib: its $ begin no mathematics, a first _ does not hide it from the legend."""
+    text = visible(text).replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
 
 
 def png(figure: Figure, dots: float = 150.0) -> bytes:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from physid.errors import InputError
+from physid.errors import InputError, visible
 from physid.fitting.result import Fit
 from physid.plots.fits import profiles, waterfall
 from physid.plots.look import Theme, svg, theme_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST = 6  # experiments that are drawn
 GOOD = ("", "adequate", "exact", "not tested")  # verdicts that find no fault
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"  # no script, nothing from elsewhere
 STYLE = """
 :root{color-scheme:%(name)s}
 *{box-sizing:border-box}
@@ -48,23 +49,23 @@ code{background:%(shade)s;padding:.05rem .3rem;border-radius:.2rem}
 def page(fit: Fit, theme: str | Theme = "light") -> str:
     """The page: estimates, scores, what the residuals say, and the figures that can be drawn of this fit."""
     found, report = theme_of(theme), Report(fit)
-    title = html.escape(f"{fit.experiment.name}: {fit.settings['model']}")
+    title = _escaped(f"{fit.experiment.name}: {fit.settings['model']}")
     good = " good" if fit.status == "converged" and fit.verdict in GOOD else ""
     parts = [
         f"<h1>{title}</h1>",
-        f'<p><span class="state{good}">{html.escape(report.state())}</span> {html.escape(fit.message)}</p>',
-        *(f"<p>{html.escape(line)}</p>" for line in report.verdict()),
+        f'<p><span class="state{good}">{_escaped(report.state())}</span> {_escaped(fit.message)}</p>',
+        *(f"<p>{_escaped(line)}</p>" for line in report.verdict()),
         "<h2>Unknowns</h2>",
         table(report.cells()),
-        *(f"<p>{html.escape(line)}</p>" for line in [*report.weights(), *report.shared()]),
-        *(f"<p>{html.escape(note)}</p>" for note in report.notes()),
+        *(f"<p>{_escaped(line)}</p>" for line in [*report.weights(), *report.shared()]),
+        *(f"<p>{_escaped(note)}</p>" for note in report.notes()),
         "<h2>Scores</h2>",
         table(report.score_cells()),
-        f'<p class="muted">{html.escape(report.merits())}</p>',
+        f'<p class="muted">{_escaped(report.merits())}</p>',
         *_figures(fit, found),
         *_tests(report),
         "<h2>How</h2>",
-        *(f'<p class="muted">{html.escape(line)}</p>' for line in report.method()),
+        *(f'<p class="muted">{_escaped(line)}</p>' for line in report.method()),
     ]
     return document(title, parts, found)
 
@@ -75,6 +76,7 @@ def document(title: str, parts: Sequence[str], theme: Theme) -> str:
     colors = {name: getattr(theme, name) for name in names}
     colors |= {"good": theme.bodies[1], "quiet": "#5C6577" if theme.name == "light" else theme.muted}
     view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    view += f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     head = f'<meta charset="utf-8">{view}<title>{title}</title><style>{STYLE % colors}</style>'
     body = "\n".join(parts)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
@@ -85,12 +87,17 @@ def table(cells: Sequence[Sequence[str]]) -> str:
     head, *rows = cells
     right = [all(_is_number(row[i]) for row in rows) for i in range(len(head))]
     kinds = [' class="number"' if flag else "" for flag in right]
-    top = "".join(f"<th{kind}>{html.escape(cell)}</th>" for cell, kind in zip(head, kinds, strict=True))
+    top = "".join(f"<th{kind}>{_escaped(cell)}</th>" for cell, kind in zip(head, kinds, strict=True))
     body = "".join(
-        f"<tr>{''.join(f'<td{kind}>{html.escape(cell)}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>"
+        f"<tr>{''.join(f'<td{kind}>{_escaped(cell)}</td>' for cell, kind in zip(row, kinds, strict=True))}</tr>"
         for row in rows
     )
     return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _escaped(text: str) -> str:
+    """A text of strangers as a page shows it."""
+    return html.escape(visible(text))
 
 
 def _is_number(text: str) -> bool:
@@ -102,7 +109,7 @@ def _tests(report: Report) -> Iterator[str]:
     cells, others = report.test_cells(), report.others()
     if len(cells) > 1 or others:
         yield "<h2>Tests of the residuals</h2>"
-        yield from (f"<p>{html.escape(line)}</p>" for line in others)
+        yield from (f"<p>{_escaped(line)}</p>" for line in others)
     if len(cells) > 1:
         yield table(cells)
 
@@ -125,8 +132,8 @@ def _figures(fit: Fit, theme: Theme) -> Iterator[str]:
             picture = picture_of(draw(), name)
         except InputError:  # nothing to draw, such as pairs of one unknown
             continue
-        words = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-        yield f"<h2>{html.escape(name)}</h2><figure>{picture}{words}</figure>"
+        words = f"<figcaption>{_escaped(caption)}</figcaption>" if caption else ""
+        yield f"<h2>{_escaped(name)}</h2><figure>{picture}{words}</figure>"
 
 
 def _of_experiment(whole: Fit, name: str, theme: Theme) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
@@ -148,6 +155,4 @@ def picture_of(figure: Figure, name: str) -> str:
     prefix = re.sub(r"\W+", "-", name.lower())
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(xlink:href="#|href="#|url\(#)', lambda found: f"{found.group(0)}{prefix}-", text)
-    return text.replace(
-        "<svg ", f'<svg role="img" aria-label="{html.escape(name)}" style="max-width:{width:.0f}px" ', 1
-    )
+    return text.replace("<svg ", f'<svg role="img" aria-label="{_escaped(name)}" style="max-width:{width:.0f}px" ', 1)

@@ -11,7 +11,7 @@ from scipy import stats
 from physid.errors import InputError, unknown_name
 from physid.fitting.result import Fit
 from physid.fitting.vector import Array
-from physid.plots.look import Theme, labelled, look, new_figure
+from physid.plots.look import Theme, labelled, look, new_figure, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def _single(axes: Axes, theme: Theme, fit: Fit, i: int) -> None:
     if one.truth is not None:
         axes.axvline(one.truth, color=theme.ink, linewidth=1.2, linestyle=(0, (1, 1.5)))
     axes.set_ylim(0.0, 1.12)
-    axes.set_title(one.name, fontsize=10.0)
+    axes.set_title(shown(one.name), fontsize=10.0)
 
 
 def _edges(axes: Axes, fit: Fit, where: tuple[int, int], pair: tuple[int, int], count: int) -> None:

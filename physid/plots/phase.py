@@ -12,7 +12,7 @@ from physid.experiment import Experiment
 from physid.fitting.vector import Array
 from physid.forecast import Forecast
 from physid.plots.choose import choose_channels
-from physid.plots.look import Theme, labelled, look, mix, new_figure
+from physid.plots.look import Theme, labelled, look, mix, new_figure, shown
 from physid.plots.series import DENSE
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def phase(
         axes.set_ylabel(labelled(forecast.channels[places[1]], forecast.unit))
         figure.legend(loc="outside upper right", ncols=5, fontsize=9.0)
         if sentence:
-            figure.supxlabel(f"Shown are {sentence}.", fontsize=8.5, color=found.muted, x=0.01, ha="left")
+            figure.supxlabel(shown(f"Shown are {sentence}."), fontsize=8.5, color=found.muted, x=0.01, ha="left")
     return figure
 
 

@@ -12,7 +12,7 @@ from physid.fitting.result import Fit
 from physid.fitting.vector import Array
 from physid.plots.bodies import color_index
 from physid.plots.choose import choose_channels
-from physid.plots.look import Theme, labelled, look, new_figure
+from physid.plots.look import Theme, labelled, look, new_figure, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def correlogram(fit: Fit, theme: str | Theme = "light", width: float = 9.0) -> F
             r = autocorrelation(table[:, place])
             at = np.arange(1, len(r) + 1) + (k - (len(places) - 1) / 2) * width_of_bar
             color = found.body(color_index(fit.experiment.channels, place))
-            axes.bar(at, r, width=width_of_bar, color=color, label=fit.experiment.channels[place])
+            axes.bar(at, r, width=width_of_bar, color=color, label=shown(fit.experiment.channels[place]))
         axes.set_xlabel("lag")
         axes.set_ylabel("autocorrelation")
         figure.legend(loc="outside upper right", ncols=min(7, len(places) + 1), fontsize=8.5)

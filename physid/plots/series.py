@@ -11,7 +11,7 @@ from physid.experiment import Experiment, Trajectory
 from physid.forecast import Forecast
 from physid.plots.bodies import color_index
 from physid.plots.choose import choose_channels
-from physid.plots.look import Theme, labelled, look, mark_training, mix, new_figure
+from physid.plots.look import Theme, labelled, look, mark_training, mix, new_figure, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def time_series(
             axes.set_visible(False)
         _legend(figure, grid[0])
         if sentence:
-            figure.supxlabel(f"Shown are {sentence}.", fontsize=8.5, color=found.muted, x=0.01, ha="left")
+            figure.supxlabel(shown(f"Shown are {sentence}."), fontsize=8.5, color=found.muted, x=0.01, ha="left")
     return figure
 
 
@@ -111,5 +111,5 @@ def _legend(figure: Figure, axes: Axes) -> None:
     """One legend above all panels, in the order in which things are read."""
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: LEGEND.index(labels[i]))
-    shown = [handles[i] for i in order], [labels[i] for i in order]
-    figure.legend(*shown, loc="outside upper right", ncols=len(order), fontsize=9.0)
+    pairs = [handles[i] for i in order], [labels[i] for i in order]
+    figure.legend(*pairs, loc="outside upper right", ncols=len(order), fontsize=9.0)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from physid.errors import visible
 from physid.freerun import Run
 from physid.plots import phase, png, svg, theme_of, time_series
 from physid.plots.look import Theme
@@ -63,8 +64,8 @@ def figure_page(titled: Sequence[tuple[str, Sequence[Figure]]], theme: str | The
     parts = []
     for title, found in titled:
         drawn = "".join(f"<figure>{_inline(svg(figure))}</figure>" for figure in found)
-        parts.append(f"<h1>{html.escape(title)}</h1><section>{drawn}</section>")
-    title = html.escape(", ".join(title for title, _ in titled))
+        parts.append(f"<h1>{html.escape(visible(title))}</h1><section>{drawn}</section>")
+    title = html.escape(visible(", ".join(title for title, _ in titled)))
     return PAGE.format(title=title, background=look.background, ink=look.ink, body="".join(parts))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from physid.plots.look import Theme, channels, labelled, look, mix
+from physid.plots.look import Theme, channels, labelled, look, mix, shown
 from physid.viewer.actors import Scene
 from physid.viewer.camera import Camera
 from physid.viewer.tracks import Tracks
@@ -152,15 +152,17 @@ def _header(figure: Figure, scene: Scene, layout: Layout, title: str) -> None:
     u, theme, runs = layout.unit, scene.theme, scene.runs
     left = 0.035 if layout.count == 1 else 0.022
     head = title or (runs[0].title if layout.count == 1 else "Forecasts compared")
-    words = [figure.text(left, 0.965, head, fontsize=21 * u, fontweight="bold", va="top")]
+    words = [figure.text(left, 0.965, shown(head), fontsize=21 * u, fontweight="bold", va="top")]
     rms = f" · rms distance {runs[0].score}" if layout.count == 1 and runs[0].score else ""
-    words.append(figure.text(left, 0.918, runs[0].subtitle + rms, fontsize=14.5 * u, va="top", color=theme.muted))
+    words.append(
+        figure.text(left, 0.918, shown(runs[0].subtitle + rms), fontsize=14.5 * u, va="top", color=theme.muted)
+    )
     _settle(words, _legend(figure, scene, layout), layout)
     if layout.count == 1:
         return
     for index, run in enumerate(runs):
         x0, x1 = index / layout.count + left, (index + 1) / layout.count - 0.014
-        figure.text(x0, 0.868, run.title, fontsize=16 * u, fontweight="bold", va="top")
+        figure.text(x0, 0.868, shown(run.title), fontsize=16 * u, fontweight="bold", va="top")
         if run.rms is not None:
             text = run.score
             figure.text(x1, 0.868, text, fontsize=16 * u, fontweight="bold", va="top", ha="right", color=theme.forecast)
@@ -240,7 +242,7 @@ def _strip(figure: Figure, scene: Scene, layout: Layout, index: int, lines: bool
     axes.tick_params(labelsize=11 * u, length=4 * u, width=0.9 * u)
     axes.grid(True, axis="y", color=theme.faint, alpha=0.6)
     axes.grid(False, axis="x")
-    axes.set_xlabel(time_label(run), fontsize=12 * u, labelpad=2 * u)
+    axes.set_xlabel(shown(time_label(run)), fontsize=12 * u, labelpad=2 * u)
     if run.rms is None:
         axes.set_yticks([])
         axes.text(
@@ -276,7 +278,7 @@ def _strip(figure: Figure, scene: Scene, layout: Layout, index: int, lines: bool
 
 def time_label(run: Tracks) -> str:
     """What stands under the axis of time."""
-    return "year" if run.time_unit == "year" else labelled("time", run.time_unit)
+    return "year" if run.time_unit == "year" else f"time ({run.time_unit})" if run.time_unit else "time"
 
 
 def error_range(runs: Sequence[Tracks]) -> tuple[float, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -12,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from physid.errors import visible
 from physid.fitting.vector import Array
-from physid.plots.look import THEMES, Theme, labelled, theme_of
+from physid.plots.look import THEMES, Theme, theme_of
 from physid.viewer import layers
 from physid.viewer.camera import Camera
 from physid.viewer.layers import Frame, fold_time, frame_of, radius_of
@@ -31,14 +34,16 @@ def page(runs: Sequence[Tracks], theme: str | Theme = "light", camera: Camera | 
     theme, s saves a picture, 0 brings back the first view.
     """
     folder = files("physid.viewer")
-    script = "\n".join((folder / name).read_text() for name in ("page_scene.js", "page.js"))
+    script = (
+        '\n"use strict";\n' + "\n".join((folder / name).read_text() for name in ("page_scene.js", "page.js")) + "\n"
+    )
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()  # this script and no other
     content = content_of(runs, theme_of(theme), camera or Camera(), title)
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page = (folder / "page.html").read_text()
-    parts = {"@TITLE@": html.escape(content["title"]), "@DATA@": text, "@SCRIPT@": script}
-    for mark, part in parts.items():
-        page = page.replace(mark, part, 1)
-    return page
+    title = html.escape(visible(content["title"]))
+    parts = {"@TITLE@": title, "@DATA@": text, "@SCRIPT@": script, "@ALLOWED@": f"'sha256-{allowed}'"}
+    return re.sub("|".join(parts), lambda found: parts[found[0]], page)  # marks inside of the parts are text
 
 
 def content_of(runs: Sequence[Tracks], theme: Theme, camera: Camera, title: str) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def content_of(runs: Sequence[Tracks], theme: Theme, camera: Camera, title: str)
         "timeUnit": runs[0].time_unit,
         "digits": int(np.clip(2 - np.floor(np.log10(span)), 0, 9)),
         "errors": [low, high],
-        "errorLabel": labelled("error", runs[0].unit),
+        "errorLabel": visible(f"error ({runs[0].unit})" if runs[0].unit else "error"),
         "hasBands": any(has_bands(run, frame) for run in runs),
         "hasStrands": any(len(run.strands) for run in runs),
         "runs": [_run(run, runs, frame, theme) for run in runs],
