@@ -19,7 +19,7 @@ import click
 import physid
 from physid.cli.streams import OutputLost, guarded
 from physid.door import VARIABLE, factor
-from physid.errors import PhysidError
+from physid.errors import PhysidError, visible
 
 COMMANDS = (
     "list",
@@ -215,7 +215,7 @@ def _end(message: str, code: int, debug: bool = False) -> int:
     with suppress(OutputLost):
         if debug:
             traceback.print_exc()
-        click.echo(f"physid: {' '.join(message.split())}", err=True)
+        click.echo(f"physid: {' '.join(visible(message).split())}", err=True)
     return code
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from physid.errors import visible
+
 Row = Sequence[object]
 
 
@@ -30,18 +32,19 @@ class Console:
     def say(self, text: str = "") -> None:
         """A line of the result, for people."""
         if not self.json:
-            click.echo(text)
+            click.echo(visible(text))
 
     def note(self, text: str) -> None:
         """A line beside the result: on stderr, unless --quiet."""
         if not self.quiet and not self.json:
-            click.echo(text, err=True)
+            click.echo(visible(text), err=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
         """A table: drawn by rich on a terminal, aligned plain columns elsewhere."""
         if self.json:
             return
-        cells = [[text_of(cell) for cell in row] for row in rows]
+        title, columns = visible(title), [visible(column) for column in columns]
+        cells = [[visible(text_of(cell)) for cell in row] for row in rows]
         if sys.stdout.isatty():
             _draw(title, columns, cells)
         else:
@@ -55,9 +58,10 @@ class Console:
             yield Progress(self, title)
             return
         from rich.console import Console as RichConsole
+        from rich.text import Text
 
-        with RichConsole(stderr=True).status(title) as status:
-            yield Progress(self, title, show=status.update)
+        with RichConsole(stderr=True).status(Text(visible(title))) as status:
+            yield Progress(self, title, show=lambda line: status.update(Text(visible(line))))
 
 
 class Progress:
@@ -124,9 +128,9 @@ def _draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) ->
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))
     RichConsole().print(table)

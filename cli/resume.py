@@ -10,6 +10,7 @@ import click
 
 from physid.cli.console import Console
 from physid.cli.options import json_option, quiet_option, run_argument, trust_option
+from physid.errors import visible
 
 
 @click.command(
@@ -48,7 +49,7 @@ def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet:
             if not issubclass(category, StartsAnew):
                 show(message, category, *where, **more)
                 return
-            click.echo(f"physid: {message}", err=True)
+            click.echo(f"physid: {visible(str(message))}", err=True)
             console.event("note", message=str(message))
 
         warnings.showwarning = tell

@@ -46,8 +46,8 @@ def test_a_name_is_no_mathematics_in_a_figure(name: str) -> None:
         axes = figure.subplots()
         axes.plot([0, 1], [1, 2], label=shown(name))
         axes.set_ylabel(labelled(name, "$m^"))
-        axes.legend()
-    assert len(axes.get_legend().get_texts()) == 1
+        legend = axes.legend()
+    assert len(legend.get_texts()) == 1
     text, mathematics = axes.yaxis.label._preprocess_math(axes.yaxis.label.get_text())  # type: ignore[attr-defined]
     assert mathematics is False
     assert text.lstrip("\N{ZERO WIDTH SPACE}") == f"{visible(name)} ($m^)"
