@@ -25,7 +25,7 @@ from physid.fitting.problem import predict
 from physid.fitting.restore import beginning
 from physid.fitting.vector import Vector
 from physid.models import Exponential
-from physid.ode import ACA, METHODS, PID, Adjoint, Fixed
+from physid.ode import ACA, METHODS, PID, Adjoint, Fixed, Probes
 from physid.ode.plan import Limits
 
 # for every field of an integrator values that are none of its default
