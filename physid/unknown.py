@@ -133,7 +133,7 @@ class Unknown:
             tensor = torch.as_tensor(value, dtype=torch.float64).detach().clone()
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise InputError(
-                f"{called} was given {str(value)[:80]}: a number or a list of numbers is allowed."
+                f"{called} was given {_short(value)}: a number or a list of numbers is allowed."
             ) from error
         if not self.domain.contains(tensor):
             raise InputError(
@@ -186,3 +186,11 @@ class Unknown:
         except KeyError:
             raise unmade(type(model)) from None  # an AttributeError would be taken for a missing attribute
         return found
+
+
+def _short(value: object) -> str:
+    """A value as a message shows it; an integer may be too long to be written out."""
+    try:
+        return repr(value)[:80]
+    except ValueError:
+        return f"a {type(value).__name__} of more digits than can be written out"

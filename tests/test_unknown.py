@@ -141,5 +141,7 @@ def test_use_before_init_is_told_apart_from_a_missing_attribute() -> None:
             self.twice = 2 * self.rate
             super().__init__()
 
-    with pytest.raises(RuntimeError, match=r"before Model\.__init__ ran"):
+    with pytest.raises(
+        InputError, match=r"Early\.__init__ does not call super\(\)\.__init__\(\) before it uses the model"
+    ):
         Early()
