@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physid.ode.march import Outcome
-from physid.ode.native import choose, kernels
+from physid.ode.native import choose, kernels, known
 from physid.ode.native.derive import Tangents, reachable, reverse
 from physid.ode.native.interpret import Numbers
 from physid.ode.native.ir import PARAMS, SHIFT, STATE, Ids
@@ -22,6 +21,7 @@ from physid.ode.native.library import Sizes
 from physid.ode.native.lower import Program, lower
 from physid.ode.native.reach import Surroundings
 from physid.ode.native.trace import Graph, Unsupported
+from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics
 from physid.ode.tier import EAGER, Cotangents
@@ -156,12 +156,11 @@ def _assembled(
 @contextmanager
 def interpreted() -> Iterator[None]:
     """In here the compiled engine runs its programs by NumPy."""
-    known = choose.remember.__globals__
     with (
         patch.object(kernels, "assemble", _assembled),
         patch.object(choose, "tier_of", Interpreted),
         patch.object(choose, "Native", Interpreted),
-        patch.dict(known, {"Native": Interpreted}),
+        patch.object(known, "Native", Interpreted),
     ):
         yield
 
