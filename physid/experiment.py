@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.inputs import Inputs
+from physid.inputs import CLOSEST, Inputs
 
 METRICS = ("mean", "sum")
 
@@ -47,6 +47,8 @@ class Trajectory:
                 f"times must increase, but time {i + 1} is {float(times[i + 1])!r} after {float(times[i])!r}. "
                 "Sort the rows and drop repeated times."
             )
+        if bool((times.diff() < CLOSEST).any()):
+            raise InputError(f"two times are less than {CLOSEST:g} apart. Choose a smaller unit of time.")
         if values.ndim == 0 or len(values) != len(times):
             raise InputError(
                 f"observations have shape {list(values.shape)} at {len(times)} times: [times, ...] is allowed."

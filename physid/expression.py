@@ -7,6 +7,7 @@ no calls of anything else, so that a file of a stranger's computes and does no m
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Expression:
                 raise InputError(f"an expression of {len(text)} characters: {LONGEST} are allowed. Shorten it.")
             self.root = ast.parse(text.strip(), mode="eval").body
             self.names = sorted(self._names(self.root, known))
+            self._check(self.root, known)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if isinstance(error, InputError):
                 raise
@@ -84,6 +86,18 @@ class Expression:
             f"'{self.text}' holds more than arithmetic: numbers, the unknowns' names, + - * / ** and "
             f"{', '.join(FUNCTIONS)} are allowed."
         )
+
+    def _check(self, node: ast.expr, known: list[str]) -> None:
+        """Errors: InputError for a part of numbers alone that is no real, finite number, as (-8)**0.5."""
+        if not self._names(node, known):
+            if not math.isfinite(float(self._value(node, {}))):
+                raise InputError(
+                    f"'{ast.unparse(node)[:60]}' in '{self.text[:60]}' is no real, finite number. Correct it."
+                )
+            return
+        for part in ast.iter_child_nodes(node):
+            if isinstance(part, ast.expr) and not (isinstance(node, ast.Call) and part is node.func):
+                self._check(part, known)
 
     def _value(self, node: ast.expr, values: Mapping[str, Tensor]) -> Any:
         if isinstance(node, ast.Name):

@@ -17,6 +17,7 @@ from physid.errors import InputError, unknown_name
 
 KINDS = ("hold", "linear", "cubic")
 FEWEST = {"hold": 1, "linear": 2, "cubic": 4}
+CLOSEST = 1e-100  # of two times: the rate between nearer ones, and its square, is beyond the numbers
 
 Array = NDArray[np.float64]
 
@@ -68,6 +69,8 @@ class Inputs:
         u = u[:, None] if u.ndim == 1 else u
         if t.ndim != 1 or not np.isfinite(t).all() or (np.diff(t) <= 0).any():
             raise InputError("the times of an input must be finite and increase. Sort the rows and drop repeated ones.")
+        if (np.diff(t) < CLOSEST).any():
+            raise InputError(f"two times of an input are less than {CLOSEST:g} apart. Choose a smaller unit of time.")
         if u.shape != (len(t), len(names)) or not names:
             raise InputError(f"inputs have shape {list(u.shape)}, with {len(t)} times and the names {list(names)}.")
         if np.isinf(u).any():

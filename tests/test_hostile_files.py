@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from physid import Trajectory
 from physid.cli import main
 from physid.errors import InputError
 from physid.fitting.settings import load
+from physid.inputs import Inputs
 from physid.reading import matfile, read
 from physid.reading.binary import read_mat
 
@@ -143,6 +145,26 @@ def test_settings_made_to_hang_end_at_once(tmp_path: Path, text: str, said: str)
         load(path)
     assert time.process_time() - began < 5.0  # two on a quiet machine
     assert len(str(found.value)) < 400 + len(str(path))
+
+
+@pytest.mark.parametrize("part", ["(-8)**0.5", "1 / 0", "log(-1)", "exp(1000)", "1e200 * 1e200", "(9.0**9)**99"])
+def test_a_tie_to_no_number_is_refused_before_anything_is_solved(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yml").write_text(f"tie: {{friction: '{part} * length'}}\n")
+    assert main(["fit", "pendulum", "--settings", str(tmp_path / "a.yml"), "--out", str(tmp_path / "run")]) == 2
+    assert "is no real, finite number" in capsys.readouterr().err
+
+
+def test_times_too_near_for_a_rate_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("t,x\n" + "".join(f"{5e-324 * i},{i}\n" for i in range(10)))
+    assert main(["data", str(tmp_path / "a.csv")]) == 2
+    assert "line 3: the time 4.94066e-324 is less than 1e-100 after 0 on line 2" in capsys.readouterr().err
+    times, values = [0.0, 1e-200, 2e-200], [[1.0], [2.0], [3.0]]
+    with pytest.raises(InputError, match="two times are less than 1e-100 apart"):
+        Trajectory(times, values)
+    with pytest.raises(InputError, match="two times of an input are less than 1e-100 apart"):
+        Inputs.through(times, values, ["u"])
 
 
 def test_settings_may_still_use_aliases(tmp_path: Path) -> None:

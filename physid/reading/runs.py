@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import physid.door as door
 import physid.reading.table as tables
 from physid.errors import InputError
+from physid.inputs import CLOSEST
 from physid.reading.binary import read_mat, read_npz, read_parquet
 from physid.reading.doubts import error_columns
 from physid.reading.roles import Roles, Wishes, assign, channel_names, clock, widened
@@ -141,13 +142,16 @@ def _experiments(table: Table, roles: Roles) -> list[tuple[str, NDArray[np.intp]
 
 
 def _check_order(table: Table, column: str, times: Array, rows: NDArray[np.intp]) -> None:
-    late = np.flatnonzero(np.diff(times[rows]) <= 0)
+    late = np.flatnonzero(np.diff(times[rows]) < CLOSEST)
     if not len(late):
         return
     row, before = int(rows[late[0] + 1]), int(rows[late[0]])
     if times[row] == times[before]:
         what = f"the time {times[row]:g} is there twice, also on {table.place(before)}. Keep one row, or name a column "
         raise table.error(what + "that tells the experiments apart: experiment=, --group.", column, row)
+    if times[row] > times[before]:
+        what = f"the time {times[row]:g} is less than {CLOSEST:g} after {times[before]:g} on {table.place(before)}. "
+        raise table.error(what + "Choose a smaller unit of time.", column, row)
     what = f"the time {times[row]:g} comes after {times[before]:g} on {table.place(before)}. Sort the rows by time, or "
     raise table.error(what + "name a column that tells the experiments apart: experiment=, --group.", column, row)
 
