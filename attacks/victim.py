@@ -77,13 +77,13 @@ class Victim:
         assert self.process is not None
         tally.inputs += 1
         self.line.send(list(arguments))
-        began, used = time.monotonic(), _processor(self.process.pid)
+        began, used = time.monotonic(), processor(self.process.pid)
         while not self.line.poll(1.0):
             if not self.process.is_alive():
                 tally.fail("crash", f"{arguments}: ended with {self.process.exitcode}", *paths)
                 self._end()
                 return None
-            if _processor(self.process.pid) - used > HANG or time.monotonic() - began > 20 * HANG:
+            if processor(self.process.pid) - used > HANG or time.monotonic() - began > 20 * HANG:
                 tally.fail("hang", f"{arguments}", *paths)
                 self._end()
                 return None
@@ -99,7 +99,7 @@ class Victim:
         return int(code)
 
 
-def _processor(process: int | None) -> float:
+def processor(process: int | None) -> float:
     """Seconds of the processor that a process has used; those of the clock where that cannot be known."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

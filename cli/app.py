@@ -18,6 +18,7 @@ import click
 
 import physid
 from physid.cli.streams import OutputLost, guarded
+from physid.cli.warned import warned
 from physid.door import VARIABLE, factor
 from physid.errors import PhysidError, visible
 
@@ -129,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, on_sigterm)
     limits = os.environ.get(VARIABLE)
     try:
-        with guarded():
+        with guarded(), warned():
             code = _run(list(sys.argv[1:] if argv is None else argv))
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -42,6 +42,17 @@ class _Descriptor(io.FileIO):
             raise OutputLost(self.fileno(), error) from error
 
 
+class _Results(io.TextIOWrapper):
+    """Standard output, for results that a program may read: what a model prints goes to standard error."""
+
+    def write(self, text: str, /) -> int:
+        """Write, here or there."""
+        models = sys.modules.get("physid.modelfile")  # without it no model was read
+        if models is not None and models.spoken_at(sys._getframe(1)):
+            return sys.stderr.write(text)
+        return super().write(text)
+
+
 def silence(number: int) -> None:
     """Let descriptor `number` lead nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -89,7 +100,8 @@ def guarded() -> Iterator[None]:
 def _text(number: int, like: TextIO | None) -> TextIO:
     """A text stream on a descriptor, as the one in place of which it stands."""
     raw: Any = _Descriptor(number)
-    return io.TextIOWrapper(
+    kind = _Results if number == 1 else io.TextIOWrapper
+    return kind(
         io.BufferedWriter(raw),
         encoding=getattr(like, "encoding", None) or "utf-8",
         errors=getattr(like, "errors", None) or "backslashreplace",

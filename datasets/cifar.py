@@ -19,7 +19,7 @@ import torch
 
 from physid.catalog import Entry, Option, one_of, whole
 from physid.datasets import frozen
-from physid.datasets.fetch import cache_folder, data_folder, download
+from physid.datasets.fetch import cache_folder, content, data_folder, download, kept
 from physid.datasets.images import Images, Subset
 from physid.errors import InputError, MissingError
 from physid.training import Collection
@@ -101,7 +101,7 @@ def present(published: Published, version: str = "any") -> tuple[str, Path] | No
     for root in roots:
         for kind in ("binary", "python") if version == "any" else (version,):
             place = root / published.folders[kind]
-            if (place / published.files(kind)[0]).is_file():
+            if kept(place / published.files(kind)[0]):
                 return kind, place
     return None
 
@@ -125,7 +125,7 @@ def fetch(published: Published) -> Path:
     """The folder of the binary version in the cache, from the publisher's archive; it appears whole or not at all."""
     target = cache_folder() / published.folders["binary"]
     archive = cache_folder() / published.archive
-    if not archive.is_file():
+    if not kept(archive):
         try:
             download(SITE + published.archive, archive, sha256=published.archive_sha256)
         except MissingError as error:
@@ -169,23 +169,23 @@ def records(published: Published, version: str, folder: Path) -> tuple[list[Byte
 
 
 def _there(path: Path) -> Path:
-    if not path.is_file():
+    if not kept(path):
         raise InputError(f"{path} is missing, and other files of the set are there. Put it beside them.")
     return path
 
 
 def _binary(published: Published, path: Path, count: int) -> Bytes:
-    content, width = np.fromfile(_there(path), np.uint8), published.labels + PIXELS
-    if len(content) != count * width:
+    found, width = np.frombuffer(bytearray(content(_there(path))), np.uint8), published.labels + PIXELS
+    if len(found) != count * width:
         raise InputError(
-            f"{path} has {len(content)} bytes and not {count * width}: it is cut off, or another file. Put the "
+            f"{path} has {len(found)} bytes and not {count * width}: it is cut off, or another file. Put the "
             "published one there."
         )
-    return content.reshape(count, width)
+    return found.reshape(count, width)
 
 
 def _python(published: Published, path: Path, count: int) -> Bytes:
-    found = frozen.read(_there(path))
+    found = frozen.read(path, content(_there(path)))
     columns = [np.asarray(found.get(key, ())) for key in published.keys]
     data = found.get("data")
     good = isinstance(data, np.ndarray) and data.shape == (count, PIXELS)
@@ -209,7 +209,7 @@ def _verified(published: Published, version: str, folder: Path, parts: list[Byte
     if published.records:
         wrong = digest.hexdigest() != published.records
     elif version == "python" and published.hashes:
-        found = [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in published.python]
+        found = [hashlib.md5(content(folder / name)).hexdigest() for name in published.python]
         wrong = found != list(published.hashes)
     else:
         every = [np.bincount(part[:, published.labels - 1]) for part in parts]
@@ -226,8 +226,8 @@ def class_names(published: Published, version: str, folder: Path) -> tuple[str, 
     """The names of the classes. Errors: InputError when their file is missing or is something else."""
     text, pickled, key = published.names
     if version == "binary":
-        return tuple(_there(folder / text).read_text("utf-8", "replace").split())
-    found = frozen.read(_there(folder / pickled)).get(key)
+        return tuple(content(_there(folder / text)).decode("utf-8", "replace").split())
+    found = frozen.read(folder / pickled, content(_there(folder / pickled))).get(key)
     if not isinstance(found, list) or not all(isinstance(name, str | bytes) for name in found):
         raise InputError(f"{folder / pickled} names no classes ({key}). Put the published file there.")
     return tuple(name.decode("latin-1") if isinstance(name, bytes) else name for name in found)

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from physid import door
 from physid.door import TOTAL, factor, most, told
 from physid.errors import InputError, MissingError
 from physid.machine import cache_folder
 from physid.store import scratch, writing
 
-__all__ = ["cache_folder", "data_folder", "download"]
+__all__ = ["cache_folder", "content", "data_folder", "download", "kept"]
 
 TIMEOUT = 60.0  # seconds for which a server may say nothing
 LARGEST = 2**30  # bytes
@@ -36,6 +37,28 @@ def data_folder() -> Path | None:
     if not folder.is_dir():
         raise InputError(f"PHYSID_DATA is {named}, which is no folder. Name the folder of the data, or unset it.")
     return folder
+
+
+def kept(path: Path) -> bool:
+    """Whether a file is there. Errors: InputError where a link, a device or a pipe stands for it in the cache.
+
+    What the user put into a folder of the user's own may be a link.
+    """
+    folder = cache_folder()
+    if path.is_relative_to(folder):
+        return door.there(folder, *path.relative_to(folder).parts)
+    return path.is_file()
+
+
+def content(path: Path, largest: int = LARGEST) -> bytes:
+    """The bytes of a file of data; in the cache it is a plain one. Errors: InputError, as for `physid.door.read`."""
+    folder = cache_folder()
+    if not path.is_relative_to(folder):
+        return door.read(path, largest)
+    try:
+        return door.inside(folder, *path.relative_to(folder).parts, largest=largest)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}. Remove it to have it fetched again.") from None
 
 
 def download(

@@ -54,13 +54,15 @@ class _ByteType:
         """Its state says nothing about bytes that matters."""
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, data: bytes | None = None) -> dict[str, Any]:
     """The dictionary in the file `path`: strings to arrays of bytes, lists of strings or integers, or strings.
+
+    `data` is its content, where it was read before.
 
     Errors: InputError when the file is cut off, is no pickle, or holds anything else.
     """
     try:
-        found = _plain(_walk(door.read(path)))
+        found = _plain(_walk(door.read(path) if data is None else data))
     except Refused as error:
         raise InputError(
             f"{path} holds {error}: arrays of bytes, lists, strings and integers are allowed. Nothing of it was "

@@ -12,8 +12,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from physid import door
-from physid.datasets.fetch import cache_folder, data_folder, download
+from physid.datasets.fetch import cache_folder, content, data_folder, download, kept
 from physid.datasets.simulate import Array
 from physid.errors import InputError, MissingError
 
@@ -66,7 +65,7 @@ def read_table(path: Path, body: str) -> Table:
 
     Errors: InputError naming the file, the line, what was found and what to do.
     """
-    return parse_table(door.read(path).decode("ascii", "replace"), str(path), body)
+    return parse_table(content(path).decode("ascii", "replace"), str(path), body)
 
 
 def parse_table(text: str, name: str, body: str) -> Table:
@@ -155,12 +154,12 @@ def _in_folder(folder: Path, body: str) -> Path:
 def _cached(body: str) -> Path:
     """The file of `body` in the cache, asked for from the service if it is not there."""
     path = cache_folder() / FOLDER / f"{body.capitalize()}.txt"
-    if path.is_file():
+    if kept(path):
         return path
     names = ", ".join(f"{each.capitalize()}.txt" for each in TARGETS)
 
     def check(partial: Path) -> None:
-        parse_table(partial.read_text(encoding="ascii", errors="replace"), "the answer of the service", body)
+        parse_table(content(partial).decode("ascii", "replace"), "the answer of the service", body)
 
     try:
         return download(request(body), path, check=check)

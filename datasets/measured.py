@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from physid import door
-from physid.datasets.fetch import cache_folder, data_folder, download
+from physid.datasets.fetch import cache_folder, content, data_folder, download, kept
 from physid.errors import InputError, MissingError
 
 
@@ -29,7 +28,7 @@ class Record:
         places = [cache_folder() / self.folder / self.name]
         if root is not None:
             places.insert(0, root / self.folder / self.name)
-        found = next((place for place in places if place.is_file()), None)
+        found = next((place for place in places if kept(place)), None)
         if found is None:
             try:
                 return download(self.url, places[-1], sha256=self.sha256)
@@ -37,7 +36,7 @@ class Record:
                 raise MissingError(
                     f"{error} Or name a folder by PHYSID_DATA and put the file there as {self.folder}/{self.name}."
                 ) from error
-        digest = hashlib.sha256(door.read(found)).hexdigest()
+        digest = hashlib.sha256(content(found)).hexdigest()
         if digest != self.sha256:
             raise InputError(
                 f"{found} has sha256 {digest}, not {self.sha256}: it is another file, or a damaged one. Put the "

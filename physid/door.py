@@ -112,7 +112,6 @@ def _about(path: Path) -> os.stat_result:
 def contents(descriptor: int, path: Path, largest: int = LARGEST, advice: str = "") -> bytes:
     """The bytes behind an open descriptor, of a regular file or a pipe; errors as for `read`."""
     limit, about = most(largest), os.fstat(descriptor)
-    limit, about = most(largest), os.fstat(descriptor)
     pipe = stat.S_ISFIFO(about.st_mode)
     if not pipe and about.st_size > limit:
         raise too_large(path, about.st_size, limit, advice)

@@ -164,6 +164,29 @@ def _in_model(frame: FrameType) -> bool:
     return isinstance(first, Model) and str(frame.f_globals.get("__name__")).split(".")[0] not in ("physid", "torch")
 
 
+def spoken_at(frame: FrameType | None) -> tuple[str, int] | None:
+    """File and line of the user's file or model that speaks at `frame`; None where physid itself does, or others.
+
+    It is the nearest of theirs, unless a line of physid is nearer.
+    """
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__"))
+        if name.startswith(PREFIX):
+            return frame.f_code.co_filename, frame.f_lineno
+        if name.split(".")[0] == "physid":
+            return None
+        frame = frame.f_back
+    return None
+
+
+def is_own_file(path: str) -> bool:
+    """Whether a model or an experiment was read from this file."""
+    return any(
+        name.startswith(PREFIX) and getattr(module, "__file__", None) == path
+        for name, module in tuple(sys.modules.items())
+    )
+
+
 def _raised(error: BaseException) -> bool:
     """Whether the last frame of an error's traceback raised it by a statement."""
     trace = error.__traceback__

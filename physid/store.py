@@ -105,7 +105,11 @@ def scratch(parent: Path, stem: str) -> Iterator[Path]:
     sweep(parent, stem)
     work = parent / f"{stem[:100]}.{secrets.token_hex(8)}.making"
     os.mkdir(work, 0o700)
-    held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        held = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except BaseException:
+        os.rmdir(work)
+        raise
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
         yield work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -200,3 +201,14 @@ def test_what_killed_processes_leave_is_removed(tmp_path: Path, monkeypatch: pyt
             assert one.exists()  # it is in use
         assert not other.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, ".run.backup"]
+
+
+def test_a_folder_that_cannot_be_held_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object, **keywords: object) -> int:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        with pytest.raises(OSError, match="Too many open files"), store.scratch(tmp_path, ".stem"):
+            pass
+    assert list(tmp_path.iterdir()) == []

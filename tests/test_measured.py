@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import physid
-from physid.datasets import load
+from physid.datasets import cifar, horizons, load
 from physid.datasets.lynxhare import PELTS
 from physid.errors import InputError
 from physid.experiment import Experiment
@@ -100,3 +101,25 @@ def test_another_file_of_that_name_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PHYSID_DATA", str(tmp_path))
     with pytest.raises(InputError, match="another file, or a damaged one"):
         load("lynxhare")
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder that is a link"])
+def test_in_the_cache_there_are_plain_files_only(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHYSID_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("PHYSID_DATA", raising=False)
+    places = {PELTS.folder: PELTS.name, horizons.FOLDER: "Sun.txt", "cifar-10-batches-bin": "data_batch_1.bin"}
+    (tmp_path / "cache").mkdir(mode=0o700)
+    for folder, name in places.items():
+        real = tmp_path / f"real {folder}"
+        real.mkdir()
+        (real / name).write_text("not for reading")
+        if kind == "folder that is a link":
+            (tmp_path / "cache" / folder).symlink_to(real)
+            continue
+        (tmp_path / "cache" / folder).mkdir(mode=0o700)
+        path = tmp_path / "cache" / folder / name
+        path.symlink_to(real / name) if kind == "link" else os.mkfifo(path)
+    said = "is a pipe" if kind == "pipe" else "is a link"
+    for read in (PELTS.path, lambda: horizons.find_tables(("sun",)), lambda: cifar.find(cifar.CIFAR10)):
+        with pytest.raises(InputError, match=said):
+            read()

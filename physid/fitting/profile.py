@@ -18,6 +18,7 @@ from scipy.interpolate import PchipInterpolator
 from physid.door import bounded
 from physid.errors import InputError, unknown_name
 from physid.experiment import Experiment
+from physid.fitting.afar import Afar, tell
 from physid.fitting.joint import vector_of
 from physid.fitting.lm import Stop, least
 from physid.fitting.many import least_many
@@ -137,9 +138,11 @@ def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side
 
         travel_by_value(type(fit.model))
         try:
-            done = list(Parallel(n_jobs=count)(delayed(walk)(*task) for task in tasks))
+            pairs = list(Parallel(n_jobs=count)(delayed(Afar(walk))(*task) for task in tasks))
         except BrokenProcessPool:
             raise killed("give fewer --jobs, and profile again") from None
+        tell(one for _, said in pairs for one in said)
+        done = [side for side, _ in pairs]
     fit.vector.put(fit.x)
     return list(zip(names, zip(done[0::2], done[1::2], strict=True), strict=True))
 

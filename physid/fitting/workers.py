@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from physid.errors import Diverged, MissingError
+from physid.fitting.afar import Afar, tell
 from physid.fitting.lm import Found
 from physid.fitting.plan import Plan
 from physid.fitting.problem import Problem
@@ -58,12 +59,13 @@ def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Arra
         again = [] if bounded else [n for n, one in kept.items() if one["record"].status == OVER]
         seconds: list[float] = []
         tasks = (
-            joblib.delayed(_task)(file, payload, number, x, allowance(spare(watch), seconds), bounded, name)
+            joblib.delayed(Afar(_task))(file, payload, number, x, allowance(spare(watch), seconds), bounded, name)
             for number, x in enumerate(begins)
             if number not in kept or number in again
         )
         try:
-            for one in joblib.Parallel(n_jobs=plan.workers, **how)(tasks):
+            for one, said in joblib.Parallel(n_jobs=plan.workers, **how)(tasks):
+                tell(said)
                 seconds.append(one["seconds"])
                 if one["record"].status == "time limit" and spare(watch) != 0.0:
                     one["record"] = replace(one["record"], status=OVER)
