@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
 from physid import Trajectory
@@ -160,7 +161,8 @@ def test_times_too_near_for_a_rate_are_refused(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "a.csv").write_text("t,x\n" + "".join(f"{5e-324 * i},{i}\n" for i in range(10)))
     assert main(["data", str(tmp_path / "a.csv")]) == 2
     assert "line 3: the time 4.94066e-324 is less than 1e-100 after 0 on line 2" in capsys.readouterr().err
-    times, values = [0.0, 1e-200, 2e-200], [[1.0], [2.0], [3.0]]
+    times = torch.tensor([0.0, 1e-200, 2e-200], dtype=torch.float64)
+    values = torch.ones(3, 1, dtype=torch.float64)
     with pytest.raises(InputError, match="two times are less than 1e-100 apart"):
         Trajectory(times, values)
     with pytest.raises(InputError, match="two times of an input are less than 1e-100 apart"):
