@@ -239,7 +239,9 @@ class Report:
             count = len(self.fit.members)
             return [f"Scores and forecasts are of the mean over {count} seeds, bands of their spread: no covariance."]
         if statistics is None:
-            return ["No standard errors: the model could not be solved at these values."]
+            late = self.fit.status in ("time limit", "interrupted")
+            why = "the search ended before they were known" if late else "the model could not be solved at these values"
+            return [f"No standard errors: {why}."]
         notes = []
         if statistics.reason:
             notes.append(f"No standard errors: {statistics.reason}.")

@@ -150,7 +150,13 @@ class Model(Holder):
         Errors: InputError when the model names no inputs or is not driven.
         """
         if not isinstance(t, Tensor):
-            t = torch.as_tensor(t, dtype=torch.float64)
+            try:
+                t = torch.as_tensor(t, dtype=torch.float64)
+            except (TypeError, ValueError, RuntimeError):
+                raise InputError(
+                    f"{type(self).__name__} reads its inputs at {t!r}, which is no time: numbers are allowed, as in "
+                    "self.inputs(t). What observe says depends on the state alone; make an input that it needs a state."
+                ) from None
         if self._reader is not None:
             return self._reader(t).unbind(-1)
         if self._inputs is None:

@@ -36,7 +36,7 @@ def estimate_cells(estimates: Sequence[Estimate], digits: int, other: str = "") 
 
 def _digits(value: float, error: float | None, most: int) -> int:
     """As many digits as the standard error makes meaningful, and one more."""
-    if not error or not value:
+    if not error or not value or not (math.isfinite(error) and math.isfinite(value)):
         return most
     return max(3, min(most, 3 + math.floor(math.log10(abs(value))) - math.floor(math.log10(error))))
 

@@ -10,14 +10,17 @@ import torch
 from fits import TIGHT, Fragile, Product, decay
 from torch import Tensor
 
-from physid import Experiment, Trajectory, Unknown, between, fit
+from physid import Experiment, Integrator, Trajectory, Unknown, between, fit, positive
 from physid.datasets import load
 from physid.errors import InputError
+from physid.fitting.combinations import value_of
+from physid.fitting.estimates import Estimate
 from physid.fitting.lm import Stop, least
 from physid.fitting.plan import resolve
 from physid.fitting.problem import Problem
-from physid.fitting.vector import Vector
+from physid.fitting.vector import Entry, Vector
 from physid.models import Exponential, Pendulum, build
+from physid.tables import estimate_cells
 
 
 def test_intervals_stay_in_the_domain() -> None:
@@ -36,6 +39,20 @@ def test_intervals_stay_in_the_domain() -> None:
     assert one.high is not None
     assert 0.0 < one.low < one.value < one.high < 1.0
     assert one.high - one.value > 1.2 * (one.value - one.low)
+
+
+def test_tolerances_that_are_none_are_one_line() -> None:
+    for name, value, shown in (("rtol", 10**400, "more than 1e308"), ("atol", float("nan"), "nan"), ("rtol", -1, "-1")):
+        with pytest.raises(InputError, match=rf"{name}={shown}: a tolerance must be a finite number"):
+            fit(Exponential(), decay(0.01, 3), integrator=Integrator(**{name: value}))
+
+
+def test_an_unknown_that_reaches_zero_leaves_the_report_in_one_piece() -> None:
+    """The logarithm of zero is in no product, and no digits are counted of what is infinite."""
+    entries = [Entry(name, positive, "", name) for name in ("a", "b")]
+    assert value_of(np.array([1.0, -1.0]), np.array([2.0, 0.0]), entries) == (np.inf, True)
+    row = Estimate("a / b", float("inf"), 1.0, None, None, "", 1.0, None, None, of="combination", plain=1.0)
+    assert estimate_cells([row], 7, "")[1][1] == "inf"
 
 
 def test_at_the_bound_of_its_domain() -> None:

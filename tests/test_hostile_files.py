@@ -104,6 +104,18 @@ def test_integers_that_no_number_holds_are_refused_and_others_kept(tmp_path: Pat
     assert float(read(tmp_path / "a.npz")[0].train.observations[-1, 0]) == 2.0**60
 
 
+def test_integers_of_text_that_no_number_holds_are_refused_and_others_kept(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f"t,x\n0,1\n1,{2**53}\n2,{-(2**60)}\n")
+    (found,) = read(file)
+    assert found.train.observations[1:, 0].tolist() == [2.0**53, -(2.0**60)]
+    file.write_text(f"t,x\n0,1\n1,-{LOST}\n2,3\n")
+    with pytest.raises(InputError, match=rf"a.csv, column 'x', line 3: -{LOST} is beyond 2\^53"):
+        read(file)
+    file.write_text(f"t,x\n0,1\n1,{LOST}.0\n2,1e22\n")  # numbers with a point or an exponent were no integers
+    read(file)
+
+
 def test_parquet_with_integers_stamps_and_names(tmp_path: Path) -> None:
     pa, path = pytest.importorskip("pyarrow"), tmp_path / "a.parquet"
     parquet = pytest.importorskip("pyarrow.parquet")

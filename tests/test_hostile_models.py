@@ -129,6 +129,12 @@ def test_models_made_in_python_are_told_the_same() -> None:
         def derived(self) -> Any:
             return {"half life": 0.7}
 
+    class Timeless(Decay):
+        input_names = ("u",)
+
+        def observe(self, y: Tensor) -> Tensor:
+            return y * self.inputs(None)[0]  # type: ignore[arg-type]
+
     class Unfinished(Decay):
         def __init__(self) -> None:
             pass
@@ -138,6 +144,8 @@ def test_models_made_in_python_are_told_the_same() -> None:
             fit(cls(), decay())
         finding = check(cls(), decay())[0]
         assert (finding.status, said in finding.sentence) == (FAILED, True)
+    with pytest.raises(InputError, match="Timeless reads its inputs at None, which is no time"):
+        fit(Timeless(), decay())
     with pytest.raises(ModelError, match="does not call super"):
         fit(Unfinished(), decay())
 

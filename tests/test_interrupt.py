@@ -8,11 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from physid import solve
+from physid import Experiment, Integrator, Model, Trajectory, Unknown, positive, solve
+from physid.fitting.joint import vector_of
+from physid.fitting.problem import predict
 from physid.ode import hearing
 from physid.ode.solution import Status
 
@@ -92,3 +95,34 @@ def test_a_flag_stops_a_solve_of_another_thread(engine: str) -> None:
     flag.up()
     thread.join(20)
     assert ended.is_set()
+
+
+def test_a_prediction_that_runs_out_of_time_has_what_was_reached_and_no_more() -> None:
+    class Many(Model):
+        state_names = tuple(f"x{i}" for i in range(40))
+        channel_names = ("x0",)
+        k = Unknown(1.0, positive)
+
+        def field(self, t: Tensor, y: Tensor) -> Tensor:
+            return -self.k * y.roll(1, -1) * torch.where(t > 1.5, 1e9, 1.0)
+
+        def observe(self, y: Tensor) -> Tensor:
+            return y[..., :1]
+
+    times = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+    data = Experiment("many", Trajectory(times, torch.ones(3, 1)), torch.ones(40), initial_free=torch.ones(40).bool())
+    joint = vector_of(Many(), data)
+    integrator = Integrator("dopri5", 1e-6, gradient="forward", max_steps=200)
+    whole = predict(joint, joint.get(), times[:2], integrator)
+    cut = predict(joint, joint.get(), times, integrator)
+    assert whole.solution.ok
+    assert not cut.solution.ok
+    assert np.allclose(cut.mean[:2], whole.mean, rtol=1e-5)
+    assert np.allclose(cut.slope[:2], whole.slope, atol=1e-5)
+    with hearing.within(0.0):
+        none = predict(joint, joint.get(), times, integrator)
+    for found, first in ((cut, 2), (none, 0)):
+        assert found.mean.shape == (3, 1)
+        assert found.slope.shape == (3, 1, 41)
+        assert np.isnan(found.mean[first:]).all()
+        assert np.isnan(found.slope[first:]).all()

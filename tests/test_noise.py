@@ -99,6 +99,14 @@ def test_lognormal_noise_is_regression_of_logarithms() -> None:
     assert found.likelihood.sigmas["x"] == pytest.approx(sigma, rel=1e-6)
 
 
+def test_residuals_of_logarithms_have_no_unit() -> None:
+    values = 3.0 * np.exp(0.2 * TIMES + 0.1 * np.random.default_rng(0).standard_normal(30))
+    found = fit(Growth(), replace(made(values[:, None], [3.0]), unit="mm", noise="lognormal")).statistics
+    assert found is not None
+    assert found.sentence.startswith("The residuals (sigma 0.0")
+    assert "mm" not in found.sentence
+
+
 def test_students_noise_is_the_maximum_of_its_likelihood() -> None:
     values = 2.0 * TIMES + 0.1 * np.random.default_rng(3).standard_t(3, 30)
     values[[4, 20]] += 5.0

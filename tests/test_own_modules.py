@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from physid import Fit, Model, Unknown, fit, positive
 from physid.cli.app import main
 from physid.errors import InputError
+from physid.fitting import strategies
 from physid.fitting.problem import Problem
 from physid.fitting.restore import beginning
 from physid.fitting.vector import Vector
@@ -71,6 +72,26 @@ def test_a_network_beside_a_parameter_is_trained_too() -> None:
     now = weights(found.model)
     assert all(not torch.equal(now[name], before[name]) for name in before if name != "net.2.bias")
     assert trained(model) == "1 weight of scale, 17 of net"
+
+
+@pytest.mark.slow
+def test_without_noise_the_way_along_the_valley_has_an_end() -> None:
+    """No step removes all that is left of such data: the fit goes on until it no longer improves, and says so."""
+    found = fit(Damped(), swing(0.0))
+    assert (found.status, found.message) == ("converged", "The fit no longer improves.")
+    assert found.scores["train"] is not None
+    assert found.scores["train"]["rmse"] < 1e-5
+
+
+def test_weights_that_miss_the_data_have_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fit that stops on the way down a valley, far above the known noise, has not converged."""
+    monkeypatch.setattr(strategies, "VALLEY", 0.9)
+    found = fit(Damped(), replace(swing(), sigma=1e-5), integrator=ROUGH, strategy="full")
+    assert found.statistics is not None
+    assert not found.statistics.optimum
+    assert (found.status, found.verdict, found.exit_code) == ("not converged", "does not fit", 3)
+    assert found.message.endswith("That is no optimum yet.")
+    assert "flat valley, where errors mean nothing" in str(found.report())
 
 
 @pytest.mark.parametrize(("optimizer", "options"), [("adam", {"epochs": 60, "lr": 0.05}), ("lbfgs", {"epochs": 30})])

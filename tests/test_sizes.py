@@ -143,6 +143,20 @@ def test_a_hidden_state_from_zero_has_the_size_of_a_pilot_solve() -> None:
     assert sizes_of(Heated(), told)[0] == 3e-5
 
 
+def test_a_hidden_state_far_below_its_size_is_named() -> None:
+    t = np.linspace(0.0, 5.0, 40)
+    seen = 2.0 * (t - 1 + np.exp(-t)) + 1e-3 * np.random.default_rng(0).normal(size=40)
+    told = []
+    for scale in (3e-6, 3.0):  # where h reaches 2e-6
+        data = made_of("heated", t, seen[:, None], [0.0, 0.0], initial_scale=[scale, 1.0])
+        found = fit(Heated(a=1e-6, b=0.7), data)
+        assert found.status == "converged"
+        told.append(found.message)
+    assert "hidden" not in told[0]
+    assert "The hidden h stays below 2e-06, and its tolerance went by a size of 3: say its size" in told[1]
+    assert "atol=(2.0e-16, " in told[1]
+
+
 def test_steps_grow_with_the_record() -> None:
     class Driven(Saturating):
         input_names = ("u",)

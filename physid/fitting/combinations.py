@@ -180,13 +180,17 @@ def spoken_direction(row: Array, entries: Sequence[Entry]) -> str:
 
 
 def value_of(weights: Array, natural: Array, entries: Sequence[Entry]) -> tuple[float, bool]:
-    """The value of a combination at natural values [Q], and whether it is a product (its error then is relative)."""
+    """The value of a combination at natural values [Q], and whether it is a product (its error then is relative).
+
+    It is 0, infinite or not-a-number where an unknown has reached its bound to the last bit.
+    """
     product = all(logarithmic(entry) for weight, entry in zip(weights, entries, strict=True) if weight)
     total = 0.0
-    for weight, value, entry in zip(weights, natural, entries, strict=True):
-        if weight:
-            total += float(weight) * (float(np.log(value - entry.domain.low)) if logarithmic(entry) else float(value))
-    return (float(np.exp(total)) if product else total), product
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        for weight, value, entry in zip(weights, natural, entries, strict=True):
+            if weight:
+                total += float(weight) * float(np.log(value - entry.domain.low) if logarithmic(entry) else value)
+        return (float(np.exp(total)) if product else total), product
 
 
 def logarithmic(entry: Entry) -> bool:

@@ -55,6 +55,8 @@ def combined(vector: Vector, start: Array, x: Array, statistics: Statistics | No
     for name, powers in zip(statistics.told, statistics.powers, strict=True):
         weights = np.array(powers)
         value, product = value_of(weights, natural, entries)
+        if not math.isfinite(value):  # of an unknown that has run into its bound
+            continue
         used = [truths[i] for i in np.flatnonzero(weights)]
         filled = np.array([natural[i] if truth is None else truth for i, truth in enumerate(truths)])
         truth = value_of(weights, filled, entries)[0] if all(one is not None for one in used) else None

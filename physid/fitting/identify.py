@@ -35,6 +35,7 @@ from physid.fitting.result import Fit
 from physid.fitting.scores import scores
 from physid.fitting.settle import forecast_judged, left_open, settled, status_needs_optimum
 from physid.fitting.shares import shares_of
+from physid.fitting.shrunken import shrunken
 from physid.fitting.statistics import Statistics, assess
 from physid.fitting.trivial import trivial_scores
 from physid.fitting.vector import Array
@@ -285,8 +286,10 @@ def _conclude(
     about = {**described(problem, plan), **runs.identity(vector.model), **labels}
     needed = status_needs_optimum(problem, plan)
     statistics: Statistics | None = None if point is None else assess(problem, point, about, needed)
-    status, message = settled(optimum, statistics, needed)
+    least = plan.optimizer == "lm" and plan.strategy != "rates"
+    status, message = settled(optimum, statistics, needed, least)
     error = None if point is None or plan.optimizer != "lm" else slope_error(problem, point)
+    small = shrunken(problem, x) if error is not None and status == "converged" else ""
     together, each = scores(problem, x, plan.integrator, held)
     vector.put(x)
     estimates = estimate(vector, start, x, statistics)
@@ -300,7 +303,7 @@ def _conclude(
         settings=about,
         history=watch.history,
         status=status,
-        message=f"{message}{doubt(error, plan.integrator)}",
+        message=f"{message}{doubt(error, plan.integrator)}{small}",
         x=x,
         estimates=estimates,
         statistics=statistics,

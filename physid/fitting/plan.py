@@ -13,6 +13,7 @@ from physid.errors import InputError, unknown_name
 from physid.fitting import holdout as held
 from physid.fitting import noise as noise_models
 from physid.ode import GRADIENTS, Fixed, Integrator, tableaus
+from physid.ode.plan import finite_tolerance
 from physid.ode.probes import read as read_probes
 
 STARTS, SEEDS, WORKERS, EPOCHS, SEED = 10_000, 1000, 256, 10_000_000, 2**32 - 1  # at most, unless limits are raised
@@ -140,6 +141,9 @@ def resolve(
         chosen = replace(chosen, gradient="forward")
     elif gradient is not None:
         chosen = replace(chosen, gradient=gradient)
+    for name in ("rtol", "atol"):
+        if getattr(chosen, name) is not None:
+            finite_tolerance(name, getattr(chosen, name))
     loss, starts, holdout = loss or "linear", 1 if starts is None else starts, held.read(holdout)
     _check_more(optimizer, noise, loss, loss_scale, starts, workers)
     plan = Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)

@@ -286,21 +286,25 @@ class Prediction:
 def predict(vector: Vector, x: Array, times: Tensor, integrator: Integrator, experiment: int = 0) -> Prediction:
     """Solve an experiment from its initial time to `times` [T] and differentiate by x; not-a-number where unreached."""
     local, columns = vector.vectors[experiment], vector.columns[experiment]
-    own = x[columns]
-    y0 = local.put(own)
+    y0, theta = local.put(x[columns]), local.theta(x[columns])
     grid = grid_of(local.experiment, times, len(times))[:, None]
-    known = held(integrator, [local])
-    found = solve_lanes(vector.model, local.raws, local.theta(own)[None], y0[None], grid, known)
-    by_x = chained(local, found.slopes[1:, 0])
-    mean, slope = linearise(vector.model, found.states[1:, 0], by_x, local.raws)
-    full = np.zeros((*mean.shape, len(x)))
-    full[..., columns] = slope.double().cpu().numpy()
-    return Prediction(mean.double().cpu().numpy(), full, found.solution)
+    found = solve_lanes(vector.model, local.raws, theta[None], y0[None], grid, held(integrator, [local]))
+    states, width = found.states[1:, 0], local.experiment.train.observations[0].numel()
+    reached = int(torch.isfinite(states.reshape(len(states), -1)).all(1).long().cumprod(0).sum())
+    shown, full = np.full((len(states), width), np.nan), np.zeros((len(states), width, len(x)))
+    full[..., columns] = np.nan
+    if reached:
+        by_x = chained(local, found.slopes[1 : reached + 1, 0])
+        mean, slope = linearise(vector.model, states[:reached], by_x, local.raws)
+        shown[:reached], full[:reached, :, columns] = mean.double().cpu().numpy(), slope.double().cpu().numpy()
+    return Prediction(shown, full, found.solution)
 
 
 def chained(vector: Vector, by: Tensor) -> Tensor:
     """d state / d x [T, N, Q] from the derivatives by raw parameters and initial state [T, N, P + N]."""
-    starts = by[..., vector.parameters :][..., vector.places.to(by.device)]
+    starts = by[..., vector.parameters :]
+    if len(vector.places) < starts.shape[-1]:  # places are in order: where all are free these are the columns
+        starts = starts[..., vector.places.to(by.device)]
     return torch.cat([by[..., : vector.parameters], starts * torch.as_tensor(vector.scale).to(starts)], -1)
 
 

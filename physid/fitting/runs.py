@@ -136,7 +136,9 @@ def contents(fit: Fit) -> dict[str, bytes]:
         found["profiles.json"] = json_bytes([asdict(one) for one in fit.profiles])
     if fit.status != "diverged":
         forecast = fit.forecast(_end(fit))
-        found["forecast.csv"] = joined(fit, forecast.columns, lambda one: one.forecast(_end(one)).rows())
+        found["forecast.csv"] = joined(
+            fit, forecast.columns, lambda one: (forecast if one is fit else one.forecast(_end(one))).rows()
+        )
         found["forecast.json"] = json_bytes(
             {k: v for k, v in forecast.json().items() if k not in ("times", "channels")}
         )

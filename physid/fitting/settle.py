@@ -21,10 +21,15 @@ def status_needs_optimum(problem: Problem, plan: Plan) -> bool:
     return plan.protocol == "default" and plan.strategy != "rates" and not weights
 
 
-def settled(optimum: Optimum, statistics: Statistics | None, needed: bool) -> tuple[str, str]:
-    """Status and message of a fit: one that ended where no optimum is has not converged."""
+def settled(optimum: Optimum, statistics: Statistics | None, needed: bool, least: bool = True) -> tuple[str, str]:
+    """Status and message of a fit: one that ended where no optimum is has not converged.
+
+    Where none is `needed`, as of weights, whose optimum is a flat valley, one of `least` squares that misses the data
+    has not got there either.
+    """
     status, message = optimum.status, optimum.message
-    if needed and status == "converged" and statistics is not None and not statistics.optimum:
+    lost = least and statistics is not None and statistics.verdict == "does not fit"
+    if (needed or lost) and status == "converged" and statistics is not None and not statistics.optimum:
         return "not converged", f"{message} That is no optimum yet."
     return status, message
 

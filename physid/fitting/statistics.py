@@ -145,7 +145,8 @@ def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = No
     coloured = any(one.kind == CORRELATED for one in faults(each)) or all(exact)
     reason = "" if dof > 0 or known else "there are no more observations than unknowns"
     if not optimum:
-        reason = reason or "these values are no optimum of least squares"
+        valley = "the fit ended in a flat valley, where errors mean nothing"
+        reason = reason or ("these values are no optimum of least squares" if needed else valley)
     return Statistics(
         covariance=found.plain,
         robust=found.robust,

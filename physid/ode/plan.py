@@ -316,11 +316,24 @@ def fixed_grid(grid: Tensor, step: float, direction: int) -> Tensor:
     return grid[:1] + direction * step * torch.arange(1, max(count, 1), dtype=torch.float64)[:, None]
 
 
+def finite_tolerance(name: str, value: Tolerance) -> Tolerance:
+    """A tolerance, a number of it as a float; InputError for a number that is negative, or that no float is."""
+    if not isinstance(value, int | float):
+        return value
+    try:
+        found = float(value)
+    except OverflowError:  # of an integer
+        found = math.inf
+    if not (math.isfinite(found) and found >= 0):
+        shown = "more than 1e308" if isinstance(value, int) and found == math.inf else f"{value}"
+        raise InputError(f"{name}={shown}: a tolerance must be a finite number that is not negative.")
+    return found
+
+
 def _tolerance(name: str, value: Tolerance, layout: Layout) -> float | Tensor:
-    if isinstance(value, int | float):
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"{name}={value}: a tolerance must be a finite number that is not negative.")
-        return float(value)
+    value = finite_tolerance(name, value)
+    if isinstance(value, float):
+        return value
     tensor = torch.as_tensor(value, dtype=layout.real, device=layout.device)
     if not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
         raise InputError(

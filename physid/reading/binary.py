@@ -20,7 +20,7 @@ from numpy.lib import format as npy
 from physid.door import factor, most
 from physid.errors import InputError, MissingError
 from physid.reading import matfile
-from physid.reading.table import LARGEST, Array, Cells, Table, columns_of, too_large
+from physid.reading.table import INEXACT, LARGEST, Array, Cells, Table, columns_of, too_large
 
 NUMERIC = "biuf"
 LONGEST = 120.0  # seconds for which a MAT file is read
@@ -95,10 +95,7 @@ def _exact(path: Path, name: str, values: Any) -> Array:
         lost = ~inside | (np.where(inside, found, low).astype(values.dtype) != values)
         if lost.any():
             row = int(np.argmax(lost))
-            raise InputError(
-                f"{path}, column '{name}', row {row + 1}: {values[row]} is beyond 2^53, where numbers of 64 bits skip "
-                "integers. Subtract the first one, or choose a larger unit, before you save it."
-            )
+            raise InputError(f"{path}, column '{name}', row {row + 1}: {values[row]} {INEXACT}")
     return found
 
 
