@@ -231,3 +231,14 @@ def _one(name: str, times: Array, values: Array, kind: str, land: bool) -> Input
     switches = switches if land else t[:0]
     coefficients = torch.from_numpy(np.ascontiguousarray(table))[..., None]
     return Inputs((name,), (kind,), torch.from_numpy(breaks.copy()), coefficients, torch.from_numpy(switches.copy()))
+
+
+def moment(t: object, reader: str) -> Tensor:
+    """A time that a model, the `reader`, gives as a number; InputError for what is none."""
+    try:
+        return torch.as_tensor(t, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"{reader} reads its inputs at {t!r}, which is no time: numbers are allowed, as in self.inputs(t). What "
+            "observe says depends on the state alone; make an input that it needs a state."
+        ) from None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from physid.declared import Unmade, look
 from physid.errors import InputError, unknown_name
 from physid.expression import Expression, Tied
-from physid.inputs import Inputs
+from physid.inputs import Inputs, moment
 from physid.modules import Holder, Unknowns, Weight, members_of, redraw
 from physid.unknown import Tie, Unknown
 
@@ -150,13 +150,7 @@ class Model(Holder):
         Errors: InputError when the model names no inputs or is not driven.
         """
         if not isinstance(t, Tensor):
-            try:
-                t = torch.as_tensor(t, dtype=torch.float64)
-            except (TypeError, ValueError, RuntimeError):
-                raise InputError(
-                    f"{type(self).__name__} reads its inputs at {t!r}, which is no time: numbers are allowed, as in "
-                    "self.inputs(t). What observe says depends on the state alone; make an input that it needs a state."
-                ) from None
+            t = moment(t, type(self).__name__)
         if self._reader is not None:
             return self._reader(t).unbind(-1)
         if self._inputs is None:

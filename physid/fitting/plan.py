@@ -13,8 +13,8 @@ from physid.errors import InputError, unknown_name
 from physid.fitting import holdout as held
 from physid.fitting import noise as noise_models
 from physid.ode import GRADIENTS, Fixed, Integrator, tableaus
-from physid.ode.plan import finite_tolerance
 from physid.ode.probes import read as read_probes
+from physid.ode.tolerances import finite_tolerance
 
 STARTS, SEEDS, WORKERS, EPOCHS, SEED = 10_000, 1000, 256, 10_000_000, 2**32 - 1  # at most, unless limits are raised
 OPTIMIZERS = ("lm", "adam", "lbfgs")

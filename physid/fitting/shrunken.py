@@ -15,7 +15,7 @@ FAR = 100.0  # times that a state is smaller than the size by which its toleranc
 
 
 def shrunken(problem: Problem, x: Array) -> str:
-    """What is said at the optimum `x` of hidden states whose tolerance allows errors of more than FAR rtol of their size.
+    """What is said at the optimum `x` of hidden states that are smaller than their tolerance went by, FAR times.
 
     Empty where there are none, where a tolerance is one number that was asked for, and where nothing is hidden. A state
     that grows beyond its size is safe: the relative tolerance holds for it.
@@ -44,6 +44,6 @@ def shrunken(problem: Problem, x: Array) -> str:
     i = int(np.argmax(np.where(small, sizes / np.where(largest > 0, largest, 1.0), 0.0)))
     better = ", ".join(f"{rtol * size:.1e}" for size in np.where(small, largest, sizes))
     return (
-        f" The hidden {', '.join(names)} stays below {largest[i]:.1g}, and its tolerance went by a size of {sizes[i]:.1g}: "
-        f"say its size (initial_scale of the experiment), or fit again with atol=({better})."
+        f" The hidden {', '.join(names)} stays below {largest[i]:.1g}, and its tolerance went by a size of "
+        f"{sizes[i]:.1g}: say its size (initial_scale of the experiment), or fit again with atol=({better})."
     )

@@ -20,6 +20,7 @@ from physid.ode import tableaus
 from physid.ode.control import Control, Fixed
 from physid.ode.field import Layout, State
 from physid.ode.probes import Probes, check
+from physid.ode.tolerances import finite_tolerance
 
 Norm = Callable[[State], Tensor]
 Tolerance = float | Tensor | Sequence[Any]  # numbers, or numbers nested as the state is
@@ -314,20 +315,6 @@ def fixed_grid(grid: Tensor, step: float, direction: int) -> Tensor:
     """t0 + i h for every lane, up to the end [P, L]."""
     count = math.ceil(float((grid[-1] - grid[0]).abs().max()) / step - 1e-9)
     return grid[:1] + direction * step * torch.arange(1, max(count, 1), dtype=torch.float64)[:, None]
-
-
-def finite_tolerance(name: str, value: Tolerance) -> Tolerance:
-    """A tolerance, a number of it as a float; InputError for a number that is negative, or that no float is."""
-    if not isinstance(value, int | float):
-        return value
-    try:
-        found = float(value)
-    except OverflowError:  # of an integer
-        found = math.inf
-    if not (math.isfinite(found) and found >= 0):
-        shown = "more than 1e308" if isinstance(value, int) and found == math.inf else f"{value}"
-        raise InputError(f"{name}={shown}: a tolerance must be a finite number that is not negative.")
-    return found
 
 
 def _tolerance(name: str, value: Tolerance, layout: Layout) -> float | Tensor:

@@ -20,8 +20,8 @@ LARGEST = door.LARGEST  # bytes, of a file and of what it unpacks to
 ADVICE = "Thin the rows, or split it into several files. "
 EXACT = 2.0**53  # beyond it not every integer is a number of 64 bits
 INEXACT = (
-    "is beyond 2^53, where numbers of 64 bits skip integers. Subtract the first one, or choose a larger unit, before you "
-    "save it."
+    "is beyond 2^53, where numbers of 64 bits skip integers. Subtract the first one, or choose a larger unit, before "
+    "you save it."
 )
 HUGE = 1e100  # measurements beyond it have no sum of squares
 EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "."})  # cells that say "not measured", in small letters
@@ -80,10 +80,10 @@ class Table:
         if "_" in "".join(map(str, cells[:1000])) and any("_" in str(cell) for cell in cells):
             row = next(i for i, cell in enumerate(cells) if "_" in str(cell))
             raise self.error(f"'{cells[row]}' is no number. Write a number, or leave the cell empty.", name, row)
-        for row in np.flatnonzero(np.abs(found) >= EXACT):
+        for row in np.flatnonzero(np.abs(found) >= EXACT).tolist():
             text = str(cells[row]).strip()
             if re.fullmatch(r"[+-]?\d{1,400}", text) and int(text) != int(found[row]):
-                raise self.error(f"{text} {INEXACT}", name, int(row))
+                raise self.error(f"{text} {INEXACT}", name, row)
         return self._bounded(name, found)
 
     def _bounded(self, name: str, found: Array) -> Array:
