@@ -10,13 +10,13 @@ import torch
 from fits import TIGHT, Fragile, Product, decay
 from torch import Tensor
 
-from physid import Experiment, Integrator, Trajectory, Unknown, between, fit, positive
+from physid import Experiment, Trajectory, Unknown, between, fit, positive
 from physid.datasets import load
 from physid.errors import InputError
 from physid.fitting.combinations import value_of
 from physid.fitting.estimates import Estimate
 from physid.fitting.lm import Stop, least
-from physid.fitting.plan import resolve
+from physid.fitting.plan import adapted, default_integrator, resolve
 from physid.fitting.problem import Problem
 from physid.fitting.vector import Entry, Vector
 from physid.models import Exponential, Pendulum, build
@@ -44,7 +44,7 @@ def test_intervals_stay_in_the_domain() -> None:
 def test_tolerances_that_are_none_are_one_line() -> None:
     for name, value, shown in (("rtol", 10**400, "more than 1e308"), ("atol", float("nan"), "nan"), ("rtol", -1, "-1")):
         with pytest.raises(InputError, match=rf"{name}={shown}: a tolerance must be a finite number"):
-            fit(Exponential(), decay(0.01, 3), integrator=Integrator(**{name: value}))
+            fit(Exponential(), decay(0.01, 3), integrator=adapted(default_integrator(), {name: value}))
 
 
 def test_an_unknown_that_reaches_zero_leaves_the_report_in_one_piece() -> None:
