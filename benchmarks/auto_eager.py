@@ -17,12 +17,15 @@ import types
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.nn.modules import module as machinery
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.interpreted import interpreted
 from benchmarks.written import Written, written
