@@ -189,7 +189,7 @@ def solve(
         time_limit,
         checkpoints,
         None,
-        read(probes) or 0,  # read here, since 1.0 and True are no numbers of probes, but equal 1 in what is kept
+        read(probes) or 0,
     )
     plain = is_plain(rtol) and is_plain(atol) and isinstance(gradient, str) and isinstance(solver, str)
     integrator = _integrator(*options) if plain else Integrator(*options)  # type: ignore[arg-type]
@@ -216,4 +216,4 @@ def _wishes(
 
 
 _kept_wishes = lru_cache(maxsize=64)(_wishes)
-_integrator = lru_cache(maxsize=64)(Integrator)
+_integrator = lru_cache(maxsize=64, typed=True)(Integrator)  # 1 and True are equal
