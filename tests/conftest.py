@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from hypothesis import settings
+
+from physid.machine import compiler_command
+from physid.ode.native import build
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under cron, or in the background of a shell
@@ -33,6 +38,12 @@ def _is_there(mark: str) -> bool:
     return torch.cuda.is_available()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--optimised", action="store_true", help="compile kernels with the flags of the product in all tests"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, the tests whose needs this machine does not meet."""
     absent = {mark: pytest.mark.skip(reason=reason) for mark, reason in MISSING.items() if not _is_there(mark)}
@@ -42,14 +53,60 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of the test: its C compiler, with the flags of the product where a mark asks for them."""
+    thorough = item.get_closest_marker("optimised") or item.get_closest_marker("slow")
+    command = COMPILER if thorough or item.config.getoption("--optimised") else HASTY
+    os.environ.pop("CC", None)
+    if command:
+        os.environ["CC"] = command
+    build.CORES = CORES if thorough else 1  # one unit whole costs less than its parts, where all cores are busy
+
+
+def _hasty() -> str:
+    """The compiler as $CC has it, told last not to optimise: a kernel of a test is compiled longer than it runs."""
+    found = compiler_command()
+    return shlex.join(["sh", "-c", f'exec {shlex.join(found)} "$@" -O0', "cc"]) if found else COMPILER
+
+
+COMPILER, HASTY, CORES = os.environ.get("CC", ""), _hasty(), build.CORES
+
+
+def _common(factory: pytest.TempPathFactory) -> Path:
+    """The folder that the workers of a run share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A cache of the run in place of the user's; what one worker compiles serves all."""
+    os.environ["XDG_CACHE_HOME"] = str(_common(tmp_path_factory) / "cache")
+
+
 @pytest.fixture(autouse=True)
-def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep tests away from the user's cache and debugging switch."""
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests away from the user's folders and debugging switch."""
     for name in ("PHYSID_DEBUG", "PHYSID_CACHE"):
         monkeypatch.delenv(name, raising=False)
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # what one worker compiles serves all
-    monkeypatch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+
+
+@pytest.fixture(scope="session")
+def warmed(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """Where the process that forks starts of Python listens, if this system can."""
+    if not warm.POSSIBLE:
+        return None
+    watched = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return warm.shared(_common(tmp_path_factory), watched)
+
+
+@pytest.fixture(scope="session")
+def python(warmed: Path | None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The program to call as Python; it forks a warm process where this system can."""
+    folder = tmp_path_factory.mktemp("programs") / "bin"
+    warm.programs(folder, warmed)
+    return str(folder / "python")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 from torch import Tensor
@@ -268,6 +268,7 @@ def refusal(path: Path) -> str:
     return one.source
 
 
+@settings(max_examples=16)  # a MAT file is read by a process of its own; -m slow has many more
 @given(st.binary(max_size=200), st.sampled_from([".csv", ".npz", ".mat", ".parquet"]))
 def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str) -> None:
     path = tmp_path_factory.getbasetemp() / f"any{suffix}"
@@ -275,6 +276,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     assert "any" in refusal(path)
 
 
+@settings(max_examples=16)
 @given(st.integers(0, 10_000), st.sampled_from(["csv", "npz", "mat"]))
 def test_a_flipped_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
     arrays = {"t": np.arange(5.0), "x": np.linspace(0, 1, 5)}
@@ -283,3 +285,9 @@ def test_a_flipped_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.getbasetemp() / f"flipped.{kind}"
     path.write_bytes(bytes(content))
     assert "flipped" in refusal(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test", [test_any_bytes_are_read_or_refused, test_a_flipped_byte_is_read_or_refused])
+def test_many_more_broken_files(test: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings(max_examples=200)(test)(tmp_path_factory=tmp_path_factory)

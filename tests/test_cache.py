@@ -24,6 +24,7 @@ from physid.ode.native.trace import Unsupported
 
 OTHER = 12345  # another user
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+pytestmark = pytest.mark.optimised  # the cache as the product fills it
 compiled = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 
 
@@ -278,7 +279,7 @@ def test_a_compiler_that_hangs_is_left_with_all_that_it_started(own: Path, monke
 def test_a_compiler_with_options(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = compiler_command()
     assert command is not None
-    through = f"import os, sys; os.execv({command[0]!r}, ['cc', *sys.argv[1:]])"
+    through = f"import os, sys; os.execv({command[0]!r}, [{command[0]!r}, *sys.argv[1:]])"
     (own / "driver.py").write_text(through)
     monkeypatch.setenv("CC", f"{sys.executable} '{own}/driver.py' -O1 -DEXTRA='a b'")
     assert compiler_command() == [sys.executable, f"{own}/driver.py", "-O1", "-DEXTRA=a b"]

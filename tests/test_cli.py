@@ -223,9 +223,9 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 # --- endings
 
 
-def ended(line: str) -> tuple[int, str]:
+def ended(python: str, line: str) -> tuple[int, str]:
     """The exit code of a line of bash, `P` standing for physid, and what it says on stderr."""
-    text = line.replace("P ", f"{sys.executable} -m physid ")
+    text = line.replace("P ", f"{python} -m physid ")
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", text],
         capture_output=True,
@@ -236,21 +236,21 @@ def ended(line: str) -> tuple[int, str]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
-def test_a_full_disk_on_stdout_is_one_line() -> None:
-    code, err = ended("P list > /dev/full")
+def test_a_full_disk_on_stdout_is_one_line(python: str) -> None:
+    code, err = ended(python, "P list > /dev/full")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "standard output cannot be written: No space left on device" in err
 
 
-def test_a_closed_stdout_is_one_line() -> None:
-    code, err = ended("P list >&-")
+def test_a_closed_stdout_is_one_line(python: str) -> None:
+    code, err = ended(sys.executable, "P list >&-")  # Python itself, which starts otherwise without
     assert (code, len(err.splitlines())) == (2, 1)
     assert "standard output cannot be written: closed" in err
-    assert ended("P list 2>&- | cat >&2")[0] == 0
+    assert ended(python, "P list 2>&- | cat >&2")[0] == 0
 
 
-def test_a_broken_pipe_ends_as_in_any_tool() -> None:
-    assert ended("P list | true") == (141, "")
+def test_a_broken_pipe_ends_as_in_any_tool(python: str) -> None:
+    assert ended(python, "P list | true") == (141, "")
 
 
 def test_limits_may_stand_anywhere(capsys: Captured) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -244,11 +243,11 @@ def test_an_existing_run_is_not_overwritten(run: Path, capsys: Captured) -> None
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_fit_leaves_a_usable_run(
-    number: signal.Signals, code: int, desk: Path, capsys: Captured
+    number: signal.Signals, code: int, desk: Path, capsys: Captured, python: str
 ) -> None:
     arguments = ["fit", "threebody", "--points", "50", "--protocol", "paper-code", "--json", "--out", "run"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "physid", *arguments],
+        [python, "-m", "physid", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

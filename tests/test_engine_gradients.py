@@ -185,13 +185,13 @@ def test_complex_states_and_tuples(name: str, widest: int, monkeypatch: pytest.M
 
 @EVERY
 def test_second_derivatives_by_gradgradcheck(name: str) -> None:
-    grid = torch.linspace(0, 1.5, 22, dtype=torch.float64)
+    grid = torch.linspace(0, 0.6, 7, dtype=torch.float64)
 
     def states(y0: Tensor, p: Tensor, t: Tensor) -> Any:
         def f(t: Tensor, y: Tensor) -> Tensor:
             return torch.sin(p * y.flip(0)) * (1 + t * p[0]) - y**2
 
-        return solve(f, y0, t, solver=name, control=Fixed(None), params=[p]).y[[1, 9, -1]]  # type: ignore[call-overload]
+        return solve(f, y0, t, solver=name, control=Fixed(None), params=[p]).y[[1, 4, -1]]  # type: ignore[call-overload]
 
     y0 = torch.tensor([0.5, 0.2], dtype=torch.float64, requires_grad=True)
     p = torch.tensor([0.9, 1.3], dtype=torch.float64, requires_grad=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import resource
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +223,8 @@ print("same")
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", WORKER]
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path, python: str) -> None:
+    command = [python, "-W", "ignore", "-c", WORKER]
     two = [
         subprocess.Popen(
             [*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -87,8 +87,9 @@ class TestContract:
             out: Tensor = functional_call(model, named, (T0, state))
             return out
 
-        assert torch.autograd.gradcheck(rate, (y, *raws))
-        assert torch.autograd.gradgradcheck(rate, (y, *raws))
+        fast = sum(raw.numel() for raw in raws) > 20  # of a net: in a random direction in place of all
+        assert torch.autograd.gradcheck(rate, (y, *raws), fast_mode=fast)
+        assert torch.autograd.gradgradcheck(rate, (y, *raws), fast_mode=fast)
 
     def test_single_precision(self, name: str) -> None:
         model = made(name)

@@ -58,6 +58,7 @@ SMALL: dict[str, Callable[[], Model]] = {
 }
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", SMALL)
 def test_models_agree(name: str) -> None:
     model = SMALL[name]()
@@ -69,6 +70,7 @@ def test_models_agree(name: str) -> None:
     assert_agree(f, kernel, TIME, y0.reshape(-1), captured)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("hidden", [0, 64])
 def test_networks_agree_and_loop(hidden: int) -> None:
     f = Network(hidden)

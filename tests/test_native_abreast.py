@@ -13,7 +13,7 @@ from torch import Tensor
 from physid.machine import compiler_command
 from physid.ode import ACA, METHODS, Fixed, Solution, Status, solve
 
-pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
+pytestmark = [pytest.mark.skipif(compiler_command() is None, reason="no C compiler"), pytest.mark.optimised]
 
 COUNT = 19  # more than two vectors, and no whole number of them
 TIMES = torch.tensor([0.0, 0.11, 0.11, 0.4, 0.62, 0.63, 0.9, 1.3], dtype=torch.float64)

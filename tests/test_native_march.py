@@ -79,7 +79,7 @@ def test_controllers_take_the_same_decisions(solver: str, control: str) -> None:
     grids, counts = [], []
     for engine in ENGINES:
         k, y0 = start()
-        t = torch.linspace(0, 9, 5, dtype=torch.float64)
+        t = torch.linspace(0, 9 if METHODS[solver].order > 3 else 2, 5, dtype=torch.float64)
         with torch.no_grad():
             solution = solve(spinning(4 * k), y0, t, solver=solver, control=control, rtol=1e-5, engine=engine)
         grids.append(solution.grid)
@@ -185,7 +185,7 @@ def test_second_derivatives_replay() -> None:
 @pytest.mark.parametrize("control", ["i", "pid"])
 def test_gradients_that_follow_the_step_sizes(solver: str, control: str) -> None:
     options: dict[str, Any] = {"solver": solver, "control": control, "rtol": 1e-4, "atol": 1e-5}
-    calm = times(3.0, 1.0, 0.5) if solver != "dopri8" else times(1.0, 0.8, 0.5)
+    calm = times(3.0, 1.0, 0.5) if solver == "dopri5" else times(1.0, 0.8, 0.5)
     aware = ACA(step_aware=True)
     native, eager = both(calm, gradient=aware, **options)
     for ours, theirs in zip(native, eager, strict=True):

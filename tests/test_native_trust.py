@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -189,19 +188,19 @@ print(found.field(torch.zeros(1), y, *found.pack([])).tolist() if isinstance(fou
 """
 
 
-def start_process(cache: Path, **environment: str) -> subprocess.Popen[str]:
-    variables = {**os.environ, "PHYSID_CACHE": str(cache), **environment}
-    return subprocess.Popen([sys.executable, "-c", PROGRAM], env=variables, stdout=subprocess.PIPE, text=True)
+def start_process(python: str, cache: Path) -> subprocess.Popen[str]:
+    variables = {**os.environ, "PHYSID_CACHE": str(cache)}
+    return subprocess.Popen([python, "-c", PROGRAM], env=variables, stdout=subprocess.PIPE, text=True)
 
 
-def test_processes_share_the_cache_and_survive_damage(tmp_path: Path) -> None:
+def test_processes_share_the_cache_and_survive_damage(tmp_path: Path, python: str) -> None:
     expected = f"{(torch.tensor([1.0, 2.0], dtype=DOUBLE).sin() * 1.25).tolist()}\n"
-    both = [start_process(tmp_path) for _ in range(2)]
+    both = [start_process(python, tmp_path) for _ in range(2)]
     assert [process.communicate(timeout=120)[0] for process in both] == [expected] * 2
     (library, *_) = (tmp_path / "native").glob("*.so")
     assert not [path for path in (tmp_path / "native").iterdir() if path.name.startswith(".")]  # nothing half made
     library.write_bytes(library.read_bytes()[:5000])
-    assert start_process(tmp_path).communicate(timeout=120)[0] == expected
+    assert start_process(python, tmp_path).communicate(timeout=120)[0] == expected
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

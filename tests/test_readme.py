@@ -11,8 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,20 +44,6 @@ def bash(text: str, folder: Path, path: str | None = None) -> subprocess.Complet
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200, check=False
     )
-
-
-@pytest.fixture(scope="module")
-def warmed() -> Iterator[Path | None]:
-    """Where the process that forks starts of Python listens, if this system can."""
-    if not warm.POSSIBLE:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder:  # the path of a socket is short
-        address = Path(folder, "s")
-        process = warm.start(address)
-        yield address
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture
@@ -113,7 +97,7 @@ def test_the_continuous_check_installs_and_tests_as_the_readme_says() -> None:
     (arguments,) = re.findall(r"pip install (.*?)\[test\]'", block.text)
     checked = (ROOT / ".ci" / "run").read_text()
     assert f"{arguments}[test,dev]'" in checked
-    assert '\n"$bin/pytest" "$@"\n' in checked
+    assert '\n"$bin/coverage" run -m pytest "$@"\n' in checked
 
 
 @pytest.mark.slow

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from physid import datasets
 from physid.datasets import load
 from physid.errors import Diverged
 from physid.fitting import fit
@@ -126,7 +128,12 @@ def test_other_systems(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "fig21-23.png").is_file()
 
 
-def test_gradient_errors_shrink_with_the_tolerance(tmp_path: Path) -> None:
+@pytest.mark.parametrize("horizon", [0.4, pytest.param(None, marks=pytest.mark.slow)])
+def test_gradient_errors_shrink_with_the_tolerance(
+    horizon: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if horizon is not None:
+        monkeypatch.setattr(datasets, "load", partial(datasets.load, horizon=horizon, points=40))
     loose, tight = (threebody.gradient_errors(Work(tmp_path), tolerance, 1) for tolerance in (1e-5, 1e-7))
     for name in ("aca", "aca, step-aware", "naive", "adjoint"):
         assert tight["median"][name] < 0.2 * loose["median"][name]

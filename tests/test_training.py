@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -267,7 +266,7 @@ def test_what_the_command_refuses(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_kill_9_in_mid_epoch(tmp_path: Path, undisturbed: Trained) -> None:
+def test_kill_9_in_mid_epoch(tmp_path: Path, undisturbed: Trained, python: str) -> None:
     """A process that is killed, by the real signal."""
     run = tmp_path / "run"
     code = f"""
@@ -288,7 +287,7 @@ def kill(row):
         os.kill(os.getpid(), signal.SIGKILL)
 train(models.network("line", points), points, replace(RECIPE, seed=3), out={str(run)!r}, progress=kill)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    done = subprocess.run([python, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (run / "SHA256SUMS").exists()
     same(Trained.resume(run), undisturbed)

@@ -1,5 +1,7 @@
 """Starts of Python that need not import: one process imports what a command needs and forks for every start.
 
+A run of the tests has one, whatever the number of its workers: the first that needs it starts it (`shared`).
+
 A start of `physid` spends two seconds of processor time on imports. `serve` is a process that has them behind it; the
 programs `physid` and `python` that `programs` writes hand it their arguments, folder, environment and open files over a
 socket, pass signals on, and end as the forked process ends. It needs fork and descriptors over sockets: Linux alone;
@@ -8,14 +10,17 @@ elsewhere `programs` writes programs that start Python itself.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
@@ -23,27 +28,43 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 POSSIBLE = sys.platform == "linux"
+STARTED: list[subprocess.Popen[bytes]] = []  # kept, or Python complains of what it still runs
 
 # what most commands import; fork copies it at no cost
 MODULES = (
     *("torch", "pandas", "scipy.stats", "scipy.optimize", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("pyvista", "pint", "yaml", "physid", "physid.cli.fit", "physid.cli.report", "physid.cli.forecast"),
-    *("physid.cli.view", "physid.cli.compare", "physid.cli.check", "physid.cli.profile", "physid.cli.data"),
+    *(
+        "physid.ode.native.build",
+        "physid.cli.view",
+        "physid.cli.compare",
+        "physid.cli.check",
+        "physid.cli.profile",
+        "physid.cli.data",
+    ),
 )
 
 CLIENT = """
 import array, json, os, signal, socket, sys
+there = []
+for number in range(3):
+    try:
+        os.fstat(number)
+        there.append(number)
+    except OSError:
+        pass
 line = socket.socket(socket.AF_UNIX)
 line.connect({address!r})
-start = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
-line.sendmsg([len(start).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
+start = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ), there]).encode()
+line.sendmsg([len(start).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", there))])
 line.sendall(start)
 other = int.from_bytes(line.recv(4), "big")
 for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, lambda number, frame: os.kill(other, number))
 code = int.from_bytes(line.recv(4), "big", signed=True)
 if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
+    if -code != signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
@@ -60,35 +81,70 @@ def programs(folder: Path, address: Path | None) -> None:
         (folder / name).chmod(0o755)
 
 
-def start(address: Path) -> subprocess.Popen[bytes]:
-    """The process that forks, listening at a socket of that path."""
+def shared(folder: Path, watched: int) -> Path:
+    """The socket of the process that forks for all who share that folder; it ends after the process `watched`."""
+    told = folder / "warm"
+    with open(folder / "warm.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not told.exists():
+            address = Path(tempfile.mkdtemp(), "s")  # the path of a socket is short
+            _start(address, watched)
+            told.write_text(str(address))
+    return Path(told.read_text())
+
+
+def _start(address: Path, watched: int) -> None:
+    """Start the process that forks, and wait until it listens."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    process = subprocess.Popen([sys.executable, __file__, str(address)], env=environment, stdin=subprocess.DEVNULL)
+    command = [sys.executable, __file__, str(address), str(watched)]
+    with open(address.with_suffix(".log"), "wb") as log:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    STARTED.append(process)
     until = time.monotonic() + 120
     while not address.exists():
         if process.poll() is not None or time.monotonic() > until:
-            raise RuntimeError("the process that forks starts of Python has not come up")
+            said = address.with_suffix(".log").read_text()
+            raise RuntimeError(f"the process that forks starts of Python has not come up: {said}")
         time.sleep(0.02)
-    return process
 
 
-def serve(address: Path) -> None:
-    """Fork for every start that is asked for, for ever."""
+def serve(address: Path, watched: int) -> None:
+    """Fork for every start that is asked for, until the process `watched` has ended."""
     for module in MODULES:
         importlib.import_module(module)
+    sys.modules["physid.ode.native.build"].CORES = 1  # type: ignore[attr-defined]
     door = socket.socket(socket.AF_UNIX)
     unready = address.with_suffix(".new")
     door.bind(str(unready))
     door.listen(64)
+    door.settimeout(1.0)
     unready.rename(address)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who look after a start
     while True:
-        line, _ = door.accept()
+        try:
+            line, _ = door.accept()
+        except TimeoutError:
+            if not _lives(watched):
+                break
+            continue
         if os.fork() == 0:
             door.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            line.setblocking(True)
             _look_after(line)
         line.close()
+    shutil.rmtree(address.parent)
+
+
+def _lives(number: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _look_after(line: socket.socket) -> None:
@@ -100,10 +156,15 @@ def _look_after(line: socket.socket) -> None:
     child = os.fork()
     if child == 0:
         line.close()
-        for mine, theirs in enumerate(descriptors):
+        *how, there = json.loads(text)
+        for mine, theirs in zip(there, descriptors, strict=True):
             os.dup2(theirs, mine)
             os.close(theirs)
-        _exit(*json.loads(text))
+        for mine, name in enumerate(("stdin", "stdout", "stderr")):
+            if mine not in there:
+                os.close(mine)
+                setattr(sys, name, None)
+        _exit(*how)
     for theirs in descriptors:
         os.close(theirs)
     line.sendall(child.to_bytes(4, "big"))
@@ -124,7 +185,13 @@ def _exit(arguments: Sequence[str], folder: str, environment: dict[str, str]) ->
         if arguments[:2] == ["-W", "error"]:
             warnings.simplefilter("error")
             arguments = arguments[2:]
-        if arguments[:1] == ["-m"]:
+        if arguments[:2] == ["-W", "ignore"]:
+            warnings.simplefilter("ignore")
+            arguments = arguments[2:]
+        if arguments[:1] == ["-c"]:
+            sys.path[0], sys.argv = folder, ["-c", *arguments[2:]]
+            exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+        elif arguments[:1] == ["-m"]:
             sys.path[0], sys.argv = folder, ["physid", *arguments[2:]]
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
@@ -136,10 +203,11 @@ def _exit(arguments: Sequence[str], folder: str, environment: dict[str, str]) ->
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
         os._exit(code)
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]))
