@@ -55,6 +55,7 @@ class Model(Holder):
     _parameters: Any = Unmade()
     _modules: Any = Unmade()
     _buffers: Any = Unmade()
+    ties: Any = Unmade()
     unknowns: Any = Unknowns({})
     state_names: ClassVar[tuple[str, ...]] = ()
     noise: ClassVar[str | None] = None
@@ -64,7 +65,6 @@ class Model(Holder):
     recipe: ClassVar[Mapping[str, Any]] = {}
     continuation: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     raw: RawParameters
-    ties: dict[str, Tied]
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         """Collect the unknowns of the class and its bases; a plain attribute of the same name removes one."""

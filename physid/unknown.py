@@ -165,7 +165,7 @@ class Unknown:
 
     def value_in(self, model: Model) -> Tensor:
         """The natural value in `model`, differentiable in the raw parameters."""
-        ties = model.__dict__.get("ties")
+        ties = model.ties
         if ties and self.name in ties:
             found: Tensor = ties[self.name](model)
             return found
@@ -182,7 +182,7 @@ class Unknown:
     def raw_of(self, model: Model) -> nn.Parameter:
         """The raw parameter in `model`, read at every call, so that `torch.func.functional_call` can replace it."""
         try:
-            found: nn.Parameter = model.__dict__["_modules"]["raw"]._parameters[self.name]
+            found: nn.Parameter = model._modules["raw"]._parameters[self.name]
         except KeyError:
             raise unmade(type(model)) from None  # an AttributeError would be taken for a missing attribute
         return found

@@ -52,7 +52,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.door",),
     ("physid.store",),
     ("physid.machine", "physid.ode.hearing"),
-    ("physid.smooth",),
+    ("physid.smooth", "physid.ode.tolerances"),
     ("physid.ode.tableau", "physid.ode.dop853", "physid.ode.binomial", "physid.ode.jumps"),
     ("physid.ode.tableaus", "physid.ode.recorder"),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution", "physid.ode.probes"),

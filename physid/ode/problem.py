@@ -210,12 +210,13 @@ def pose(
     """
     started = time.perf_counter()
     asked = wishes or Wishes(**options)
-    found, driven = None, landings is None and driven_by(f)[1] is not None
+    found, by = None, driven_by(f)
+    driven = landings is None and by[1] is not None
     recall = recall if asked.norm is None else None
     if recall and driven:
         found = recall(f, params, layout_of(y0, asked.batched))
     foreseen = None if found is None else found[1].foresees(found[0])
-    landings = landings or jumps_of(f, y0, t, asked.batched, graph, asked.jumps, foreseen)
+    landings = landings or jumps_of(f, y0, t, asked.batched, graph, asked.jumps, foreseen, by)
     if landings is not None:
         asked = replace(asked, jumps=landings.plan)
     plan, times = plan_of(y0, t, asked)

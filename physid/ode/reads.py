@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from physid.errors import InputError
 from physid.ode.field import RightHandSide, State, attribute
@@ -46,7 +46,7 @@ class Foreseen:
 def driven_by(f: RightHandSide) -> tuple[Any, Any]:
     """Who holds what drives f, f or the object whose method it is, and what drives it, None where nothing does."""
     driver = attribute(f, "driver")
-    if driver is not None:
+    if driver is not None or isinstance(f, nn.Module):
         return f, driver
     owner = attribute(f, "__self__")
     return (f, None) if owner is None else (owner, attribute(owner, "driver"))
@@ -60,15 +60,16 @@ def jumps_of(
     graph: bool | None = None,
     asked: Tensor | None = None,
     foreseen: Foreseen | None = None,
+    driven: tuple[Any, Any] | None = None,
 ) -> Jumps | None:
     """The times at which f jumps: those `asked` for, its `switches`, where what it reads of its inputs does; or None.
 
     `graph`: whether gradients are wanted, by default whether autograd is on. `foreseen`: what is known of f's reads,
-    which spares evaluations of f.
+    which spares evaluations of f. `driven`: what `driven_by` has found.
     Errors: InputError for inputs read beyond their samples, and for gradients by what moves jumps that nobody can
     foresee.
     """
-    owner, driver = driven_by(f)
+    owner, driver = driven or driven_by(f)
     switches = attribute(owner, "switches")
     if driver is None and asked is None and switches is None:
         return None

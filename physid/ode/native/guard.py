@@ -85,7 +85,8 @@ def _free(value: Any) -> bool:
 class Sweep:
     """A container or the attributes of an object: all of it is looked at, `relevant` keys count (None: all).
 
-    `loose`: tensors in it have been replaced before, and are left out of the first look.
+    `loose`: tensors in it have been replaced before, and are left out of the first look. `few`: the values of keys that
+    do not count are.
     """
 
     holder: Any
@@ -93,6 +94,7 @@ class Sweep:
     keys: tuple[Any, ...] = ()
     values: tuple[Any, ...] = ()
     loose: bool = False
+    few: bool = False
 
     def take(self) -> None:
         """Keep what is there."""
@@ -233,6 +235,8 @@ def _fast(guard: Guard) -> Iterable[Callable[[], bool]]:
     """Looks that say in one go whether all is as it was."""
     views: list[Any] = []
     held: list[Any] = []
+    named: list[Any] = []
+    names: list[str] = []
     empty = [sweep.holder for sweep in guard.sweeps if not sweep.values]
     if empty:
         yield lambda: not any(empty)
@@ -242,11 +246,23 @@ def _fast(guard: Guard) -> Iterable[Callable[[], bool]]:
         if sweep.loose:
             yield from sweep.looks()
         elif isinstance(sweep.holder, Mapping):
-            views += [sweep.holder, sweep.holder.values()]
-            held += [*sweep.keys, *sweep.values]
+            if all(type(key) is str for key in sweep.keys):  # equal names are one, however they are compared
+                named.append(sweep.holder)
+                names += sweep.keys
+            else:
+                views.append(sweep.holder)
+                held += sweep.keys
+            if sweep.few:
+                yield from _counting(sweep)
+            else:
+                views.append(sweep.holder.values())
+                held += sweep.values
         else:
             views.append(sweep.holder)
             held += sweep.values
+    if named:
+        counts = list(map(len, named))
+        yield lambda: list(map(len, named)) == counts and list(chain.from_iterable(named)) == names
     if views:
         lengths = list(map(len, views))
         yield lambda: list(map(len, views)) == lengths and all(map(is_, chain.from_iterable(views), held))
@@ -275,6 +291,16 @@ def _fast(guard: Guard) -> Iterable[Callable[[], bool]]:
     for place, whole in guard.whole:
         yield lambda place=place, before=whole: place.now() is place.value and torch.equal(place.value, before)  # type: ignore[misc]
     yield guard._torch_as_it_was
+
+
+def _counting(sweep: Sweep) -> Iterable[Callable[[], bool]]:
+    """The values of the keys that count."""
+    counts, holder = sweep.relevant or (lambda key: True), sweep.holder
+    pairs = [(key, value) for key, value in zip(sweep.keys, sweep.values, strict=True) if counts(key)]
+    if pairs:
+        get, held = itemgetter(*(key for key, _ in pairs), pairs[0][0]), [value for _, value in pairs]
+        held.append(held[0])
+        yield lambda: all(map(is_, get(holder), held))
 
 
 def _named(lookup: Lookup) -> Iterable[Callable[[], bool]]:

@@ -176,10 +176,11 @@ class Known:
         swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
         try:
             constants = kernel.constants(swapped)
-            kernel.check_finite(kernel.flat(captured), constants)
+            raw = kernel.flat(captured)
+            kernel.check_finite(raw, constants)
         except Unsupported:
             return None
-        return captured, Native(tier.kernel, tier.library, constants)
+        return captured, Native(kernel, tier.library, constants, (captured, raw))
 
     def tensors(self, f: Any) -> list[Tensor] | None:
         """The tensors at all spots as f sees them; None when f is another function or sees other things."""

@@ -56,6 +56,7 @@ OWN = (  # of an nn.Module's attributes, those that its machinery reads
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_compiled_call_impl"),
     *("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "forward"),
 )
+OWN_PACKAGE = "physid"
 CALLS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "__getattribute__")
 HIDDEN_TENSOR = ("grad", "grad_fn", "_version", "data_ptr", "untyped_storage", "storage", "is_leaf", "retain_grad")
 
@@ -104,6 +105,10 @@ class Surroundings:
     def _named(self, name: Any) -> bool:
         """Whether the code that ran may ask for an attribute of this name."""
         return self._witness.computed or not isinstance(name, str) or name in self._witness.names
+
+    def _asked(self, name: Any) -> bool:
+        """Whether the code that ran, or the interpreter, may ask a class for an attribute of this name."""
+        return self._named(name) or str(name).startswith("__")
 
     def _go(self, holder: Any, entries: Iterable[tuple[Any, Any]]) -> None:
         self._todo.extend(Place(holder, key, value) for key, value in entries)
@@ -254,7 +259,10 @@ class Surroundings:
                 if base is not nn.Module and issubclass(base, nn.Module):
                     self._guard.lookup(held, [name for name in CALLS if name in held])
                 continue
-            self._sweep(held)
+            if root(base.__module__) == OWN_PACKAGE:  # the names of all, the values of those that are asked for
+                self._guard.sweeps.append(Sweep(held, self._asked, few=True))
+            else:
+                self._sweep(held)
             for name, value in held.items():
                 functions = [part for part in unwrapped(value) if isinstance(part, types.FunctionType)]
                 if functions:

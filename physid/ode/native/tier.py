@@ -50,11 +50,15 @@ class Compiled(Outcome):
 
 @dataclass(frozen=True)
 class Native:
-    """Solves by one kernel; what it cannot do is refused if `strict`, and else left to the eager tier."""
+    """Solves by one kernel; what it cannot do is refused if `strict`, and else left to the eager tier.
+
+    `constants` [C], and the captured tensors with their numbers [RAW] in `bound`, are those that f was recalled with.
+    """
 
     kernel: Kernel
     library: Library
     constants: Tensor | None = None
+    bound: tuple[Sequence[Tensor], Tensor] | None = None
     name: str = "native"
     strict: bool = False
 
@@ -159,7 +163,8 @@ class Native:
     def _pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Captured numbers [RAW], prepared parameters [P] and constants [C]."""
         c = self.kernel.constants() if self.constants is None else self.constants
-        raw = self.kernel.flat(captured)
+        bound = self.bound
+        raw = bound[1] if bound is not None and bound[0] is captured else self.kernel.flat(captured)
         return raw, self.kernel.prepare(raw, c), c
 
 
