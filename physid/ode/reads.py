@@ -66,8 +66,7 @@ def jumps_of(
 
     `graph`: whether gradients are wanted, by default whether autograd is on. `foreseen`: what is known of f's reads,
     which spares evaluations of f. `driven`: what `driven_by` has found.
-    Errors: InputError for inputs read beyond their samples, and for gradients by what moves jumps that nobody can
-    foresee.
+    Errors: InputError for inputs read beyond their samples, and for gradients by what moves jumps unforeseeably.
     """
     owner, driver = driven or driven_by(f)
     switches = attribute(owner, "switches")
