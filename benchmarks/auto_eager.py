@@ -4,7 +4,7 @@ python benchmarks/auto_eager.py [COUNT [FIRST]] [--solved] [--compiled]
 The way of a solve is gone up to the choice of the engine; what was compiled, or recalled from before, is compared with
 f and its products at points of state and time, then the number that f reads is changed, and all is done again. With
 --solved both engines solve, and states, gradients and errors are compared. The programs are run by NumPy, with
---compiled (and --solved) by the compiler's code.
+--compiled (and --solved) by the compiler's code. Ctrl-C ends it with the counts so far.
 """
 
 from __future__ import annotations
@@ -141,6 +141,8 @@ def run(
             case = written(seed)
             try:
                 engines, faults = compared(case, solve)
+            except KeyboardInterrupt:
+                break
             except Exception:
                 engines, faults = [], [f"broke: {traceback.format_exc(limit=-3)}"]
             counts.update(engines)

@@ -142,6 +142,9 @@ REDUCE: dict[str, Case] = {
     ).view(3, 4),
     "group_norm": lambda a, b, u, v: F.group_norm(a[None].transpose(1, 2), 2)[0].T + F.normalize(b),
     "cosine": lambda a, b, u, v: F.cosine_similarity(a, b)[:, None] + F.mse_loss(a, b) + torch.cdist(a, b).sum() * u,
+    "losses": lambda a, b, u, v: (
+        F.huber_loss(a, b, reduction="none", delta=0.7) + F.smooth_l1_loss(a, u, beta=0.4) + F.smooth_l1_loss(a, v)
+    ),
     "trace": lambda a, b, u, v: (a @ b.T).trace() + torch.kron(a[:, :2], b[:1, :2]) + torch.tensordot(a, b, 2),
 }
 GROUPS = {"pointwise": POINTWISE, "arrange": ARRANGE, "reduce": REDUCE}

@@ -155,7 +155,12 @@ BINARY |= {
     "normalize": lambda x: F.normalize(x, dim=0).flatten(),
     "cdist": lambda x: torch.cdist(x[0][:, None, None], x[1][:, None, None]).flatten(),
     "similarity": lambda x: F.cosine_similarity(x, x.flip(0), dim=0),
-    "losses": lambda x: F.huber_loss(x[0], x[1], reduction="none") + F.l1_loss(x[0], x[1], reduction="none"),
+    "absolute loss": lambda x: F.l1_loss(x[0], x[1], reduction="none"),
+    "huber loss": lambda x: F.huber_loss(x[0], x[1], reduction="none", delta=0.5),
+    "smooth loss": lambda x: F.smooth_l1_loss(x[0], x[1], reduction="none"),
+    "smooth loss, wide": lambda x: F.smooth_l1_loss(x[0], x[1], reduction="none", beta=2.0),
+    "var, all": lambda x: x.var(0, correction=0) + x[0],
+    "std, all": lambda x: x.std(0, correction=0) + x[0],
     "matrix with zeros": lambda x: (torch.tensor([[0.0, 1.0]], dtype=x.dtype) @ x)[0],
     "written without autograd": lambda x: _written(x[0], x[1]),
 }
@@ -169,21 +174,28 @@ def _written(x: Tensor, y: Tensor) -> Tensor:
     return out * scale
 
 
+def traced(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Any, Tensor, Any, Tensor]:
+    """Value and derivative of the sum of f at x: those of the program, and torch's."""
+    shape, flat = x.shape, x.reshape(-1)
+    graph = trace(
+        lambda t, y: f(y.view(shape)).reshape(-1), torch.zeros((), dtype=DOUBLE), flat, (), TABLE.__contains__
+    )
+    y = flat.clone().requires_grad_()
+    k = f(y.view(shape)).reshape(-1)
+    (expected,) = torch.autograd.grad(k.sum(), y, allow_unused=True) if k.requires_grad else (None,)
+    c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
+    found = products(lower(graph), np.zeros(1), flat.numpy(), np.zeros(0), c, np.ones(k.numel()), np.float64)
+    return found.k[0], k.detach(), found.gy[0], torch.zeros_like(y) if expected is None else expected
+
+
 def agree(name: str, f: Callable[[Tensor], Tensor], points: list[Any]) -> None:
     if name in NOT_AT_NAN:
         points = [point for point in points if not np.isnan(point).any()]
     x = torch.tensor(points, dtype=DOUBLE).movedim(0, -1).contiguous()
-    shape, flat = x.shape, x.reshape(-1)
-    graph = trace(lambda t, y: f(y.view(shape)), torch.zeros((), dtype=DOUBLE), flat, (), TABLE.__contains__)
-    y = flat.clone().requires_grad_()
-    k = f(y.view(shape))
-    (expected,) = torch.autograd.grad(k.sum(), y, allow_unused=True) if k.requires_grad else (None,)
-    expected = torch.zeros_like(y) if expected is None else expected
-    c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
-    found = products(lower(graph), np.zeros(1), flat.numpy(), np.zeros(0), c, np.ones(k.numel()), np.float64)
+    k, value, ours, expected = traced(f, x)
     close: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-13, "equal_nan": True}
-    np.testing.assert_allclose(found.k[0], k.detach().numpy(), err_msg=f"{name} at {points}", **close)
-    ours, theirs = found.gy[0], expected.numpy()
+    np.testing.assert_allclose(k, value.numpy(), err_msg=f"{name} at {points}", **close)
+    theirs = expected.numpy()
     # where torch has no finite derivative, neither have we
     np.testing.assert_array_equal(np.isfinite(ours), np.isfinite(theirs), err_msg=f"{name}: {ours}, torch {theirs}")
     there = np.isfinite(theirs)
@@ -198,6 +210,53 @@ def test_functions_of_one_number(name: str) -> None:
 @pytest.mark.parametrize("name", BINARY)
 def test_functions_of_two_numbers(name: str) -> None:
     agree(name, BINARY[name], PAIRS)
+
+
+@pytest.mark.parametrize("name", [name for name in BINARY if "loss" in name])
+def test_losses_far_out(name: str) -> None:
+    ends = (-math.inf, -1.0, 0.5, math.inf)
+    agree(name, BINARY[name], [(a, b) for a in ends for b in ends])
+
+
+@pytest.mark.parametrize("name", [*UNARY, *BINARY])
+def test_an_infinite_cotangent_of_what_is_left_out_is_none(name: str) -> None:
+    """As in sqrt(clamp(x, min=0)) below the bound: finite where torch's derivative is."""
+    if name == "cumprod":  # torch divides by the first factor that is zero
+        return
+    f = UNARY[name] if name in UNARY else BINARY[name]
+    points: Any = [-20.0, -6.0, -1.0, -0.5, 0.0, 0.25, 0.5, 2.0, 3.0, 20.0]
+    for point in points if name in UNARY else [(a, b) for a in (-1.0, 0.0, 0.5) for b in (-1.0, 0.0, 0.5)]:
+        x = torch.tensor([point], dtype=DOUBLE).movedim(0, -1).contiguous()
+
+        def steep(x: Tensor) -> Tensor:
+            value = f(x)
+            return torch.sqrt(value - value.detach())
+
+        _, _, ours, theirs = traced(steep, x)
+        there = theirs.isfinite().numpy()
+        np.testing.assert_allclose(ours[there], theirs.numpy()[there], rtol=1e-12, err_msg=f"{name} at {point}")
+
+
+def test_a_tank_that_runs_empty() -> None:
+    found = {}
+    for engine in ("native", "eager"):
+        k = torch.tensor(0.8, dtype=DOUBLE, requires_grad=True)
+        start = torch.tensor([0.5, 0.03], dtype=DOUBLE)  # the second ends a step below zero
+        y = solve(lambda t, y: -k * torch.sqrt(torch.clamp(y, min=0)), start, [0.0, 1.0], engine=engine).y
+        assert isinstance(y, Tensor)
+        found[engine] = torch.autograd.grad(y[-1].sum(), k)[0]
+        assert y[-1, 1] < 0
+    assert found["native"].isfinite()
+    torch.testing.assert_close(found["native"], found["eager"], rtol=1e-9, atol=0.0)
+
+
+@pytest.mark.filterwarnings("ignore:.*degrees of freedom")
+@pytest.mark.parametrize("spread", [torch.var, torch.std])
+def test_the_spread_of_one_number_is_none(spread: Callable[..., Tensor]) -> None:
+    k, value, ours, theirs = traced(lambda x: spread(x, 0), torch.ones(1, 2, dtype=DOUBLE))
+    assert value.isnan().all()
+    assert np.isnan(k).all()
+    assert np.isnan(ours).all() == theirs.isnan().all()
 
 
 def ramp(t: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def _mean(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False, dtype: Any
 def _var(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bool = False) -> Ids:
     count = math.prod(x.shape[axis] for axis in _axes(x, dim))
     off = b.map("sub", x, _mean(b, x, dim, True) if x.ndim else x)
-    return b.map("mul", _sum(b, b.map("mul", off, off), dim, keepdim), 1.0 / (count - correction))
+    degrees = max(0.0, count - correction)  # without any, torch divides by zero
+    return b.map("mul", _sum(b, b.map("mul", off, off), dim, keepdim), 1.0 / degrees if degrees else math.inf)
 
 
 @rule("std")
@@ -173,6 +174,37 @@ def _vector_norm(b: Builder, x: Ids, ord: float = 2, dim: Any = None, keepdim: b
         parts = b.map("select", b.map("eq", rows, 0.0), 0.0, parts) if ord < 1 else parts
         shares = [b.map("mul", parts[:, i], whole) for i in range(rows.shape[1])]
     return _kept(x, _carried(b, b.map("still", found), rows, shares).reshape(shape), dim, keepdim)
+
+
+# --- losses
+
+
+def _reduced(b: Builder, loss: Ids, reduction: int) -> Ids:
+    """Every number of a loss (0), their mean (1) or their sum (2)."""
+    return [lambda b, x: x, _mean, _sum][reduction](b, loss)
+
+
+def _rounded_corner(b: Builder, x: Ids, target: Ids, width: float, height: float) -> Ids:
+    """A parabola for |x - target| < width that goes on as lines of the slope `height`; far out its slope is finite."""
+    off = b.map("sub", x, target)
+    size, curve = b.map("abs", off), height / width if width else math.inf
+    near = b.map("mul", b.map("mul", 0.5 * curve, size), size) if width else size
+    line = b.map("mul", height, b.map("sub", size, 0.5 * width))
+    value = b.map("select", b.map("lt", size, width), near, line)
+    within = b.map("mul", curve, off) if width else off
+    slope = b.map("select", b.map("le", width, off), height, within)
+    slope = b.map("select", b.map("le", off, -width), -height, slope)
+    return b.map("carry", b.map("still", value), off, slope)
+
+
+@rule("huber_loss")
+def _huber_loss(b: Builder, x: Ids, target: Ids, reduction: int = 1, delta: float = 1.0) -> Ids:
+    return _reduced(b, _rounded_corner(b, x, target, float(delta), float(delta)), reduction)
+
+
+@rule("smooth_l1_loss")
+def _smooth_l1_loss(b: Builder, x: Ids, target: Ids, reduction: int = 1, beta: float = 1.0) -> Ids:
+    return _reduced(b, _rounded_corner(b, x, target, float(beta), 1.0), reduction)
 
 
 # --- matrix products

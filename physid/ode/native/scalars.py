@@ -77,12 +77,12 @@ def _first(f: Apply, low: Any, high: Any, second: Any) -> Any:
 
 def _by_base(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
     slope = f("mul", a[1], f("pow", a[0], f("sub", a[1], 1.0)))
-    return f("mul", g, f("select", f("eq", a[1], 0.0), 0.0, slope))
+    return f("select", f("eq", a[1], 0.0), 0.0, f("mul", g, slope))
 
 
 def _by_exponent(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
     at_zero = f("and", f("eq", a[0], 0.0), f("le", 0.0, a[1]))
-    return f("mul", g, f("select", at_zero, 0.0, f("mul", y, f("log", a[0]))))
+    return f("select", at_zero, 0.0, f("mul", g, f("mul", y, f("log", a[0]))))
 
 
 def _by_norm2(f: Apply, a: tuple[Any, ...]) -> Any:
@@ -99,7 +99,7 @@ def _logit(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
 
 def _by_factor(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
     zero = f("and", f("eq", a[0], 0.0), f("le", a[1], 0.0))
-    return f("mul", g, f("select", zero, 0.0, f("log", a[1])))
+    return f("select", zero, 0.0, f("mul", g, f("log", a[1])))
 
 
 def _truncated(f: Apply, y: Any, a: tuple[Any, ...], g: Any) -> Any:
@@ -237,8 +237,13 @@ SCALARS: dict[str, Scalar] = {
     "fmod": Scalar("fmod{s}({0}, {1})", math.fmod, (lambda f, y, a, g: g, _truncated)),
     "remainder": Scalar("whole_remainder({0}, {1})", _remainder, (lambda f, y, a, g: g, _floored)),
     "quotient": _flat("whole_quotient({0}, {1})", _quotient, 2),
-    # the first number, with the derivative of the second times the third: y = a, dy = da + c db
-    "carry": Scalar("{0}", lambda a, b, c: a, (lambda f, y, a, g: g, lambda f, y, a, g: f("mul", g, a[2]), None)),
+    # the first number, with the derivative of the second times the third: y = a, dy = da + c db; no share of an infinite
+    # cotangent is none, as of sqrt(clamp(x, min=0)) below the bound
+    "carry": Scalar(
+        "{0}",
+        lambda a, b, c: a,
+        (lambda f, y, a, g: g, lambda f, y, a, g: f("select", a[2], f("mul", g, a[2]), 0.0), None),
+    ),
     "input": Scalar("input_at({0}, c, {1})", _unknown, (lambda f, y, a, g: f("mul", g, f("rate", *a)), None)),
     "rate": _flat("input_rate({0}, c, {1})", _unknown, 2),
     "lt": _flat("(REAL)({0} < {1})", lambda a, b: float(a < b), 2),
