@@ -237,8 +237,8 @@ SCALARS: dict[str, Scalar] = {
     "fmod": Scalar("fmod{s}({0}, {1})", math.fmod, (lambda f, y, a, g: g, _truncated)),
     "remainder": Scalar("whole_remainder({0}, {1})", _remainder, (lambda f, y, a, g: g, _floored)),
     "quotient": _flat("whole_quotient({0}, {1})", _quotient, 2),
-    # the first number, with the derivative of the second times the third: y = a, dy = da + c db; no share of an infinite
-    # cotangent is none, as of sqrt(clamp(x, min=0)) below the bound
+    # the first number, with the derivative of the second times the third: y = a, dy = da + c db; no share of an
+    # infinite cotangent is none, as of sqrt(clamp(x, min=0)) below the bound
     "carry": Scalar(
         "{0}",
         lambda a, b, c: a,
