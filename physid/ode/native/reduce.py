@@ -181,7 +181,9 @@ def _vector_norm(b: Builder, x: Ids, ord: float = 2, dim: Any = None, keepdim: b
 
 def _reduced(b: Builder, loss: Ids, reduction: int) -> Ids:
     """Every number of a loss (0), their mean (1) or their sum (2)."""
-    return [lambda b, x: x, _mean, _sum][reduction](b, loss)
+    if reduction == 0:
+        return loss
+    return _mean(b, loss) if reduction == 1 else _sum(b, loss)
 
 
 def _rounded_corner(b: Builder, x: Ids, target: Ids, width: float, height: float) -> Ids:
