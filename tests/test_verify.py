@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from physid import Fit
 from physid.cli.app import main
 from physid.fitting import keep
-from physid.fitting.files import SUMS
+from physid.fitting.files import SUMS, archive_bytes
 
 Captured = pytest.CaptureFixture[str]
 
@@ -60,6 +61,8 @@ def test_verify_sees_a_result_that_does_not_come_out(decay: Path, tmp_path: Path
         ("unknowns.json", '"name": "k"', '"name": 3'),
         ("unknowns.json", '"unit": "1/s"', '"unit": {"a": 1}'),
         ("statistics.json", '"hidden": []', '"hidden": 4'),
+        ("derived.json", '"shares": {}', '"shares": 7'),
+        ("settings.json", '"mse"', '"msf"'),
     ],
 )
 def test_signed_content_of_another_kind_is_damage(
@@ -74,4 +77,24 @@ def test_signed_content_of_another_kind_is_damage(
     keeper.close()
     for command in (["report"], ["verify"]):
         assert main([*command, str(folder)]) == 2
-        assert "is damaged: TypeError" in capsys.readouterr().err
+        assert "is damaged: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("file", "lost"), [("covariance.npz", "rate"), ("data.npz", "train_mask")])
+def test_signed_arrays_that_are_lost_or_of_another_kind_are_damage(
+    file: str, lost: str, decay: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    folder = copy(decay, tmp_path / "run")
+    content = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in (folder / SUMS).read_text()}
+    with np.load(folder / file) as found:
+        arrays = {name: found[name] for name in found.files}
+    arrays[lost] = arrays[lost].astype(float)
+    if lost == "rate":
+        del arrays[lost]
+    content[file] = archive_bytes(**arrays)
+    keeper = keep.Keeper(folder, content, resumed=True)
+    keeper.finish(content)
+    keeper.close()
+    for command in ("report", "verify", "resume"):
+        assert main([command, str(folder)]) == 2
+        assert "is damaged: " in capsys.readouterr().err

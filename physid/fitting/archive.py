@@ -76,6 +76,8 @@ def _unpack(about: dict[str, Any], arrays: dict[str, Any], prefix: str) -> Exper
     found["channels"] = tuple(found["channels"])
     for name in ("train", "test"):
         if f"{prefix}{name}_times" in arrays:
+            if arrays[f"{prefix}{name}_mask"].dtype != np.bool_:
+                raise TypeError(f"{name}_mask holds {arrays[f'{prefix}{name}_mask'].dtype}, not truth values")
             found[name] = Trajectory(*(tensor(f"{name}_{key}") for key in ("times", "observations", "mask")))
     found |= {name: tensor(name) for name in ARRAYS}
     if about.get("inputs"):
@@ -170,10 +172,9 @@ def _same(before: Array, now: Array) -> bool:
     return np.allclose(before, now, rtol=1e-9, atol=1e-15 * size, equal_nan=True)
 
 
-def compare(run: Folder, fit: Fit) -> None:
-    """Errors: InputError when the model is not the one that was fitted."""
-    saved = run.archive("covariance.npz")
-    for before, now in zip((saved["rate"], saved["seen"]), probe(fit), strict=True):
+def compare(saved: tuple[Array, Array], fit: Fit) -> None:
+    """Errors: InputError when the model is not the one that was fitted, by the `probe` that was saved with it."""
+    for before, now in zip(saved, probe(fit), strict=True):
         if before.shape != now.shape or not _same(before, now):
             raise InputError(
                 f"{type(fit.model).__name__} is not the model that was fitted: at the initial state it gives other "

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from physid.fitting.result import Fit
 
 PROFILES = "profiles.json"
+# what comes of content of another kind than was written
+FAULTS = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError, csv.Error)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def beginning(folder: Path, model: Model | None, trust: bool) -> Beginning:
         labels = dict(request["labels"])
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError) as error:
+    except FAULTS as error:
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
     return Beginning(model, experiments, origin, labels, _held(folder))
 
@@ -121,11 +123,15 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
         fit.derived, fit.shares, fit.combinations = read_derived(run)
         fit.members = list(run.archive("covariance.npz").get("members", ()))
         fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
+        saved = run.archive("covariance.npz")
+        before = saved["rate"], saved["seen"]
+        report = fit.report()  # made of every field: one of another kind than it was written with cannot be reported
+        str(report), report.json()
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError) as error:
+    except FAULTS as error:
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
-    compare(run, fit)
+    compare(before, fit)
     return fit
 
 

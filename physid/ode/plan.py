@@ -26,6 +26,7 @@ Norm = Callable[[State], Tensor]
 Tolerance = float | Tensor | Sequence[Any]  # numbers, or numbers nested as the state is
 NO_TIMES = torch.empty(0, dtype=torch.float64)
 MOST_STEPS = 100_000  # of a solve, unless more are asked for
+LARGEST = 2**62  # of a whole number
 COARSE = 1e-4  # of the span, between the times that f can tell apart
 MOST_PLANS, MOST_TIMES = 64, 100_000  # plans that are kept, and the times of one
 
@@ -42,7 +43,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         bad = [
-            f"{name}={value}"
+            f"{name}={str(value)[:40]}"
             for name, value, fine in (
                 ("first_step", self.first_step, self.first_step is None or 0 < self.first_step < math.inf),
                 ("min_step", self.min_step, self.min_step >= 0),
@@ -50,11 +51,12 @@ class Limits:
                 ("max_steps", self.max_steps, self.max_steps > 0),
                 ("time_limit", self.seconds, self.seconds is None or self.seconds > 0),
             )
-            if not fine
+            if not fine or (isinstance(value, int) and value > LARGEST)
         ]
         if bad or self.min_step > self.max_step:
             raise InputError(
-                f"step limits {', '.join(bad) or 'min_step > max_step'}: they must be positive and in order."
+                f"step limits {', '.join(bad) or 'min_step > max_step'}: they must be positive, at most 2^62 if whole "
+                "numbers, and in order."
             )
 
     def bind(self, h: Tensor) -> Tensor:
