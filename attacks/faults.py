@@ -135,6 +135,14 @@ def faults(tally: Tally, what: str, meet: Callable[[Fault], bool], full: bool) -
         tally.notes[f"{what}, pass {turn + 1} of {len(passes)}, every one of {told}:"] = sum(uses.values())
 
 
+def count(tally: Tally, what: str, code: int, said: Path, place: Path) -> None:
+    """Put a fault that was met into the tally: done, refused, or neither."""
+    tally.inputs += 1
+    tally.refused += code in (2, 5)
+    if code not in (0, 2, 5):
+        tally.fail("traceback", f"{what}: exit code {code}: {said.read_text()}", place)
+
+
 def attack(folder: Path, draw: random.Random, seconds: float, full: bool) -> Tally:
     """Each fault in turn in the cache, then in a fit, which goes on to the optimum of an undisturbed one."""
     import torch
@@ -175,10 +183,7 @@ def of_run(folder: Path, tally: Tally, full: bool) -> Iterator[None]:
         code, met = spoiled(fault, lambda: main([*words, str(run)]), said)
         if not met:
             return False
-        tally.inputs += 1
-        tally.refused += code in (2, 5)
-        if code not in (0, 2, 5):
-            tally.fail("traceback", f"{fault}: exit code {code}: {said.read_text()}", run)
+        count(tally, f"{fault}", code, said, run)
         if left := [path for path in folder.iterdir() if path.name.startswith(".run")]:
             if fault.call not in ("unlink", "open", "mkdir") and not fault.lasting:
                 tally.fail("loss", f"{fault}: left over: {left}", *left)
@@ -224,10 +229,7 @@ def of_cache(folder: Path, tally: Tally, full: bool) -> Iterator[None]:
         code, met = spoiled(fault, load, said)
         if not met:
             return False
-        tally.inputs += 1
-        tally.refused += code in (2, 5)
-        if code not in (0, 2, 5):
-            tally.fail("traceback", f"cache: {fault}: {code}: {said.read_text()}", cache)
+        count(tally, f"cache: {fault}", code, said, cache)
         left = [path.name for path in (cache / "native").glob(".*")] if cache.exists() else []
         if left and fault.call != "unlink" and not fault.lasting:
             tally.fail("loss", f"cache: {fault}: left over: {left}", cache)

@@ -10,7 +10,7 @@ import torch
 from fits import Product, decay
 from torch import Tensor
 
-from physid import Experiment, Model, Trajectory, Unknown, fit, positive
+from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
 from physid.check import check
 from physid.fitting.combinations import named_basis, null_basis, simplified, sparse_basis, spoken_direction
 from physid.fitting.vector import Entry
@@ -46,6 +46,52 @@ class Unseen(Model):
 
     def observe(self, y: Tensor) -> Tensor:
         return y[..., :1]
+
+
+class Capped(Model):
+    """x'' = -w^2 x - 2 z w x', of which the position is seen, z below .005."""
+
+    state_names: ClassVar[tuple[str, ...]] = ("x", "v")
+    channel_names: ClassVar[tuple[str, ...]] = ("x",)
+    w = Unknown(6.0, positive)
+    z = Unknown(0.002, between(0.0, 0.005))
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        x, v = y.unbind(-1)
+        return torch.stack((v, -(self.w**2) * x - 2 * self.z * self.w * v), -1)
+
+    def observe(self, y: Tensor) -> Tensor:
+        return y[..., :1]
+
+
+def test_an_unknown_whose_slope_is_gone_at_its_bound_is_in_no_combination() -> None:
+    """At a bound d natural / dx underflows: nothing is divided by it, and the direction not seen is the unknown."""
+    entries = [Entry("w", positive, "", "w"), Entry("z", between(0.0, 1.0), "", "z"), Entry("a", positive, "", "a")]
+    for slope in (0.0, 1e-300):
+        assert named_basis(np.eye(3)[[0, 2]], entries, np.array([1.0, slope, 1.0])) == []
+        (null,) = null_basis(np.eye(3)[1:2], entries, np.array([1.0, slope, 1.0]))
+        assert spoken_direction(null, entries) == "z"
+
+
+def test_a_fit_that_ends_at_a_bound_is_reported() -> None:
+    """The damping is .01 and may be .005 at most: the frequency is found, the damping named as at its bound."""
+    random = np.random.default_rng(0)
+    times = np.linspace(0.0, 30.0, 300)
+    values = np.exp(-0.07 * times) * np.cos(7.0 * times) + 0.05 * random.standard_normal(300)
+    data = Experiment(
+        "made",
+        Trajectory(torch.from_numpy(times), torch.from_numpy(values[:, None])),
+        torch.tensor([1.0, 0.0], dtype=torch.float64),
+        initial_free=torch.ones(2, dtype=torch.bool),
+        initial_scale=torch.ones(2),
+    )
+    found = fit(Capped(), data)
+    by_name = {one.name: one for one in found.estimates}
+    assert by_name["w"].value == pytest.approx(7.0, abs=0.02)
+    assert by_name["z"].at_bound
+    assert by_name["z"].value == pytest.approx(0.005, rel=1e-6)
+    assert found.combinations == []
+    assert "At a bound of its domain: z." in str(found.report())
 
 
 def test_products_come_out_of_any_basis_of_their_space() -> None:

@@ -183,15 +183,16 @@ def test_complex_states_and_tuples(name: str, widest: int, monkeypatch: pytest.M
     close(found, torch.autograd.grad((reference * weights(joined)).sum(), inputs), REACH.get(name, 1e-12))
 
 
+@pytest.mark.parametrize(("end", "count", "middle"), [(0.6, 7, 4), pytest.param(1.5, 22, 9, marks=pytest.mark.slow)])
 @EVERY
-def test_second_derivatives_by_gradgradcheck(name: str) -> None:
-    grid = torch.linspace(0, 0.6, 7, dtype=torch.float64)
+def test_second_derivatives_by_gradgradcheck(name: str, end: float, count: int, middle: int) -> None:
+    grid = torch.linspace(0, end, count, dtype=torch.float64)
 
     def states(y0: Tensor, p: Tensor, t: Tensor) -> Any:
         def f(t: Tensor, y: Tensor) -> Tensor:
             return torch.sin(p * y.flip(0)) * (1 + t * p[0]) - y**2
 
-        return solve(f, y0, t, solver=name, control=Fixed(None), params=[p]).y[[1, 4, -1]]  # type: ignore[call-overload]
+        return solve(f, y0, t, solver=name, control=Fixed(None), params=[p]).y[[1, middle, -1]]  # type: ignore[call-overload]
 
     y0 = torch.tensor([0.5, 0.2], dtype=torch.float64, requires_grad=True)
     p = torch.tensor([0.9, 1.3], dtype=torch.float64, requires_grad=True)

@@ -99,9 +99,12 @@ def test_start_that_cannot_be_solved(optimizer: str) -> None:
     assert "No standard errors" in str(found.report())
 
 
-@pytest.mark.parametrize("gradient", ["aca", "naive", "adjoint", "forward"])
-def test_descents_reach_the_optimum_of_least_squares(gradient: str) -> None:
-    experiment = decay(0.05, 4, points=8 if gradient == "adjoint" else 20)  # it restarts at every point
+@pytest.mark.parametrize(
+    ("gradient", "points"),  # the adjoint restarts at every point
+    [("aca", 20), ("naive", 20), ("forward", 20), ("adjoint", 8), pytest.param("adjoint", 20, marks=pytest.mark.slow)],
+)
+def test_descents_reach_the_optimum_of_least_squares(gradient: str, points: int) -> None:
+    experiment = decay(0.05, 4, points=points)
     best = fit(Exponential(), experiment).estimates[0].value
     found = fit(Exponential(), experiment, optimizer="lbfgs", gradient=gradient)
     assert found.estimates[0].value == pytest.approx(best, rel=1e-5)
@@ -213,8 +216,8 @@ def test_no_observations_to_spare() -> None:
     assert "no more observations than unknowns" in str(found.report())
 
 
-@pytest.mark.parametrize("draws", [12, pytest.param(40, marks=pytest.mark.slow)])
-def test_coverage_and_verdicts_over_draws(draws: int) -> None:
+@pytest.mark.parametrize(("draws", "held", "fine"), [(12, 10, 11), pytest.param(40, 34, 39, marks=pytest.mark.slow)])
+def test_coverage_and_verdicts_over_draws(draws: int, held: int, fine: int) -> None:
     inside, adequate = 0, 0
     for seed in range(draws):
         found = fit(Exponential(), decay(0.05, seed, points=25))
@@ -223,8 +226,8 @@ def test_coverage_and_verdicts_over_draws(draws: int) -> None:
         assert one.high is not None
         inside += one.low <= -0.5 <= one.high
         adequate += found.statistics is not None and found.statistics.verdict == "adequate"
-    assert inside >= 0.85 * draws - 1
-    assert adequate >= draws - 1
+    assert inside >= held
+    assert adequate >= fine
 
 
 @pytest.mark.parametrize("sigma", [None, 0.05])

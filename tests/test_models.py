@@ -77,7 +77,8 @@ class TestContract:
             torch.testing.assert_close(total, slope, rtol=1e-6, atol=1e-7)
         assert jacfwd(rate, argnums=1)(raws, y[0]).shape == (*y[0].shape, *y[0].shape)
 
-    def test_gradients(self, name: str) -> None:
+    @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+    def test_gradients(self, name: str, whole: bool) -> None:
         model = made(name)
         y = states(model).requires_grad_()
         raws = list(model.free().values())
@@ -87,7 +88,7 @@ class TestContract:
             out: Tensor = functional_call(model, named, (T0, state))
             return out
 
-        fast = sum(raw.numel() for raw in raws) > 20  # of a net: in a random direction in place of all
+        fast = not whole and sum(raw.numel() for raw in raws) > 20  # of a net: in a random direction in place of all
         assert torch.autograd.gradcheck(rate, (y, *raws), fast_mode=fast)
         assert torch.autograd.gradgradcheck(rate, (y, *raws), fast_mode=fast)
 

@@ -72,20 +72,27 @@ def test_what_is_kept_is_what_was_found(case: str, tmp_path: Path) -> None:
     assert checked.compared == len(found.estimates)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_an_interrupted_fit_goes_on_to_the_same_end(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cuts() -> list[Any]:
+    """Every case cut off early or late in turn, and under -m slow the other way too."""
+    found = [(case, (number + other) % 2 == 1) for other in (0, 1) for number, case in enumerate(CASES)]
+    return [*found[: len(CASES)], *(pytest.param(*one, marks=pytest.mark.slow) for one in found[len(CASES) :])]
+
+
+@pytest.mark.parametrize(("case", "late"), cuts())
+def test_an_interrupted_fit_goes_on_to_the_same_end(
+    case: str, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(keep, "EVERY", 0.0)
     monkeypatch.setattr(keep, "SHARE", 0.0)
     whole = fit(Pendulum(), pair(), **CASES[case])
-    late = list(CASES).index(case) % 2
-    for at in (len(whole.history) - 1 if late else len(whole.history) // 3,):
-        run = tmp_path / str(at)
-        assert fit(Pendulum(), pair(), out=run, progress=Stopper(at), **CASES[case]).status == "interrupted"
-        found = Fit.resume(run)
-        assert found.status == "converged"
-        assert found.x == pytest.approx(whole.x, rel=1e-5, abs=1e-7)
-        assert [one.start for one in found.starts] == [one.start for one in whole.starts]
-        assert Fit.load(run).status == "converged"
+    at = len(whole.history) - 1 if late else len(whole.history) // 3
+    run = tmp_path / "run"
+    assert fit(Pendulum(), pair(), out=run, progress=Stopper(at), **CASES[case]).status == "interrupted"
+    found = Fit.resume(run)
+    assert found.status == "converged"
+    assert found.x == pytest.approx(whole.x, rel=1e-5, abs=1e-7)
+    assert [one.start for one in found.starts] == [one.start for one in whole.starts]
+    assert Fit.load(run).status == "converged"
 
 
 def test_a_profile_of_several_is_that_of_all_and_a_loss_has_none() -> None:

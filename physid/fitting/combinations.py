@@ -18,12 +18,19 @@ NONE = 1e-9  # a pivot below this part of the largest entry
 SMALL = 1e-3  # a weight below this part of the largest is none
 WHOLE = 5e-3  # how near weights must come to small whole numbers to be these
 LARGEST = 6  # of the whole numbers that a power may be
+STILL = 1e-100  # a slope below this moves nothing, and its inverse may overflow
 MOST = 20_000  # supports that are tried
 
 
 def coordinates(entries: Sequence[Entry], slopes: Array) -> Array:
-    """du / dx [Q], for d natural / dx `slopes` [Q]: one on half lines, where x is the logarithm."""
-    return np.array([1.0 if logarithmic(one) else slope for one, slope in zip(entries, slopes, strict=True)])
+    """du / dx [Q], for d natural / dx `slopes` [Q]: one on half lines, where x is the logarithm.
+
+    At a bound the slope underflows, and no x moves the natural value: such an unknown is told by x itself.
+    """
+    still = np.abs(slopes) < STILL
+    return np.array(
+        [1.0 if logarithmic(one) or rests else slope for one, slope, rests in zip(entries, slopes, still, strict=True)]
+    )
 
 
 def named_basis(seen: Array, entries: Sequence[Entry], slopes: Array) -> list[tuple[str, Array]]:

@@ -12,6 +12,7 @@ from physid.fitting.problem import Point, Problem
 from physid.fitting.vector import Array
 
 RANK = 1e-8  # a singular value of the scaled Jacobian below this part of the largest is none
+ROUND = 1e-12  # an entry of a unit vector below this is round-off
 FEWEST = 10  # times that robust errors need
 
 
@@ -57,7 +58,7 @@ def covariances(problem: Problem, point: Point, known: bool, silent: int = 0) ->
         plain=plain / np.outer(size, size),
         robust=half @ half.T / np.outer(size, size),
         identifiable=~np.any(np.abs(vt[~seen]) > 1e-3, axis=0),
-        seen=vt[seen] * size,
+        seen=np.where(np.abs(vt[seen]) > ROUND, vt[seen], 0.0) * size,
         unseen=vt[~seen] / size,
         condition=float(s[0] / s[-1]) if s[-1] > 0 else float("inf"),
         dof=dof,

@@ -121,10 +121,9 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
             gradient_error=about.get("gradient_error"),
         )
         fit.derived, fit.shares, fit.combinations = read_derived(run)
-        fit.members = list(run.archive("covariance.npz").get("members", ()))
-        fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
         saved = run.archive("covariance.npz")
-        before = saved["rate"], saved["seen"]
+        fit.members, before = list(saved.get("members", ())), (saved["rate"], saved["seen"])
+        fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
         report = fit.report()  # made of every field: one of another kind than it was written with cannot be reported
         str(report), report.json()
     except InputError:

@@ -16,6 +16,7 @@ from physid.errors import InputError, unknown_name
 LARGEST = 1_000_000  # bytes of a settings file
 PARTS = 100_000  # values of a settings file, aliases written out
 LENGTH = 20_000  # characters of one value
+DEEPEST = 100  # brackets within each other
 MOST = 10**300  # numbers beyond it have no square
 
 
@@ -85,6 +86,19 @@ KEYS: Mapping[str, Key] = {
 }
 
 
+def _shallow(text: str) -> Any:
+    """A loader of plain YAML that refuses brackets within more than DEEPEST others, over which its scanner is slow."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+        def fetch_flow_collection_start(self, kind: Any) -> None:
+            if self.flow_level >= DEEPEST:
+                raise yaml.scanner.ScannerError(None, None, f"more than {DEEPEST} brackets open", self.get_mark())
+            super().fetch_flow_collection_start(kind)
+
+    return Loader(text)
+
+
 def load(path: str | Path) -> dict[str, Any]:
     """The settings of the YAML file `path`, checked.
 
@@ -95,7 +109,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
-        loader = yaml.SafeLoader(door.read(path, LARGEST, "That is no file of settings. ").decode("utf-8"))
+        loader = _shallow(door.read(path, LARGEST, "That is no file of settings. ").decode("utf-8"))
         root = loader.get_single_node()
         if root is not None:
             _count(path, root, {})

@@ -30,9 +30,7 @@ WELDS = (0.1, 1.0, 10.0, 100.0)
 WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 ROUGH = Stop(offset=0.0, ftol=1e-2, xtol=1e-3, evaluations=20)
 VALLEY = 1e-2  # a fall of the cost that is none where weights are fitted, whose optimum is a flat valley
-ALONG = (
-    400  # evaluations on the way along it: without noise the cost falls by a part at each, to the solver's own error
-)
+ALONG = 400  # evaluations on the way along it, where without noise the cost falls by a part at each
 LOOSEST = 1e-7  # the tolerance that segments need
 HORIZONS = (0.125, 0.25, 0.5)  # of the whole, before the whole
 
