@@ -5,18 +5,17 @@ from __future__ import annotations
 import difflib
 import errno
 import os
-import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from types import FrameType
 
 import click
 
 import physid
+from physid.cli.interrupts import interrupts
 from physid.cli.streams import OutputLost, guarded
 from physid.cli.warned import warned
 from physid.door import VARIABLE, factor
@@ -112,33 +111,20 @@ def group(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, handled as Ctrl-C is, so that a fit leaves a usable run; the exit code tells them apart."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line on `argv` (default: the process's arguments) and return the exit code."""
     # The systems are small: torch's threads would wait for one another (measured: 18 times slower on a busy machine).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    terminated = False
-
-    def on_sigterm(number: int, frame: FrameType | None) -> None:
-        nonlocal terminated
-        terminated = True
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, on_sigterm)
     limits = os.environ.get(VARIABLE)
     try:
-        with guarded(), warned():
+        with interrupts() as heard, guarded(), warned():
             code = _run(list(sys.argv[1:] if argv is None else argv))
     finally:
-        signal.signal(signal.SIGTERM, before)
         if limits is None:
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = limits
-    return 143 if terminated and code == 130 else code
+    return 143 if heard.terminated and code == 130 else code
 
 
 def _anywhere(argv: list[str]) -> tuple[list[str], bool]:

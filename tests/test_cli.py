@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from pathlib import Path
 from unittest import mock
 
@@ -131,6 +134,43 @@ def test_interruptions_end_with_their_exit_code(number: signal.Signals, code: in
         assert main(["doctor"]) == code
     assert capsys.readouterr().err.strip() == "physid: interrupted."
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("place", ["a destructor", "a weak reference", "the collector"])
+def test_a_signal_where_python_ignores_errors_is_heard_later(
+    place: str, number: signal.Signals, code: int, capsys: Captured
+) -> None:
+    class Owner:
+        pass
+
+    class Dying:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    def collected(*_: object) -> None:
+        gc.callbacks.remove(collected)
+        os.kill(os.getpid(), number)
+
+    def command() -> int:
+        if place == "a destructor":
+            Dying()
+        elif place == "a weak reference":
+            watched = Owner()
+            reference = weakref.ref(watched, lambda _: os.kill(os.getpid(), number))
+            del watched
+            assert reference() is None
+        else:
+            gc.callbacks.append(collected)
+            gc.collect()
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            pass
+        return 0
+
+    with planted(command):
+        assert main(["doctor"]) == code
+    assert capsys.readouterr().err.strip() == "physid: interrupted."
 
 
 def test_a_command_that_handles_the_interruption_keeps_its_exit_code() -> None:

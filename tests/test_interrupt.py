@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -44,6 +46,37 @@ def test_ctrl_c_is_heard_within_half_a_second_wherever_a_solve_is() -> None:
 def test_ctrl_c_ends_starts_over_processes() -> None:
     took = interrupted("workers")
     assert took["workers"] < 2 * ALLOWED + 5 * took["busy"]  # the workers are ended, too
+
+
+def test_no_ctrl_c_is_lost_between_short_solves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destructor in Python would hear the signal as it begins, and lose what the handler raises."""
+    lost: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    heard, sent, ended = 0, 0, threading.Event()
+
+    def send() -> None:
+        nonlocal sent
+        for sent in range(1, 101):
+            time.sleep(0.003 + 0.0001 * sent)
+            os.kill(os.getpid(), signal.SIGINT)
+            while heard < sent and not lost:
+                time.sleep(0.001)
+        ended.set()
+
+    y0, times = torch.ones(2, dtype=torch.float64, requires_grad=True), [0.0, 0.01]
+    assert solve(fast, y0, times).engine == "native"
+    sender = threading.Thread(target=send)
+    sender.start()
+    while not ended.is_set():
+        try:
+            while not ended.is_set():
+                y = solve(fast, y0, times).y
+                assert isinstance(y, Tensor)
+                y.sum().backward()
+        except KeyboardInterrupt:
+            heard += 1
+    sender.join()
+    assert (heard, lost) == (100, [])
 
 
 rate = torch.tensor(1.0, dtype=torch.float64)

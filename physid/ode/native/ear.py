@@ -32,6 +32,21 @@ def _address(function: Any) -> int | None:
     return ctypes.cast(function, ctypes.c_void_p).value
 
 
+_capsule = _api.PyCapsule_New
+_capsule.argtypes, _capsule.restype = [ctypes.c_void_p] * 3, ctypes.py_object
+
+
+def ending(capsules: Any, go: Any) -> int:
+    """The address of `physid_go`, which from now on can look into capsules."""
+    capsules(_address(_api.PyCapsule_GetPointer))
+    return _address(go) or 0
+
+
+def owner(task: Task, go: int) -> Any:
+    """What gives the tape of a task back as it goes: an attribute of the task, which Python drops before its memory."""
+    return _capsule(ctypes.addressof(task), None, go)
+
+
 EAR = Ear(*map(_address, (_api.PyGILState_Ensure, _api.PyGILState_Release, _api.PyErr_CheckSignals, _api.PyErr_Fetch)))
 _EAR = ctypes.addressof(EAR)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physid.ode.native.ear import answer, prick
+from physid.ode.native.ear import answer, ending, owner, prick
 from physid.ode.native.structures import (
     CHOICE,
     LaneTape,
@@ -34,7 +34,7 @@ class Library:
     misfit: Callable[[Any], int]
     steps: Callable[..., None]
     grids: Callable[..., None]
-    release: Callable[..., None]
+    go: int  # the address of what ends a task
 
     @staticmethod
     def of(library: ctypes.CDLL) -> Library:
@@ -55,7 +55,7 @@ class Library:
             function("misfit", ctypes.c_int, task),
             function("steps", None, task, _i64, _ptr),
             function("grids", None, task, _ptr),
-            function("release", None, _ptr, _i64),
+            ending(function("capsules", None, _ptr), library.physid_go),
         )
 
 
@@ -78,12 +78,6 @@ class Run:
     raw: Tensor | None = None
     columns: tuple[Tensor | None, ...] = ()
     tangents: Tensor | None = None
-
-    def __del__(self) -> None:
-        """Give the tape back."""
-        tape, self.task.tape = self.task.tape, None
-        if tape:
-            self.library.release(tape, self.task.lanes)
 
     def tape(self) -> Tape:
         """The accepted steps as the eager tier keeps them, for a replay from the first state."""
@@ -200,6 +194,7 @@ def _prepared(
 ) -> tuple[Run, Tensor]:
     """A run that is to start, and the place of its states."""
     task = Task.from_buffer_copy(settings)
+    task.owner = owner(task, library.go)
     lanes, size = task.lanes, y0.numel()
     y, ends = y0.new_empty(task.times, size), y0.new_empty(2, size)
     reports = (Report * lanes)()

@@ -47,8 +47,9 @@ class Report(ctypes.Structure):
 
 
 class Task(ctypes.Structure):
-    """`Task` of base.h."""
+    """`Task` of base.h, and the owner of its tape."""
 
+    owner: Any
     _fields_ = [
         ("method", Method),
         *_fields(
