@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from attacks.sanitized import catalogue
 from attacks.tally import Tally
 
-FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
-NAMES = ("exponential", "lotka-volterra", "pendulum", "vanderpol", "threebody", "lynxhare")
-CATALOGUE = """
-import sys, torch
-from physid.datasets import load
-from physid.models import build
-from physid.ode import solve
-torch.set_num_threads(2)
-experiment = load(sys.argv[1])
-model = build(experiment)
-y0 = experiment.initial.double()
-times = experiment.train.times[:12].double()
-for solver in ("dopri5", "tsit5", "dopri8", "bosh3"):
-    how = {"rtol": 1e-5, "atol": 1e-6}
-    start = y0.clone().requires_grad_()
-    found = solve(model, start, times, solver=solver, engine="native", **how)
-    found.y.square().sum().backward()
-    many = (y0 + 0.01 * torch.rand(5, *y0.shape, dtype=y0.dtype)).requires_grad_()
-    solve(model, many, times, solver=solver, engine="native", batched=True, **how).y.square().sum().backward()
-print("ran")
-"""
-RANDOM = """
-import sys, torch
-from physid.ode import solve
-torch.set_num_threads(2)
-exec(sys.argv[1])
-y0 = torch.rand(N, dtype=torch.float64).requires_grad_()
-try:
-    found = solve(f, y0, torch.linspace(0.0, 0.5, 5), solver="dopri5", rtol=1e-5, atol=1e-6, engine="native")
-    found.y.square().sum().backward()
-except Exception as error:
-    print("refused", type(error).__name__, error)
-print("ran")
-"""
+FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1"
+TOLD = 1500  # characters of what a process said at its end
+PATIENCE = 600.0  # seconds for one piece of work, its compilation included
 UNARY = (
     "sin",
     "cos",
@@ -74,23 +49,22 @@ SHAPES = (
     "x[..., 1:].sum(-1, keepdim=True) + x",
     "torch.cat((x[..., 1:], x[..., :1]), -1)",
     "x.flip(-1)",
-    "x[torch.arange(N - 1, -1, -1)]",
-    "(A @ x)",
+    "x[..., torch.arange(N - 1, -1, -1)]",
+    "x @ A.to(x.dtype)",
     "x.cumsum(-1)",
     "x.roll(1, -1)",
     "torch.stack((x, x)).mean(0)",
-    "x.view(1, -1).expand(3, N).sum(0)",
+    "x.unsqueeze(0).expand(3, *x.shape).sum(0)",
 )
 
 
-def program(draw: random.Random) -> str:
-    """A right-hand side of random operations."""
+def program(draw: random.Random) -> tuple[int, str]:
+    """The size of a state and a right-hand side of random operations."""
     size = draw.choice((1, 2, 3, 5, 8, 17, 33))
     lines = [
-        f"N = {size}",
         "A = torch.rand(N, N, dtype=torch.float64)",
         "def f(t, y):",
-        "    x, z = y, y * torch.cos(t)",
+        "    x, z = y, y * torch.cos(t)[..., None]",
     ]
     for _ in range(draw.randint(2, 12)):
         kind = draw.randrange(3)
@@ -100,41 +74,91 @@ def program(draw: random.Random) -> str:
         else:
             what = draw.choice(BINARY if kind == 1 else SHAPES)
         lines.append(f"    {draw.choice('xz')} = {what}")
-    return "\n".join([*lines, "    return torch.tanh(x) - 0.1 * z"])
+    return size, "\n".join([*lines, "    return torch.tanh(x) - 0.1 * z"])
+
+
+class Worker:
+    """A process under the sanitizers that does one piece of work after the other."""
+
+    def __init__(self, folder: Path, compiler: str, library: str) -> None:
+        self.said = folder / "said"
+        quoted = shlex.quote(f'exec {shlex.quote(compiler)} "$@" {FLAGS}')  # last, so that they win over ours
+        self.environment = os.environ | {
+            "CC": f"sh -c {quoted} cc",
+            "LD_PRELOAD": library,
+            "PHYSID_CACHE": str(folder / "cache"),
+            "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        }
+        self.process: subprocess.Popen[str] | None = None
+
+    def does(self, work: Sequence[Any]) -> str:
+        """What came of a piece of work: "ran N", or how the process ended and what it said last."""
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "attacks.sanitized"],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.said.open("w"),
+                text=True,
+            )
+        process = self.process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(PATIENCE, process.kill)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps(work) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline().strip()
+        finally:
+            timer.cancel()
+        said = self.said.read_text(errors="replace")
+        if line.startswith("ran") and "runtime error" not in said:
+            return line
+        process.kill()
+        self.process = None
+        return f"{process.wait()}: {line} {said[:TOLD]}"
+
+    def end(self) -> None:
+        """Let the process go."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
 
 
 def attack(folder: Path, draw: random.Random, seconds: float, full: bool) -> Tally:
-    """Compile with the sanitizers and run, forwards and backwards, alone and in batches."""
+    """Solve in every way by C with sanitizers, forwards and backwards; in full the whole catalogue first."""
     tally, ends = Tally(), time.monotonic() + seconds
     compiler = shutil.which("gcc")
-    library = (
-        compiler
-        and subprocess.run(
-            [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-    )
-    if not compiler or not library or not Path(library).is_absolute():
+    library = _sanitizer(compiler) if compiler else None
+    if not compiler or not library:
         tally.notes["left out: no gcc with sanitizers"] += 1
         return tally
-    environment = {
-        **os.environ,
-        "CC": f"{compiler} {FLAGS}",
-        "LD_PRELOAD": library,
-        "PHYSID_CACHE": str(folder / "cache"),
-    }
-    environment |= {
-        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-    }
-    cases = [("catalogue", CATALOGUE, name) for name in (NAMES if full else NAMES[:1])]
-    while cases or time.monotonic() < ends:
-        kind, text, word = cases.pop() if cases else ("random program", RANDOM, program(draw))
-        done = subprocess.run(
-            [sys.executable, "-c", text, word], env=environment, capture_output=True, text=True, check=False
-        )
-        tally.inputs += 1
-        tally.refused += done.stdout.startswith("refused")
-        tally.notes[kind] += 1
-        if done.returncode or "runtime error" in done.stderr or "Sanitizer" in done.stderr or "ran" not in done.stdout:
-            tally.fail("crash", f"{kind} {word}: {done.returncode}: {done.stderr}")
+    cases = [("catalogue", *pair) for pair in catalogue()] if full else []
+    worker = Worker(folder, compiler, library)
+    try:
+        while cases or time.monotonic() < ends:
+            work = cases.pop() if cases else ("program", *program(draw))
+            found = worker.does(work)
+            tally.inputs += 1
+            tally.notes[work[0]] += 1
+            if found.startswith("ran"):
+                solves = int(found.split()[1])
+                tally.refused += not solves
+                tally.notes["solves in C"] += solves
+            else:
+                tally.fail("hang" if found.startswith("-9") else "crash", f"{work}: {found}")
+    finally:
+        worker.end()
     return tally
+
+
+def _sanitizer(compiler: str) -> str | None:
+    """The libraries that come first in a process: a compiler's sanitizer, and what throws the exceptions of C++."""
+    found = []
+    for name in ("libasan.so", "libstdc++.so"):
+        command = [compiler, f"-print-file-name={name}"]
+        found.append(subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip())
+    return " ".join(found) if all(Path(path).is_absolute() for path in found) else None

@@ -13,7 +13,7 @@ from torch import Tensor
 from physid.errors import InputError
 from physid.experiment import Experiment
 from physid.fitting.smoothing import smooth
-from physid.models.network import Drawn, drawn, weights
+from physid.models.network import Drawn, drawn, scale_of, weights
 from physid.prior import Ridge
 from physid.spec import SecondOrder
 
@@ -97,8 +97,8 @@ class BlackBoxMotion(Drawn, SecondOrder):
         self.velocity_scale, self.length_scale = float(velocity_scale), float(length_scale)
         if self.width < 1:
             raise InputError(f"width={width}: one hidden unit or more is allowed.")
-        scale = torch.as_tensor(force_scale, dtype=torch.float64).expand(self.bodies, self.dimension)
-        self.register_buffer("force_scale", scale.reshape(-1).clone())
+        scale = scale_of("force_scale", force_scale, (self.bodies, self.dimension))
+        self.register_buffer("force_scale", scale.reshape(-1))
         self._lay_out(values)
 
     def layout(self) -> Mapping[str, tuple[tuple[int, ...], float]]:
@@ -162,8 +162,7 @@ class BlackBox(Drawn):
         if self.width < 1 or self.states < 1:
             raise InputError(f"states={states}, width={width}: one or more is allowed.")
         for name, given in (("state_scale", state_scale), ("rate_scale", rate_scale)):
-            scale = torch.as_tensor(given, dtype=torch.float64).expand(self.states).clone()
-            self.register_buffer(name, scale)
+            self.register_buffer(name, scale_of(name, given, (self.states,)))
         self._lay_out(values)
 
     @property

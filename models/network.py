@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from physid.errors import InputError
 from physid.prior import Ridge
@@ -21,6 +21,18 @@ def weights(penalty: Ridge | None = None) -> Unknown:
 def drawn() -> Unknown:
     """Weights that are drawn and stay so, unless a fit is told to free them."""
     return Unknown(torch.zeros(1, 1), prior=Ridge(), fixed=True, resizable=True, listed=False)
+
+
+def scale_of(name: str, given: object, shape: tuple[int, ...]) -> Tensor:
+    """The typical sizes `given` for numbers of a shape: one for all, or their own. Errors: InputError for others."""
+    size = torch.as_tensor(given, dtype=torch.float64)
+    try:
+        return size.expand(shape).clone()
+    except RuntimeError:
+        raise InputError(
+            f"{name} has shape {list(size.shape)}, and the model needs {list(shape)}: it is for another kind of system "
+            "than what was measured. Take a model with the states of the experiment, all of which are seen."
+        ) from None
 
 
 class Drawn(Model):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from physid.models.classics import Pendulum
 from physid.models.gravity import NewtonGravity
-from physid.models.network import Drawn, weights
+from physid.models.network import Drawn, scale_of, weights
 from physid.prior import Ridge
 from physid.spec import Model, SecondOrder
 
@@ -39,8 +39,7 @@ class Residual(Drawn):
         given = {name: values.pop(name) for name in [*values] if name.startswith("residual_")}
         super().__init__(**values)
         self.width = int(width)
-        scale = torch.as_tensor(state_scale, dtype=torch.float64).expand(self.state_shape).clone()
-        self.register_buffer("residual_scale", scale)
+        self.register_buffer("residual_scale", scale_of("state_scale", state_scale, tuple(self.state_shape)))
         touched = [not self.residual_states or name in self.residual_states for name in self.state_names]
         self.register_buffer("residual_mask", torch.tensor(touched, dtype=torch.float64), persistent=False)
         self._lay_out(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import permutations
 from typing import Any
 
@@ -236,6 +237,30 @@ def test_a_stranger_is_made_from_its_own_guesses() -> None:
     assert build(experiment, model=instance) is instance
     with pytest.raises(InputError, match="no model belongs to the experiment 'mine'"):
         build(experiment)
+
+
+@cache
+def measured_once(name: str) -> Experiment:
+    """An experiment that is simulated once for all models."""
+    return load(name)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_takes_an_experiment_or_refuses_it_in_words(model: str) -> None:
+    taken = []
+    for name in ("exponential", "lotka-volterra", "pendulum", "threebody", "vanderpol"):
+        try:
+            built = build(measured_once(name), model=model)
+        except InputError:
+            continue
+        assert tuple(built.state_shape) == tuple(measured_once(name).initial.shape)
+        taken.append(name)
+    wanted = {
+        "blackbox": ["exponential", "lotka-volterra", "pendulum", "vanderpol"],
+        "blackbox-motion": ["threebody"],
+        "gravity-residual": ["threebody"],
+    }
+    assert taken == wanted.get(model, taken)
 
 
 def test_what_cannot_be_built_is_refused() -> None:
