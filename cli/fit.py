@@ -26,6 +26,7 @@ from physid.cli.options import (
     method_options,
     model_option,
     network_options,
+    probes_option,
     quiet_option,
     rtol_option,
     solver_option,
@@ -79,6 +80,7 @@ that can be used.
 @rtol_option
 @atol_option
 @max_steps_option
+@probes_option
 @option("--device", section="Solver", metavar="D", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @option("--dtype", section="Solver", metavar="T", help="float64, float32. [default: float64; networks float32]")
 @option(
@@ -111,7 +113,7 @@ def command(
     from --data, with a --model of yours; `physid data FILE` says what is understood of them.
     """
     from physid.cli.choose import build_model, choose_experiments
-    from physid.cli.method import fit_arguments, merged, place
+    from physid.cli.method import fit_arguments, merged, place, probes_of
     from physid.cli.result import done_fields
     from physid.cli.train import is_trained, refuse_network_options, train_command
     from physid.fitting import fit
@@ -136,6 +138,7 @@ def command(
     chosen = choose_experiments(experiment, data, model, data_options(options), options)
     system = build_model(chosen[0], knowledge, model)
     place(system, options["device"], options["dtype"] or "float64")
+    arguments["probes"] = probes_of(arguments, system, chosen[0])
     if dry_run:
         from physid.fitting.pose import prepare
 
@@ -173,13 +176,13 @@ def tell_plan(
 ) -> None:
     """What would be fitted, and how."""
     from physid.cli.method import plan
-    from physid.fitting.pose import agree, noise_model
+    from physid.fitting.pose import agree, noise_model, suited
     from physid.modules import ready, trained
 
     ready(system)
     agree(system, chosen)
-    settings = plan(arguments).settings()
     data = chosen[0]
+    settings = plan(suited(arguments, system, data)).settings()
     train = data.train
     rows: list[Row] = [
         *(("experiment", f"{one.name}, {one.source}") for one in chosen),

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import nn
 
 from physid.errors import InputError, MissingError, unknown_name
+from physid.experiment import Experiment
 from physid.fitting import settings
-from physid.fitting.plan import Plan, adapted, default_integrator, resolve
+from physid.fitting.plan import Plan, adapted, default_integrator, number_of, resolve
+from physid.fitting.probing import worth_probing
+from physid.modelfile import contained
 from physid.ode import Integrator, tableaus
 from physid.ode.engines import check_engine
+from physid.spec import Model
 
 NAMES = (
     *("optimizer", "strategy", "protocol", "gradient", "epochs", "lr", "seed", "time_limit"),
-    *("loss", "loss_scale", "starts", "workers", "holdout"),
+    *("loss", "loss_scale", "starts", "workers", "holdout", "probes"),
 )
 UNKNOWNS = ("fix", "free", "tie")
 DEFAULTS = {"protocol": "default", "seed": 0, "starts": 1}
@@ -87,6 +92,17 @@ def _integrator(options: Mapping[str, Any]) -> Integrator | None:
         tableaus.lookup(changes["solver"])
     check_engine(changes.get("engine", "auto"))
     return adapted(default_integrator(options["optimizer"], options["protocol"]), changes)
+
+
+def probes_of(arguments: Mapping[str, Any], model: Model, experiment: Experiment) -> int | None:
+    """The probes that were asked for; 0 where the integrator has them from its defaults and they do not pay."""
+    probes: int | None = arguments["probes"]
+    integrator: Integrator | None = arguments["integrator"]
+    if probes is None and integrator is not None and number_of(integrator):
+        changes = {one.name: getattr(integrator, one.name) for one in fields(integrator)}
+        with contained():
+            return None if worth_probing(model, experiment, changes) else 0
+    return probes
 
 
 def place(model: nn.Module, device: str, dtype: str) -> None:

@@ -58,6 +58,15 @@ max_steps_option = option(
     help="Most steps of a solve. [default: 100000, and 100 more for every interval of the record]",
 )
 
+probes_option = option(
+    "--probes",
+    section=SOLVER,
+    type=click.IntRange(0, 64),
+    metavar="N",
+    help="Tangents held to the tolerances beside the state, so that these hold for the gradient: 0 for none, 1 for all "
+    "columns of lm. [default: 1 in lm where the model is compiled and has no weights, else 0]",
+)
+
 seed_option = option(
     "--seed", section=DATA, type=int, default=0, show_default=True, metavar="N", help="Seed of noise and random starts."
 )

@@ -86,7 +86,7 @@ def _refuse(name: str, options: Mapping[str, Any]) -> None:
     names = [one[0].replace("-", "_") for one in METHOD_OPTIONS if one[0] != "settings"]
     given = [
         one
-        for one in (*names, "max_steps", "knowledge")
+        for one in (*names, "max_steps", "probes", "knowledge")
         if one not in TAKEN and options.get(one) not in (None, (), {}, [])
     ]
     given = [one for one in given if options[one] != UNASKED.get(one)]

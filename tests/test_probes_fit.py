@@ -13,22 +13,27 @@ import torch
 from torch import Tensor
 
 from physid import Experiment, Fit, Model, Trajectory, Unknown, between, fit, positive
+from physid.cli.app import main
 from physid.datasets import load
+from physid.errors import InputError
 from physid.fitting import default_integrator
 from physid.fitting.codec import integrator_data, integrator_of
-from physid.fitting.pose import suited
+from physid.fitting.descent import Objective
+from physid.fitting.plan import resolve
+from physid.fitting.pose import pose, suited
 from physid.fitting.probing import held, sizes_of
 from physid.fitting.problem import Problem
 from physid.fitting.runs import arguments
 from physid.fitting.vector import Vector
+from physid.fitting.watch import Watch
 from physid.machine import compiler_command
 from physid.models import build
-from physid.ode import Integrator, Probes
+from physid.ode import Fixed, Integrator, Probes
 from physid.prior import Normal
 
 needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 NAMES = "optimizer strategy integrator gradient protocol epochs lr seed time_limit noise loss loss_scale starts seeds"
-NOTHING = dict.fromkeys((*NAMES.split(), "workers", "holdout"))
+NOTHING: dict[str, Any] = dict.fromkeys((*NAMES.split(), "workers", "holdout"))
 
 
 class Shaken(Model):
@@ -139,6 +144,84 @@ def test_a_run_keeps_them_and_one_from_before_has_none() -> None:
     assert arguments({**asked, "optimizer": "adam"})["integrator"] is None
     older = {key: value for key, value in integrator_data(Integrator()).items() if key != "probes"}
     assert integrator_of(older).probes == 0
+
+
+@needs_compiler
+def test_what_is_said_of_probes_counts_more_than_the_default() -> None:
+    experiment = load("pendulum", points=24, noise=0.05)
+    default, none = fit(build(experiment), experiment), fit(build(experiment), experiment, probes=0)
+    assert [(one.integrator.probes, one.settings["probes"]) for one in (default, none)] == [(1, 1), (0, 0)]
+    assert none.estimates[0].value == pytest.approx(default.estimates[0].value, rel=1e-6)
+    mine = Integrator("dopri5", 1e-5)
+    assert resolve(**{**NOTHING, "seed": 0, "integrator": mine, "probes": 3}).integrator.probes == 3
+    assert resolve(**{**NOTHING, "seed": 0, "optimizer": "lbfgs", "probes": 2}).integrator.probes == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"probes": -1}, "from 0 .none. to 64"),
+        ({"probes": 65}, "from 0 .none. to 64"),
+        ({"probes": True}, "from 0 .none. to 64"),
+        ({"probes": 1.0}, "from 0 .none. to 64"),
+        ({"probes": 1, "integrator": Integrator("rk4", control=Fixed(0.1))}, "fixed length .solver rk4."),
+        ({"probes": 1, "optimizer": "adam", "gradient": "adjoint"}, "'aca' and 'forward' are allowed"),
+    ],
+)
+def test_probes_that_cannot_be_are_refused(options: dict[str, Any], words: str) -> None:
+    experiment = load("exponential")
+    with pytest.raises(InputError, match=words):
+        fit(build(experiment), experiment, **options)
+    assert resolve(**{**NOTHING, "seed": 0, **options, "probes": 0}).integrator.probes == 0
+
+
+@needs_compiler
+def test_the_gradient_of_a_descent_is_right_with_probes() -> None:
+    data, t = quiet().train.observations[:, 0].numpy(), np.array([8.0, 10.0])
+    exact = -2 * np.mean(data * (np.cos(3 * t) - np.cos(5 * t)) / 16)
+    for probes, good in ((0, False), (1, True)):
+        asked: dict[str, Any] = {
+            **NOTHING,
+            "seed": 0,
+            "optimizer": "adam",
+            "integrator": Integrator("dopri5", 1e-6, atol=1e-6),
+        }
+        plan = resolve(**{**asked, "probes": probes})
+        problem = pose(Shaken(), [quiet()], plan)
+        found = Objective(problem, plan, Watch()).at(problem.vector.get(), "adam")
+        assert found is not None
+        assert bool(abs(found[1][0] / exact - 1) < 1e-3) is good
+
+
+@needs_compiler
+def test_a_run_is_gone_on_with_the_probes_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(row: Any) -> None:
+        if row["evaluation"] == 3:
+            raise KeyboardInterrupt
+
+    experiment = load("pendulum", points=24, noise=0.05)
+    assert fit(build(experiment), experiment, probes=0, out=tmp_path / "cut", progress=stop).status == "interrupted"
+    again = Fit.resume(tmp_path / "cut")
+    assert (again.status, again.integrator.probes, again.settings["probes"]) == ("converged", 0, 0)
+
+    monkeypatch.chdir(tmp_path)
+    Path("fit.yaml").write_text("probes: 0\n")
+    words = ["fit", "pendulum", "--points", "24", "--noise", "0.05", "--settings", "fit.yaml", "--quiet"]
+    assert main([*words, "--out", "file"]) == 0
+    assert main([*words, "--probes", "2", "--out", "typed"]) == 0
+    kept = [Fit.load(name).settings["probes"] for name in ("file", "typed")]
+    assert kept == [0, 2]
+    capsys.readouterr()
+    for more, left in (("", 1), ("--rtol 1e-8", 1), ("--engine eager", 0), ("--engine eager --probes 1", 1)):
+        assert main(["fit", "pendulum", "--dry-run", "--json", *more.split()]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[-1])["probes"] == left
+    assert main(["fit", "pendulum", "--probes", "65"]) == 2
+    assert "65 is not in the range" in capsys.readouterr().err
+    Path("fit.yaml").write_text("probes: 65\n")
+    assert main(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @needs_compiler

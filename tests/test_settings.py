@@ -76,7 +76,7 @@ def test_fixed_and_freed_from_outside() -> None:
 
 def test_every_option_of_the_method_has_a_key() -> None:
     names = {name.replace("-", "_") for name, *_ in METHOD_OPTIONS} - {"settings"}
-    others = {"data", "model", "initial", "gradient", "seed", "solver", "rtol", "atol", "max_steps"}
+    others = {"data", "model", "initial", "gradient", "seed", "solver", "rtol", "atol", "max_steps", "probes"}
     assert names | others == set(settings.KEYS)
     assert others <= {parameter.name for parameter in fit_command.params}
 

@@ -81,6 +81,7 @@ def fit(
     seeds: int | None = None,
     workers: int | None = None,
     holdout: str | float | None = None,
+    probes: int | None = None,
     fix: Mapping[str, Any] | None = None,
     free: Sequence[str] = (),
     tie: Mapping[str, Tie] | None = None,
@@ -98,7 +99,8 @@ def fit(
     starts are tried, the model's own values and draws from priors and domains, as one batch, or over `workers`
     processes; the best wins. `seeds`: from how many seeds a model with weights is fitted; forecasts are then their
     mean, with bands from their spread. `holdout`: a part of the times, "after:TIME" or an experiment's name, kept for
-    the test.
+    the test. `probes`: how many tangents are held to the tolerances beside the state (see `Probes`), 0 for none, 1 for
+    all columns of lm; by default the integrator's, and without one 1 for lm where the model is compiled, else 0.
     `fix` holds unknowns at values, or where they are for None; `free` identifies some that the model fixes or ties;
     `tie` makes some a function of the others, as in {"width": "2 * length"}.
     `model` is left at the optimum. `out` is a new folder for the run; `progress` is called with a dict at every
@@ -135,6 +137,7 @@ def fit(
         "seeds": seeds,
         "workers": workers,
         "holdout": holdout,
+        "probes": probes,
     }
     asked = suited(asked, model, given[0])
     plan = resolve(**asked)

@@ -12,7 +12,8 @@ from physid.door import bounded
 from physid.errors import InputError, unknown_name
 from physid.fitting import holdout as held
 from physid.fitting import noise as noise_models
-from physid.ode import GRADIENTS, Fixed, Integrator, tableaus
+from physid.ode import GRADIENTS, Fixed, Integrator, methods, tableaus
+from physid.ode.probes import MOST
 from physid.ode.probes import read as read_probes
 from physid.ode.tolerances import finite_tolerance
 
@@ -117,6 +118,7 @@ def resolve(
     seeds: int | None = None,
     workers: int | None = None,
     holdout: str | float | None = None,
+    probes: int | None = None,
 ) -> Plan:
     """The plan for the arguments of `fit`; InputError for unknown names and for options that contradict each other."""
     protocol = protocol or "default"
@@ -141,6 +143,8 @@ def resolve(
         chosen = replace(chosen, gradient="forward")
     elif gradient is not None:
         chosen = replace(chosen, gradient=gradient)
+    if probes is not None:
+        chosen = _probed(chosen, probes)
     for name in ("rtol", "atol"):
         if getattr(chosen, name) is not None:
             finite_tolerance(name, getattr(chosen, name))
@@ -170,6 +174,23 @@ def number_of(integrator: Integrator) -> int:
     """How many probes an integrator has; of gradient "forward", 1 for all its columns."""
     probes = read_probes(integrator.probes)
     return 0 if probes is None else probes.count
+
+
+def _probed(integrator: Integrator, probes: int) -> Integrator:
+    """The integrator with that many probes; InputError for no such number, and where probes are of no use."""
+    if type(probes) is not int or not 0 <= probes <= MOST:
+        raise InputError(
+            f"probes={probes!r}: a whole number from 0 (none) to {MOST} is allowed. With lm 1 means all columns."
+        )
+    if probes and not chooses(integrator):
+        solver = integrator.solver if isinstance(integrator.solver, str) else integrator.solver.name
+        raise InputError(
+            f"probes={probes} with steps of fixed length (solver {solver}): probes choose the steps by the error of "
+            "the gradient. Leave them out, or take a solver that chooses its steps, as dopri5."
+        )
+    if probes:
+        methods.check_probes(methods.lookup(integrator.gradient))
+    return replace(integrator, probes=probes)
 
 
 def adapted(integrator: Integrator, changes: Mapping[str, Any]) -> Integrator:

@@ -54,7 +54,8 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
                 found[name] = value
     changes |= experiment.integrator
     lm = (found["optimizer"] or "lm") == "lm" and found["protocol"] in (None, "default")
-    if lm and found["integrator"] is None and not worth_probing(model, experiment, changes):
+    unsaid = lm and found["integrator"] is None and found.get("probes") is None
+    if unsaid and not worth_probing(model, experiment, changes):
         changes = {"probes": 0} | changes
     if found["integrator"] is None and (changes or lm):
         found["integrator"] = adapted(default_integrator(found["optimizer"], found["protocol"]), changes)

@@ -83,6 +83,7 @@ KEYS: Mapping[str, Key] = {
     "rtol": Key("a number", _number, "relative tolerance of a step"),
     "atol": Key("a number", _number, "absolute tolerance of a step"),
     "max_steps": Key("a whole number", _whole, "most steps of a solve"),
+    "probes": Key("a whole number", _whole, "tangents held to the tolerances beside the state; 0 for none"),
 }
 
 
