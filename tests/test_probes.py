@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -271,6 +273,38 @@ def test_an_estimate_after_the_unknowns_have_changed_is_refused() -> None:
         p.mul_(2)
     with pytest.raises(InputError, match="have changed since the solve"):
         _ = found.gradient_error
+
+
+@ENGINES
+def test_the_estimate_outlives_pickling(engine: str) -> None:
+    options: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4, "probes": 1, "engine": engine}
+    p = rates()
+    found, late = (solve(prey(p), tensor(10.0, 5.0), [0.0, 6.0], **options) for _ in range(2))
+    assert "gradient_error" not in vars(copy.copy(found))
+    again = pickle.loads(pickle.dumps(found))
+    assert again.gradient_error == found.gradient_error
+    assert 1e-7 < again.gradient_error < 1e-2
+    assert pickle.loads(pickle.dumps(again)).gradient_error == found.gradient_error
+    with torch.no_grad():
+        p.mul_(2)
+    again = pickle.loads(pickle.dumps(late))
+    assert torch.equal(again.y, late.y)
+    with pytest.raises(InputError, match="have changed since the solve"):
+        _ = again.gradient_error
+
+
+@ENGINES
+def test_samples_that_fail_have_no_estimate(engine: str) -> None:
+    """y' = y^2 from 2 has no end beyond .5, from .1 it has: the estimate is that of the one that is left."""
+    options: dict[str, Any] = {"rtol": 1e-3, "atol": 1e-3, "probes": 1, "engine": engine, "throw": False}
+    p = tensor(1.0, grad=True)
+    both = solve(lambda t, y: p * y * y, tensor(2.0, 0.1)[:, None], [0.0, 1.0], batched=True, max_steps=50, **options)
+    alone = solve(lambda t, y: p * y * y, tensor(0.1)[None], [0.0, 1.0], batched=True, **options)
+    assert [status.ok for status in both.statuses] == [False, True]
+    assert both.gradient_error == pytest.approx(alone.gradient_error, rel=1e-6)
+    short = solve(lambda t, y: p * y * y, tensor(0.1), [0.0, 1.0], max_steps=1, **options)
+    assert math.isnan(short.gradient_error)
+    assert math.isnan(pickle.loads(pickle.dumps(short)).gradient_error)
 
 
 @pytest.mark.parametrize(

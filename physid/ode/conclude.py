@@ -54,7 +54,7 @@ def conclude(
         statuses=outcome.statuses if layout.batched else [],
         event_time=outcome.event_time,
         engine_note=outcome.fallback or note,
-        measure=None if again is None else asked(problem, values, outcome.tangents, again),
+        measure=None if again is None else asked(problem, values, outcome, again),
     )
     if failed and throw:
         raise SolveError(message, solution)

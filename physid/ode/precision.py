@@ -10,32 +10,49 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
+from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 
 TIGHTER = 1e-2  # the tolerances of the second solve, as a share of those of the first
-Again = Callable[[Problem], Any]  # a problem -> the outcome of its march
+Again = Callable[[Problem], Outcome]
 
 
-def asked(problem: Problem, values: Tensor, tangents: Tensor | None, again: Again) -> Callable[[], float] | None:
-    """What measures the error of the tangents [K, L * N] when asked, of a solve that gave `values` [T, L * N].
+def asked(problem: Problem, values: Tensor, outcome: Outcome, again: Again) -> Callable[[], float] | None:
+    """What measures the error of the tangents when asked, of a solve that gave `values` [T, L * N].
 
-    None without tangents. The unknowns must still be what they were: InputError if they have changed.
+    None without tangents; not-a-number where no lane reached its end in both solves. The unknowns must still be what
+    they were: InputError if they have changed.
     """
-    if tangents is None:
+    if outcome.tangents is None:
         return None
+    found = _reached(outcome, problem)
     marks = [(x, x._version) for x in (problem.y0, *problem.unknowns)]
 
     def measure() -> float:
+        if not any(status.ok for status in outcome.statuses):
+            return float("nan")
         if any(x._version != version for x, version in marks):
             raise InputError(
                 "gradient_error: the unknowns have changed since the solve. Ask for it before they do, or solve again."
             )
         changes: dict[str, Any] = {"rtol": problem.rtol * TIGHTER, "atol": problem.atol * TIGHTER, "notes": {}}
         with torch.no_grad():
-            other = again(problem.but(**changes, started=time.perf_counter())).tangents
-            return relative(problem, values.detach(), tangents, other)
+            other = again(problem.but(**changes, started=time.perf_counter()))
+            return relative(problem, values.detach(), found, _reached(other, problem))
 
     return measure
+
+
+def _reached(outcome: Outcome, problem: Problem) -> Tensor:
+    """The tangents [K, L * N] of an outcome that has them, not-a-number in lanes that did not reach their end."""
+    tangents, layout = outcome.tangents, problem.layout
+    if tangents is None:
+        raise RuntimeError("there are no tangents")
+    failed = torch.tensor([not status.ok for status in outcome.statuses])
+    if not failed.any():
+        return tangents
+    lanes = tangents.view(-1, layout.lanes, layout.width)
+    return lanes.masked_fill(failed[:, None].to(tangents.device), float("nan")).view(tangents.shape)
 
 
 def relative(problem: Problem, values: Tensor, found: Tensor, truth: Tensor) -> float:

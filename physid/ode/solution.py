@@ -79,13 +79,28 @@ class Solution:
     def gradient_error(self) -> float | None:
         """The relative error of the gradient, estimated: that of the probes at the end of the solve.
 
-        Asking for it solves again at a hundredth of the tolerance. None for a solve without probes.
+        Asking for it, or pickling the solution, solves again at a hundredth of the tolerance. None for a solve without
+        probes, not-a-number for one that failed.
         """
         return None if self.measure is None else self.measure()
 
     def __getstate__(self) -> dict[str, Any]:
-        """As data, with the accepted times in place of what reads them."""
-        return {**self.__dict__, "read_grid": partial(_as_it_is, self.grid), "measure": None}
+        """As data, with the accepted times and the error of the gradient in place of what finds them.
+
+        Where that error can no longer be found, asking for it says so there as it does here.
+        """
+        measure = None
+        try:
+            _ = self.gradient_error
+        except PhysidError as error:
+            measure = partial(_refuse, error)
+        return {**self.__dict__, "read_grid": partial(_as_it_is, self.grid), "measure": measure}
+
+    def __copy__(self) -> Solution:
+        """Another one of the same parts; nothing is solved for it."""
+        other = object.__new__(Solution)
+        other.__dict__.update(self.__dict__)
+        return other
 
     @cached_property
     def grid(self) -> Tensor | list[Tensor]:
@@ -116,6 +131,10 @@ class SolveError(PhysidError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SolveError, (str(self), self.solution)
+
+
+def _refuse(error: PhysidError) -> float:
+    raise error
 
 
 def _as_it_is(grid: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
