@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,77 @@ from attacks.mutate import altered, mangled
 from attacks.tally import Tally
 from attacks.victim import Victim
 
-MAKE = ["fit", "exponential", "--noise", "0.05", "--points", "20", "--quiet", "--out"]
+LIMIT = ("--time-limit", "2")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of run directory: the command that makes it, but for the folder, and those that use it."""
+
+    name: str
+    make: tuple[str, ...]
+    use: tuple[tuple[str, ...], ...]  # in which RUN stands for the folder
+
+
+KINDS = (
+    Kind(
+        "fit",
+        ("fit", "exponential", "--noise", "0.05", "--points", "20", "--quiet", "--out"),
+        (
+            ("report", "RUN"),
+            ("report", "RUN", "--json"),
+            ("forecast", "RUN"),
+            ("verify", "RUN"),
+            ("compare", "RUN", "good-fit"),
+            ("profile", "RUN", "--points", "3", *LIMIT),
+            ("resume", "RUN", *LIMIT),
+        ),
+    ),
+    Kind(
+        "images",
+        (
+            "fit",
+            "images-toy",
+            "--model",
+            "node18",
+            "--width",
+            "2",
+            "--epochs",
+            "2",
+            "--batch",
+            "8",
+            "--images",
+            "16",
+            "--test-images",
+            "8",
+            "--quiet",
+            "--out",
+        ),
+        (
+            ("report", "RUN"),
+            ("report", "RUN", "--json"),
+            ("evaluate", "RUN"),
+            ("verify", "RUN"),
+            ("resume", "RUN", *LIMIT),
+        ),
+    ),
+    Kind(
+        "series",
+        ("fit", "threebody", "--model", "lstm", "--epochs", "2", "--hidden", "3", "--points", "30", "--quiet", "--out"),
+        (
+            ("report", "RUN"),
+            ("forecast", "RUN"),
+            ("verify", "RUN"),
+            ("compare", "RUN", "good-fit"),
+            ("resume", "RUN", *LIMIT),
+        ),
+    ),
+    Kind(
+        "reproduction",
+        ("reproduce", "fig6", "--quick", "--quiet", "--out"),
+        (("reproduce", "fig6", "--quick", "--quiet", "--out", "RUN"), ("report", "RUN")),
+    ),
+)
 
 
 def sign(run: Path) -> None:
@@ -86,33 +157,39 @@ def plant(run: Path, draw: random.Random) -> None:
     """A link, a pipe or a folder in the place of a file, or beside one."""
     names = [*(one.name for one in run.iterdir()), ".report.txt.new", "tensorboard", "lock"]
     path = run / draw.choice(names)
+    if path.is_dir():
+        shutil.rmtree(path)
     path.unlink(missing_ok=True)
     draw.choice((lambda: path.symlink_to(run.parent / "dear"), lambda: os.mkfifo(path), path.mkdir))()
 
 
 def attack(folder: Path, draw: random.Random, seconds: float, full: bool) -> Tally:
-    """Read, go on with and verify changed copies of a finished and of an unfinished run."""
-    tally = Tally()
+    """Read, go on with and verify changed copies of finished and unfinished runs: fits, in full those of every kind."""
+    tally, kinds = Tally(), KINDS if full else KINDS[:1]
     dear = folder / "dear"
     dear.write_text("dear")
     with Victim(folder) as victim:
-        victim.try_(Tally(), [*MAKE, str(folder / "good")])
+        for kind in kinds:
+            if victim.try_(made := Tally(), [*kind.make, str(folder / f"good-{kind.name}")]) != 0:
+                tally.fail("traceback", f"{kind.name} cannot be made: {[one.told for one in made.failures]}")
+                return tally
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
+            kind = draw.choice(kinds)
+            tally.notes[kind.name] += 1
             run = folder / f"run{tally.inputs}"
-            shutil.copytree(folder / "good", run)
+            shutil.copytree(folder / f"good-{kind.name}", run)
             if draw.random() < 0.3:
-                (run / "SHA256SUMS").unlink()
+                (run / "SHA256SUMS").unlink(missing_ok=True)
             if draw.random() < 0.15:
                 plant(run, draw)
             else:
-                for path in draw.sample(sorted(run.glob("*.*")), draw.randint(1, 2)):
-                    change(path, draw)
+                for path in draw.sample(sorted(run.rglob("*.*")), draw.randint(1, 2)):
+                    if path.is_file():
+                        change(path, draw)
                 sign(run)
-            how = draw.choice(
-                (["report"], ["report", "--json"], ["forecast"], ["verify"], ["resume", "--time-limit", "2"])
-            )
-            victim.try_(tally, [how[0], str(run), *how[1:]], run)
+            how = draw.choice(kind.use)
+            victim.try_(tally, [str(run) if word == "RUN" else word for word in how], run)
             if dear.read_text() != "dear":
                 tally.fail("loss", f"{how}: a file outside of the run was written", run)
                 dear.write_text("dear")

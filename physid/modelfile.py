@@ -188,11 +188,13 @@ def is_own_file(path: str) -> bool:
 
 
 def _raised(error: BaseException) -> bool:
-    """Whether the last frame of an error's traceback raised it by a statement."""
+    """Whether the last frame of an error's traceback raised it by a statement, and is none of physid."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_code.co_code[trace.tb_lasti] == RAISE
+    if trace is None or str(trace.tb_frame.f_globals.get("__name__")).split(".")[0] == "physid":
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == RAISE
 
 
 def _said(error: BaseException) -> str:

@@ -164,16 +164,19 @@ def test_an_end_in_the_middle_of_a_fit_is_the_models() -> None:
         fit(Later(), decay(integrator={"engine": "eager"}))
 
 
-def test_ctrl_c_inside_of_a_model_is_ctrl_c(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_inside_of_a_model_is_no_mistake_of_it(
+    name: str, code: int, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         path = tmp_path / "mine.py"
         path.write_text(
-            f"import signal\n{HEAD}    def derived(self): signal.raise_signal(signal.SIGINT); return {{}}\n"
+            f"import signal\n{HEAD}    def derived(self): signal.raise_signal(signal.{name}); return {{}}\n"
         )
-        assert main(["fit", "--data", str(data), "--model", f"{path}:M", "--out", str(tmp_path / "run")]) == 130
-        path.write_text(f"import signal\nsignal.raise_signal(signal.SIGINT)\n{HEAD}")
-        assert main(["fit", "--data", str(data), "--model", f"{path}:M", "--out", str(tmp_path / "run")]) == 130
+        assert main(["fit", "--data", str(data), "--model", f"{path}:M", "--out", str(tmp_path / "run")]) == code
+        path.write_text(f"import signal\nsignal.raise_signal(signal.{name})\n{HEAD}")
+        assert main(["fit", "--data", str(data), "--model", f"{path}:M", "--out", str(tmp_path / "run")]) == code
     finally:
         signal.signal(signal.SIGINT, before)
     assert capfd.readouterr().err.split("\n") == ["", "physid: interrupted."] * 2 + [""]
