@@ -13,7 +13,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +104,11 @@ class _Disk(io.RawIOBase):
 
 
 def spoiled(fault: Fault | None, work: Callable[[], int], said: Path) -> tuple[int, bool]:
-    """What some work gives in a copy of this process with a fault, and whether it came to it."""
+    """What some work gives in a copy of this process with a fault, and whether it came to it, or to another end."""
     child = os.fork()
     if child:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        return code % MET if code >= 0 else code, code >= MET
+        return code % MET if code >= 0 else code, not 0 <= code < MET
     code = 1
     try:
         sys.stdout = sys.stderr = builtins.open(said, "w")  # noqa: SIM115 (until the process ends)
@@ -165,10 +167,19 @@ def of_run(folder: Path, tally: Tally, full: bool) -> Iterator[None]:
     from physid.fitting.files import Folder
 
     keep.EVERY = keep.SHARE = 0.0
-    words = ["fit", "exponential", "--noise", "0.05", "--points", "20", "--quiet", "--out"]
-    if spoiled(None, lambda: main([*words, str(folder / "whole")]), folder / "said")[0] != 0:
+    words, used = ["fit", "exponential", "--noise", "0.05", "--points", "20", "--quiet", "--out"], folder / "modules"
+
+    def whole() -> int:
+        code = main([*words, str(folder / "whole")])
+        used.write_text("\n".join(name for name in sys.modules if not name.startswith("_")))
+        return code
+
+    if spoiled(None, whole, folder / "said")[0] != 0:
         tally.fail("traceback", f"the fit does not run undisturbed: {(folder / 'said').read_text()}")
         return
+    for name in used.read_text().split():  # once, and not in every copy
+        with suppress(ImportError):
+            import_module(name)
     wanted = [f"{one.value:.5g}" for one in Fit.load(folder / "whole").estimates]
     run, said, lost = folder / "run", folder / "said", folder / "lost"
 

@@ -141,9 +141,14 @@ def test_folders_of_something_else_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="computed with other settings"):
         reproduce(Exhibit(**{**plain().__dict__, "cells": moved}), tmp_path / "a", quick=True)
-    (tmp_path / "a" / "cells" / "x1.json").write_text("{")
-    with pytest.raises(InputError, match="damaged"):
-        reproduce(plain(), tmp_path / "a", quick=True)
+    cell = tmp_path / "a" / "cells" / "x1.json"
+    good = json.loads(cell.read_bytes())
+    others = [{**good, "seconds": "x"}, {**good, "seconds": float("nan")}, {**good, "result": [1]}, [good]]
+    others += [{name: good[name] for name in good if name != "seconds"}]
+    for text in ("{", *map(json.dumps, others)):
+        cell.write_text(text)
+        with pytest.raises(InputError, match="damaged"):
+            reproduce(plain(), tmp_path / "a", quick=True)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "letter.txt").touch()
     with pytest.raises(InputError, match="holds no exhibit"):
@@ -191,3 +196,21 @@ def test_the_command_lists_refuses_and_goes_on(tmp_path: Path, capsys: Captured)
     assert (out / "fig4.png").read_bytes().startswith(b"\x89PNG")
     assert main(["reproduce", "fig9", "--quick", "--out", str(out)]) == 2
     assert 'begun with exhibit "fig4"' in capsys.readouterr().err
+
+
+def test_results_of_another_kind_are_damage_and_only_where_they_were_read(tmp_path: Path) -> None:
+    def table(results: Results) -> Table:
+        return Table(["cell", "half"], [[key, found["square"] / 2] for key, found in results.items()])
+
+    squares = Exhibit(**{**plain().__dict__, "table": table})
+    reproduce(squares, tmp_path / "a", only="x1")
+    cell = tmp_path / "a" / "cells" / "x1.json"
+    cell.write_text(cell.read_text().replace('"square": 1', '"square": "one"'))
+    with pytest.raises(InputError, match=r"cells is damaged: TypeError"):
+        reproduce(squares, tmp_path / "a")
+    with pytest.raises(TypeError, match="unsupported operand"):
+        reproduce(Exhibit(**{**squares.__dict__, "cells": lambda quick: [Cell("x1", text_of_it)]}), tmp_path / "b")
+
+
+def text_of_it(work: Work) -> dict[str, Any]:
+    return {"square": "one"}

@@ -6,13 +6,14 @@ import fnmatch
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from physid.errors import Diverged, InputError
-from physid.fitting.files import json_bytes, table_bytes
+from physid.fitting.files import json_bytes, sound, table_bytes
 from physid.fitting.runs import environment
 from physid.ode.hearing import TimeUp
 from physid.reproduce.catalog import exhibit as find
@@ -71,8 +72,9 @@ def reproduce(
         deadline = None if time_limit is None else time.monotonic() + time_limit
         status = _compute(shelf, asked, progress or (lambda fields: None), deadline)
         status = "partial" if status == "complete" and shelf.missing else status
-        table = chosen.table(shelf.results)
-        files = write(chosen, shelf, table, quick)
+        with sound(folder / "cells") if shelf.found else nullcontext():
+            table = chosen.table(shelf.results)
+            files = write(chosen, shelf, table, quick)
     finally:
         shelf.close()
     return Outcome(chosen, folder, status, table, shelf.missing, files)

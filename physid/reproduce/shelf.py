@@ -47,6 +47,7 @@ class Shelf:
             put(folder / REQUEST, json_bytes(request))
             self.kept = self._read()
             self._adopt(exhibit, quick)
+            self.found = frozenset(self.kept)  # not computed here
         except BaseException:
             self.close()
             raise
@@ -76,13 +77,12 @@ class Shelf:
             if not door.there(self.folder, "cells", path.name):
                 continue
             try:
-                found = json.loads(door.inside(self.folder, "cells", path.name))
-                settings, _ = found["settings"], found["result"]
+                found = _cell(door.inside(self.folder, "cells", path.name))
             except InputError:
                 raise
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise InputError(f"{path} is damaged. Remove it, and the cell is computed again.") from None
-            if settings != plain(cell.settings):
+            if found["settings"] != plain(cell.settings):
                 raise InputError(
                     f"{path} was computed with other settings than this physid has. Choose another folder, or remove "
                     "the file."
@@ -102,8 +102,8 @@ class Shelf:
                     if cell.key in self.kept or not door.there(*place):
                         continue
                     data = door.inside(*place)
-                    found = json.loads(data)
-                    if found["settings"] == plain(cell.settings) and "result" in found:
+                    found = _cell(data)
+                    if found["settings"] == plain(cell.settings):
                         put(self.path(cell), data)
                         self.kept[cell.key] = found
             except (OSError, ValueError, KeyError, TypeError):
@@ -137,3 +137,11 @@ class Shelf:
     def close(self) -> None:
         """Let others in again."""
         self.lock.close()
+
+
+def _cell(data: bytes) -> dict[str, Any]:
+    """What a cell's file holds. Errors: ValueError, KeyError, TypeError, RecursionError for anything else."""
+    found: dict[str, Any] = json.loads(data)
+    if not (isinstance(found["result"], dict) and 0 <= float(found["seconds"]) < float("inf")):
+        raise ValueError("no cell")
+    return found
