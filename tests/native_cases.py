@@ -70,6 +70,7 @@ POINTWISE |= {
     "others": lambda a, b, u, v: F.mish(a) + F.hardswish(b) + F.softsign(a) + F.logsigmoid(b) + torch.xlogy(u, v),
     "more units": lambda a, b, u, v: F.celu(a, 0.5) + F.softshrink(b) + F.hardsigmoid(3 * a) + torch.sinc(b),
     "cut": lambda a, b, u, v: a.detach() * b + torch.logit(u),
+    "prelu": lambda a, b, u, v: F.prelu(a, u[0]),
 }
 ARRANGE: dict[str, Case] = {
     "views": lambda a, b, u, v: a.T.reshape(3, 4) + b.flatten()[3:].reshape(9)[:4] + u[:, ::2].repeat(1, 2),
@@ -123,6 +124,7 @@ REDUCE: dict[str, Case] = {
         a.norm() + torch.linalg.vector_norm(b, dim=-1, keepdim=True) + u.norm(1) + v.norm(3, dim=0)
     ),
     "norm inf": lambda a, b, u, v: torch.linalg.vector_norm(a, float("inf"), dim=0) + b.norm(dim=1, keepdim=True),
+    "norm 0": lambda a, b, u, v: torch.linalg.vector_norm(a, 0, dim=0) * b + torch.cdist(a, b, p=1).sum() * u,
     "zero norm": lambda a, b, u, v: (a - a).norm(dim=-1, keepdim=True) + b,
     "softmax": lambda a, b, u, v: a.softmax(-1) + b.log_softmax(0) + u.logsumexp(1, keepdim=True) + v.logsumexp((0, 1)),
     "scan": lambda a, b, u, v: a.cumsum(0) + u.cumprod(1),

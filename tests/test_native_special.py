@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import native_cases
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from physid.ode import solve
-from physid.ode.native.interpret import products
+from physid.ode.native.derive import Tangents, reachable
+from physid.ode.native.interpret import Numbers, products
+from physid.ode.native.ir import SHIFT, STATE
 from physid.ode.native.lower import lower
 from physid.ode.native.ops import TABLE
 from physid.ode.native.trace import trace
@@ -23,39 +26,27 @@ DOUBLE = torch.float64
 NAN = math.nan
 POINTS = [-20.0, -6.0, -3.0, -2.0, -1.0, -0.5, -0.0, 0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0, 20.0, NAN]
 PAIRS = [(a, b) for a in (-1.0, -0.0, 0.0, 0.5, 1.0, NAN) for b in (-1.0, -0.0, 0.0, 0.5, 1.0, NAN)]
-# Torch divides a product by one factor; a state is finite, so that a matrix's zero leaves it out; of the others torch's
-# own derivatives beside not-a-number depend on how many numbers there are.
-NOT_AT_NAN: tuple[str, ...] = (
+ENDS = [(a, b) for a in (-math.inf, -1.0, 0.5, math.inf) for b in (-math.inf, -1.0, 0.5, math.inf)]
+# A state is finite, so that a matrix's zero leaves it out; of the others torch's own derivatives beside not-a-number
+# depend on how many numbers there are.
+NOT_AT_NAN: tuple[str, ...] = ("times zero", "matrix with zeros", "elu", "selu", "celu", "hardtanh", "hardswish")
+NOT_AT_NAN += ("hardsigmoid", "relu6", "softshrink", "hardshrink")
+FAR: tuple[str, ...] = (
     "prod",
     "cumprod",
-    "times zero",
-    "matrix with zeros",
-    "elu",
-    "selu",
-    "celu",
-    "hardtanh",
-    "hardswish",
+    "product of all",
+    "prelu",
+    "max",
+    "amax",
+    "norm",
+    "norm 1",
+    "norm 3",
+    "norm 1/2",
+    "norm 0",
 )
-NOT_AT_NAN += ("hardsigmoid", "relu6", "softshrink", "hardshrink")
+FAR += ("norm -1", "norm of all", "largest", "cdist", "cdist 1", "cdist 3")
 
-PLAIN: tuple[str, ...] = (
-    "neg",
-    "exp",
-    "expm1",
-    "sin",
-    "cos",
-    "tan",
-    "sinh",
-    "cosh",
-    "tanh",
-    "atan",
-    "asinh",
-    "erf",
-    "sigmoid",
-    "abs",
-)
-PLAIN += ("sign", "floor", "ceil", "trunc", "round", "square", "exp2", "frac", "relu", "sqrt", "log", "log1p", "log2")
-PLAIN += ("log10", "asin", "acos", "atanh", "acosh", "reciprocal", "rsqrt", "sinc", "nan_to_num", "logit")
+PLAIN: tuple[str, ...] = (*native_cases.UNARY, *native_cases.INSIDE, "acosh", "sinc", "nan_to_num", "logit")
 LAYERS: tuple[str, ...] = (
     "silu",
     "softplus",
@@ -69,22 +60,7 @@ LAYERS: tuple[str, ...] = (
     "softsign",
 )
 LAYERS += ("logsigmoid", "relu6")
-TWO: tuple[str, ...] = (
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "maximum",
-    "minimum",
-    "fmax",
-    "fmin",
-    "atan2",
-    "hypot",
-    "pow",
-    "fmod",
-    "remainder",
-)
-TWO += ("xlogy", "logaddexp")
+TWO: tuple[str, ...] = (*native_cases.BINARY, "pow", "fmod", "remainder", "xlogy", "logaddexp")
 UNARY: dict[str, Callable[[Tensor], Tensor]] = {name: getattr(torch, name) for name in PLAIN}
 UNARY |= {name: getattr(F, name) for name in LAYERS}
 UNARY |= {
@@ -117,6 +93,7 @@ UNARY |= {
     "over zero": lambda x: 1 / x + x / 0,
     "detached": lambda x: x * x.detach(),
     "isnan": lambda x: torch.where(torch.isnan(x), 1.0, x),
+    "replaced": lambda x: torch.nan_to_num(1 / x, 2.0, 3.0, -4.0) + torch.nan_to_num(x / 0, posinf=math.inf),
 }
 BINARY: dict[str, Callable[[Tensor], Tensor]] = {
     name: (lambda x, name=name: getattr(torch, name)(x[0], x[1]))  # type: ignore[misc]
@@ -145,6 +122,11 @@ BINARY |= {
     "norm 3": lambda x: x.norm(3, dim=0),
     "norm 1.5": lambda x: x.norm(1.5, dim=0),
     "norm 1/2": lambda x: torch.linalg.vector_norm(x, 0.5, dim=0),
+    "norm 0": lambda x: torch.linalg.vector_norm(x, 0, dim=0) + x[0],
+    "norm -1": lambda x: torch.linalg.vector_norm(x, -1, dim=0),
+    "norm of all": lambda x: torch.stack([torch.linalg.norm(column) + column.norm(1) for column in x.T]),
+    "prelu": lambda x: torch.cat([F.prelu(one, slope) for one, slope in zip(*x.unsqueeze(-1), strict=True)]),
+    "product of all": lambda x: torch.stack([column.prod() for column in x.T]),
     "largest": lambda x: torch.linalg.vector_norm(x, math.inf, dim=0),
     "smallest": lambda x: torch.linalg.vector_norm(x, -math.inf, dim=0),
     "std": lambda x: x.std(0),
@@ -154,6 +136,8 @@ BINARY |= {
     "logsumexp": lambda x: x.logsumexp(0),
     "normalize": lambda x: F.normalize(x, dim=0).flatten(),
     "cdist": lambda x: torch.cdist(x[0][:, None, None], x[1][:, None, None]).flatten(),
+    "cdist 1": lambda x: torch.cdist(x[0][:, None, None], x[1][:, None, None], p=1).flatten(),
+    "cdist 3": lambda x: torch.cdist(x[0][:, None, None], x[1][:, None, None], p=3).flatten(),
     "similarity": lambda x: F.cosine_similarity(x, x.flip(0), dim=0),
     "absolute loss": lambda x: F.l1_loss(x[0], x[1], reduction="none"),
     "huber loss": lambda x: F.huber_loss(x[0], x[1], reduction="none", delta=0.5),
@@ -185,7 +169,7 @@ def traced(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Any, Tensor, Any, 
     (expected,) = torch.autograd.grad(k.sum(), y, allow_unused=True) if k.requires_grad else (None,)
     c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
     found = products(lower(graph), np.zeros(1), flat.numpy(), np.zeros(0), c, np.ones(k.numel()), np.float64)
-    return found.k[0], k.detach(), found.gy[0], torch.zeros_like(y) if expected is None else expected
+    return found.k[0], k.detach(), found.gy[0], torch.zeros_like(y) if expected is None else expected.clone()
 
 
 def agree(name: str, f: Callable[[Tensor], Tensor], points: list[Any]) -> None:
@@ -212,45 +196,95 @@ def test_functions_of_two_numbers(name: str) -> None:
     agree(name, BINARY[name], PAIRS)
 
 
-@pytest.mark.parametrize("name", [name for name in BINARY if "loss" in name])
-def test_losses_far_out(name: str) -> None:
-    ends = (-math.inf, -1.0, 0.5, math.inf)
-    agree(name, BINARY[name], [(a, b) for a in ends for b in ends])
+@pytest.mark.parametrize("name", [*FAR, *(name for name in BINARY if "loss" in name)])
+def test_functions_far_out(name: str) -> None:
+    agree(name, BINARY[name], ENDS)
+
+
+def test_two_factors_of_zero() -> None:
+    """Of the products of all, and of one factor after the other."""
+    triples = [(a, b, c) for a in (0.0, 0.5, -1.5) for b in (0.0, 2.0) for c in (0.0, -0.5, math.inf)]
+    agree("product", lambda x: torch.stack([column.prod() for column in x.T]), triples)
+    agree("products", lambda x: x.prod(0), triples)
+    agree("running products", lambda x: x.cumprod(0).flatten(), triples)
+
+
+def steeply(f: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What has an infinite cotangent for all that f does not leave out."""
+
+    def steep(x: Tensor) -> Tensor:
+        value = f(x)
+        return torch.sqrt(value - value.detach())
+
+    return steep
 
 
 @pytest.mark.parametrize("name", [*UNARY, *BINARY])
 def test_an_infinite_cotangent_of_what_is_left_out_is_none(name: str) -> None:
     """As in sqrt(clamp(x, min=0)) below the bound: finite where torch's derivative is."""
-    if name == "cumprod":  # torch divides by the first factor that is zero
-        return
-    f = UNARY[name] if name in UNARY else BINARY[name]
+    steep = steeply(UNARY[name] if name in UNARY else BINARY[name])
     points: Any = [-20.0, -6.0, -1.0, -0.5, 0.0, 0.25, 0.5, 2.0, 3.0, 20.0]
     for point in points if name in UNARY else [(a, b) for a in (-1.0, 0.0, 0.5) for b in (-1.0, 0.0, 0.5)]:
         x = torch.tensor([point], dtype=DOUBLE).movedim(0, -1).contiguous()
-
-        def steep(x: Tensor) -> Tensor:
-            value = f(x)
-            return torch.sqrt(value - value.detach())
-
         _, _, ours, theirs = traced(steep, x)
         there = theirs.isfinite().numpy()
         np.testing.assert_allclose(ours[there], theirs.numpy()[there], rtol=1e-12, err_msg=f"{name} at {point}")
 
 
-def emptied(engine: str) -> Tensor:
+def forwards(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Any:
+    """The derivative of f along v, by the program's tangents."""
+    shape, flat = x.shape, x.reshape(-1)
+    graph = trace(
+        lambda t, y: f(y.view(shape)).reshape(-1), torch.zeros((), dtype=DOUBLE), flat, (), TABLE.__contains__
+    )
+    program = lower(graph)
+    b = program.b
+    found = Tangents(b, {int(program.y[0] >> SHIFT) - 1: b.input("dy", flat.numel(), STATE)}, {})
+    for place in reachable(b, program.k, ()):
+        if b.deps[place] & STATE:
+            found.push(place)
+    c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
+    given = {"t": np.zeros(1), "y": flat.numpy(), "p": np.zeros(0), "c": c, "dy": v.reshape(-1).numpy()}
+    return Numbers(b, given, judge=False).of(found.of(program.k))[0]
+
+
+@pytest.mark.parametrize("name", [*UNARY, *BINARY])
+def test_tangents_are_those_that_cotangents_give(name: str) -> None:
+    """Where torch's derivative is finite; its tangents are not-a-number where an infinite slope meets a masked zero."""
+    one = UNARY[name] if name in UNARY else BINARY[name]
+    points: Any = [-6.0, -0.5, 0.0, 0.25, 0.5, 1.0, 2.0]
+    points = points if name in UNARY else [(a, b) for a in (-1.0, 0.0, 0.5) for b in (-1.0, 0.0, 0.5)]
+    x = torch.tensor(points, dtype=DOUBLE).movedim(0, -1).contiguous()
+    v = torch.linspace(0.5, 1.5, x.numel(), dtype=DOUBLE).view(x.shape)
+    for f in (one, steeply(one)):
+        y = x.clone().requires_grad_()
+        k = f(y).reshape(-1)
+        if not k.requires_grad:
+            continue
+        rows = [torch.autograd.grad(part, y, retain_graph=True, allow_unused=True)[0] for part in k]
+        slopes = torch.stack([torch.zeros_like(x) if row is None else row for row in rows]).flatten(1)
+        there = slopes.isfinite().all(1).numpy()
+        expected = (slopes @ v.flatten()).numpy()[there]
+        np.testing.assert_allclose(forwards(f, x, v)[there], expected, rtol=1e-11, atol=1e-13, err_msg=name)
+
+
+def emptied(engine: str, gradient: str = "aca") -> Tensor:
     """The derivative of the ends of two tanks by their outflow."""
     k = torch.tensor(0.8, dtype=DOUBLE, requires_grad=True)
     start = torch.tensor([0.5, 0.03], dtype=DOUBLE)  # the second ends a step below zero
-    y = solve(lambda t, y: -k * torch.sqrt(torch.clamp(y, min=0)), start, [0.0, 1.0], engine=engine).y
+    f = lambda t, y: -k * torch.sqrt(torch.clamp(y, min=0))  # noqa: E731
+    y = solve(f, start, [0.0, 1.0], engine=engine, gradient=gradient).y
     assert isinstance(y, Tensor)
     assert y[-1, 1] < 0
     return torch.autograd.grad(y[-1].sum(), k)[0]
 
 
 def test_a_tank_that_runs_empty() -> None:
+    """Both ways: by cotangents, and by the tangents of forward sensitivities."""
     native = emptied("native")
     assert native.isfinite()
     torch.testing.assert_close(native, emptied("eager"), rtol=1e-9, atol=0.0)
+    torch.testing.assert_close(emptied("native", "forward"), native, rtol=1e-9, atol=0.0)
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom")

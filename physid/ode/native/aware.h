@@ -1,7 +1,7 @@
 /* The runtime, part 3a: the share of the step sizes in the gradient.
  *
  * Accepted lengths follow the recursion h_{n+1} = h_n safety r_n^-p ..., t_{n+1} = t_n + h_n; cotangents run back through
- * it beside those of the states. What rejected attempts made of a proposal counts as a constant.
+ * it beside those of the states. A march with rejected attempts is followed by torch instead.
  */
 
 /* Cotangents at the end of a step: of its time, of the length proposed after it, of the error ratios remembered. */
@@ -73,13 +73,6 @@ static double begin_follow(const Task *q, const Choice *c, double h, Follow *f, 
     return h_bar;
 }
 
-/* Whether no stop but the end lies ahead of t. */
-static int next_is_end(const Task *q, const Lane *l, double t) {
-    for (int64_t i = 0; i < q->stops; i++)
-        if (q->direction * (stop_at(q, l, i) - t) > 0) return stop_at(q, l, i) == l->end;
-    return 0;
-}
-
 /* After them: from the cotangents of length and start to those of the step before; a stop at the end moves with it. */
 static void end_follow(const Task *q, const Lane *l, int64_t lane, const Step *step, const Choice *c, Follow *f, double h_bar,
                        double t_bar, double kept_bar) {
@@ -91,10 +84,6 @@ static void end_follow(const Task *q, const Lane *l, int64_t lane, const Step *s
         h_bar += f->t, t_bar += f->t;
         if (!c->limited) kept_bar += h_bar;
     }
-    if (c->anchored) t_bar -= c->multiple * kept_bar, f->h = 0;
-    else f->h = c->multiple * kept_bar;
     if (at_end && c->cut) q->tbar[(q->times - 1) * q->lanes + lane] += stop_bar;
-    if (c->anchored && next_is_end(q, l, step->t))
-        q->tbar[(q->times - 1) * q->lanes + lane] += c->multiple * kept_bar;
-    f->t = t_bar;
+    f->h = kept_bar, f->t = t_bar;
 }

@@ -52,10 +52,10 @@ typedef struct {
 } Step;
 
 /* How an accepted step's length came about, for gradients that follow it: the error ratio and the two before it, the
- * factor proposed after it, what rejected attempts made of the proposal; which branches were taken. */
+ * factor proposed after it; which branches were taken. Not used where an attempt was rejected. */
 typedef struct {
-    double ratio, before[2], factor, multiple;
-    uint8_t cut, keep, free, anchored, limited;
+    double ratio, before[2], factor;
+    uint8_t cut, keep, free, limited;
 } Choice;
 
 /* The accepted steps of a lane; `y` [count][N] (nothing where there are more than most_states) and, where they are kept, stage states and slopes [count][total][NP]. */
@@ -142,7 +142,6 @@ typedef struct {
     int64_t pointer, next, accepted, rejected, evaluations, pushed;
     int64_t jumped; /* the number of the step, from 1, at whose start a jump was added to the derivative */
     int fresh, after_rejection, status, stiff;
-    Choice choice;
     Tape tape;
 } Lane;
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from physid.ode.native.builder import Builder
 from physid.ode.native.ir import SHIFT, Ids, Map, Number, Pack, View, affine
-from physid.ode.native.scalars import SCALARS
+from physid.ode.native.scalars import SCALARS, Apply, Rule
 
 
 def reachable(builder: Builder, outputs: Ids, leaves: Collection[int]) -> list[int]:
@@ -44,29 +45,36 @@ def inputs(builder: Builder, place: int) -> list[int]:
     return [view.source for view in views]
 
 
-class Cotangents:
-    """Reverse mode: what has been collected for every number."""
+class Held:
+    """What belongs to every number, zero where nothing does: an id for scalars, ids for the elements of buffers."""
 
-    def __init__(self, builder: Builder, wanted: Callable[[int], bool]) -> None:
-        self.b, self.wanted = builder, wanted
-        self.scalars: dict[int, int] = {}
-        self.buffers: dict[int, Ids] = {}
+    def __init__(self, builder: Builder, buffers: dict[int, Ids], scalars: dict[int, int]) -> None:
+        self.b, self.buffers, self.scalars = builder, dict(buffers), dict(scalars)
 
     def of(self, ids: Ids) -> Ids:
-        """The cotangents collected so far."""
+        """What belongs to numbers."""
         heads = np.unique(ids >> SHIFT).tolist()
         if len(heads) == 1 and heads[0]:
             held = self.buffers.get(heads[0] - 1)
             return np.full(ids.shape, self.b.zero, np.int64) if held is None else held[ids & (1 << SHIFT) - 1]
-        flat = [self._one(number) for number in ids.ravel().tolist()]
+        flat = [self.one(number) for number in ids.ravel().tolist()]
         return np.array(flat, np.int64).reshape(ids.shape)
 
-    def _one(self, number: int) -> int:
+    def one(self, number: int) -> int:
+        """What belongs to one number."""
         buffer = number >> SHIFT
         if not buffer:
             return self.scalars.get(number, self.b.zero)
         held = self.buffers.get(buffer - 1)
         return self.b.zero if held is None else int(held[number & (1 << SHIFT) - 1])
+
+
+class Cotangents(Held):
+    """Reverse mode: what has been collected for every number."""
+
+    def __init__(self, builder: Builder, wanted: Callable[[int], bool]) -> None:
+        super().__init__(builder, {}, {})
+        self.wanted = wanted
 
     def add(self, ids: Ids, share: Ids) -> None:
         """Add a share to the cotangents of `ids`, which may name a number more than once."""
@@ -165,57 +173,95 @@ def _array(b: Builder, value: Any, shape: tuple[int, ...]) -> Ids:
     return np.broadcast_to(np.asarray(_id(b, value) if np.ndim(value) == 0 else value, np.int64), shape)
 
 
-class Tangents:
-    """Forward mode: the tangent of every number, given those of the inputs (buffer -> ids)."""
+@dataclass(frozen=True)
+class Share:
+    """Stands for a cotangent of which only is asked whether it is left out: the id of a truth, or ids of some."""
+
+    left: Any
+
+
+def _follow(apply: Apply, one: int) -> Apply:
+    """What rules are written with, for shares: a choice leaves out what it does not take, all else scales."""
+
+    def follow(op: str, *args: Any) -> Any:
+        shares = [arg for arg in args if isinstance(arg, Share)]
+        if op != "select" or not shares:
+            return shares[0] if shares else apply(op, *args)
+        return Share(apply(op, args[0], *(arg.left if isinstance(arg, Share) else one for arg in args[1:])))
+
+    return follow
+
+
+def _chooses(rules: Sequence[Rule | None]) -> bool:
+    """Whether an operation leaves out an argument at some values."""
+    follow, names = _follow(lambda op, *args: op, 1), ("",) * len(rules)
+    return any(rule is not None and rule(follow, "", names, Share("")).left == "select" for rule in rules)
+
+
+CHOOSES = frozenset(op for op, scalar in SCALARS.items() if _chooses(scalar.rules))
+
+
+class Tangents(Held):
+    """Forward mode: the tangent of every number, given those of the inputs (buffer -> ids).
+
+    As a cotangent that is masked stays zero whatever slope is before it, the tangent of what is left out stays zero
+    whatever slope comes after it: sqrt(clamp(x, min=0)) does not move below the bound, though its slope is infinite.
+    """
 
     def __init__(self, builder: Builder, given: dict[int, Ids], scalars: dict[int, int]) -> None:
-        self.b, self.buffers, self.scalars = builder, dict(given), dict(scalars)
-
-    def of(self, ids: Ids) -> Ids:
-        """The tangents of numbers whose nodes have been passed."""
-        heads = np.unique(ids >> SHIFT).tolist()
-        if len(heads) == 1 and heads[0]:
-            held = self.buffers.get(heads[0] - 1)
-            return np.full(ids.shape, self.b.zero, np.int64) if held is None else held[ids & (1 << SHIFT) - 1]
-        flat = [self.one(number) for number in ids.ravel().tolist()]
-        return np.array(flat, np.int64).reshape(ids.shape)
-
-    def one(self, number: int) -> int:
-        """The tangent of one number."""
-        buffer = number >> SHIFT
-        if not buffer:
-            return self.scalars.get(number, self.b.zero)
-        held = self.buffers.get(buffer - 1)
-        return self.b.zero if held is None else int(held[number & (1 << SHIFT) - 1])
+        super().__init__(builder, given, scalars)
+        self.left = Held(builder, {}, {})  # whether all that moves a number is left out
 
     def push(self, place: int) -> None:
         """Compute the tangent of the node at `place`."""
         b, node = self.b, self.b.nodes[place]
         if isinstance(node, Number):
-            total = b.zero
-            for number, rule in zip(node.args, SCALARS[node.op].rules, strict=True):
-                d = self.one(number)
-                if rule is not None and d != b.zero:
-                    slope = _id(b, rule(b.number, place, node.args, b.one))
-                    total = b.number("add", total, b.number("mul", slope, d))
-            self.scalars[place] = total
+            moved, left = self._moved(b.number, node.op, place, node.args)
+            self.scalars[place], self.left.scalars[place] = int(moved), int(left)
         elif isinstance(node, Pack):
-            self.buffers[node.buffer] = self.of(node.ids)
+            self.buffers[node.buffer], self.left.buffers[node.buffer] = self.of(node.ids), self._left(node.ids)
         elif isinstance(node, Map):
-            self.buffers[node.buffer] = self._mapped(node).ravel()
+            args = tuple(view.ids(node.shape) for view in node.operands)
+            found = self._moved(b.map, node.op, b.of_buffer(node.buffer).reshape(node.shape), args)
+            moved, left = (np.broadcast_to(part, node.shape).ravel() for part in found)
+            self.buffers[node.buffer], self.left.buffers[node.buffer] = moved, left
         else:
             rows, columns, inner = node.shape
             left, right = node.a.ids((rows, inner)), node.b.ids((inner, columns))
             share = b.dot(self.of(left), right)
             self.buffers[node.buffer] = b.map("add", share, b.dot(left, self.of(right))).ravel()
 
-    def _mapped(self, node: Map) -> Ids:
-        b, shape = self.b, node.shape
-        args = tuple(view.ids(shape) for view in node.operands)
-        out, total = b.of_buffer(node.buffer).reshape(shape), np.full(shape, b.zero, np.int64)
-        for ids, rule in zip(args, SCALARS[node.op].rules, strict=True):
-            d = self.of(ids)
-            if rule is not None and not bool((d == b.zero).all()):
-                slope = _array(b, rule(b.map, out, args, np.full(shape, b.one, np.int64)), shape)
-                total = b.map("add", total, b.map("mul", slope, d))
-        return total
+    def _left(self, ids: Ids | int) -> Any:
+        """Whether all that moves numbers is left out; nothing moves what has no tangent."""
+        if isinstance(ids, int):
+            return self.b.one if self.one(ids) == self.b.zero else self.left.one(ids)
+        return np.where(self.of(ids) == self.b.zero, self.b.one, self.left.of(ids))
+
+    def _moved(self, apply: Apply, op: str, out: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+        """The tangent of op(args), which is `out`, and whether all that moves it is left out."""
+        b, total, left = self.b, self.b.zero, self.b.one
+        for arg, rule in zip(args, SCALARS[op].rules, strict=True):
+            d = self.one(arg) if isinstance(arg, int) else self.of(arg)
+            if rule is None or bool(np.all(d == b.zero)):
+                continue
+            slope, here = rule(apply, out, args, b.one), self._left(arg)
+            if bool(np.any(here != b.zero)) and not self._known(slope):
+                slope = apply("select", here, 0.0, slope)
+            total = apply("add", total, apply("mul", slope, d))
+            if op in CHOOSES:
+                here = rule(_follow(apply, b.one), out, args, Share(here)).left
+            left = self._both(apply, left, here)
+        return total, left
+
+    def _known(self, slope: Any) -> bool:
+        """Whether a slope is written into the code; those are finite."""
+        return isinstance(slope, float) or all(self.b.value(n) is not None for n in np.unique(slope).tolist())
+
+    def _both(self, apply: Apply, one: Any, other: Any) -> Any:
+        """Whether both hold, written out only where that is not known."""
+        for here, there in ((one, other), (other, one)):
+            if bool(np.all(here == self.b.one)):
+                return there
+            if bool(np.all(here == self.b.zero)):
+                return here
+        return apply("and", one, other)

@@ -249,23 +249,15 @@ static COLD_ONCE void reject(const Task *q, Lane *l, int64_t lane, Scratch *s, d
 
 static double clamped(double value, double low, double high) { return value < low ? low : value > high ? high : value; }
 
-/* Keep what the accepted step's proposal depends on; of a rejected one, only the factor by which it shortened the step. */
-static ONCE void note_choice(const Task *q, Lane *l, double ratio, double factor, int good, int cut, int keep) {
-    Choice *c = &l->choice;
-    if (!good) {
-        if (cut) c->multiple = 1, c->anchored = 1;
-        else if (fabs(l->h) < q->min_step || fabs(l->h) > q->max_step) c->multiple = 0; /* a constant from here on */
-        c->multiple *= factor;
-        return;
-    }
+/* Keep what the accepted step's proposal depends on. */
+static ONCE void note_choice(const Task *q, const Lane *l, double ratio, double factor, int cut, int keep) {
+    Choice *c = l->tape.choice + l->tape.count - 1;
     double free = q->safety * pow(ratio < 1e-12 ? 1e-12 : ratio, q->power0);
     if (q->power1 != 0) free *= pow(l->ratio[0] < 1e-12 ? 1e-12 : l->ratio[0], q->power1);
     if (q->power2 != 0) free *= pow(l->ratio[1] < 1e-12 ? 1e-12 : l->ratio[1], q->power2);
     c->ratio = ratio, c->before[0] = l->ratio[0], c->before[1] = l->ratio[1], c->factor = factor;
     c->cut = cut, c->keep = keep, c->free = free == factor;
     c->limited = fabs(l->h) < q->min_step || fabs(l->h) > q->max_step;
-    l->tape.choice[l->tape.count - 1] = *c;
-    *c = (Choice){.multiple = 1};
 }
 
 static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int good, double h, int cut) {
@@ -279,7 +271,7 @@ static HOT void propose(const Task *q, Lane *l, double ratio, int finite, int go
     if ((!good || l->after_rejection) && factor > 1) factor = 1;
     double proposal = factor * h;
     int keep = good && cut && fabs(proposal) < fabs(l->h);
-    if (q->keep_choices) note_choice(q, l, now, factor, good, cut, keep);
+    if (q->keep_choices && good) note_choice(q, l, now, factor, cut, keep);
     if (!keep) l->h = proposal;
     if (q->remembers && good) l->ratio[2] = l->ratio[1], l->ratio[1] = l->ratio[0], l->ratio[0] = now;
     l->after_rejection = !good;
@@ -358,7 +350,7 @@ static ONCE void begin_lane(const Task *q, Lane *l, int64_t lane, Scratch *s) {
     *l = lane_of(q, lane);
     l->stop = q->stop + lane * q->stop_lane, l->status = -1, l->fresh = 1;
     l->t = asked(q, l, 0), l->end = asked(q, l, q->times - 1), l->next = 1;
-    l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0, l->choice.multiple = 1;
+    l->ratio[0] = l->ratio[1] = l->ratio[2] = 1.0;
     bounds(l->t, l->end, l);
     l->tape = s->tape, l->tape.count = 0;
     if (l->tape.stage_room < 0) l->tape.stage_room = 0;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from physid.ode.native import arrange, pointwise, reduce
+from physid.ode.native import arrange, pointwise, reduce, scan
 from physid.ode.native.table import TABLE
 
-__all__ = ["TABLE", "arrange", "pointwise", "reduce"]
+__all__ = ["TABLE", "arrange", "pointwise", "reduce", "scan"]

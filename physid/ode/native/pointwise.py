@@ -195,6 +195,15 @@ def _leaky_relu(b: Builder, x: Ids, slope: float = 0.01) -> Ids:
     return b.map("select", b.map("lt", 0.0, x), x, b.map("mul", float(slope), x))
 
 
+@rule("_prelu_kernel")
+def _prelu(b: Builder, x: Ids, weight: Ids) -> Ids:
+    """The side that is not taken has no part in the derivative, whatever the weight."""
+    right = b.map("lt", 0.0, x)
+    value = b.map("select", right, x, b.map("mul", weight, x))
+    value = b.map("carry", b.map("still", value), x, b.map("select", right, 1.0, weight))
+    return b.map("carry", value, weight, b.map("select", right, 0.0, x))
+
+
 @rule("silu")
 def _silu(b: Builder, x: Ids) -> Ids:
     return b.map("mul", x, b.map("sigmoid", x))

@@ -22,7 +22,7 @@ def _axes(x: Ids, dim: Any) -> list[int]:
     return [d % x.ndim if x.ndim else 0 for d in (dim if isinstance(dim, list | tuple) else [dim])] if x.ndim else []
 
 
-def _kept(x: Ids, reduced: Ids, dim: Any, keepdim: bool) -> Ids:
+def kept(x: Ids, reduced: Ids, dim: Any, keepdim: bool) -> Ids:
     """The reduced array with its axes of length one put back if asked for."""
     axes = _axes(x, dim)
     return reduced.reshape([1 if i in axes else n for i, n in enumerate(x.shape)]) if keepdim else reduced
@@ -34,7 +34,7 @@ def _dropped(kept: Ids, dim: Any, keepdim: bool) -> Ids:
 
 @rule("sum")
 def _sum(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
-    return _kept(x, b.sum(x, _axes(x, dim)), dim, keepdim)
+    return kept(x, b.sum(x, _axes(x, dim)), dim, keepdim)
 
 
 @rule("mean")
@@ -56,7 +56,7 @@ def _std(b: Builder, x: Ids, dim: Any = None, correction: float = 1, keepdim: bo
     return b.map("root", _var(b, x, dim, correction, keepdim))
 
 
-def _rows(x: Ids, dim: Any) -> tuple[Ids, list[int]]:
+def rows_of(x: Ids, dim: Any) -> tuple[Ids, list[int]]:
     """What is reduced as rows [rest, length], and the shape of the rest."""
     axes = _axes(x, dim)
     rest = [axis for axis in range(x.ndim) if axis not in axes]
@@ -64,7 +64,7 @@ def _rows(x: Ids, dim: Any) -> tuple[Ids, list[int]]:
     return x.transpose([*rest, *axes]).reshape(math.prod(shape), -1), shape
 
 
-def _fold(b: Builder, op: str, rows: Ids) -> Ids:
+def fold(b: Builder, op: str, rows: Ids) -> Ids:
     """One number after the other."""
     found = rows[:, 0]
     for column in range(1, rows.shape[1]):
@@ -76,8 +76,8 @@ def _folded(op: str) -> Rule:
     """A reduction that goes from element to element."""
 
     def reduce(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Ids:
-        rows, shape = _rows(x, dim)
-        return _kept(x, _fold(b, op, rows).reshape(shape), dim, keepdim)
+        rows, shape = rows_of(x, dim)
+        return kept(x, fold(b, op, rows).reshape(shape), dim, keepdim)
 
     return reduce
 
@@ -87,7 +87,7 @@ def _extreme(b: Builder, op: str, rows: Ids, first: bool = False, nan: bool = Tr
 
     `nan`: not-a-number counts as equal to itself.
     """
-    found = b.map("still", _fold(b, op, rows))
+    found = b.map("still", fold(b, op, rows))
     columns = [rows[:, column] for column in range(rows.shape[1])]
     if len(columns) == 1:
         return found, [np.full(len(rows), b.one, np.int64)]
@@ -108,7 +108,7 @@ def _extreme(b: Builder, op: str, rows: Ids, first: bool = False, nan: bool = Tr
     return found, [b.map("mul", one, b.map("recip", count)) for one in same]
 
 
-def _carried(b: Builder, found: Ids, rows: Ids, shares: Sequence[Any]) -> Ids:
+def carried(b: Builder, found: Ids, rows: Ids, shares: Sequence[Any]) -> Ids:
     """The values found, with the derivative of each column times its share."""
     for column, share in enumerate(shares):
         found = b.map("carry", found, rows[:, column], share)
@@ -119,14 +119,14 @@ def _extremes(op: str) -> tuple[Rule, Rule]:
     """amax and max, or amin and min, which share a tie evenly; along one axis max and min take the first."""
 
     def even(b: Builder, x: Ids, dim: Any = None, keepdim: bool = False) -> Ids:
-        rows, shape = _rows(x, dim)
+        rows, shape = rows_of(x, dim)
         found, shares = _extreme(b, op, rows, nan=False)
-        return _kept(x, _carried(b, found, rows, shares).reshape(shape), dim, keepdim)
+        return kept(x, carried(b, found, rows, shares).reshape(shape), dim, keepdim)
 
     def chosen(b: Builder, x: Ids, dim: int | None = None, keepdim: bool = False) -> Any:
-        rows, shape = _rows(x, dim)
+        rows, shape = rows_of(x, dim)
         found, shares = _extreme(b, op, rows, first=dim is not None)
-        values = _kept(x, _carried(b, found, rows, shares).reshape(shape), dim, keepdim)
+        values = kept(x, carried(b, found, rows, shares).reshape(shape), dim, keepdim)
         return values if dim is None else (values, None)
 
     return even, chosen
@@ -134,23 +134,7 @@ def _extremes(op: str) -> tuple[Rule, Rule]:
 
 TABLE["amax"], TABLE["max"] = _extremes("max")
 TABLE["amin"], TABLE["min"] = _extremes("min")
-TABLE["prod"] = _folded("mul")
 TABLE["all"], TABLE["any"] = _folded("and"), _folded("or")
-
-
-def _scan(op: str) -> Rule:
-    def scan(b: Builder, x: Ids, dim: int, dtype: Any = None) -> Ids:
-        if not x.ndim:
-            return x
-        rows, parts = np.moveaxis(x, dim, 0), list[Ids]()
-        for row in rows:
-            parts.append(b.map(op, parts[-1], row) if parts else row)
-        return np.moveaxis(np.stack(parts), 0, dim)
-
-    return scan
-
-
-TABLE["cumsum"], TABLE["cumprod"] = _scan("add"), _scan("mul")
 
 
 @rule("linalg_vector_norm")
@@ -160,8 +144,8 @@ def _vector_norm(b: Builder, x: Ids, ord: float = 2, dim: Any = None, keepdim: b
     if ord == 1:
         return _sum(b, b.map("abs", x), dim, keepdim)
     if ord == 0:
-        raise Unsupported("unsupported operation linalg_vector_norm of order 0")
-    rows, shape = _rows(x, dim)
+        return _sum(b, b.map("ne", x, 0.0), dim, keepdim)
+    rows, shape = rows_of(x, dim)
     size, sign = b.map("abs", rows), b.map("sign", rows)
     shares: list[Any]
     if math.isinf(ord):
@@ -173,7 +157,7 @@ def _vector_norm(b: Builder, x: Ids, ord: float = 2, dim: Any = None, keepdim: b
         parts = b.map("mul", sign, b.map("pow", size, ord - 1.0))
         parts = b.map("select", b.map("eq", rows, 0.0), 0.0, parts) if ord < 1 else parts
         shares = [b.map("mul", parts[:, i], whole) for i in range(rows.shape[1])]
-    return _kept(x, _carried(b, b.map("still", found), rows, shares).reshape(shape), dim, keepdim)
+    return kept(x, carried(b, b.map("still", found), rows, shares).reshape(shape), dim, keepdim)
 
 
 # --- losses
@@ -304,4 +288,11 @@ def _group_norm(
 
 @rule("_cdist_forward", "_euclidean_dist")
 def _cdist(b: Builder, x: Ids, y: Ids, p: float = 2, mode: Any = None) -> Ids:
-    return _vector_norm(b, b.map("sub", x[..., :, None, :], y[..., None, :, :]), p, [-1])
+    off = b.map("sub", x[..., :, None, :], y[..., None, :, :])
+    if math.isinf(p):
+        raise Unsupported("unsupported operation cdist with p = inf, which leaves not-a-number out")
+    if p == 1:  # whose slope at not-a-number is none, unlike that of the absolute value
+        slope = b.map("select", b.map("eq", off, off), b.map("sign", off), math.nan)
+        off = b.map("carry", b.map("still", b.map("abs", off)), off, slope)
+        return _sum(b, off, [-1])
+    return _vector_norm(b, off, p, [-1])

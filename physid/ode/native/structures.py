@@ -79,8 +79,7 @@ CHOICE = np.dtype(
         ("ratio", "f8"),
         ("before", "f8", 2),
         ("factor", "f8"),
-        ("multiple", "f8"),
-        *((name, "u1") for name in ("cut", "keep", "free", "anchored", "limited")),
+        *((name, "u1") for name in ("cut", "keep", "free", "limited")),
     ],
     align=True,
 )  # `Choice` of base.h
