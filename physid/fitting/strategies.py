@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from physid.fitting.plan import Plan
 from physid.fitting.problem import Point, Problem
 from physid.fitting.segments import Segments
 from physid.fitting.sizes import nested
+from physid.fitting.valley import along, exact, promises
 from physid.fitting.vector import Array
 from physid.fitting.watch import Watch
 from physid.ode import Integrator
@@ -127,16 +129,18 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point, held
 
     With `held` a search can go on from its best points: it is the only one.
     """
-    full, stop = Full(problem, watch, held=held), Stop(floor=problem.floor)
+    full, stop, before = Full(problem, watch, held=held), Stop(floor=problem.floor), len(watch.history)
     unknowns = problem.vector.model.unknowns
-    if any(not unknowns[name].listed for name in problem.vector.names):
+    weights = any(not unknowns[name].listed for name in problem.vector.names)
+    if weights:
         stop = replace(stop, ftol=VALLEY, evaluations=ALONG)
     if held:
         watch.hold("full", x=start.x)
     if not problem.weights.unknown.any():
         full.best = start.cost
         watch.begin(start.x)
-        return least(full, start, stop)
+        found = least(full, start, stop)
+        return further(problem, full, found, stop, before) if weights else found
     found = Found(start, False, "the solve fails where the fit began")
     for integrator, rule in ((looser(tight), replace(stop, offset=1e-4, ftol=1e-6)), (tight, stop)):
         problem.integrator = integrator
@@ -147,7 +151,22 @@ def finish(problem: Problem, tight: Integrator, watch: Watch, start: Point, held
         if track is not None:
             start = track.point
             found = Found(start, track.status == "converged", track.message)
+    if weights:
+        found = further(problem, full, found, stop, before)
+        found = replace(found, point=problem.renewed(found.point))
     return found
+
+
+def further(problem: Problem, full: Full, found: Found, stop: Stop, before: int) -> Found:
+    """From where a fit of weights hardly improved to where it does not: the end of a bent valley, if it was in one.
+
+    The evaluations that are left are those of `stop` but for those since the history had `before` rows.
+    """
+    enough = partial(exact, problem)
+    if not found.converged or enough(found.point) or not promises(found.point):
+        return found
+    used = len(full.watch.history) - before
+    return along(full, found.point, replace(stop, evaluations=stop.evaluations - used), enough)
 
 
 def weld(
