@@ -144,7 +144,9 @@ class Model(Holder):
 
         Any times may be asked for, `self.inputs(t - self.delay)` with an unknown delay among them: before its first
         sample an input has the value of that sample. Where a held input jumps at such a time, solves step onto the
-        moved jump and gradients follow its movement, as long as the times are a t + b with a and b of the unknowns.
+        moved jump and gradients follow its movement, as long as the times are a t + b with a and b of the unknowns. At
+        other times, as of a delay that depends on the state, gradients across jumps are refused; linear inputs have no
+        jumps, and their kinks at such times are stepped over: right to the tolerance, with shorter steps there.
         A fit drives its model with the inputs of the experiment; by hand, `model.drive(inputs)` does.
 
         Errors: InputError when the model names no inputs or is not driven.

@@ -12,6 +12,7 @@ from torch import Tensor
 import physid
 from physid.check import check
 from physid.experiment import Experiment, Trajectory
+from physid.forecast import forecast
 from physid.inputs import Inputs
 from physid.spec import Model
 from physid.unknown import Unknown, positive
@@ -58,3 +59,26 @@ def test_check_does_not_complain_of_a_delay() -> None:
     assert findings["gradient"].status == "passed"
     assert "read back to t = -2: before their first sample, at 0, they keep its value" in findings["solve"].sentence
     assert findings["identifiability"].status == "passed"
+
+
+def test_a_fitted_delay_forecasts() -> None:
+    """Fitted until 30 s, forecast over the end of the heating, which arrives at 32 s: the solution in closed form."""
+    whole = furnace(1)
+    assert whole.inputs is not None
+    train = Trajectory(whole.train.times[:31], whole.train.observations[:31])
+    fit = physid.fit(Furnace(), Experiment("furnace", train, torch.tensor([20.0]), inputs=whole.inputs))
+    gain, loss, delay = (float(one.value) for one in fit.estimates)
+    times = [16.0, 20.0, 30.0, 31.0, 40.0, 60.0, 80.0]
+    found = forecast(fit, times)
+
+    def heated(t: float) -> float:
+        on = max(min(t, 25 + delay) - 10 - delay, 0.0)
+        return float(20 + gain * 50 / loss * (1 - np.exp(-loss * on)) * np.exp(-loss * max(t - 25 - delay, 0.0)))
+
+    assert found.mean[:, 0] == pytest.approx([heated(t) for t in times], abs=1e-6)
+    assert found.mean[:, 0] == pytest.approx([true(t) for t in times], abs=1.0)
+
+
+def true(t: float) -> float:
+    """The temperature with gain .03, loss .05 and a delay of 7."""
+    return float(20 + 30 * (1 - np.exp(-0.05 * np.clip(t - 17, 0, 15))) * np.exp(-0.05 * max(t - 32, 0)))

@@ -55,6 +55,7 @@ ORDER: list[tuple[str, ...]] = [
     ("physid.smooth", "physid.ode.tolerances"),
     ("physid.ode.tableau", "physid.ode.dop853", "physid.ode.binomial", "physid.ode.jumps"),
     ("physid.ode.tableaus", "physid.ode.recorder"),
+    ("physid.ode.transforms",),
     ("physid.ode.control", "physid.ode.field", "physid.ode.solution", "physid.ode.probes"),
     ("physid.ode.stages", "physid.ode.products", "physid.ode.reads"),
     ("physid.ode.plan",),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from physid.errors import InputError
 from physid.ode.field import RightHandSide, State, attribute
 from physid.ode.jumps import Jumps, Reads, by_lane
+from physid.ode.transforms import plain_where_transformed, refuse_transformed
 
 INSIDE = (0.3819660112501051, 0.7548776662466927)  # where in the interval a straight line is looked for
 STRAIGHT = 1e-11  # how far from a straight line, relative to the times, is still one
@@ -75,12 +76,11 @@ def jumps_of(
     alone = driver is not None and asked is None and switches is driver.switches
     if foreseen is not None and foreseen.plain and alone:
         return Jumps.at(switches)
-    wanted = torch.is_grad_enabled() if graph is None else graph
-    with torch.set_grad_enabled(wanted):
-        switches = _both(asked, switches)
+    with torch.set_grad_enabled(torch.is_grad_enabled() if graph is None else graph):
+        switches = refuse_transformed(_both(asked, switches))
         if driver is None or not hasattr(owner, "reading") or not _sensible(y0, t):
             return None if switches is None else Jumps.at(switches)
-        probe = Probe(f, owner, y0, t, batched, foreseen)
+        probe = plain_where_transformed(lambda: Probe(f, owner, y0, t, batched, foreseen))
         own = None if alone or switches is None else _without(switches, driver.switches)
         if probe.plain and (own is None or not len(own)):
             return Jumps.at(driver.switches) if len(driver.switches) else None

@@ -39,7 +39,7 @@ class Recorder(TorchFunctionMode):
             if isinstance(leaf, Tensor) and id(leaf) not in self.made:
                 if leaf.requires_grad:
                     self.found[id(leaf)] = leaf
-                if self.mapped and id(leaf) != self.state and _is_mapped(leaf):
+                if self.mapped and id(leaf) != self.state and is_mapped(leaf):
                     raise InputError(
                         "torch.func.vmap over a tensor that f holds on to: solve with batched=True and such a tensor "
                         "with a row for every sample, or make it a part of the state y0 whose derivative is 0."
@@ -53,7 +53,7 @@ class Recorder(TorchFunctionMode):
         return out
 
 
-def _is_mapped(tensor: Tensor) -> bool:
+def is_mapped(tensor: Tensor) -> bool:
     """Whether a tensor is one of torch.func.vmap's, under whatever other transforms."""
     functorch: Any = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(tensor):

@@ -1,0 +1,56 @@
+"""What transforms of torch.func, and forward-mode tangents, do not see of jumps: refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from physid.errors import InputError
+from physid.ode.recorder import is_mapped
+
+
+class Reading(Protocol):
+    """What is known of the times at which f reads its inputs."""
+
+    plain: bool
+
+
+Some = TypeVar("Some", bound=Reading)
+
+
+def refuse_transformed(switches: Tensor | None) -> Tensor | None:
+    """The times of jumps; InputError for those that torch.func.vmap or forward-mode tangents move."""
+    if switches is None:
+        return None
+    if is_mapped(switches):
+        raise InputError(
+            "torch.func.vmap over the times at which f jumps: every sample would land on steps of its own. Solve the "
+            "samples one by one."
+        )
+    level = forward_ad._current_level
+    if level >= 0 and not switches.requires_grad and forward_ad.unpack_dual(switches).tangent is not None:
+        raise InputError(
+            "forward-mode derivatives (torch.func.jvp, jacfwd) by the times at which f jumps are not there. Use "
+            "torch.func.grad or jacrev, or gradient='forward'."
+        )
+    return switches
+
+
+def plain_where_transformed(probe: Callable[[], Some]) -> Some:
+    """What f reads; InputError for other times than t inside of a transform."""
+    if not torch._C._are_functorch_transforms_active() and forward_ad._current_level < 0:
+        return probe()
+    try:
+        found = probe()
+    except RuntimeError:  # a mapped time cannot look up its piece
+        found = None
+    if found is None or not found.plain:
+        raise InputError(
+            "torch.func over a solve whose f reads its inputs at another time than t: the transform cannot see when f "
+            "jumps. Differentiate it by torch.autograd, or with gradient='forward'."
+        )
+    return found
