@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -67,8 +68,9 @@ def in_every_way(f: Field, y0: Tensor, times: Tensor) -> int:
     ran += backward(f, y0, times, gradient=ACA(step_aware=True), **LOOSE)
     ran += backward(f, y0, times, gradient="adjoint", **LOOSE)
     ran += backward(f, y0, times, probes=2, **LOOSE)
-    ran += backward(f, y0.float(), times, **LOOSE)
-    ran += backward(f, many.float(), times, batched=True, **LOOSE)
+    single = copy.deepcopy(f).float() if isinstance(f, torch.nn.Module) else f
+    ran += backward(single, y0.float(), times, **LOOSE)
+    ran += backward(single, many.float(), times, batched=True, **LOOSE)
     ran += backward(f, y0, times.flip(0), solver="tsit5", **LOOSE)
     integrator = Integrator(engine="native", **LOOSE)
     with contextlib.suppress(PhysidError):
