@@ -113,7 +113,7 @@ def command(
     from --data, with a --model of yours; `physid data FILE` says what is understood of them.
     """
     from physid.cli.choose import build_model, choose_experiments
-    from physid.cli.method import fit_arguments, merged, place, probes_of
+    from physid.cli.method import fit_arguments, integrator_of, merged, place, unheeded
     from physid.cli.result import done_fields
     from physid.cli.train import is_trained, refuse_network_options, train_command
     from physid.fitting import fit
@@ -138,7 +138,9 @@ def command(
     chosen = choose_experiments(experiment, data, model, data_options(options), options)
     system = build_model(chosen[0], knowledge, model)
     place(system, options["device"], options["dtype"] or "float64")
-    arguments["probes"] = probes_of(arguments, system, chosen[0])
+    arguments["integrator"] = integrator_of(options, arguments, system, chosen[0])
+    if said := unheeded(options, arguments["integrator"]):
+        console.note(said)
     if dry_run:
         from physid.fitting.pose import prepare
 

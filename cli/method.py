@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from torch import nn
 from physid.errors import InputError, MissingError, unknown_name
 from physid.experiment import Experiment
 from physid.fitting import settings
-from physid.fitting.plan import Plan, adapted, default_integrator, number_of, resolve
-from physid.fitting.probing import worth_probing
+from physid.fitting.plan import Plan, adapted, chooses, default_integrator, resolve
+from physid.fitting.pose import suited
 from physid.modelfile import contained
 from physid.ode import Integrator, tableaus
 from physid.ode.engines import check_engine
@@ -81,11 +80,15 @@ def plan(arguments: Mapping[str, Any]) -> Plan:
     return resolve(**{name: value for name, value in arguments.items() if name not in UNKNOWNS})
 
 
+def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the integrator that were asked for."""
+    names = ("solver", "rtol", "atol", "max_steps", "engine")
+    return {name: options[name] for name in names if options[name] is not None}
+
+
 def _integrator(options: Mapping[str, Any]) -> Integrator | None:
     """The optimizer's or protocol's integrator with what was asked for changed; None if nothing was."""
-    changes = {
-        name: options[name] for name in ("solver", "rtol", "atol", "max_steps", "engine") if options[name] is not None
-    }
+    changes = _typed(options)
     if not changes:
         return None
     if "solver" in changes:
@@ -94,15 +97,28 @@ def _integrator(options: Mapping[str, Any]) -> Integrator | None:
     return adapted(default_integrator(options["optimizer"], options["protocol"]), changes)
 
 
-def probes_of(arguments: Mapping[str, Any], model: Model, experiment: Experiment) -> int | None:
-    """The probes that were asked for; 0 where the integrator has them from its defaults and they do not pay."""
-    probes: int | None = arguments["probes"]
-    integrator: Integrator | None = arguments["integrator"]
-    if probes is None and integrator is not None and number_of(integrator):
-        changes = {one.name: getattr(integrator, one.name) for one in fields(integrator)}
-        with contained():
-            return None if worth_probing(model, experiment, changes) else 0
-    return probes
+def integrator_of(
+    options: Mapping[str, Any], arguments: Mapping[str, Any], model: Model, experiment: Experiment
+) -> Integrator | None:
+    """The integrator that model and experiment would be fitted by, with what was asked for changed; None if nothing."""
+    changes = _typed(options)
+    if not changes:
+        return None
+    with contained():
+        found: Integrator = suited({**arguments, "integrator": None}, model, experiment, changes)["integrator"]
+    return found
+
+
+def unheeded(options: Mapping[str, Any], integrator: Integrator | None) -> str:
+    """What is said of tolerances that were asked for where no step goes by them; else nothing."""
+    asked = [f"--{name}" for name in ("rtol", "atol") if options[name] is not None]
+    if integrator is None or not asked or chooses(integrator):
+        return ""
+    solver = integrator.solver if isinstance(integrator.solver, str) else integrator.solver.name
+    return (
+        f"{' and '.join(asked)} changes no step: {solver}, by which this is solved, takes steps of fixed length. "
+        "Add --solver dopri8 for steps that go by it."
+    )
 
 
 def place(model: nn.Module, device: str, dtype: str) -> None:

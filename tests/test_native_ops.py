@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from native_cases import GROUPS, Case
-from native_tools import assert_abreast, assert_agree, kernel_of
+from native_tools import TIME, assert_abreast, assert_agree, kernel_of
 from torch import Tensor
 
 from physid.ode.native import lower, unit
+from physid.ode.native.interpret import products
 from physid.ode.native.ops import TABLE
 from physid.ode.native.trace import trace
 
@@ -59,3 +62,29 @@ def test_every_entry_of_the_table_is_used_by_a_case() -> None:
     twins = {name for name, entry in TABLE.items() if any(TABLE[op] is entry for op in used)}
     driven = {"inputs"}  # no operation of torch: what a driven f reads, in tests of its own
     assert set(TABLE) - used - twins - driven == set()
+
+
+def at_bounds(x: Tensor) -> Tensor:
+    """Numbers at bounds that they are equal to."""
+    other = x.flip(0)
+    found = [x.clamp(min=0.0), x.clamp(max=0.0), x.clamp(0.0, 1.0), x.clamp(-1.0, -0.0), x.clamp(min=other)]
+    found += [x.clamp(max=other), x.clamp_min(0.0), F.relu(x), F.relu6(x), F.hardtanh(x, 0.0, 1.0)]
+    found += [torch.maximum(x, other), torch.minimum(x, other), torch.fmax(x, other), torch.fmin(x, other)]
+    return torch.stack(found)
+
+
+def test_a_zero_keeps_its_sign_at_a_bound() -> None:
+    """As torch has it, where atan2 tells -0 from 0; in the compiled program and in what interprets it."""
+    y = torch.zeros(28, dtype=torch.float64)
+    y[0] = -0.0  # beside y[1] = 0: torch compares long vectors of zeros another way round than short ones
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        return torch.atan2(at_bounds(y[:2]).reshape(-1), y - 2.0)
+
+    expected = f(TIME, y)
+    assert 0 < int((expected < 0).sum()) < 28
+    kernel = kernel_of(f, TIME, y)
+    torch.testing.assert_close(kernel.field(TIME, y, *kernel.pack([])), expected, rtol=1e-15, atol=0)
+    program = lower.lower(trace(f, TIME, y, (), TABLE.__contains__))
+    told = products(program, np.zeros(1), y.numpy(), np.zeros(0), np.zeros(0), np.ones(28), np.float64).k[0]
+    torch.testing.assert_close(torch.from_numpy(told), expected, rtol=1e-15, atol=0)

@@ -39,11 +39,14 @@ def prepare(model: Model, fix: Mapping[str, Any], free: Sequence[str], tie: Mapp
         model.tie(name, how)
 
 
-def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> dict[str, Any]:
+def suited(
+    asked: Mapping[str, Any], model: Model, experiment: Experiment, typed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What was asked of a fit, and where nothing was, what suits the model and the data.
 
     The model's `recipe` may name keywords of `fit`, and changes to the default Integrator as the experiment does; under
-    a protocol of the paper it does not count, and a strategy belongs to lm alone.
+    a protocol of the paper it does not count, and a strategy belongs to lm alone. Without an integrator, fields of it
+    that were `typed` change that which would be taken, and leave the others as they suit.
     """
     found, changes = dict(asked), {}
     if found["protocol"] in (None, "default"):
@@ -52,7 +55,7 @@ def suited(asked: Mapping[str, Any], model: Model, experiment: Experiment) -> di
                 changes[name] = value
             elif found[name] is None and (name != "strategy" or found["optimizer"] in (None, "lm")):
                 found[name] = value
-    changes |= experiment.integrator
+    changes |= {**experiment.integrator, **(typed or {})}
     lm = (found["optimizer"] or "lm") == "lm" and found["protocol"] in (None, "default")
     unsaid = lm and found["integrator"] is None and found.get("probes") is None
     if unsaid and not worth_probing(model, experiment, changes):

@@ -187,7 +187,7 @@ def _addcdiv(b: Builder, x: Ids, y: Ids, z: Ids, value: float = 1) -> Ids:
 
 @rule("relu")
 def _relu(b: Builder, x: Ids) -> Ids:
-    return b.map("select", b.map("le", x, 0.0), 0.0, x)
+    return b.map("select", b.map("le", x, 0.0), b.map("still", b.map("max", x, 0.0)), x)  # -0 is kept
 
 
 @rule("leaky_relu")

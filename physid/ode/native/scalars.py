@@ -181,14 +181,14 @@ SCALARS: dict[str, Scalar] = {
     "trunc": _flat("trunc{s}({0})", lambda a: float(math.trunc(a)), 1),
     "round": _flat("rint{s}({0})", lambda a: float(round(a)), 1),
     "pow": Scalar("pow{s}({0}, {1})", math.pow, (_by_base, _by_exponent)),
-    "max": Scalar(
-        "({0} != {0} || {0} > {1} ? {0} : {1})",
-        max,
+    "max": Scalar(  # not-a-number beside a number; the first at a tie, as of -0 and 0
+        "({1} != {1} || {1} > {0} ? {1} : {0})",
+        lambda a, b: b if b != b or b > a else a,
         (lambda f, y, a, g: _larger(f, a[0], a[1], g), lambda f, y, a, g: _larger(f, a[1], a[0], g)),
     ),
     "min": Scalar(
-        "({0} != {0} || {0} < {1} ? {0} : {1})",
-        min,
+        "({1} != {1} || {1} < {0} ? {1} : {0})",
+        lambda a, b: b if b != b or b < a else a,
         (lambda f, y, a, g: _smaller(f, a[0], a[1], g), lambda f, y, a, g: _smaller(f, a[1], a[0], g)),
     ),
     "fmax": Scalar(  # the number beside not-a-number; the first at a tie
