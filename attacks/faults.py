@@ -22,7 +22,14 @@ from typing import Any
 from attacks.tally import Tally
 
 CALLS = ("write", "open", "mkdir", "fdopen", "fsync", "replace", "rename", "chmod", "unlink")
-OURS = ("physid.store", "physid.door", "physid.machine", "physid.ode.native.cabinet", "pathlib", "attacks.faults")
+OURS = (
+    "physid.store",
+    "physid.door",
+    "physid.machine",
+    "physid.ode.native.compiler.disk_cache",
+    "pathlib",
+    "attacks.faults",
+)
 ERRORS: tuple[Callable[[], BaseException], ...] = (
     lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
     lambda: OSError(errno.EIO, os.strerror(errno.EIO)),
@@ -163,10 +170,10 @@ def of_run(folder: Path, tally: Tally, full: bool) -> Iterator[None]:
     """A fit, the k-th write of which fails; then what is there goes on to the same optimum, or is no run."""
     from physid import Fit
     from physid.cli.app import main
-    from physid.fitting import keep
-    from physid.fitting.files import Folder
+    from physid.formats import Folder
+    from physid.runs import writer
 
-    keep.EVERY = keep.SHARE = 0.0
+    writer.EVERY = writer.SHARE = 0.0
     words, used = ["fit", "exponential", "--noise", "0.05", "--points", "20", "--quiet", "--out"], folder / "modules"
 
     def whole() -> int:
@@ -209,8 +216,8 @@ def of_run(folder: Path, tally: Tally, full: bool) -> Iterator[None]:
 
 def of_cache(folder: Path, tally: Tally, full: bool) -> Iterator[None]:
     """A compiler that is quick, and a cache the k-th write of which fails: eager with a reason, then right."""
-    from physid.ode.native import build
-    from physid.ode.native.trace import Unsupported
+    from physid.ode.native.compiler import build
+    from physid.ode.native.compiler.trace import Unsupported
 
     compiler, quick, said = shutil.which("gcc") or shutil.which("cc"), folder / "quick", folder / "said"
     if compiler is None:

@@ -38,7 +38,7 @@ class Job:
 def estimates(run: Path) -> Any:
     """The estimates of a fit, to five digits."""
     from physid import Fit
-    from physid.fitting.files import Folder
+    from physid.formats import Folder
 
     if Folder(run).altered():
         return "altered files"
@@ -110,9 +110,9 @@ class Copy:
         code = 1
         try:
             from physid.cli.app import main
-            from physid.fitting import keep
+            from physid.runs import writer
 
-            keep.EVERY = keep.SHARE = 0.02
+            writer.EVERY = writer.SHARE = 0.02
             for number, path in ((1, os.devnull), (2, str(self.said))):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
@@ -184,7 +184,7 @@ def attack(folder: Path, draw: random.Random, seconds: float, full: bool) -> Tal
     """Kill each job again and again while it runs, then go on and compare."""
     import torch
 
-    import physid.fitting
+    import physid.inference
     import physid.reproduce
     import physid.training  # noqa: F401 (before the copies are made)
 

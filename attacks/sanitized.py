@@ -15,8 +15,8 @@ from torch import Tensor
 from physid import datasets, models
 from physid.errors import InputError, PhysidError
 from physid.ode import ACA, Integrator, solve
+from physid.ode.methods.catalogue import METHODS
 from physid.ode.sensitivities import sensitivities
-from physid.ode.tableaus import METHODS
 
 Field = Callable[[Tensor, Tensor], Tensor]
 LOOSE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-5, "max_steps": 3000}

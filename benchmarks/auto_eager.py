@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.interpreted import interpreted
 from benchmarks.written import Written, written
-from physid.ode import Integrator, wide
-from physid.ode.engines import choose, memory
+from physid.ode import Integrator
+from physid.ode.dispatch import choose, memory
+from physid.ode.eager import pullback_batched
 
 DOUBLE = torch.float64
 CLOSE = 1e-9
@@ -134,7 +135,9 @@ def run(
 ) -> Counter[str]:
     """Compare the functions of these seeds; counts of solves by engine, and of differences."""
     counts: Counter[str] = Counter()
-    narrow = patch.object(wide, "applies", lambda problem: False)  # step by step is faster where there are few
+    narrow = patch.object(
+        pullback_batched, "applies", lambda problem: False
+    )  # step by step is faster where there are few
     with contextlib.nullcontext() if compiled else interpreted(), narrow, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in seeds:

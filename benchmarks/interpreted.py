@@ -12,19 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physid.ode.native import choose, kernels, known
-from physid.ode.native.derive import Tangents, reachable, reverse
-from physid.ode.native.interpret import Numbers
-from physid.ode.native.ir import PARAMS, SHIFT, STATE, Ids
+from physid.ode.eager.backend import EAGER, Cotangents
+from physid.ode.eager.outcome import Outcome
+from physid.ode.native import cache, choose, compile
+from physid.ode.native.compiler.derive import Tangents, reachable, reverse
+from physid.ode.native.compiler.interpret import Numbers
+from physid.ode.native.compiler.ir import PARAMS, SHIFT, STATE, Ids
+from physid.ode.native.compiler.library import Sizes
+from physid.ode.native.compiler.lower import Program, lower
+from physid.ode.native.compiler.trace import Graph, Unsupported
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.library import Sizes
-from physid.ode.native.lower import Program, lower
 from physid.ode.native.reach import Surroundings
-from physid.ode.native.trace import Graph, Unsupported
-from physid.ode.outcome import Outcome
 from physid.ode.problem import Problem
 from physid.ode.solution import Statistics
-from physid.ode.tier import EAGER, Cotangents
 
 
 class Executable:
@@ -157,10 +157,10 @@ def _assembled(
 def interpreted() -> Iterator[None]:
     """In here the compiled engine runs its programs by NumPy."""
     with (
-        patch.object(kernels, "assemble", _assembled),
+        patch.object(compile, "assemble", _assembled),
         patch.object(choose, "tier_of", Interpreted),
         patch.object(choose, "Native", Interpreted),
-        patch.object(known, "Native", Interpreted),
+        patch.object(cache, "Native", Interpreted),
     ):
         yield
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from physid.models.classics import Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity
-from physid.ode.field import Field, Layout
+from physid.ode.native.compile import assemble
+from physid.ode.native.compiler.all_rules import TABLE
+from physid.ode.native.compiler.library import unit_of
+from physid.ode.native.compiler.trace import trace
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.kernels import assemble
-from physid.ode.native.library import unit_of
-from physid.ode.native.ops import TABLE
 from physid.ode.native.reach import Surroundings
-from physid.ode.native.trace import trace
 from physid.ode.native.witness import witness
+from physid.ode.rhs import Field, Layout
 
 DOUBLE = torch.float64
 COLUMNS = 8

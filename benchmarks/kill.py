@@ -21,7 +21,7 @@ import torch
 from physid import Fit, fit
 from physid.datasets import load
 from physid.errors import PhysidError
-from physid.fitting.files import Folder
+from physid.formats import Folder
 from physid.models import build
 
 

@@ -21,7 +21,7 @@ from timing import table, versions
 import physid
 from physid import datasets, models
 from physid.discovery import discover
-from physid.modelfile import load_model_file
+from physid.modelling.address import load_model_file
 
 PARTS = ("forecasts", "masses", "drag", "systems")
 

@@ -30,11 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from latent_plain import PlainLatentODE
 
+from physid.data.series import Series
 from physid.datasets import collect
 from physid.errors import MissingError
 from physid.models import LatentODE
 from physid.ode import Integrator
-from physid.series import Series
 
 CHANNELS = 14
 

@@ -35,8 +35,8 @@ from problems import FIRST, SECOND, fresh, three_bodies, three_bodies_start, van
 from timing import interleave, table, versions
 
 from physid import ode
+from physid.ode.native.backend import Native
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.tier import Native
 
 Loss = Callable[[Tensor], Tensor]
 Run = Callable[[int], object]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from physid import Experiment, Model, Trajectory, Unknown, fit, solve
 from physid.datasets import load
-from physid.fitting import default_integrator
+from physid.inference import default_integrator
 from physid.models import build
 from physid.ode import Probes
 from physid.ode.directions import typical

@@ -23,7 +23,7 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from physid import Experiment, Fit, Model, Trajectory, Unknown, fit, positive
-from physid.inputs import Inputs
+from physid.data.inputs import Inputs
 
 Array = NDArray[np.float64]
 Random = np.random.Generator

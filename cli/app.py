@@ -190,9 +190,9 @@ def _run(argv: list[str]) -> int:
 
 def _slip(error: BaseException) -> str | None:
     """What a line of the user's own model or experiment did wrong, if it was that which raised the error."""
-    if "physid.modelfile" not in sys.modules:  # then no such file was read
+    if "physid.modelling.address" not in sys.modules:  # then no such file was read
         return None
-    from physid.modelfile import blame
+    from physid.modelling.address import blame
 
     return blame(error)
 

@@ -13,7 +13,7 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, trust_option
 
 if TYPE_CHECKING:
-    from physid.comparison import Comparison
+    from physid.report.comparison import Comparison
 
 KINDS = (".csv", ".json", ".tex", ".png", ".svg")
 
@@ -40,8 +40,8 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     """Compare the run directories RUN: unknowns with their errors, scores, AIC and BIC, a column for each run."""
     for out in outs:
         check_file(out, KINDS)
-    from physid.comparison import Comparison
-    from physid.freerun import open_run
+    from physid.report.comparison import Comparison
+    from physid.runs.opening import open_run
 
     console = Console(json=json)
     found = Comparison([open_run(run, trust) for run in runs], names_of(runs))
@@ -64,7 +64,7 @@ def _write(found: Comparison, kind: str, file: IO[bytes]) -> None:
     if kind == ".csv":
         found.frame().to_csv(file, index_label="what")
     elif kind == ".json":
-        from physid.fitting.files import json_bytes
+        from physid.formats import json_bytes
 
         file.write(json_bytes(found.json()))
     elif kind == ".tex":

@@ -51,8 +51,8 @@ def command(
     """
     if out is not None:
         check_file(out, (".csv",))
-    from physid.classifying import scores_with
     from physid.training import Trained, evaluate
+    from physid.training.classifying import scores_with
 
     console = Console(json=json)
     trained = Trained.load(run)
@@ -65,7 +65,7 @@ def command(
         console.event("progress", solver=solver, **how, **found)
     columns = ["solver", "step", "rtol", *own, *(f"{name} change" for name in own)]
     if out is not None:
-        from physid.fitting.files import table_bytes
+        from physid.formats import table_bytes
 
         content = table_bytes(columns, [["" if cell is None else cell for cell in row] for row in rows])
         write_out(out, lambda file: file.write(content))

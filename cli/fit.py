@@ -35,8 +35,8 @@ from physid.cli.sections import SectionCommand, option
 from physid.errors import Diverged
 
 if TYPE_CHECKING:
-    from physid.experiment import Experiment
-    from physid.spec import Model
+    from physid.data.experiment import Experiment
+    from physid.modelling.model import Model
 
 EPILOG = """\b
 Examples:
@@ -116,8 +116,8 @@ def command(
     from physid.cli.method import fit_arguments, integrator_of, merged, place, unheeded
     from physid.cli.result import done_fields
     from physid.cli.train import is_trained, refuse_network_options, train_command
-    from physid.fitting import fit
-    from physid.modules import trained
+    from physid.inference import fit
+    from physid.modelling.modules import trained
 
     console = Console(json=json, quiet=quiet)
     options = merged({**options, "model": model, "data": [str(path) for path in data]}, experiment)
@@ -131,7 +131,7 @@ def command(
     refuse_network_options(options)
     arguments = fit_arguments(options)
     if print_settings:
-        from physid.fitting import settings
+        from physid import settings
 
         click.echo(settings.template() + settings.dump(options), nl=False)
         return 0
@@ -142,7 +142,7 @@ def command(
     if said := unheeded(options, arguments["integrator"]):
         console.note(said)
     if dry_run:
-        from physid.fitting.pose import prepare
+        from physid.inference.assemble import prepare
 
         prepare(system, arguments["fix"], arguments["free"], arguments["tie"])
         tell_plan(console, chosen, system, arguments, run)
@@ -178,8 +178,8 @@ def tell_plan(
 ) -> None:
     """What would be fitted, and how."""
     from physid.cli.method import plan
-    from physid.fitting.pose import agree, noise_model, suited
-    from physid.modules import ready, trained
+    from physid.inference.assemble import agree, noise_model, suited
+    from physid.modelling.modules import ready, trained
 
     ready(system)
     agree(system, chosen)

@@ -13,8 +13,8 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 if TYPE_CHECKING:
-    from physid.forecast import Forecast
-    from physid.freerun import Run
+    from physid.predict.forecast import Forecast
+    from physid.predict.networks import Run
 
 
 POINTS = 101
@@ -84,7 +84,7 @@ def command(
     import numpy as np
 
     from physid.errors import Diverged, InputError
-    from physid.freerun import of_experiment, open_run
+    from physid.runs.opening import of_experiment, open_run
     from physid.training import Trained, is_training
 
     trained = Trained.load(run) if is_training(run) else None
@@ -132,7 +132,7 @@ def _write(forecast: Forecast, fit: Run, kind: str, file: IO[bytes]) -> None:
     if kind == ".csv":
         forecast.frame().to_csv(file, index=False, float_format="%.17g")
     elif kind == ".json":
-        from physid.fitting.files import json_bytes
+        from physid.formats import json_bytes
 
         file.write(json_bytes(forecast.json()))
     else:

@@ -13,7 +13,7 @@ from physid.cli.files import check_writable, write_atomically
 from physid.cli.options import json_option
 
 if TYPE_CHECKING:
-    from physid.experiment import Experiment
+    from physid.data.experiment import Experiment
 
 SOURCES = ("exponential", "lotka-volterra", "pendulum", "vanderpol")
 NOISE = 0.01  # of the toy data, as a part of their spread

@@ -123,7 +123,7 @@ def models() -> Listing:
 
 def solvers() -> Listing:
     """The solvers: name, other names, order, evaluations per step, source."""
-    from physid.ode.tableaus import ALIASES, METHODS
+    from physid.ode.methods.catalogue import ALIASES, METHODS
 
     rows: list[Row] = []
     for name, tableau in METHODS.items():

@@ -10,8 +10,8 @@ from physid.cli.sections import option
 from physid.errors import InputError
 
 if TYPE_CHECKING:
-    from physid.experiment import Experiment
-    from physid.spec import Model
+    from physid.data.experiment import Experiment
+    from physid.modelling.model import Model
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -85,9 +85,9 @@ def read_measured(paths: Sequence[Path], options: Mapping[str, Any], model: Mode
 def model_for_files(name: str | None) -> Model:
     """The model that --model names, from its own guesses; InputError without one."""
     from physid import models
-    from physid.answers import made
     from physid.errors import unknown_name
-    from physid.modelfile import is_file_name, load_model_file, split_file_name
+    from physid.modelling.address import is_file_name, load_model_file, split_file_name
+    from physid.modelling.answers import made
 
     if name is None:
         raise InputError(

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from physid import settings
+from physid.data.experiment import Experiment
 from physid.errors import InputError, MissingError, unknown_name
-from physid.experiment import Experiment
-from physid.fitting import settings
-from physid.fitting.plan import Plan, adapted, chooses, default_integrator, resolve
-from physid.fitting.pose import suited
-from physid.modelfile import contained
-from physid.ode import Integrator, tableaus
-from physid.ode.engines import check_engine
-from physid.spec import Model
+from physid.inference.assemble import suited
+from physid.inference.options import Plan, adapted, chooses, default_integrator, resolve
+from physid.modelling.address import contained
+from physid.modelling.model import Model
+from physid.ode import Integrator
+from physid.ode.dispatch import check_engine
+from physid.ode.methods import catalogue
 
 NAMES = (
     *("optimizer", "strategy", "protocol", "gradient", "epochs", "lr", "seed", "time_limit"),
@@ -92,7 +93,7 @@ def _integrator(options: Mapping[str, Any]) -> Integrator | None:
     if not changes:
         return None
     if "solver" in changes:
-        tableaus.lookup(changes["solver"])
+        catalogue.lookup(changes["solver"])
     check_engine(changes.get("engine", "auto"))
     return adapted(default_integrator(options["optimizer"], options["protocol"]), changes)
 

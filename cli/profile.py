@@ -13,7 +13,7 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 if TYPE_CHECKING:
-    from physid.fitting import Fit
+    from physid.inference import Fit
 
 
 @click.command(
@@ -43,8 +43,8 @@ def command(run: Path, unknowns: tuple[str, ...], jobs: int, out: Path | None, t
         check_file(out, (".csv", ".json", ".png", ".svg"))
     if jobs == 0:
         raise click.UsageError("--jobs 0 does no work. Give 1 or more, or -1.")
-    from physid.fitting import Fit
-    from physid.fitting.runs import replace
+    from physid.inference import Fit
+    from physid.runs.fits import replace
 
     console = Console(json=json)
     before = Fit.load(run, trust=trust)
@@ -90,7 +90,7 @@ def _write(fit: Fit, kind: str, file: IO[bytes]) -> None:
     """The profiles in a file of that kind."""
     from dataclasses import asdict
 
-    from physid.fitting.files import json_bytes, table_bytes
+    from physid.formats import json_bytes, table_bytes
 
     if kind == ".json":
         file.write(json_bytes([asdict(one) for one in fit.profiles]))

@@ -28,8 +28,8 @@ def command(runs: tuple[Path, ...], json: bool) -> int:
     """
     if len(runs) < 2:
         raise click.UsageError("one run has nothing to agree with. Give two at least.")
-    from physid.classifying import predicted, reliability
     from physid.training import Trained
+    from physid.training.classifying import predicted, reliability
 
     answers, truth, first = [], None, None
     for run in runs:

@@ -38,7 +38,7 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
         if path is not None:
             check_file(path, (suffix,))
     from physid.cli.result import done_fields
-    from physid.fitting import Fit
+    from physid.inference import Fit
     from physid.training import is_training
 
     console = Console(json=json)
@@ -65,7 +65,7 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
 
 def _kept(run: Path) -> str:
     """The report as the fit wrote it, of a run whose model is in a file of someone's; empty for others."""
-    from physid.fitting.files import Folder
+    from physid.formats import Folder
 
     folder = Folder(run)
     about = folder.json("settings.json")

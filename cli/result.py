@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from physid.fitting import Fit
-from physid.fitting.records import tally
+from physid.inference import Fit
+from physid.inference.search.one_start import tally
 
 ESTIMATE = ("value", "stderr", "plain", "robust", "low", "high", "undetermined", "unit", "start", "truth")
 RESIDUALS = ("sentence", "remedies", "others", "each", "floor", "hidden", "chosen")

@@ -36,8 +36,8 @@ def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet:
     reported again.
     """
     from physid.cli.result import done_fields
-    from physid.fitting import Fit
-    from physid.fitting.keep import StartsAnew
+    from physid.inference import Fit
+    from physid.runs.writer import StartsAnew
     from physid.training import Trained, is_training
 
     console = Console(json=json, quiet=quiet)

@@ -10,11 +10,11 @@ from typing import IO, TYPE_CHECKING, Any
 from physid.cli.console import Console
 from physid.cli.files import write_out
 from physid.errors import InputError
-from physid.seriesforecast import forecast_series
+from physid.predict.series_forecast import forecast_series
 from physid.training import Trained
 
 if TYPE_CHECKING:
-    from physid.seriesforecast import SeriesForecast
+    from physid.predict.series_forecast import SeriesForecast
 
 DRAWS = 100
 SHOWN = 3  # series of the test, where there are as many
@@ -68,7 +68,7 @@ def _write(found: SeriesForecast, kind: str, file: IO[bytes]) -> None:
     if kind == ".csv":
         found.frame().to_csv(file, index=False, float_format="%.9g")
     elif kind == ".json":
-        from physid.fitting.files import json_bytes
+        from physid.formats import json_bytes
 
         file.write(json_bytes({**found.frame().to_dict("list"), "error": found.error(), "until": found.until}))
     else:

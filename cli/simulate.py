@@ -14,7 +14,7 @@ from physid.cli.options import DATA, OUTPUT, experiment_argument, experiment_opt
 from physid.cli.sections import SectionCommand, option
 
 if TYPE_CHECKING:
-    from physid.experiment import Experiment, Trajectory
+    from physid.data.experiment import Experiment, Trajectory
 
 PARTS = ("train", "test")
 

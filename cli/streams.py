@@ -47,7 +47,7 @@ class _Results(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write, here or there."""
-        models = sys.modules.get("physid.modelfile")  # without it no model was read
+        models = sys.modules.get("physid.modelling.address")  # without it no model was read
         if models is not None and models.spoken_at(sys._getframe(1)):
             return sys.stderr.write(text)
         return super().write(text)

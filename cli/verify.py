@@ -29,7 +29,7 @@ def command(run: Path, trust: bool, json: bool, quiet: bool) -> int:
     An estimate agrees within a thousandth of its standard error or a millionth of its size.
     """
     from physid.errors import CheckFailed
-    from physid.fitting.verify import verify
+    from physid.runs.verify import verify
 
     console = Console(json=json, quiet=quiet)
     with console.progress(f"verify {run}") as progress:

@@ -21,7 +21,7 @@ def warned() -> Iterator[None]:
     told: set[tuple[object, ...]] = set()
 
     def show(message: Warning | str, category: type[Warning], file: str, line: int, *more: Any, **also: Any) -> None:
-        models = sys.modules.get("physid.modelfile")  # without it no model was read
+        models = sys.modules.get("physid.modelling.address")  # without it no model was read
         where = models and (models.spoken_at(sys._getframe(1)) or (models.is_own_file(file) and (file, line)))
         if not where:
             before(message, category, file, line, *more, **also)

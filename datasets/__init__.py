@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from physid.catalog import Entry, Option
+from physid.data.experiment import Experiment
 from physid.datasets import (
     cifar,
     classics,
@@ -20,7 +21,6 @@ from physid.datasets import (
 )
 from physid.datasets.fetch import cache_folder
 from physid.errors import unknown_name
-from physid.experiment import Experiment
 from physid.training import Collection
 
 __all__ = ["CATALOG", "COLLECTIONS", "Entry", "Option", "cache_folder", "collect", "load"]

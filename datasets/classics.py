@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from physid.arrays import Array
 from physid.catalog import Entry, Option, number, whole
-from physid.datasets.simulate import Array, RightHandSide, grids, simulate, tensor, trajectory, with_noise
-from physid.experiment import Experiment
+from physid.data.experiment import Experiment
+from physid.datasets.simulate import RightHandSide, grids, simulate, tensor, trajectory, with_noise
 
 
 @dataclass(frozen=True)

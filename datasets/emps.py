@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from physid.arrays import Array
 from physid.catalog import Entry, Option, whole
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
 from physid.datasets.measured import Record
-from physid.datasets.simulate import Array
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
-from physid.inputs import Inputs
 
 _AT = (
     "https://raw.githubusercontent.com/forgi86/sysid-neural-continuous/956aa7ecd73061b0321c6f6098d74c9e4a7ce67a/"

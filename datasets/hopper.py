@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from physid import door
+from physid.arrays import Array
 from physid.catalog import Entry, Option, whole
 from physid.datasets.fetch import cache_folder
-from physid.datasets.irregular import OBSERVED, Array, SeriesSet, a_file
+from physid.datasets.irregular import OBSERVED, SeriesSet, a_file
 from physid.errors import InputError, MissingError
 from physid.store import writing
 

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from physid.arrays import Array
 from physid.datasets.fetch import cache_folder, content, data_folder, download, kept
-from physid.datasets.simulate import Array
 from physid.errors import InputError, MissingError
 
 SERVICE = "https://ssd.jpl.nasa.gov/api/horizons.api"

@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from physid.catalog import Entry, Option, Refused
+from physid.data.series import Series
 from physid.errors import InputError
-from physid.series import Series
 
 TEST_SEED = 2**31 - 1  # what is kept of the test series is drawn from it, the same at every evaluation
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from physid.catalog import Entry, Option, one_of
+from physid.data.experiment import Experiment
 from physid.datasets.measured import Record
-from physid.experiment import Experiment
 from physid.reading import read
 
 PELTS = Record(

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.integrate import DOP853, LSODA, OdeSolver, solve_ivp
 
+from physid.arrays import Array
+from physid.data.experiment import Trajectory
 from physid.errors import InputError
-from physid.experiment import Trajectory
 
-Array = NDArray[np.float64]
 RightHandSide = Callable[[float, Array], Array]
 
 # name -> (SciPy's method, its relative and absolute tolerance)

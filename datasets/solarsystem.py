@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from physid.arrays import Array
 from physid.catalog import Entry, Option, Refused, folder
+from physid.data.experiment import Experiment
 from physid.datasets.horizons import TARGETS, Table, find_tables
-from physid.datasets.simulate import Array, tensor, trajectory
+from physid.datasets.simulate import tensor, trajectory
 from physid.errors import InputError
-from physid.experiment import Experiment
 
 AU, DAY = 149597870.7, 86400.0  # km, s
 J2000 = 2451545.0  # Julian date of 2000-Jan-01 12:00 TDB

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from physid.arrays import Array
 from physid.catalog import Entry
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
 from physid.datasets.measured import Record
-from physid.datasets.simulate import Array
-from physid.experiment import Experiment, Trajectory
-from physid.inputs import Inputs
 
 TANKS = Record(
     "cascaded_tanks",

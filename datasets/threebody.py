@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from physid.arrays import Array
 from physid.catalog import Entry, Option, number, numbers_list, one_of, whole
-from physid.datasets.simulate import SIMULATORS, Array, grids, simulate, tensor, trajectory, with_noise
+from physid.data.experiment import Experiment
+from physid.datasets.simulate import SIMULATORS, grids, simulate, tensor, trajectory, with_noise
 from physid.errors import InputError
-from physid.experiment import Experiment
 
 # Reference mass 1.989e30 kg, length 5.326e12 m, velocity 30 km/s, time 0.51 x 79.91 years.
 COUPLING, VELOCITY_SCALE = 0.2004844, 7.2393239

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from physid.answers import made
+from physid.data.experiment import Experiment
 from physid.errors import InputError, unknown_name
-from physid.experiment import Experiment
+from physid.modelling.answers import made
+from physid.modelling.model import Model, keyword_names
 from physid.models import forecasters, imagenets, lstm
 from physid.models.augmented import Augmented, AugmentedNetwork, SparseAugmented
 from physid.models.blackbox import BlackBox, BlackBoxMotion, IsolatedMotion, force_scale, rate_scale
@@ -17,7 +18,6 @@ from physid.models.latent_ode import LatentODE
 from physid.models.measured import Carriage, CascadedTanks
 from physid.models.networks import NETWORKS, Network, network
 from physid.models.residual import GravityResidual, PendulumResidual, Residual
-from physid.spec import Model, keyword_names
 
 __all__ = [
     "LADDER",

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
+from physid.modelling.model import Derived, SecondOrder
+from physid.modelling.prior import Ridge
 from physid.models.network import Drawn, drawn, weights
-from physid.prior import Ridge
-from physid.spec import Derived, SecondOrder
 
 BLOCKS = ("position", "difference", "direction", "inverse", "cubic")
 POWERS = {"position": 0, "difference": 1, "direction": 0, "inverse": -1, "cubic": -2}

@@ -10,12 +10,12 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from physid.data.experiment import Experiment
+from physid.data.smoothing import smooth
 from physid.errors import InputError
-from physid.experiment import Experiment
-from physid.fitting.smoothing import smooth
+from physid.modelling.model import SecondOrder
+from physid.modelling.prior import Ridge
 from physid.models.network import Drawn, drawn, scale_of, weights
-from physid.prior import Ridge
-from physid.spec import SecondOrder
 
 
 def force_scale(experiment: Experiment) -> Tensor:

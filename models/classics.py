@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.spec import Model
-from physid.unknown import Unknown, positive, real
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown, positive, real
 
 
 class Exponential(Model):

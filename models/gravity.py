@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.spec import SecondOrder
-from physid.unknown import Unknown, positive, real
+from physid.modelling.model import SecondOrder
+from physid.modelling.unknown import Unknown, positive, real
 
 
 class PointMasses(SecondOrder):

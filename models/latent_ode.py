@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physid.data.series import Series
 from physid.errors import InputError
 from physid.models.odernn import OdeRnn
 from physid.models.perceptron import Perceptron
 from physid.ode import ACA, Integrator
-from physid.series import Series
 from physid.training import Learner
 
 REMEMBERING = ACA(remember=True)  # a step of the decoder is short, and its stages are cheap to keep

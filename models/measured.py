@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from physid.smooth import smooth_clip, smooth_ramp, smooth_sign, smooth_sqrt
-from physid.spec import Model
-from physid.unknown import Unknown, positive, real
+from physid.modelling.model import Model
+from physid.modelling.smooth import smooth_clip, smooth_ramp, smooth_sign, smooth_sqrt
+from physid.modelling.unknown import Unknown, positive, real
 
 TURNING = 0.01  # m/s
 FULL = 10.0  # V: where a tank is full

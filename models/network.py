@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError
-from physid.prior import Ridge
-from physid.spec import Model
-from physid.unknown import Unknown
+from physid.modelling.model import Model
+from physid.modelling.prior import Ridge
+from physid.modelling.unknown import Unknown
 
 
 def weights(penalty: Ridge | None = None) -> Unknown:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from physid.catalog import Entry
+from physid.data.experiment import Experiment
 from physid.errors import InputError, unknown_name
-from physid.experiment import Experiment
 from physid.training import Collection, Learner, Recipe
 
 

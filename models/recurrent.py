@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from physid.data.series import Series
 from physid.models.latent_ode import SIGMA, squared_error
 from physid.models.perceptron import Perceptron
-from physid.series import Series
 from physid.training import Learner
 
 FED = 0.5  # part of the training's steps at which a network is fed its own prediction

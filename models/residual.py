@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from physid.modelling.model import Model, SecondOrder
+from physid.modelling.prior import Ridge
 from physid.models.classics import Pendulum
 from physid.models.gravity import NewtonGravity
 from physid.models.network import Drawn, scale_of, weights
-from physid.prior import Ridge
-from physid.spec import Model, SecondOrder
 
 
 class Residual(Drawn):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physid.data.experiment import Experiment, Trajectory
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
 from physid.training import Batch
 
 LENGTH = 20  # points of a sequence

@@ -6,17 +6,24 @@ Every public name is loaded when it is first used, so that `import physid` costs
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from physid.data.experiment import Experiment as Experiment
+    from physid.data.experiment import Trajectory as Trajectory
+    from physid.data.inputs import Inputs as Inputs
     from physid.datasets import load as load
     from physid.errors import PhysidError as PhysidError
-    from physid.experiment import Experiment as Experiment
-    from physid.experiment import Trajectory as Trajectory
-    from physid.fitting import Fit as Fit
-    from physid.fitting import fit as fit
-    from physid.inputs import Inputs as Inputs
+    from physid.inference import Fit as Fit
+    from physid.inference import fit as fit
+    from physid.modelling.model import Model as Model
+    from physid.modelling.model import SecondOrder as SecondOrder
+    from physid.modelling.unknown import Unknown as Unknown
+    from physid.modelling.unknown import between as between
+    from physid.modelling.unknown import positive as positive
+    from physid.modelling.unknown import real as real
     from physid.ode import Integrator as Integrator
     from physid.ode import Solution as Solution
     from physid.ode import odeint_adjoint as odeint_adjoint
@@ -26,38 +33,36 @@ if TYPE_CHECKING:
     from physid.ode.odeint import odeint as odeint
     from physid.ode.solve import solve as solve
     from physid.reading.read import read as read
-    from physid.spec import Model as Model
-    from physid.spec import SecondOrder as SecondOrder
-    from physid.unknown import Unknown as Unknown
-    from physid.unknown import between as between
-    from physid.unknown import positive as positive
-    from physid.unknown import real as real
+
+from physid.moved import Moved
+
+sys.meta_path.insert(0, Moved)  # before the finder of files, which would find some of them twice
 
 __version__ = "0.1.0"
 
 # public name -> the module it lives in
 _HOMES = {
-    "Experiment": "physid.experiment",
-    "Fit": "physid.fitting",
-    "Inputs": "physid.inputs",
+    "Experiment": "physid.data.experiment",
+    "Fit": "physid.inference",
+    "Inputs": "physid.data.inputs",
     "Integrator": "physid.ode",
-    "Model": "physid.spec",
+    "Model": "physid.modelling.model",
     "PhysidError": "physid.errors",
-    "SecondOrder": "physid.spec",
+    "SecondOrder": "physid.modelling.model",
     "Solution": "physid.ode",
-    "Trajectory": "physid.experiment",
-    "Unknown": "physid.unknown",
-    "between": "physid.unknown",
-    "fit": "physid.fitting",
+    "Trajectory": "physid.data.experiment",
+    "Unknown": "physid.modelling.unknown",
+    "between": "physid.modelling.unknown",
+    "fit": "physid.inference",
     "gradcheck": "physid.ode",
     "load": "physid.datasets",
     "odeint": "physid.ode",
     "odeint_adjoint": "physid.ode",
     "odeint_dense": "physid.ode",
     "odeint_event": "physid.ode",
-    "positive": "physid.unknown",
+    "positive": "physid.modelling.unknown",
     "read": "physid.reading",
-    "real": "physid.unknown",
+    "real": "physid.modelling.unknown",
     "solve": "physid.ode",
 }
 

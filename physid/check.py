@@ -14,26 +14,26 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from physid.answers import answer
+from physid.arrays import Array
+from physid.data.experiment import Experiment
+from physid.data.smoothing import smooth
 from physid.errors import InputError, PhysidError
-from physid.experiment import Experiment
-from physid.fitting.determined import determined, moves, weights
-from physid.fitting.early import early_reads
-from physid.fitting.joint import aligned, vector_of
-from physid.fitting.lift import lift
-from physid.fitting.plan import adapted, default_integrator
-from physid.fitting.pose import agree
-from physid.fitting.probing import worth_probing
-from physid.fitting.problem import predict
-from physid.fitting.sizes import fitted
-from physid.fitting.smoothing import smooth
-from physid.fitting.vector import Array, Vector
-from physid.modelfile import blame, contained
-from physid.modules import ready, trained
+from physid.inference.assemble import agree
+from physid.inference.early_inputs import early_reads
+from physid.inference.options import adapted, default_integrator
+from physid.inference.parameters import Vector, aligned, vector_of
+from physid.inference.probing import worth_probing
+from physid.inference.problem import predict
+from physid.inference.uncertainty.determined import determined, moves, weights
+from physid.modelling.address import blame, contained
+from physid.modelling.answers import answer
+from physid.modelling.model import Model
+from physid.modelling.modules import ready, trained
+from physid.modelling.reconstruct import lift
+from physid.modelling.state_sizes import fitted
 from physid.ode import Integrator
 from physid.reading.roles import channel_names
 from physid.reading.units import parse
-from physid.spec import Model
 
 LONGEST = 30.0  # seconds that one solve may take
 STEP = 1e-4  # of the finite differences, in the transformed unknowns, times their size
@@ -186,11 +186,12 @@ def smoothness(model: Model, experiment: Experiment) -> Finding:
     steps = [name for name in STEPS if name in recorder.names]
     kinks = [name for name in KINKS if name in recorder.names]
     if steps:
-        text = f"{', '.join(steps)}: no slope, so no gradient comes through. Use {STEPS[steps[0]]} (physid.smooth)."
+        remedy = f"Use {STEPS[steps[0]]} (physid.modelling.smooth)."
+        text = f"{', '.join(steps)}: no slope, so no gradient comes through. {remedy}"
         return Finding("smoothness", FAILED, text)
     if kinks:
-        advice = KINKS[kinks[0]]
-        text = f"{', '.join(kinks)}: its slope jumps, and fits may end in several optima. Use {advice} (physid.smooth)."
+        remedy = f"Use {KINKS[kinks[0]]} (physid.modelling.smooth)."
+        text = f"{', '.join(kinks)}: its slope jumps, and fits may end in several optima. {remedy}"
         return Finding("smoothness", WARNING, text)
     return Finding("smoothness", PASSED, f"{len(recorder.names)} kinds of operation, none with a corner")
 

@@ -5,19 +5,21 @@ Source: Brunton, Proctor and Kutz (2016), sparse regression of dynamics; here te
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from physid.arrays import Array
 from physid.errors import InputError
-from physid.fitting.result import Fit
-from physid.fitting.shares import along
-from physid.fitting.vector import Array
-from physid.spec import Model, SecondOrder
+from physid.inference.result import Fit
+from physid.inference.uncertainty.contributions import along
+from physid.modelling.model import Model, SecondOrder
 
 PART = "neural"
 WORSE = 1.5  # a term is dropped while what is left over stays below this many times that of the whole library,
@@ -76,8 +78,6 @@ class Discovery:
 
     def source(self, name: str = "Found") -> str:
         """A Python file with the model whose terms are known and whose coefficients are unknowns."""
-        from physid.promotion import source
-
         return source(self, name)
 
 
@@ -170,3 +170,84 @@ def scalar_library(names: Sequence[str], states: Tensor) -> tuple[list[Term], Ar
         columns[Term(f"{a}.abs() * {a}", f"c_abs_{a}")] = values[a].abs() * values[a]
         columns[Term(f"{a}**3", f"c_{a}3")] = values[a] ** 3
     return list(columns), torch.stack(list(columns.values()), -1).numpy()
+
+
+HEAD = '''"""{model} with terms that sparse regression found in the residual of a fit; write here what they mean."""
+
+import torch
+
+from physid import Unknown
+{base}
+
+
+class {name}({known}):
+    """{model} and {formulas}."""
+
+{unknowns}
+
+'''
+
+
+def source(found: Discovery, name: str) -> str:
+    """The text of the file; its class is `name`, and every coefficient starts where the regression put it."""
+    known = found.model.__name__
+    formulas = "; ".join(str(law) for law in found.laws)
+    head = HEAD.format(
+        model=known,
+        base=_import(found.model),
+        name=name,
+        known=known,
+        formulas=formulas,
+        unknowns="\n".join(f"    {label} = Unknown({value!r})" for _, label, value in coefficients(found)),
+    )
+    return head + (_acceleration(found) if issubclass(found.model, SecondOrder) else _field(found))
+
+
+def coefficients(found: Discovery) -> list[tuple[str, str, float]]:
+    """Rate, name and value of every coefficient; names carry the rate's where several rates have terms."""
+    several = len(found.laws) > 1
+    return [
+        (law.of, label(law, term.name, several), value)
+        for law in found.laws
+        for term, value in zip(law.terms, law.coefficients, strict=True)
+    ]
+
+
+def label(law: Law, name: str, several: bool) -> str:
+    """The name of a coefficient."""
+    return f"{name}_in_{law.of}" if several else name
+
+
+def _import(model: type[Model]) -> str:
+    """How the file comes by the known model: from a module, or from the file that it stands in."""
+    file = getattr(sys.modules.get(model.__module__), "__file__", None)
+    if not model.__module__.startswith("physid_user_") or file is None:
+        return f"from {model.__module__} import {model.__qualname__}"
+    return (
+        "from physid.modelling.address import load_model_file\n\n"
+        f"{model.__name__} = load_model_file({str(Path(file).resolve())!r}, {model.__qualname__!r})"
+    )
+
+
+def _sum(found: Discovery, law: Law) -> str:
+    several = len(found.laws) > 1
+    return " + ".join(f"self.{label(law, term.name, several)} * ({term.formula})" for term in law.terms)
+
+
+def _acceleration(found: Discovery) -> str:
+    return (
+        "    def acceleration(self, t, r, v):\n"
+        f"        return super().acceleration(t, r, v) + {_sum(found, found.laws[0])}\n"
+    )
+
+
+def _field(found: Discovery) -> str:
+    names = found.model.state_names
+    lines = [
+        "    def field(self, t, y):",
+        f"        {', '.join(names)}{',' if len(names) == 1 else ''} = y.unbind(-1)",
+    ]
+    added = {law.of: _sum(found, law) for law in found.laws}
+    parts = ", ".join(f"{added[name]} + 0.0 * {name}" if name in added else f"0.0 * {name}" for name in names)
+    lines.append(f"        return super().field(t, y) + torch.stack(({parts}{',' if len(names) == 1 else ''}), -1)")
+    return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ import warm
 from hypothesis import settings
 
 from physid.machine import compiler_command
-from physid.ode.native import build
+from physid.ode.native.compiler import build
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under cron, or in the background of a shell

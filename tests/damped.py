@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from physid import Experiment, Integrator, Model, Trajectory, Unknown, odeint, positive
-from physid.modules import weights_of
-from physid.prior import Ridge
+from physid.modelling.modules import weights_of
+from physid.modelling.prior import Ridge
 
 ROUGH = Integrator("tsit5", 1e-6, 1e-6)
 TIMES = torch.linspace(0, 6, 61, dtype=torch.float64)

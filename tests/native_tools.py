@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physid.ode.native.compile import Refusal, assemble, kernel_for
+from physid.ode.native.compiler.all_rules import TABLE
+from physid.ode.native.compiler.trace import trace
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.kernels import Refusal, assemble, kernel_for
-from physid.ode.native.ops import TABLE
 from physid.ode.native.reach import Surroundings
-from physid.ode.native.trace import trace
 from physid.ode.native.witness import witness
 from physid.ode.problem import Problem, pose
 

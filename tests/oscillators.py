@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from physid.series import Series
+from physid.data.series import Series
 
 
 def swing(phase: float, times: np.ndarray) -> np.ndarray:

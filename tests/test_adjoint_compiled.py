@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from physid.datasets import load
 from physid.models import build
 from physid.ode import Adjoint, Integrator
-from physid.ode.augmented import augmented
+from physid.ode.gradients.adjoint_field import augmented
 
 
 class Net(nn.Module):

@@ -23,9 +23,9 @@ from torch import Tensor
 from physid import door
 from physid.cli import main
 from physid.errors import InputError, MissingError
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown
 from physid.reading import read, table
-from physid.spec import Model
-from physid.unknown import Unknown
 
 GOOD = "t [s],x [mm]\n0,1.0\n0.5,1.5\n1,2.0\n"
 

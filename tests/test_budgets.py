@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
-from physid.fitting.lm import Stop
-from physid.fitting.many import least_many
-from physid.fitting.problem import Point
-from physid.fitting.records import Start, agreeing, tally
-from physid.fitting.workers import allowance
+from physid.inference.problem import Point
+from physid.inference.search.levenberg_marquardt import least_many
+from physid.inference.search.one_start import Start, agreeing, tally
+from physid.inference.search.trust_region import Stop
+from physid.inference.search.workers import allowance
 from physid.plots.page import page
 
 

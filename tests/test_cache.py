@@ -18,9 +18,9 @@ import pytest
 from physid import machine
 from physid.errors import InputError
 from physid.machine import cache_folder, compiler_command, distrust, private, wished_folder
-from physid.ode.native import build
-from physid.ode.native.cabinet import Cabinet
-from physid.ode.native.trace import Unsupported
+from physid.ode.native.compiler import build
+from physid.ode.native.compiler.disk_cache import Cabinet
+from physid.ode.native.compiler.trace import Unsupported
 
 OTHER = 12345  # another user
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

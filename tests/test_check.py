@@ -13,13 +13,13 @@ from torch import Tensor
 
 from physid.check import check
 from physid.cli import main
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
 from physid.datasets import load
-from physid.experiment import Experiment, Trajectory
-from physid.inputs import Inputs
+from physid.modelling.model import Model
+from physid.modelling.smooth import smooth_sign
+from physid.modelling.unknown import Unknown, positive
 from physid.models import build
-from physid.smooth import smooth_sign
-from physid.spec import Model
-from physid.unknown import Unknown, positive
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 

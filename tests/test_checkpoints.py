@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from physid import ode
 from physid.errors import InputError
 from physid.ode import ACA
-from physid.ode.binomial import Shelf, advances
+from physid.ode.eager.revolve import Shelf, advances
 
 DOUBLE = torch.float64
 ENGINES = ("eager", "native")

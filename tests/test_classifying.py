@@ -11,11 +11,11 @@ import pytest
 import torch
 from toys import RECIPE, Line, Points
 
-from physid.classifying import icc, predicted, reliability, scores_with
 from physid.cli.app import main
 from physid.errors import InputError
 from physid.ode import Fixed, Integrator
 from physid.training import Trained
+from physid.training.classifying import icc, predicted, reliability, scores_with
 
 Captured = pytest.CaptureFixture[str]
 

@@ -12,9 +12,15 @@ from torch import Tensor
 
 from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
 from physid.check import check
-from physid.fitting.combinations import named_basis, null_basis, simplified, sparse_basis, spoken_direction
-from physid.fitting.vector import Entry
-from physid.inputs import Inputs
+from physid.data.inputs import Inputs
+from physid.inference.parameters import Entry
+from physid.inference.uncertainty.identifiability import (
+    named_basis,
+    null_basis,
+    simplified,
+    sparse_basis,
+    spoken_direction,
+)
 from physid.models import Exponential
 
 ENTRIES = [Entry(name, positive, "", name) for name in ("k", "v", "a", "f")]

@@ -13,8 +13,8 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from physid import Experiment, Fit, Model, Trajectory, Unknown, fit, positive
-from physid.fitting import keep
-from physid.smooth import smooth_ramp
+from physid.modelling.smooth import smooth_ramp
+from physid.runs import writer
 
 
 class Weir(Model):
@@ -65,8 +65,8 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("where", ["width 1,", "width 0.2,", "full"])
 def test_cut_off_on_the_way_and_resumed(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
     whole = fit(Weir(), record())
     number = next(i for i, row in enumerate(whole.history) if row["phase"].startswith(where))
     count = 0

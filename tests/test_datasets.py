@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from physid.data.experiment import Experiment
 from physid.datasets import CATALOG, load, threebody
 from physid.datasets.simulate import simulate
 from physid.errors import InputError
-from physid.experiment import Experiment
 from physid.models import LADDER, build
 
 MEASURED = ("emps", "lynxhare", "solarsystem", "tanks")

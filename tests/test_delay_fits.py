@@ -11,11 +11,11 @@ from torch import Tensor
 
 import physid
 from physid.check import check
-from physid.experiment import Experiment, Trajectory
-from physid.forecast import forecast
-from physid.inputs import Inputs
-from physid.spec import Model
-from physid.unknown import Unknown, positive
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown, positive
+from physid.predict.forecast import forecast
 
 
 class Furnace(Model):

@@ -12,11 +12,11 @@ import torch
 from test_delays import DOUBLE, ENGINES, TIMES, VALUES, driven
 from torch import Tensor
 
+from physid.data.inputs import Inputs
 from physid.errors import InputError
-from physid.inputs import Inputs
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown
 from physid.ode import solve
-from physid.spec import Model
-from physid.unknown import Unknown
 
 
 @ENGINES

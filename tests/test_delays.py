@@ -12,13 +12,13 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 import physid
+from physid.data.inputs import Inputs
 from physid.errors import InputError
-from physid.fitting.lanes import Carried
-from physid.inputs import Inputs
+from physid.inference.batch import Carried
 from physid.machine import compiler_command
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown
 from physid.ode import Integrator, sensitivities, solve
-from physid.spec import Model
-from physid.unknown import Unknown
 
 DOUBLE = torch.float64
 TIMES = np.array([0.0, 0.5, 1.1, 1.9, 2.4, 3.3, 4.0])

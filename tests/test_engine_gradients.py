@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import physid.ode.wide
+import physid.ode.eager.pullback_batched
 from physid.ode import METHODS, Adjoint, Fixed, Integrator, sensitivities, solve
-from physid.ode.tableaus import Tableau
+from physid.ode.methods.catalogue import Tableau
 
 EVERY = pytest.mark.parametrize("name", METHODS)
 SOME = pytest.mark.parametrize("name", ["rk4", "heun_euler", "bosh3", "dopri5", "dopri8"])
@@ -101,7 +101,7 @@ def pair(f: Function, name: str, y0: Tensor, t: Tensor, inputs: list[Tensor], **
 def test_aca_of_a_module_equals_autograd(
     name: str, widest: int, reverse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(physid.ode.wide, "WIDEST", widest)
+    monkeypatch.setattr(physid.ode.eager.pullback_batched, "WIDEST", widest)
     field, y0, t = Field(), start(), times(reverse)
     close(*pair(field, name, y0, t, [y0, t, *field.parameters()]))
 
@@ -111,7 +111,7 @@ def test_aca_of_a_module_equals_autograd(
 def test_aca_of_closures_globals_and_inputs_equals_autograd(
     name: str, widest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(physid.ode.wide, "WIDEST", widest)
+    monkeypatch.setattr(physid.ode.eager.pullback_batched, "WIDEST", widest)
     y0, t = start(), times()
     close(*pair(by_global, name, y0, t, [y0, t, RATE]))
     x = torch.tensor([0.2, 0.4, -1.0], dtype=torch.float64, requires_grad=True)
@@ -145,7 +145,7 @@ def test_a_tensor_beside_another_one_made_from_it(gradient: str, engine: str) ->
 @SOME
 @PATHS
 def test_stepping_onto_every_time_moves_only_the_ends(name: str, widest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(physid.ode.wide, "WIDEST", widest)
+    monkeypatch.setattr(physid.ode.eager.pullback_batched, "WIDEST", widest)
     field, y0, t = Field(), start(), times()
     found, wanted = pair(field, name, y0, t, [y0, t, *field.parameters()], exact=True)
     close(found, wanted, REACH.get(name, 1e-12))
@@ -154,7 +154,7 @@ def test_stepping_onto_every_time_moves_only_the_ends(name: str, widest: int, mo
 @SOME
 @PATHS
 def test_complex_states_and_tuples(name: str, widest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(physid.ode.wide, "WIDEST", widest)
+    monkeypatch.setattr(physid.ode.eager.pullback_batched, "WIDEST", widest)
     z0 = torch.tensor([1 + 0.5j, -0.2j], dtype=torch.complex128, requires_grad=True)
     w = torch.tensor([0.3 + 1j, -0.5 + 2j], dtype=torch.complex128, requires_grad=True)
     t = times()

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from physid.data.experiment import Experiment, Trajectory
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
 
 NAN = math.nan
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from physid import Experiment, Trajectory, Unknown, fit
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting.problem import Problem
-from physid.fitting.vector import Vector
+from physid.inference.parameters import Vector
+from physid.inference.problem import Problem
+from physid.modelling.unknown import Normal
 from physid.models import Pendulum, build
 from physid.ode import Integrator
-from physid.unknown import Normal
 
 
 def test_line_equals_linear_regression() -> None:

@@ -13,14 +13,14 @@ from torch import Tensor
 from physid import Experiment, Trajectory, Unknown, between, fit, positive
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting.combinations import value_of
-from physid.fitting.estimates import Estimate
-from physid.fitting.lm import Stop, least
-from physid.fitting.plan import adapted, default_integrator, resolve
-from physid.fitting.problem import Problem
-from physid.fitting.vector import Entry, Vector
+from physid.inference.options import adapted, default_integrator, resolve
+from physid.inference.parameters import Entry, Vector
+from physid.inference.problem import Problem
+from physid.inference.search.trust_region import Stop, least
+from physid.inference.uncertainty.estimates import Estimate
+from physid.inference.uncertainty.identifiability import value_of
 from physid.models import Exponential, Pendulum, build
-from physid.tables import estimate_cells
+from physid.report.tables import estimate_cells
 
 
 def test_intervals_stay_in_the_domain() -> None:

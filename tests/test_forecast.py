@@ -16,9 +16,9 @@ from torch import Tensor
 
 from physid import Experiment, Fit, Model, Trajectory, Unknown, fit, positive
 from physid.cli.app import main
+from physid.data.inputs import Inputs
 from physid.errors import InputError
-from physid.fitting.ensemble import ensemble
-from physid.inputs import Inputs
+from physid.inference.batch import ensemble
 
 Captured = pytest.CaptureFixture[str]
 

@@ -15,11 +15,11 @@ from scipy.io import savemat
 
 from physid import Trajectory
 from physid.cli import main
+from physid.data.inputs import Inputs
 from physid.errors import InputError
-from physid.fitting.settings import load
-from physid.inputs import Inputs
 from physid.reading import matfile, read
 from physid.reading.binary import read_mat
+from physid.settings import load
 
 LOST = 2**53 + 1  # no number of 64 bits
 

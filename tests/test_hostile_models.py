@@ -15,7 +15,7 @@ from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.check import FAILED, check
 from physid.cli import main
 from physid.errors import InputError, ModelError
-from physid.spec import Derived
+from physid.modelling.model import Derived
 
 HEAD = """import torch
 from physid import Model, Unknown, positive

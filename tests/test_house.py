@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from rooms import EXCEPTIONS, HOMONYMS
+from rooms import ROOMS as FLOORS
 
 import physid
 from physid.cli.app import COMMANDS
@@ -31,68 +33,12 @@ FORBIDDEN = {
     "cli": (),
 }
 
-# The named exceptions: (importing module, imported package).
-EXCEPTIONS = {
-    ("physid.__main__", "physid.cli"),  # it only starts the command line
-    ("physid", "physid.datasets"),  # physid.load, resolved at its first use
-    ("physid.unknown", "physid.spec"),  # the type of an annotation
-    ("physid.fitting.result", "physid.report"),  # fit.report() and fit.forecast() are thin methods
-    ("physid.fitting.result", "physid.forecast"),
-    ("physid.fitting.result", "physid.viewer"),  # and so are fit.view() and forecast.view()
-    ("physid.forecast", "physid.viewer"),
-    ("physid.fitting.runs", "physid.models"),  # a run names a model of the catalogue
-    ("physid.fitting.restore", "physid.models"),
-    ("physid.training.runs", "physid.models"),  # and a training a network and a collection
-    ("physid.training.runs", "physid.datasets"),
+# Module of physid -> its place, by its line in tests/rooms.py.
+PLACE = {
+    "physid" if name == "physid" else f"physid.{name}": place
+    for place, layer in enumerate(layer for room in FLOORS.values() for layer in room)
+    for name in layer.split()
 }
-
-# Inside physid: a module may import what stands before it, or beside it in the same group.
-ORDER: list[tuple[str, ...]] = [
-    ("physid.errors",),
-    ("physid.door",),
-    ("physid.store",),
-    ("physid.machine", "physid.ode.hearing"),
-    ("physid.smooth", "physid.ode.tolerances"),
-    ("physid.ode.tableau", "physid.ode.dop853", "physid.ode.binomial", "physid.ode.jumps"),
-    ("physid.ode.tableaus", "physid.ode.recorder"),
-    ("physid.ode.transforms",),
-    ("physid.ode.control", "physid.ode.field", "physid.ode.solution", "physid.ode.probes"),
-    ("physid.ode.stages", "physid.ode.products", "physid.ode.reads"),
-    ("physid.ode.plan",),
-    ("physid.ode.problem",),
-    ("physid.ode.start", "physid.ode.outputs", "physid.ode.tape", "physid.ode.failure", "physid.ode.directions"),
-    ("physid.ode.outcome", "physid.ode.tangents", "physid.ode.precision"),
-    ("physid.ode.march",),
-    ("physid.ode.conclude", "physid.ode.replay", "physid.ode.linearise", "physid.ode.wide", "physid.ode.pullback"),
-    ("physid.ode.transition", "physid.ode.aware"),
-    ("physid.ode.tier",),
-    ("physid.ode.native",),
-    ("physid.ode.augmented",),
-    ("physid.ode.gradients", "physid.ode.flow", "physid.ode.adjoint"),
-    ("physid.ode.engines",),
-    ("physid.ode.methods",),
-    ("physid.ode",),
-    ("physid.prior",),
-    ("physid.declared",),
-    ("physid.expression", "physid.unknown", "physid.inputs", "physid.experiment", "physid.series"),
-    ("physid.seriesforecast",),
-    ("physid.modules",),
-    ("physid.spec",),
-    ("physid.modelfile",),
-    ("physid.answers",),
-    ("physid.catalog",),
-    ("physid.fitting",),
-    ("physid.training",),
-    ("physid.latex", "physid.tables"),
-    ("physid.report", "physid.forecast", "physid.freerun", "physid.comparison"),
-    ("physid.discovery", "physid.promotion"),
-    ("physid.reading", "physid.classifying"),
-    ("physid.check",),
-    ("physid.plots",),
-    ("physid.viewer",),
-    ("physid.reproduce",),
-    ("physid",),
-]
 
 # The one package inside physid that stands above the rooms: it brings models and data sets together.
 ABOVE, ITS_ROOMS = "physid.reproduce", ("physid.models", "physid.datasets")
@@ -144,17 +90,17 @@ def within(module: str, package: str) -> bool:
 
 
 def rank(module: str) -> int:
-    """The place of `module` in ORDER, by its longest matching entry."""
-    matches = [(len(entry), i) for i, group in enumerate(ORDER) for entry in group if within(module, entry)]
-    length, place = max(matches)
-    if length == len("physid") and module not in ("physid", "physid.__main__"):
-        raise AssertionError(f"{module} has no place in ORDER of tests/test_house.py: give it one")
-    return place
+    """The place of `module` in tests/rooms.py."""
+    if module not in PLACE:
+        raise AssertionError(f"{module} has no place in tests/rooms.py: give it one")
+    return PLACE[module]
 
 
-def violations(planted: Path | None = None, text: str = "") -> list[str]:
-    """Every import in this tree, with `text` at the end of the file `planted`, against the direction of knowledge."""
-    found = []
+def wrong(planted: Path | None = None, text: str = "") -> Iterator[tuple[str, str, int]]:
+    """Importer, imported and line of every import against the direction of knowledge, the exceptions included.
+
+    Of this tree, with `text` at the end of the file `planted`.
+    """
     for folder in ("physid", *ROOMS):
         for path in sources(ROOT / folder):
             importer = module_name(path, ROOT)
@@ -164,15 +110,22 @@ def violations(planted: Path | None = None, text: str = "") -> list[str]:
             for target, line in targets:
                 if target == "physid":  # for its version; the package itself imports nothing
                     continue
-                if any(importer == allowed[0] and within(target, allowed[1]) for allowed in EXCEPTIONS):
-                    continue
                 if within(importer, ABOVE) and any(within(target, room) for room in ITS_ROOMS):
                     continue
                 banned = any(within(target, package) for package in FORBIDDEN[folder])
                 inside = folder == "physid" and importer != "physid"
-                if banned or (inside and rank(target) > rank(importer)):
-                    found.append(f"{importer} (line {line}) imports {target}")
-    return found
+                if banned or (inside and rank(target) >= rank(importer)):
+                    yield importer, target, line
+
+
+def exception(importer: str, target: str) -> tuple[str, str] | None:
+    """The exception that lets `importer` import `target`."""
+    return next((one for one in EXCEPTIONS if importer == one[0] and within(target, one[1])), None)
+
+
+def violations(planted: Path | None = None, text: str = "") -> list[str]:
+    """Every wrong import in this tree, with `text` at the end of the file `planted`, that is no exception."""
+    return [f"{a} (line {line}) imports {b}" for a, b, line in wrong(planted, text) if exception(a, b) is None]
 
 
 def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -198,6 +151,25 @@ def test_rooms_are_linked_and_mapped(room: str) -> None:
     assert PROJECT["tool"]["setuptools"]["package-dir"][f"physid.{room}"] == room
 
 
+def test_every_file_has_one_place() -> None:
+    listed = [name for layers in FLOORS.values() for layer in layers for name in layer.split()]
+    assert sorted(listed) == sorted(set(listed))
+    assert set(PLACE) == {module_name(path, ROOT) for path in sources(ROOT / "physid")}
+
+
+def test_a_class_name_is_used_once() -> None:
+    found: dict[str, list[str]] = {}
+    for path in (path for folder in ("physid", *ROOMS) for path in sources(ROOT / folder)):
+        for node in tree_of(path).body:
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(module_name(path, ROOT))
+    assert {name for name, homes in found.items() if len(homes) > 1} == HOMONYMS, found
+
+
+def test_no_exception_is_idle() -> None:
+    assert set(EXCEPTIONS) == {exception(importer, target) for importer, target, _ in wrong()}
+
+
 def test_imports_follow_the_direction_of_knowledge() -> None:
     assert violations() == []
 
@@ -205,17 +177,35 @@ def test_imports_follow_the_direction_of_knowledge() -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("physid/spec.py", "from physid.models import build"),
-        ("physid/spec.py", "from physid import models"),
-        ("physid/unknown.py", "import physid.fitting"),
-        ("physid/ode/march.py", "from physid.ode import gradients"),
-        ("physid/ode/march.py", "from physid.ode.gradients import ACA"),
-        ("physid/ode/solve.py", "from physid.spec import Model"),
+        ("physid/modelling/model.py", "from physid.models import build"),
+        ("physid/modelling/model.py", "from physid import models"),
+        ("physid/modelling/unknown.py", "import physid.inference"),
+        ("physid/ode/eager/march.py", "from physid.ode.gradients import aca as gradients"),
+        ("physid/ode/eager/march.py", "from physid.ode.gradients.aca import ACA"),
+        ("physid/ode/solve.py", "from physid.modelling.model import Model"),
         ("models/classics.py", "def late() -> None:\n    from physid.datasets import load"),
         ("datasets/classics.py", "import physid.models.gravity"),
         ("datasets/classics.py", "import physid.cli"),
         ("physid/reproduce/run.py", "import physid.cli"),
         ("physid/viewer/calls.py", "from physid.reproduce import exhibit"),
+        ("physid/store.py", "from physid.data import experiment"),
+        ("physid/data/experiment.py", "from physid.modelling.model import Model"),
+        ("physid/data/inputs.py", "from physid.data.series import Series"),  # beside it
+        ("physid/modelling/smooth.py", "import physid.reading"),
+        ("physid/reading/read.py", "from physid.inference.noise import Noise"),
+        ("physid/inference/noise.py", "from physid.inference.problem import Problem"),
+        ("physid/inference/search/trust_region.py", "from physid.inference import result"),
+        ("physid/inference/uncertainty/scores.py", "from physid.inference.search import multistart"),
+        ("physid/training/learner.py", "def late() -> None:\n    from physid.runs import trainings"),
+        ("physid/predict/draws.py", "from physid.report import Report"),
+        ("physid/report/tables.py", "from physid.runs.fits import save"),
+        ("physid/runs/writer.py", "from physid.plots import png"),
+        ("physid/check.py", "from physid.plots import png"),
+        ("physid/plots/look.py", "import physid.viewer"),
+        ("physid/viewer/tracks.py", "from physid.api import train"),
+        ("physid/ode/native/compiler/ir.py", "from physid.ode.native.kernel import Kernel"),
+        ("physid/ode/eager/march.py", "from physid.ode.native.backend import Native"),
+        ("physid/ode/methods/tableau.py", "from physid.ode.control import PID"),
         ("models/classics.py", "import physid.reproduce"),
     ],
 )

@@ -15,9 +15,9 @@ import torch
 
 from physid.cli.app import main
 from physid.datasets import collect
-from physid.fitting import keep
 from physid.models import NETWORKS, network
 from physid.models.node18 import NODE18
+from physid.runs import writer
 from physid.training import Rate, Recipe, Trained, train
 
 ROOT = Path(__file__).parent.parent
@@ -42,8 +42,8 @@ def same(one: Trained, other: Trained) -> None:
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every step."""
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
 
 
 @pytest.mark.usefixtures("often")
@@ -71,7 +71,7 @@ def test_kill_9_in_mid_epoch(tmp_path: Path) -> None:
 import os, signal
 from physid.cli.app import main
 from physid.cli.console import Progress
-from physid.fitting import keep
+from physid.runs import writer as keep
 keep.EVERY = keep.SHARE = 0.0
 def kill(self, fields):
     if (fields["epoch"], fields["step"]) == ("2/3", "3/5"):

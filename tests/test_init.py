@@ -10,7 +10,7 @@ import pytest
 from physid.cli import main
 from physid.cli.fit import command as fit_command
 from physid.cli.init import SOURCES
-from physid.fitting.settings import KEYS
+from physid.settings import KEYS
 
 Captured = pytest.CaptureFixture[str]
 

@@ -17,12 +17,12 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 import physid
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import KINDS, Inputs
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
-from physid.inputs import KINDS, Inputs
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown, positive
 from physid.ode import Integrator, sensitivities, solve
-from physid.spec import Model
-from physid.unknown import Unknown, positive
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from physid import Experiment, Integrator, Model, Trajectory, Unknown, positive, solve
-from physid.fitting.joint import vector_of
-from physid.fitting.problem import predict
+from physid.inference.parameters import vector_of
+from physid.inference.problem import predict
 from physid.ode import hearing
 from physid.ode.solution import Status
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from physid.inputs import Inputs
+from physid.data.inputs import Inputs
 from physid.machine import compiler_command
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown
 from physid.ode import reads, solve
-from physid.ode.field import layout_of
-from physid.ode.native.known import recall
+from physid.ode.native.cache import recall
 from physid.ode.reads import Foreseen
-from physid.spec import Model
-from physid.unknown import Unknown
+from physid.ode.rhs import layout_of
 
 DOUBLE = torch.float64
 pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")

@@ -11,12 +11,12 @@ import torch
 from physid import Experiment, Fit, Unknown, fit
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting.lm import compressed, removable
-from physid.fitting.problem import Point
+from physid.inference.problem import Point
+from physid.inference.search.trust_region import compressed, removable
+from physid.modelling.model import Model
+from physid.modelling.prior import Ridge
 from physid.models import LADDER, BlackBoxMotion, build
 from physid.ode import Integrator
-from physid.prior import Ridge
-from physid.spec import Model
 
 RUNGS = sorted((name, level) for name, level in LADDER if level != "full")
 OTHERS = ["augmented-sparse", "gravity-residual"]

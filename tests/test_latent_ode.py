@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from benchmarks.latent_plain import PlainEncoder, PlainLatentODE
+from physid.data.series import Series
 from physid.datasets import collect
 from physid.models import NETWORKS, LatentODE, network
 from physid.models.odernn import OdeRnn
 from physid.models.odernn_loop import Loop, euler_steps
 from physid.models.perceptron import Perceptron
-from physid.ode import ACA, Integrator, wide
-from physid.series import Series
+from physid.ode import ACA, Integrator
+from physid.ode.eager import pullback_batched
 from physid.training import Trained, train
 
 SMALL: dict[str, Any] = {"latent": 4, "recognition": 5, "width": 7, "depth": 1, "units": 6}
@@ -170,7 +171,7 @@ def test_jacobians_are_for_cheap_fields() -> None:
     for width, pays in ((4, True), (300, False)):
         net = nn.Sequential(nn.Linear(15, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 15))
         problem = Integrator().pose(lambda t, y, net=net: net(y), torch.zeros(50, 15), [0.0, 1.0], None, True)
-        assert wide.applies(problem) == pays
+        assert pullback_batched.applies(problem) == pays
 
 
 @pytest.mark.parametrize("epoch", [0, 10, 30])

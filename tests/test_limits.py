@@ -14,7 +14,7 @@ from physid.cli.app import main
 from physid.datasets import fetch
 from physid.datasets.fetch import download
 from physid.errors import InputError, MissingError
-from physid.fitting.plan import resolve
+from physid.inference.options import resolve
 
 Captured = pytest.CaptureFixture[str]
 Answer = Callable[[BaseHTTPRequestHandler], None]

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from physid.cli.app import main
-from physid.comparison import Comparison
+from physid.data.experiment import Experiment, Trajectory
 from physid.datasets import load
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
-from physid.fitting import Fit, keep
-from physid.freerun import FreeRun, open_run
+from physid.inference import Fit
 from physid.models import NETWORKS, network
 from physid.models.lstm import LSTM, augmented
 from physid.models.sequences import GIVEN, LENGTH, Sequences
+from physid.predict.networks import FreeRun
+from physid.report.comparison import Comparison
+from physid.runs import writer
+from physid.runs.opening import open_run
 from physid.training import Recipe, Trained, train
 from physid.viewer import collect
 
@@ -121,8 +123,8 @@ def test_several_seeds_are_each_as_if_alone() -> None:
 
 
 def test_resumed_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
     whole = train(*small(epochs=6))
     steps = 0
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import physid
+from physid.data.experiment import Experiment
 from physid.datasets import cifar, horizons, load
 from physid.datasets.lynxhare import PELTS
 from physid.errors import InputError
-from physid.experiment import Experiment
 from physid.models import build
 
 pytestmark = [pytest.mark.data, pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")]

@@ -16,8 +16,8 @@ import pytest
 from physid.cli import main
 from physid.cli.warned import warned
 from physid.errors import ModelError
-from physid.fitting.afar import Afar, tell
-from physid.modelfile import import_file
+from physid.inference.search.worker_calls import Afar, tell
+from physid.modelling.address import import_file
 
 LOUD = """
 import os, sys, warnings

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from physid.cli import main
+from physid.data.experiment import Experiment
 from physid.errors import InputError
-from physid.experiment import Experiment
-from physid.modelfile import blame, import_file, is_file_name, load_experiment_file, load_model_file, split_file_name
-from physid.spec import Model
+from physid.modelling.address import (
+    blame,
+    import_file,
+    is_file_name,
+    load_experiment_file,
+    load_model_file,
+    split_file_name,
+)
+from physid.modelling.model import Model
 
 GOOD = '''
 from dataclasses import dataclass

@@ -13,13 +13,13 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 from torch.func import functional_call, jacfwd, vmap
 
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
 from physid.datasets import load
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
-from physid.inputs import Inputs
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown, between
 from physid.models import LADDER, MODELS, NewtonGravity, PlanetaryGravity, PointMasses, build
-from physid.spec import Model
-from physid.unknown import Unknown, between
 
 # torch itself, when its transforms are first used
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")

@@ -18,14 +18,13 @@ from physid import Model, Unknown, between, fit, positive
 from physid.check import check
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting.joint import vector_of
-from physid.fitting.pose import agree, prepare
-from physid.fitting.problem import Problem
-from physid.fitting.starts import draws
-from physid.fitting.vector import Vector
+from physid.inference.assemble import agree, prepare
+from physid.inference.parameters import Vector, vector_of
+from physid.inference.problem import Problem
+from physid.inference.search.multistart import draws
+from physid.modelling.modules import trained
+from physid.modelling.prior import Ridge
 from physid.models import NewtonGravity, build
-from physid.modules import trained
-from physid.prior import Ridge
 
 
 def test_weights_are_drawn_from_the_seed_as_the_constructor_draws_them() -> None:

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from native_tools import DOUBLE, TIME, Y0, assert_abreast, assert_agree, kernel_of, native, problem
 from torch import Tensor, nn
 
+from physid.modelling.model import Model
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity
-from physid.ode.native.library import unit_of
-from physid.spec import Model
+from physid.ode.native.compiler.library import unit_of
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,7 +14,7 @@ from physid.datasets import load
 from physid.machine import compiler_command
 from physid.models import LADDER, build
 from physid.ode import METHODS, Fixed, Integrator, Solution, Status, sensitivities, solve
-from physid.ode.native import known
+from physid.ode.native import cache
 
 pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 
@@ -176,7 +176,7 @@ def test_a_known_function_sees_new_tensors_and_new_numbers() -> None:
         assert isinstance(solution.y, Tensor)
         return solution.y[-1].item(), float(torch.autograd.grad(solution.y[-1].sum(), k)[0]), solution.engine
 
-    known._KNOWN.clear()
+    cache._KNOWN.clear()
     for rate, power, shift in [(0.5, 1.0, 0.0), (0.3, 1.0, 0.0), (0.3, 1.0, 0.7), (0.3, 0.5, 0.0), (0.5, 1.0, 0.0)]:
         exp = torch.exp(torch.tensor(rate)).item()
         value, by, engine = end(rate, power, shift)
@@ -185,7 +185,7 @@ def test_a_known_function_sees_new_tensors_and_new_numbers() -> None:
         assert value == pytest.approx(truth, rel=1e-5)
         if power == 1:
             assert by == pytest.approx(exp + shift * (rate * exp - exp + 1) / rate**2, rel=1e-5)
-    assert 1 <= len(known._KNOWN) <= 2
+    assert 1 <= len(cache._KNOWN) <= 2
 
 
 def test_what_a_parameter_asks_for_is_noticed() -> None:

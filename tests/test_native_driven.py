@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from physid import Unknown, positive
-from physid.inputs import KINDS, Inputs
+from physid.data.inputs import KINDS, Inputs
 from physid.machine import compiler_command
+from physid.modelling.model import Model
 from physid.ode import Fixed, Integrator, sensitivities, solve
-from physid.spec import Model
 
 pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 

@@ -10,10 +10,10 @@ from native_cases import GROUPS, Case
 from native_tools import TIME, assert_abreast, assert_agree, kernel_of
 from torch import Tensor
 
-from physid.ode.native import lower, unit
-from physid.ode.native.interpret import products
-from physid.ode.native.ops import TABLE
-from physid.ode.native.trace import trace
+from physid.ode.native.compiler import lower, translation_unit
+from physid.ode.native.compiler.all_rules import TABLE
+from physid.ode.native.compiler.interpret import products
+from physid.ode.native.compiler.trace import trace
 
 
 def inputs() -> Tensor:
@@ -31,9 +31,9 @@ def of(case: Case, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_operations_agree_with_torch(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unit, "SMALL", 10**6)
+    monkeypatch.setattr(translation_unit, "SMALL", 10**6)
     monkeypatch.setattr(lower, "LIMIT", 10**4)
-    monkeypatch.setattr(unit, "_abreast", lambda program: True)
+    monkeypatch.setattr(translation_unit, "_abreast", lambda program: True)
     cases = GROUPS[group]
     y = inputs()
     size = sum(of(case, y).numel() for case in cases.values())

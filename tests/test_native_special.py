@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from physid.ode import solve
-from physid.ode.native.derive import Tangents, reachable
-from physid.ode.native.interpret import Numbers, products
-from physid.ode.native.ir import SHIFT, STATE
-from physid.ode.native.lower import lower
-from physid.ode.native.ops import TABLE
-from physid.ode.native.trace import trace
+from physid.ode.native.compiler.all_rules import TABLE
+from physid.ode.native.compiler.derive import Tangents, reachable
+from physid.ode.native.compiler.interpret import Numbers, products
+from physid.ode.native.compiler.ir import SHIFT, STATE
+from physid.ode.native.compiler.lower import lower
+from physid.ode.native.compiler.trace import trace
 from physid.ode.solution import Status
 
 DOUBLE = torch.float64

@@ -17,9 +17,9 @@ from native_tools import DOUBLE, TIME, Y0, native, problem, refused
 from torch import Tensor, nn
 
 from physid.ode import solve
-from physid.ode.native import build
+from physid.ode.native.compile import kernel_for
+from physid.ode.native.compiler import build
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.kernels import kernel_for
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -180,7 +180,7 @@ def test_globals_and_cells_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 PROGRAM = """
 import sys, torch
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.kernels import kernel_for
+from physid.ode.native.compile import kernel_for
 from physid.ode.problem import pose
 y = torch.tensor([1.0, 2.0], dtype=torch.float64)
 found = kernel_for(pose(lambda t, y: y.sin() * 1.25, y, [0.0, 1.0], solver="dopri5", rtol=1e-6, atol=1e-6))

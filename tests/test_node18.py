@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from physid.errors import InputError
 from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18, Strided
 from physid.models.odeblock import ConvField, OdeBlock
-from physid.ode import tableaus
+from physid.ode.methods import catalogue
 
 SMALL = {"width": 4}
 
@@ -43,7 +43,7 @@ def test_parameters_of_a_hundred_classes() -> None:
 
 def stepped(field: nn.Module, x: Tensor, grid: Tensor, solver: str) -> Tensor:
     """The discrete map over given times, by nothing but the tableau."""
-    tableau = tableaus.lookup(solver)
+    tableau = catalogue.lookup(solver)
     for start, end in zip(grid[:-1].tolist(), grid[1:].tolist(), strict=True):
         slopes: list[Tensor] = []
         for row in tableau.a:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.errors import InputError
-from physid.fitting.noise import LOSSES, Noise, read
-from physid.fitting.plan import resolve
-from physid.fitting.pose import noise_model
+from physid.inference.assemble import noise_model
+from physid.inference.noise import LOSSES, Noise, read
+from physid.inference.options import resolve
+from physid.modelling.unknown import LogNormal, Normal
 from physid.models import LotkaVolterra
-from physid.unknown import LogNormal, Normal
 
 Array = NDArray[np.float64]
 TIMES = np.linspace(0.0, 2.0, 30)

@@ -15,15 +15,15 @@ LIBRARY = {"os.open", "io.open", "np.load", "np.fromfile", "np.loadtxt", "np.gen
 LIBRARY |= {"np.save", "np.savez", "torch.save", "tarfile.open", "zipfile.ZipFile", "tempfile.mkstemp"}
 # file -> what it uses, and why
 EXCEPTIONS = {
-    "physid/ode/native/build.py": {"open": "/proc/cpuinfo", "write_text": "in a new folder of mode 0700"},
-    "physid/ode/native/library.py": {"read_bytes": "sources of the package"},
+    "physid/ode/native/compiler/build.py": {"open": "/proc/cpuinfo", "write_text": "in a new folder of mode 0700"},
+    "physid/ode/native/compiler/library.py": {"read_bytes": "sources of the package"},
     "physid/ode/native/structures.py": {"read_text": "sources of the package"},
     "physid/viewer/webpage.py": {"read_text": "files of the package"},
     "physid/machine.py": {"read_text": "/proc"},
     "physid/viewer/movie.py": {"tempfile.mkstemp": "mode 0600, then moved in place"},
     "physid/viewer/figures.py": {"Image.open": "bytes in memory"},
     "physid/reading/binary.py": {"zipfile.ZipFile": "bytes in memory"},
-    "physid/fitting/files.py": {"np.load": "bytes in memory", "np.savez": "bytes in memory"},
+    "physid/formats.py": {"np.load": "bytes in memory", "np.savez": "bytes in memory"},
     "datasets/hopper.py": {"np.load": "bytes from the door", "torch.load": "bytes from the door", "np.save": "store"},
     "datasets/tanks.py": {"np.genfromtxt": "a record that was compared with its sha256"},
     "datasets/cifar.py": {

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from physid import Fit, Model, Unknown, fit, positive
 from physid.cli.app import main
 from physid.errors import InputError
-from physid.fitting import strategies
-from physid.fitting.problem import Problem
-from physid.fitting.restore import beginning
-from physid.fitting.vector import Vector
-from physid.modules import trained
+from physid.inference.parameters import Vector
+from physid.inference.problem import Problem
+from physid.inference.search import strategies
+from physid.modelling.modules import trained
+from physid.runs.reader import beginning
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ class Damped(Model):
 def test_a_model_file_is_fitted_interrupted_resumed_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from physid.modelfile import load_model_file
+    from physid.modelling.address import load_model_file
 
     monkeypatch.chdir(tmp_path)
     Path("damped.py").write_text(MODEL)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import physid
+from physid.data.experiment import Experiment, Trajectory
 from physid.errors import InputError
-from physid.experiment import Experiment, Trajectory
-from physid.fitting import Fit
+from physid.inference import Fit
 from physid.models import LotkaVolterra, VanDerPol
 from physid.plots import THEMES, Theme, choose_channels, find_bodies, pairs, phase, png, svg, theme_of, time_series
 from physid.plots.look import channels, mix
@@ -153,7 +153,7 @@ def test_phase_portraits_in_space_say_what_they_chose() -> None:
     t = np.linspace(0, 1, 30)
     mean = np.column_stack([np.sin((k + 1) * t) for k in range(5)])
     band = np.full_like(mean, np.nan)
-    forecast = physid.forecast.Forecast(t, mean, band, band, tuple("abcde"))
+    forecast = physid.predict.forecast.Forecast(t, mean, band, band, tuple("abcde"))
     figure = phase(forecast, dimension=3)
     assert "of 5 channels" in figure.get_supxlabel()
     assert figure.axes[0].name == "3d"

@@ -18,7 +18,7 @@ from physid.machine import compiler_command
 from physid.ode import ACA, Integrator, Probes, misfit, odeint, sensitivities
 from physid.ode import solve as solve_typed
 from physid.ode.directions import Directions
-from physid.ode.march import March
+from physid.ode.eager.march import March
 
 DOUBLE = torch.float64
 needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")

@@ -16,20 +16,20 @@ from physid import Experiment, Fit, Model, Trajectory, Unknown, between, fit, po
 from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting import default_integrator
-from physid.fitting.codec import integrator_data, integrator_of
-from physid.fitting.descent import Objective
-from physid.fitting.plan import resolve
-from physid.fitting.pose import pose, suited
-from physid.fitting.probing import held, sizes_of
-from physid.fitting.problem import Problem
-from physid.fitting.runs import arguments
-from physid.fitting.vector import Vector
-from physid.fitting.watch import Watch
+from physid.inference import default_integrator
+from physid.inference.assemble import pose, suited
+from physid.inference.options import resolve
+from physid.inference.parameters import Vector
+from physid.inference.probing import held, sizes_of
+from physid.inference.problem import Problem
+from physid.inference.search.first_order import Objective
+from physid.inference.search.monitor import Watch
 from physid.machine import compiler_command
+from physid.modelling.prior import Normal
 from physid.models import build
 from physid.ode import Fixed, Integrator, Probes
-from physid.prior import Normal
+from physid.runs.codec import integrator_data, integrator_of
+from physid.runs.fits import arguments
 
 needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 NAMES = "optimizer strategy integrator gradient protocol epochs lr seed time_limit noise loss loss_scale starts seeds"

@@ -18,11 +18,11 @@ from scipy.io import savemat
 from torch import Tensor
 
 from physid.cli import main
+from physid.data.experiment import Experiment
 from physid.errors import InputError
-from physid.experiment import Experiment
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown, positive
 from physid.reading import describe, read
-from physid.spec import Model
-from physid.unknown import Unknown, positive
 
 Captured = pytest.CaptureFixture[str]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from physid.cli import main
 from physid.errors import InputError
-from physid.fitting import fit
+from physid.inference import fit
+from physid.modelling.model import Model
+from physid.modelling.unknown import Unknown, positive
 from physid.reading import read
-from physid.spec import Model
-from physid.unknown import Unknown, positive
 
 
 class Reaction(Model):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 import physid
 from physid import Fit
 from physid.cli.app import main
-from physid.comparison import Comparison
 from physid.errors import InputError
-from physid.fitting.estimates import Estimate
-from physid.latex import number, rounded, tabular
+from physid.inference.uncertainty.estimates import Estimate
 from physid.models import Pendulum
 from physid.plots.fits import waterfall
 from physid.plots.page import page, table
+from physid.report.comparison import Comparison
+from physid.report.latex import number, rounded, tabular
 
 Captured = pytest.CaptureFixture[str]
 

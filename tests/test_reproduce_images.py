@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from physid.classifying import icc
-from physid.fitting import keep
 from physid.ode.hearing import TimeUp
 from physid.reproduce import Work, exhibit, images
 from physid.reproduce.image_errors import PAPER2, PAPER7, TABLE2
 from physid.reproduce.images import SOLVERS, compute, name_of
+from physid.runs import writer
+from physid.training.classifying import icc
 
 SMALL: dict[str, Any] = {
     "model": "node18",
@@ -109,8 +109,8 @@ def test_quick_takes_real_images_where_there_are_some(
 
 
 def test_a_cell_trains_and_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
     monkeypatch.setattr(images, "SOLVERS", (("euler", {"step": 0.5}), ("bosh3", {"rtol": 1e-1, "atol": 1e-1})))
     whole = compute(Work(tmp_path / "whole"), **SMALL, solvers=True)
     assert set(whole["solvers"]) == {"euler 0.5", "bosh3 0.1"}

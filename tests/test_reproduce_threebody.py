@@ -13,7 +13,7 @@ import pytest
 from physid import datasets
 from physid.datasets import load
 from physid.errors import Diverged
-from physid.fitting import fit
+from physid.inference import fit
 from physid.models import build
 from physid.ode.hearing import TimeUp
 from physid.reproduce import Exhibit, Work, exhibit, reproduce, table5, threebody

@@ -14,7 +14,7 @@ from physid.cli.app import main
 from physid.datasets import load
 from physid.discovery import discover, law, scalar_library, vector_library
 from physid.errors import InputError
-from physid.modelfile import load_model_file
+from physid.modelling.address import load_model_file
 from physid.models import MODELS, GravityResidual, PendulumResidual, Residual, VanDerPol, build
 from physid.models.residual import Undamped
 

@@ -14,19 +14,19 @@ from torch import Tensor
 
 from physid import Experiment, Fit, Inputs, Integrator, Model, Trajectory, Unknown, fit
 from physid.errors import InputError
-from physid.fitting import runs
-from physid.fitting.archive import experiment_files, experiments_of
-from physid.fitting.codec import decode, encode, integrator_data, integrator_of, unsaid
-from physid.fitting.ensemble import ensemble
-from physid.fitting.files import read_archive
-from physid.fitting.members import band
-from physid.fitting.plan import default_integrator
-from physid.fitting.problem import predict
-from physid.fitting.restore import beginning
-from physid.fitting.vector import Vector
+from physid.formats import read_archive
+from physid.inference.batch import ensemble
+from physid.inference.options import default_integrator
+from physid.inference.parameters import Vector
+from physid.inference.problem import predict
 from physid.models import Exponential
 from physid.ode import ACA, METHODS, PID, Adjoint, Fixed, Probes
-from physid.ode.plan import Limits
+from physid.ode.request import Limits
+from physid.predict.ensemble import band
+from physid.runs import fits
+from physid.runs.archive import experiment_files, experiments_of
+from physid.runs.codec import decode, encode, integrator_data, integrator_of, unsaid
+from physid.runs.reader import beginning
 
 # for every field of an integrator values that are none of its default
 OTHERS: dict[str, list[Any]] = {
@@ -64,7 +64,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Integrator) if field.name not in CODE])
 def test_every_field_of_an_integrator_survives(name: str) -> None:
-    assert name in OTHERS, f"{name} is new: give it values here, and see that fitting/codec.py keeps them"
+    assert name in OTHERS, f"{name} is new: give it values here, and see that runs/codec.py keeps them"
     for value in OTHERS[name]:
         one = replace(Integrator(), **{name: value})
         again = integrator_of(json.loads(json.dumps(integrator_data(one), allow_nan=False)))
@@ -165,7 +165,7 @@ def test_load_resume_and_verify_take_the_integrator_of_the_fit(tmp_path: Path) -
     assert found.integrator == kept
     assert Fit.load(tmp_path / "run").integrator == kept
     begun = beginning(tmp_path / "run", None, False)
-    assert runs.arguments(begun.origin.asked)["integrator"] == asked
+    assert fits.arguments(begun.origin.asked)["integrator"] == asked
     by_data = fit(Exponential(), decay(integrator={"max_step": 0.1}), out=tmp_path / "other")
     assert by_data.integrator.max_step == 0.1
     assert Fit.load(tmp_path / "other").experiment.integrator == {"max_step": 0.1}
@@ -178,7 +178,7 @@ def test_a_run_of_an_older_layout_is_read(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "run" / "data.json").read_text())
     del about["integrator"], data["integrator"]
     data |= {"constants": {"size": 2.0}, "start": {}, "truth": {}, "options": {}, "channels": ["y[0]"]}
-    from physid.fitting.archive import read_integrator
+    from physid.runs.archive import read_integrator
 
     assert read_integrator(about) == replace(found.integrator, probes=0)  # such runs had none
     (again,) = experiments_of(data, read_archive((tmp_path / "run" / "data.npz").read_bytes()))

@@ -20,11 +20,11 @@ from physid import Experiment, Fit, Integrator, fit
 from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting import keep
-from physid.fitting.files import SUMS, Folder, read_archive
-from physid.fitting.keep import claim
-from physid.fitting.verify import verify
+from physid.formats import SUMS, Folder, read_archive
 from physid.models import build
+from physid.runs import writer
+from physid.runs.verify import verify
+from physid.runs.writer import claim
 from physid.store import put
 
 Captured = pytest.CaptureFixture[str]
@@ -49,8 +49,8 @@ def start(**options: Any) -> Fit:
 
 @pytest.fixture(autouse=True)
 def _checkpoint_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +291,7 @@ def test_a_killed_process_is_resumed_from_the_command_line(
 def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         start(out=tmp_path / "run", progress=after(12, Stop))
-    path = tmp_path / "run" / keep.CHECKPOINT
+    path = tmp_path / "run" / writer.CHECKPOINT
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(bytes(data))
@@ -307,8 +307,8 @@ def test_a_run_without_its_checkpoint_starts_anew_and_says_so(
     for name in ("run", "again"):
         with pytest.raises(Stop):
             start(out=tmp_path / name, progress=after(12, Stop))
-        (tmp_path / name / keep.CHECKPOINT).unlink()
-    with pytest.warns(keep.StartsAnew, match=r"run has no checkpoint\.npz: the fit starts anew"):
+        (tmp_path / name / writer.CHECKPOINT).unlink()
+    with pytest.warns(writer.StartsAnew, match=r"run has no checkpoint\.npz: the fit starts anew"):
         found = Fit.resume(tmp_path / "run")
     same(found, undisturbed)
     assert len(found.history) == len(undisturbed.history)
@@ -317,7 +317,7 @@ def test_a_run_without_its_checkpoint_starts_anew_and_says_so(
 
 
 def test_checkpoints_hold_what_adam_needs(tmp_path: Path) -> None:
-    from physid.fitting.watch import Watch
+    from physid.inference.search.monitor import Watch
 
     watch = Watch()
     watch.begin(np.array([1.0, 2.0]))
@@ -325,8 +325,8 @@ def test_checkpoints_hold_what_adam_needs(tmp_path: Path) -> None:
     watch.saw("adam", np.array([1.0, 4.0]), np.inf)
     watch.hold("adam", epoch=3, exp_avg=torch.tensor([0.1, 1e-300], dtype=torch.float64))
     again = Watch()
-    data = keep.checkpoint(watch, "abc")
-    assert keep.recall(again, read_archive(data), "abc") == 0
+    data = writer.checkpoint(watch, "abc")
+    assert writer.recall(again, read_archive(data), "abc") == 0
     assert again.history == watch.history
     assert again.held["epoch"] == 3
     assert again.held["exp_avg"].tolist() == [0.1, 1e-300]
@@ -334,4 +334,4 @@ def test_checkpoints_hold_what_adam_needs(tmp_path: Path) -> None:
     assert again.best.tolist() == [1.0, 3.0]
     assert again.lowest == watch.lowest
     with pytest.raises(ValueError, match="belongs to another fit"):
-        keep.recall(again, read_archive(data), "abd")
+        writer.recall(again, read_archive(data), "abd")

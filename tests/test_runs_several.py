@@ -19,9 +19,10 @@ from physid import Experiment, Fit, Unknown, fit
 from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
-from physid.fitting import keep, workers
-from physid.fitting.verify import verify
+from physid.inference.search import workers
 from physid.models import Pendulum
+from physid.runs import writer
+from physid.runs.verify import verify
 
 Captured = pytest.CaptureFixture[str]
 
@@ -82,8 +83,8 @@ def cuts() -> list[Any]:
 def test_an_interrupted_fit_goes_on_to_the_same_end(
     case: str, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
     whole = fit(Pendulum(), pair(), **CASES[case])
     at = len(whole.history) - 1 if late else len(whole.history) // 3
     run = tmp_path / "run"
@@ -202,8 +203,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("at", [20, 75, pytest.param(92, marks=pytest.mark.slow)])
 def test_every_start_goes_on_from_where_it_was(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off among the welded segments, and in the race; the records of the starts are those of an undisturbed fit."""
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
     whole = undisturbed()
     phases = [row["phase"] for row in whole.history]
 
@@ -221,8 +222,8 @@ def test_every_start_goes_on_from_where_it_was(at: int, tmp_path: Path, monkeypa
 
 
 def test_workers_do_not_repeat_the_starts_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
     ran: list[int] = []
     inner = workers.hold
 

@@ -10,14 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from physid import Unknown, fit
+from physid import Unknown, fit, settings
 from physid.cli.app import main
 from physid.cli.fit import command as fit_command
 from physid.cli.options import METHOD_OPTIONS
 from physid.datasets import load
 from physid.errors import InputError
-from physid.expression import Expression
-from physid.fitting import settings
+from physid.modelling.expression import Expression
 from physid.models import Pendulum
 
 Captured = pytest.CaptureFixture[str]

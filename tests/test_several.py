@@ -13,9 +13,9 @@ from torch import Tensor
 
 from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.errors import InputError
-from physid.fitting.joint import vector_of
-from physid.fitting.problem import Problem, predict
-from physid.fitting.segments import Segments
+from physid.inference.parameters import vector_of
+from physid.inference.problem import Problem, predict
+from physid.inference.search.multiple_shooting import Segments
 from physid.models import LotkaVolterra
 from physid.ode import Integrator
 

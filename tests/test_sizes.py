@@ -12,12 +12,12 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
-from physid.fitting.identify import resume
-from physid.fitting.lift import lift
-from physid.fitting.plan import default_integrator
-from physid.fitting.sizes import STEPS, fitted, sizes_of
-from physid.fitting.vector import Vector
-from physid.inputs import Inputs
+from physid.data.inputs import Inputs
+from physid.inference.identify import resume
+from physid.inference.options import default_integrator
+from physid.inference.parameters import Vector
+from physid.modelling.reconstruct import lift
+from physid.modelling.state_sizes import STEPS, fitted, sizes_of
 
 
 class Saturating(Model):

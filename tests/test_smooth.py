@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from physid.errors import InputError
+from physid.modelling.smooth import smooth_abs, smooth_clip, smooth_ramp, smooth_sign, smooth_sqrt
 from physid.ode import Integrator, sensitivities
-from physid.smooth import smooth_abs, smooth_clip, smooth_ramp, smooth_sign, smooth_sqrt
 
 WIDTHS = st.floats(1e-3, 1e3)
 NUMBERS = st.floats(-1e4, 1e4)

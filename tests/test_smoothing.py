@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from physid.fitting import smoothing
-from physid.fitting.smoothing import roughness, through
+from physid.data import smoothing
+from physid.data.smoothing import roughness, through
 
 
 def broad(count: int) -> Any:

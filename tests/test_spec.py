@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.func import functional_call, jacfwd, vmap
 
 from physid.errors import InputError
-from physid.spec import STATE_VERSION, Model, SecondOrder, keyword_names
-from physid.unknown import Domain, Unknown, between, positive
+from physid.modelling.model import STATE_VERSION, Model, SecondOrder, keyword_names
+from physid.modelling.unknown import Domain, Unknown, between, positive
 
 # torch itself, when its transforms are first used
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")

@@ -14,17 +14,18 @@ import torch
 from torch import Tensor
 
 from physid import Experiment, Fit, Model, Trajectory, Unknown, between, fit, positive
+from physid.arrays import Array
+from physid.data.inputs import Inputs
 from physid.errors import InputError, MissingError
-from physid.fitting.lanes import solve_lanes
-from physid.fitting.lm import Stop
-from physid.fitting.many import least_many
-from physid.fitting.problem import Point
-from physid.fitting.starts import draws
-from physid.fitting.vector import Array, Vector
-from physid.inputs import Inputs
-from physid.modelfile import load_model_file
+from physid.inference.batch import solve_lanes
+from physid.inference.parameters import Vector
+from physid.inference.problem import Point
+from physid.inference.search.levenberg_marquardt import least_many
+from physid.inference.search.multistart import draws
+from physid.inference.search.trust_region import Stop
+from physid.modelling.address import load_model_file
+from physid.modelling.unknown import Normal, Uniform
 from physid.ode import Integrator
-from physid.unknown import Normal, Uniform
 
 
 class Swing(Model):
@@ -98,8 +99,8 @@ def test_a_killed_worker_is_one_line_and_the_run_goes_on(
 ) -> None:
     monkeypatch.setattr("joblib.Parallel", Serial)
     monkeypatch.setattr(Serial, "broken_after", done)
-    monkeypatch.setattr("physid.fitting.keep.EVERY", 0.0)
-    monkeypatch.setattr("physid.fitting.keep.SHARE", 0.0)
+    monkeypatch.setattr("physid.runs.writer.EVERY", 0.0)
+    monkeypatch.setattr("physid.runs.writer.SHARE", 0.0)
     options: dict[str, Any] = {"strategy": "full", "starts": 3, "seed": 1, "workers": 2}
     with pytest.raises(MissingError, match=rf"killed by the system.*{done} of 3 starts are done.*physid resume"):
         fit(Swing(), swing(), out=tmp_path / "run", **options)

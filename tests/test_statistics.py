@@ -13,12 +13,13 @@ from scipy import stats
 from torch import Tensor
 
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
+from physid.arrays import Array
 from physid.datasets import load
-from physid.fitting.combinations import echelon, spoken
-from physid.fitting.criteria import normality
-from physid.fitting.problem import Problem
-from physid.fitting.vector import Array, Entry
-from physid.unknown import real
+from physid.inference.parameters import Entry
+from physid.inference.problem import Problem
+from physid.inference.uncertainty.identifiability import echelon, spoken
+from physid.inference.uncertainty.information import normality
+from physid.modelling.unknown import real
 
 GRAVITY = 9.80665
 

@@ -14,7 +14,7 @@ from physid.errors import InputError
 from physid.machine import compiler_command
 from physid.ode import ACA, METHODS, Fixed, solve
 from physid.ode.control import CONTROLS
-from physid.ode.tableaus import Tableau
+from physid.ode.methods.catalogue import Tableau
 
 DOUBLE = torch.float64
 AWARE = ACA(step_aware=True)

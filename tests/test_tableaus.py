@@ -16,7 +16,7 @@ from scipy.integrate import DOP853, RK23, RK45, OdeSolver
 from scipy.special import ellipj
 
 from physid.errors import InputError
-from physid.ode.tableaus import ALIASES, METHODS, Tableau, lookup
+from physid.ode.methods.catalogue import ALIASES, METHODS, Tableau, lookup
 
 Array = NDArray[np.float64]
 Tree = tuple["Tree", ...]

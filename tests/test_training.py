@@ -21,8 +21,9 @@ from physid import datasets, models
 from physid.cli.app import main
 from physid.datasets import collect
 from physid.errors import InputError
-from physid.fitting import Fit, keep
+from physid.inference import Fit
 from physid.models import network
+from physid.runs import writer
 from physid.training import Rate, Recipe, Trained, train
 
 ROOT = Path(__file__).parent.parent
@@ -33,8 +34,8 @@ Captured = pytest.CaptureFixture[str]
 def _catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.NETWORKS, "line", NETWORK)
     monkeypatch.setitem(datasets.COLLECTIONS, "points", COLLECTION)
-    monkeypatch.setattr(keep, "EVERY", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 0.0)
+    monkeypatch.setattr(writer, "EVERY", 0.0)
+    monkeypatch.setattr(writer, "SHARE", 0.0)
 
 
 def begin(seed: int = 3, **options: Any) -> tuple[Any, Any, Recipe]:
@@ -160,7 +161,7 @@ def test_a_training_without_its_checkpoint_starts_anew_and_says_so(tmp_path: Pat
     with pytest.raises(Stop):
         train(*begin(), out=run, progress=after(6, Stop))
     (run / "checkpoint.safetensors").unlink()
-    with pytest.warns(keep.StartsAnew, match=r"no checkpoint\.safetensors: the training starts anew"):
+    with pytest.warns(writer.StartsAnew, match=r"no checkpoint\.safetensors: the training starts anew"):
         found = Trained.resume(run)
     assert [row["epoch"] for row in found.history] == [row["epoch"] for row in whole.history]
     same(found, whole)
@@ -275,7 +276,7 @@ sys.path.insert(0, "tests")
 from dataclasses import replace
 from pathlib import Path
 from physid import datasets, models
-from physid.fitting import keep
+from physid.runs import writer as keep
 from physid.training import train
 from toys import COLLECTION, NETWORK, RECIPE
 models.NETWORKS["line"], datasets.COLLECTIONS["points"] = NETWORK, COLLECTION

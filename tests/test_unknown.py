@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.spec import Model
-from physid.unknown import Domain, Normal, Unknown, between, positive, real
+from physid.modelling.model import Model
+from physid.modelling.unknown import Domain, Normal, Unknown, between, positive, real
 
 DOMAINS = (real, positive, between(-2.0, 3.0), between(0.0, 1.0), Domain("above", 2.0))
 

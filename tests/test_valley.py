@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from physid.fitting.lm import Found, Stop, least
-from physid.fitting.problem import Point
-from physid.fitting.valley import along, promises
-from physid.fitting.vector import Array
+from physid.arrays import Array
+from physid.inference.problem import Point
+from physid.inference.search.geodesic_acceleration import along, promises
+from physid.inference.search.trust_region import Found, Stop, least
 
 STEEP = 1e3  # of the walls
 STOP = Stop(ftol=1e-2, evaluations=400)

@@ -13,8 +13,11 @@ from scipy import stats
 from torch import Tensor
 
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
-from physid.fitting import diagnostics
-from physid.fitting.diagnostics import (
+from physid.data.inputs import Inputs
+from physid.inference.noise_groups import groups_of, resolution
+from physid.inference.uncertainty import residual_tests
+from physid.inference.uncertainty.baselines import LAST, LINE, MEAN, trivial
+from physid.inference.uncertainty.residual_tests import (
     CORRELATED,
     HETEROSCEDASTIC,
     NOT_NORMAL,
@@ -25,10 +28,7 @@ from physid.fitting.diagnostics import (
     linearised,
     whiteness,
 )
-from physid.fitting.grouping import groups_of, resolution
-from physid.fitting.trivial import LAST, LINE, MEAN, trivial
-from physid.fitting.verdict import Verdict, faults, rejected, useless, worst
-from physid.inputs import Inputs
+from physid.inference.uncertainty.verdict import Verdict, faults, rejected, useless, worst
 from physid.models import Exponential
 
 Array = NDArray[np.float64]
@@ -115,7 +115,7 @@ def test_ljung_box_is_the_textbook_s() -> None:
     e = np.random.default_rng(3).standard_normal(50)
     rho = [float(e[k:] @ e[:-k]) / float(e @ e) for k in range(1, 5)]
     q = 50 * 52 * sum(r * r / (50 - k) for k, r in enumerate(rho, 1))
-    assert diagnostics.ljung_box([e], 4) == pytest.approx(q)
+    assert residual_tests.ljung_box([e], 4) == pytest.approx(q)
 
 
 def test_a_good_fit_is_adequate_and_plain() -> None:

@@ -17,11 +17,11 @@ from viewing import circles
 import physid
 from physid import Experiment, SecondOrder, Trajectory, Unknown, positive
 from physid.errors import Diverged, InputError
-from physid.fitting import Fit
+from physid.inference import Fit
 from physid.models import VanDerPol
 from physid.plots import LIGHT
+from physid.predict.draws import draw
 from physid.viewer import Camera, Page, Shown, collect, page, read_camera, tracks_of, tracks_of_fit
-from physid.viewer.ensemble import draw
 from physid.viewer.geometry import dashes, even, length, nice, tubes
 from physid.viewer.layers import Layer, fold_time, frame_of, layers
 from physid.viewer.tracks import FOLDS, grid
@@ -96,14 +96,14 @@ def test_a_forecast_that_never_was_finite_is_refused() -> None:
     t = np.linspace(0, 1, 5)
     bad = np.full((5, 2), np.nan)
     with pytest.raises(Diverged, match="too stiff"):
-        tracks_of(physid.forecast.Forecast(t, bad, bad, bad, ("x1", "y1"), message="too stiff"))
+        tracks_of(physid.predict.forecast.Forecast(t, bad, bad, bad, ("x1", "y1"), message="too stiff"))
 
 
 def test_motion_in_a_plane_and_a_forecast_that_stops() -> None:
     t = np.linspace(0, 1, 5)
     path = np.stack([t, t**2], -1)
     path[3:] = np.nan
-    tracks = tracks_of(physid.forecast.Forecast(t, path, path, path, ("a.x", "a.y"), unit="m"))
+    tracks = tracks_of(physid.predict.forecast.Forecast(t, path, path, path, ("a.x", "a.y"), unit="m"))
     assert tracks.forecast.shape == (3, 1, 3)
     assert (tracks.forecast[..., 2] == 0).all()
     assert tracks.rms is None

@@ -35,7 +35,7 @@ MODULES = (
     *("torch", "pandas", "scipy.stats", "scipy.optimize", "matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("pyvista", "pint", "yaml", "physid", "physid.cli.fit", "physid.cli.report", "physid.cli.forecast"),
     *(
-        "physid.ode.native.build",
+        "physid.ode.native.compiler.build",
         "physid.cli.view",
         "physid.cli.compare",
         "physid.cli.check",
@@ -114,7 +114,7 @@ def serve(address: Path, watched: int) -> None:
     """Fork for every start that is asked for, until the process `watched` has ended."""
     for module in MODULES:
         importlib.import_module(module)
-    sys.modules["physid.ode.native.build"].CORES = 1  # type: ignore[attr-defined]
+    sys.modules["physid.ode.native.compiler.build"].CORES = 1  # type: ignore[attr-defined]
     door = socket.socket(socket.AF_UNIX)
     unready = address.with_suffix(".new")
     door.bind(str(unready))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from physid.ode.adjoint import Adjoint
 from physid.ode.control import CONTROLS, PID, Control, Fixed
 from physid.ode.dense import DenseSolution, odeint_dense
-from physid.ode.flow import Forward
 from physid.ode.gradcheck import GradientAudit, gradcheck, toy
-from physid.ode.gradients import ACA, Gradient, Naive
-from physid.ode.methods import GRADIENTS
+from physid.ode.gradients.aca import ACA, Gradient, Naive
+from physid.ode.gradients.adjoint import Adjoint
+from physid.ode.gradients.forward import Forward
+from physid.ode.gradients.registry import GRADIENTS
+from physid.ode.methods.catalogue import METHODS, Tableau
 from physid.ode.misfit import misfit
 from physid.ode.odeint import odeint, odeint_adjoint, odeint_event
 from physid.ode.probes import Probes
 from physid.ode.sensitivities import Sensitivity, sensitivities
 from physid.ode.solution import Solution, SolveError, Statistics, Status
 from physid.ode.solve import Integrator, solve
-from physid.ode.tableaus import METHODS, Tableau
 
 __all__ = [
     "ACA",

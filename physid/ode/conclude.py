@@ -6,7 +6,7 @@ import time
 
 from torch import Tensor
 
-from physid.ode.outcome import Outcome
+from physid.ode.eager.outcome import Outcome
 from physid.ode.precision import Again, asked
 from physid.ode.problem import Problem
 from physid.ode.solution import Solution, SolveError, Status

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.conclude import conclude
-from physid.ode.field import RightHandSide, State
-from physid.ode.gradients import wants_gradient
-from physid.ode.march import March
+from physid.ode.eager.checkpoints import Tape
+from physid.ode.eager.dense_output import theta_of
+from physid.ode.eager.march import March
+from physid.ode.eager.replay import pieces
+from physid.ode.gradients.aca import wants_gradient
 from physid.ode.odeint import Options, read_options
-from physid.ode.outputs import theta_of
-from physid.ode.plan import Tolerance
 from physid.ode.problem import Problem
-from physid.ode.replay import pieces
-from physid.ode.tape import Tape
+from physid.ode.request import Tolerance
+from physid.ode.rhs import RightHandSide, State
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.conclude import conclude
-from physid.ode.field import RightHandSide, State, attribute
-from physid.ode.march import March
-from physid.ode.outcome import Step
+from physid.ode.eager.march import March
+from physid.ode.eager.outcome import Step
 from physid.ode.problem import Problem
+from physid.ode.rhs import RightHandSide, State, attribute
 from physid.ode.solution import Solution, SolveError, Status
 
 OneEvent = Callable[[Tensor, Any], Tensor]

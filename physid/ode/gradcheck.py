@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.ode.field import RightHandSide
-from physid.ode.plan import Tolerance
+from physid.ode.request import Tolerance
+from physid.ode.rhs import RightHandSide
 from physid.ode.solve import Integrator
 
 METHODS = ("aca", "naive", "adjoint", "forward")

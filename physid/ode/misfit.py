@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from physid.errors import InputError
-from physid.ode import methods
 from physid.ode.conclude import conclude
-from physid.ode.engines import choose, memory
-from physid.ode.field import RightHandSide
-from physid.ode.gradients import ACA, wants_gradient
+from physid.ode.dispatch import choose, memory
+from physid.ode.gradients import registry
+from physid.ode.gradients.aca import ACA, wants_gradient
 from physid.ode.problem import Problem
+from physid.ode.rhs import RightHandSide
 from physid.ode.solve import Integrator
 
 
@@ -42,9 +42,9 @@ def misfit(
     if not isinstance(y0, Tensor):
         raise InputError("misfit takes one state tensor: join the parts of a tuple.")
     integrator = Integrator() if integrator is None else integrator
-    method = methods.lookup(integrator.gradient, integrator.checkpoints)
+    method = registry.lookup(integrator.gradient, integrator.checkpoints)
     if integrator.probes:
-        methods.check_probes(method)
+        registry.check_probes(method)
     problem = integrator.pose(f, y0, t, params, batched, memory(integrator.engine, method))
     shape = (problem.grid.shape[0], *y0.shape)
     target = _fitted("target", target, shape, y0)

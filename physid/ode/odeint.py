@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError, unknown_name
-from physid.ode import methods, tableaus
-from physid.ode.adjoint import Adjoint
 from physid.ode.conclude import conclude
 from physid.ode.control import CONTROLS, Control, Fixed
-from physid.ode.engines import check_engine, equip
+from physid.ode.dispatch import check_engine, equip
 from physid.ode.events import EventFunction, solve_event
-from physid.ode.field import RightHandSide, State
-from physid.ode.gradients import Gradient
-from physid.ode.plan import Limits, Norm, Tolerance, read_times
+from physid.ode.gradients import registry
+from physid.ode.gradients.aca import Gradient
+from physid.ode.gradients.adjoint import Adjoint
+from physid.ode.methods import catalogue
+from physid.ode.methods.catalogue import Tableau, with_interpolation
 from physid.ode.probes import Probes, read
 from physid.ode.problem import Problem, pose
+from physid.ode.request import Limits, Norm, Tolerance, read_times
+from physid.ode.rhs import RightHandSide, State
 from physid.ode.solution import Solution, SolveError, Status
-from physid.ode.tableaus import Tableau, with_interpolation
 
 Options = Mapping[str, Any]
 ADAPTIVE = (
@@ -109,9 +110,9 @@ def odeint(
     f is never evaluated outside of [t[0], t[-1]], and fixed steps read outputs off the step as `interp` says.
     Errors: InputError (a ValueError) for what cannot work, SolveError when the solve fails.
     """
-    chosen, found = methods.lookup(gradient), read(probes)
+    chosen, found = registry.lookup(gradient), read(probes)
     if found is not None:
-        methods.check_probes(chosen)
+        registry.check_probes(chosen)
     solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, chosen, params, engine, found)
     return solution.y if event_fn is None else _event_pair(solution)
 
@@ -180,7 +181,7 @@ def _integrate(
 ) -> Solution:
     check_engine(engine)
     setup = replace(read_options(method, options), probes=probes)
-    gradient = methods.lookup(gradient, (options or {}).get("checkpoints"))
+    gradient = registry.lookup(gradient, (options or {}).get("checkpoints"))
     times = read_times(t)
 
     def posed(when: Tensor) -> Problem:
@@ -234,9 +235,9 @@ def read_options(method: str | None, options: Options | None) -> Setup:
     if name in LACKING:
         raise InputError(
             f"method '{name}' is not here; the nearest is '{LACKING[name]}'. "
-            f"Allowed: {', '.join(sorted(tableaus.METHODS))}."
+            f"Allowed: {', '.join(sorted(catalogue.METHODS))}."
         )
-    tableau = tableaus.lookup({"rk4": "rk4_38", "rk4_classic": "rk4"}.get(name, name))
+    tableau = catalogue.lookup({"rk4": "rk4_38", "rk4_classic": "rk4"}.get(name, name))
     given = dict(options or {})
     allowed = ADAPTIVE if tableau.adaptive else FIXED
     for key in given:

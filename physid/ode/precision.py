@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.ode.outcome import Outcome
+from physid.ode.eager.outcome import Outcome
 from physid.ode.problem import Problem
 
 TIGHTER = 1e-2  # the tolerances of the second solve, as a share of those of the first

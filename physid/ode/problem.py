@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.ode import tableaus
 from physid.ode.control import Control, rms
-from physid.ode.field import Field, Layout, RightHandSide, State, attribute, layout_of
+from physid.ode.eager.stages import Coefficients, Stages, StageTimes, inward
 from physid.ode.jumps import Jumps
-from physid.ode.plan import Limits, Norm, Wishes, plan_of
+from physid.ode.methods import catalogue
 from physid.ode.probes import Probes
 from physid.ode.reads import driven_by, jumps_of
-from physid.ode.stages import Coefficients, Stages, StageTimes, inward
+from physid.ode.request import Limits, Norm, Wishes, plan_of
+from physid.ode.rhs import Field, Layout, RightHandSide, State, attribute, layout_of
 
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 
@@ -42,7 +42,7 @@ class Problem:
     t: Tensor
     grid: Tensor
     direction: int
-    tableau: tableaus.Tableau
+    tableau: catalogue.Tableau
     control: Control
     rtol: float | Tensor
     atol: float | Tensor

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError
-from physid.ode.field import RightHandSide, State, attribute
 from physid.ode.jumps import Jumps, Reads, by_lane
+from physid.ode.rhs import RightHandSide, State, attribute
 from physid.ode.transforms import plain_where_transformed, refuse_transformed
 
 INSIDE = (0.3819660112501051, 0.7548776662466927)  # where in the interval a straight line is looked for

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.conclude import conclude
-from physid.ode.engines import choose, memory
-from physid.ode.field import RightHandSide
+from physid.ode.dispatch import choose, memory
+from physid.ode.rhs import RightHandSide
 from physid.ode.solution import Solution
 from physid.ode.solve import Integrator
 

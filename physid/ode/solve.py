@@ -9,18 +9,19 @@ from typing import Any
 
 from torch import Tensor
 
-from physid.ode import methods, tableaus
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, Fixed
-from physid.ode.engines import check_engine, equip, memory
+from physid.ode.dispatch import check_engine, equip, memory
 from physid.ode.events import EventFunction, solve_event
-from physid.ode.field import RightHandSide, State
-from physid.ode.gradients import Gradient
-from physid.ode.plan import MOST_STEPS, Limits, Norm, Tolerance, Wishes, is_plain, read_times
+from physid.ode.gradients import registry
+from physid.ode.gradients.aca import Gradient
+from physid.ode.methods import catalogue
+from physid.ode.methods.catalogue import Tableau
 from physid.ode.probes import Probes, read
 from physid.ode.problem import Problem, Recall, pose
+from physid.ode.request import MOST_STEPS, Limits, Norm, Tolerance, Wishes, is_plain, read_times
+from physid.ode.rhs import RightHandSide, State
 from physid.ode.solution import Solution
-from physid.ode.tableaus import Tableau
 
 ABSOLUTE = 1e-9  # the absolute tolerance of a solve, unless one is given
 
@@ -71,7 +72,7 @@ class Integrator:
         Errors: InputError for a solver that is none, and for a `step` that is not positive.
         """
         solver = changes.get("solver", self.solver)
-        tableau = tableaus.lookup(solver) if isinstance(solver, str) else solver
+        tableau = catalogue.lookup(solver) if isinstance(solver, str) else solver
         if step is not None or not tableau.adaptive:
             changes["control"] = Fixed(1.0 if step is None else step)
         elif isinstance(self.control, Fixed) and "control" not in changes:
@@ -112,9 +113,9 @@ class Integrator:
         throw: bool = True,
     ) -> Solution:
         """Solve dy/dt = f(t, y), y(t[0]) = y0; see `solve`."""
-        method = methods.lookup(self.gradient, self.checkpoints)
+        method = registry.lookup(self.gradient, self.checkpoints)
         if self.probes:
-            methods.check_probes(method)
+            registry.check_probes(method)
 
         def posed(times: Tensor | Sequence[float]) -> Problem:
             return self.pose(f, y0, times, params, batched)

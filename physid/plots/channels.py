@@ -9,7 +9,7 @@ import numpy as np
 
 from physid.plots.choose import choose_channels
 from physid.plots.look import Theme, look, mark_training, new_figure, shown
-from physid.seriesforecast import SeriesForecast
+from physid.predict.series_forecast import SeriesForecast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from physid.arrays import Array
 from physid.errors import InputError, unknown_name
 
-Array = NDArray[np.float64]
 TIE = 1e-9  # residual norms this close are the same: the first channel is taken
 
 

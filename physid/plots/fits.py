@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from physid.errors import InputError
-from physid.fitting.records import agreeing
-from physid.fitting.result import Fit
-from physid.freerun import Run
+from physid.inference.result import Fit
+from physid.inference.search.one_start import agreeing
 from physid.plots.look import Theme, labelled, look, new_figure, shown
+from physid.predict.networks import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from physid.fitting.profile import Profile
+    from physid.inference.uncertainty.profile import Profile
 
 MOST = 12  # panels
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from physid.errors import InputError, visible
-from physid.fitting.result import Fit
+from physid.inference.result import Fit
 from physid.plots.fits import profiles, waterfall
 from physid.plots.look import Theme, svg, theme_of
 from physid.plots.pairs import pairs
 from physid.plots.residuals import correlogram, residuals
 from physid.plots.series import time_series
-from physid.report import Report
+from physid.report.text import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

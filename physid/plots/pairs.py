@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
+from physid.arrays import Array
 from physid.errors import InputError, unknown_name
-from physid.fitting.result import Fit
-from physid.fitting.vector import Array
+from physid.inference.result import Fit
 from physid.plots.look import Theme, labelled, look, new_figure, shown
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from physid.arrays import Array
+from physid.data.experiment import Experiment
 from physid.errors import InputError
-from physid.experiment import Experiment
-from physid.fitting.vector import Array
-from physid.forecast import Forecast
 from physid.plots.choose import choose_channels
 from physid.plots.look import Theme, labelled, look, mix, new_figure, shown
 from physid.plots.series import DENSE
+from physid.predict.forecast import Forecast
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

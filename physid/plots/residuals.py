@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from physid.fitting.problem import predict
-from physid.fitting.result import Fit
-from physid.fitting.vector import Array
+from physid.arrays import Array
+from physid.inference.problem import predict
+from physid.inference.result import Fit
 from physid.plots.bodies import color_index
 from physid.plots.choose import choose_channels
 from physid.plots.look import Theme, labelled, look, new_figure, shown

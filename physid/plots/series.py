@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from physid.experiment import Experiment, Trajectory
-from physid.forecast import Forecast
+from physid.data.experiment import Experiment, Trajectory
 from physid.plots.bodies import color_index
 from physid.plots.choose import choose_channels
 from physid.plots.look import Theme, labelled, look, mark_training, mix, new_figure, shown
+from physid.predict.forecast import Forecast
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

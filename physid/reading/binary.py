@@ -17,10 +17,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from physid.arrays import Array
 from physid.door import factor, most
 from physid.errors import InputError, MissingError
 from physid.reading import matfile
-from physid.reading.table import INEXACT, LARGEST, Array, Cells, Table, columns_of, too_large
+from physid.reading.table import INEXACT, LARGEST, Cells, Table, columns_of, too_large
 
 NUMERIC = "biuf"
 LONGEST = 120.0  # seconds for which a MAT file is read

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from physid.arrays import Array
+from physid.modelling.model import Model
 from physid.reading.doubts import error_sentence, gap_sentence, input_gap
 from physid.reading.roles import Wishes
 from physid.reading.runs import Run, Source, source
-from physid.reading.table import Array
-from physid.spec import Model
 
 EVEN = 1e-3  # steps that differ by less than this part of the median are even
 

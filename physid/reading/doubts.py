@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from physid.reading.table import Array
+from physid.arrays import Array
 
 ERRORS = frozenset(
     [

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physid.answers import rates
+from physid.arrays import Array
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
+from physid.data.smoothing import FEWEST, smooth
 from physid.errors import InputError, unknown_name
-from physid.experiment import Experiment, Trajectory
-from physid.fitting.lift import lift
-from physid.fitting.sizes import seen_sizes
-from physid.fitting.smoothing import FEWEST, smooth
-from physid.inputs import Inputs
+from physid.modelling.answers import rates
+from physid.modelling.model import Model
+from physid.modelling.reconstruct import lift
+from physid.modelling.state_sizes import seen_sizes
 from physid.reading.doubts import error_sentence, gap_sentence, input_gap
 from physid.reading.roles import Wishes, observed_shape
 from physid.reading.runs import Run, Source, source
-from physid.reading.table import Array
-from physid.spec import Model
 
 NEARLY_ZERO = 1e-3  # of its size, where the search for a state starts: at zero itself roots have no slope
 LIFTED = 20  # times at which the states are guessed, for their sizes

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from physid.answers import observed
+from physid.arrays import Array
+from physid.data.inputs import KINDS
 from physid.errors import InputError, unknown_name
-from physid.inputs import KINDS
-from physid.reading.table import Array, Cells, Column, Table, split_header
-from physid.spec import Model
+from physid.modelling.answers import observed
+from physid.modelling.model import Model
+from physid.reading.table import Cells, Column, Table, split_header
 
 TIMES = ("t", "time", "times", "year")
 EXPERIMENTS = ("experiment",)

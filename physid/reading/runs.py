@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 import physid.door as door
 import physid.reading.table as tables
+from physid.arrays import Array
+from physid.data.inputs import CLOSEST
 from physid.errors import InputError
-from physid.inputs import CLOSEST
 from physid.reading.binary import read_mat, read_npz, read_parquet
 from physid.reading.doubts import error_columns
 from physid.reading.roles import Roles, Wishes, assign, channel_names, clock, widened
-from physid.reading.table import Array, Table
+from physid.reading.table import Table
 from physid.reading.text import read_text
 from physid.reading.units import convert
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import physid.door as door
+from physid.arrays import Array
 from physid.errors import InputError
 
-Array = NDArray[np.float64]
 Cells = NDArray[np.float64] | NDArray[np.object_]
 
 LARGEST = door.LARGEST  # bytes, of a file and of what it unpacks to

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from physid.arrays import Array
 from physid.errors import InputError
-from physid.reading.table import Array
 
 # How units are also written; everything else is pint's own vocabulary.
 LONGEST = 60

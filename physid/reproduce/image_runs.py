@@ -51,7 +51,7 @@ def group(results: Results, data: str, kind: str) -> list[Any]:
 
 def table3(results: Results) -> Table:
     """ICC1 and ICC1k with their 95 % intervals, beside the paper's."""
-    from physid.classifying import reliability
+    from physid.training.classifying import reliability
 
     columns = ["data", "network", "runs", "error (%)"]
     columns += [f"{what}, {where}" for where in ("all", "misclassified") for what in ("ICC1", "ICC1k")]

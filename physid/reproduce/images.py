@@ -90,7 +90,7 @@ def compute(
 
     Errors: Diverged when the training does; TimeUp and KeyboardInterrupt leave a run that is gone on with.
     """
-    from physid.classifying import predicted, scores_with
+    from physid.training.classifying import predicted, scores_with
 
     trained = _trained(work, model, options, data, data_options, seed, protocol, recipe)
     answers, truth = predicted(trained)

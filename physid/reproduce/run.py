@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from physid.errors import Diverged, InputError
-from physid.fitting.files import json_bytes, sound, table_bytes
-from physid.fitting.runs import environment
+from physid.formats import json_bytes, sound, table_bytes
 from physid.ode.hearing import TimeUp
 from physid.reproduce.catalog import exhibit as find
 from physid.reproduce.exhibit import Cell, Exhibit, Table, Work
 from physid.reproduce.shelf import Shelf
+from physid.runs.fits import environment
 from physid.store import put
 
 Progress = Callable[[Mapping[str, Any]], object]

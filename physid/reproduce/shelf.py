@@ -12,10 +12,10 @@ from typing import IO, Any
 
 import physid.door as door
 from physid.errors import InputError
-from physid.fitting.files import json_bytes, plain
-from physid.fitting.keep import claim
-from physid.fitting.runs import environment
+from physid.formats import json_bytes, plain
 from physid.reproduce.exhibit import Cell, Exhibit
+from physid.runs.fits import environment
+from physid.runs.writer import claim
 from physid.store import clear, put
 
 FORMAT = 1

@@ -12,8 +12,8 @@ from physid.door import there
 from physid.reproduce.exhibit import Cell, Work, ended
 
 if TYPE_CHECKING:
-    from physid.fitting import Fit
-    from physid.freerun import Run
+    from physid.inference import Fit
+    from physid.predict.networks import Run
 
 SEEDS = (0, 1, 2)
 GRADIENTS = ("adjoint", "naive", "aca")  # in the order of the paper's columns
@@ -27,7 +27,7 @@ def fitted(work: Work, begin: Callable[[], Fit]) -> Fit:
 
     Errors: TimeUp, KeyboardInterrupt and Diverged for a fit that ended so.
     """
-    from physid.fitting import Fit
+    from physid.inference import Fit
 
     run = work.folder / "run"
     begun = there(run, "request.json")
@@ -46,7 +46,7 @@ def by_fit(
     import torch
 
     from physid.datasets import load
-    from physid.fitting import fit
+    from physid.inference import fit
     from physid.models import build
 
     experiment = load("threebody", protocol=protocol, seed=seed, random_masses=system)
@@ -67,8 +67,8 @@ def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any
     import torch
 
     from physid.datasets import load
-    from physid.freerun import FreeRun
     from physid.models import NETWORKS, network
+    from physid.predict.networks import FreeRun
     from physid.training import Trained, train
 
     run, entry = work.folder / "run", NETWORKS[model]

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from physid.errors import Diverged
-from physid.fitting.watch import Progress
+from physid.inference.search.monitor import Progress
 from physid.ode.hearing import TimeUp
 from physid.training.learner import Batch, Collection, Learner, moved
 from physid.training.processes import ALONE, Objective, Processes, parallel, size

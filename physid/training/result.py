@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from physid.fitting.result import EXIT_CODES
+from physid.exits import EXIT_CODES
 from physid.training.learner import Collection, Learner
 from physid.training.recipe import Recipe
 
@@ -98,7 +98,7 @@ class Trained:
 
         Errors: InputError for what is no intact run, and for a learner that is in no catalogue and was not given.
         """
-        from physid.training.runs import load
+        from physid.runs.trainings import load
 
         return load(Path(folder), learner)
 
@@ -108,6 +108,6 @@ class Trained:
 
         On a CPU the weights become those of a training that nothing disturbed, bit for bit. Errors: as of `load`.
         """
-        from physid.training.train import resume
+        from physid.api.train import resume
 
         return resume(Path(folder), learner, **how)

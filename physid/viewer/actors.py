@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from physid.fitting.vector import Array
+from physid.arrays import Array
 from physid.plots.look import Theme, theme_of
 from physid.viewer.camera import ANGLE, Camera
 from physid.viewer.gl import load_pyvista

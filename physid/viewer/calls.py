@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from physid.errors import InputError
-from physid.fitting.result import Fit
-from physid.forecast import Forecast
-from physid.freerun import FreeRun
+from physid.inference.result import Fit
 from physid.plots.look import Theme
+from physid.predict.forecast import Forecast
+from physid.predict.networks import FreeRun
 from physid.viewer import gl, webpage
 from physid.viewer.camera import Camera
 from physid.viewer.files import encoded, new_place, write

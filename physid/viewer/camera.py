@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from physid.arrays import Array
 from physid.errors import InputError
-from physid.fitting.vector import Array
 
 AZIMUTH, ELEVATION = -66.0, 38.0  # degrees
 ANGLE = 30.0  # of view, from top to bottom, degrees

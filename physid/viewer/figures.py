@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from physid.errors import visible
-from physid.freerun import Run
 from physid.plots import phase, png, svg, theme_of, time_series
 from physid.plots.look import Theme
+from physid.predict.networks import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

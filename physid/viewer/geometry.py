@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from physid.fitting.vector import Array
+from physid.arrays import Array
 
 Faces = NDArray[np.int64]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from physid.fitting.vector import Array
+from physid.arrays import Array
 from physid.plots.look import Theme, mix
 from physid.viewer import geometry
 from physid.viewer.geometry import Surface, circle, dashes, even, merged, nice, tubes

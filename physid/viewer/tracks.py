@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from physid.arrays import Array
+from physid.data.experiment import Experiment
 from physid.errors import Diverged, InputError, unknown_name
-from physid.experiment import Experiment
-from physid.fitting.result import Fit
-from physid.fitting.vector import Array
-from physid.forecast import Forecast
-from physid.freerun import FreeRun
+from physid.inference.result import Fit
 from physid.plots.bodies import Body, find_bodies
-from physid.viewer.ensemble import draw
+from physid.predict.draws import draw
+from physid.predict.forecast import Forecast
+from physid.predict.networks import FreeRun
 
 POINTS = 1001  # times of a track, at most, unless more are measured of it
 NORMAL = 1.959963984540054  # the reach of a 95 % band in standard deviations

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from physid.arrays import Array
 from physid.errors import visible
-from physid.fitting.vector import Array
 from physid.plots.look import THEMES, Theme, theme_of
 from physid.viewer import layers
 from physid.viewer.camera import Camera

@@ -1,15 +1,19 @@
 """The native engine: how f(t, y) becomes C.
 
-    witness.py  what f runs; reach.py what this code reads; guard.py whether any of it has changed
-    trace.py    one eager evaluation of f, recorded as aten operations           -> Graph (graph.py), reads.py
-    record.py   the record of a problem's f on one lane; driven.py: of the inputs that drive it
-    moments.py  at which times the record shows that inputs are read
-    ops.py      the table of supported operations, each as scalar arithmetic
-    lower.py    the graph as straight-line code and loops, with its derivatives   -> Program (ir.py, derive.py)
-    emit.py     the program as C source
-    build.py    the C compiler and the cache of compiled libraries
+    witness.py  what f runs; reach.py what this code reads; dependencies.py whether any of it has changed
+    compiler/
+        trace.py      one eager evaluation of f, recorded as aten operations         -> Graph (graph.py, conversions.py)
+        record.py     the record of a problem's f on one lane; driving_inputs.py: of the inputs that drive it
+        moments.py    at which times the record shows that inputs are read
+        all_rules.py  the table of supported operations, each as scalar arithmetic
+        lower.py      the graph as straight-line code and loops, with its derivatives -> Program (ir.py, derive.py)
+        emit.py       the program as C source
+        build.py      the C compiler; disk_cache.py: the cache of compiled libraries
+    c/          the runtime that is compiled with the program
     verify.py   the kernel compared with the eager f and its derivatives
-    kernels.py  kernel_for(problem, runtime_source) -> Kernel, or a Refusal with its reason
+    compile.py  kernel_for(problem, runtime_source) -> Kernel, or a Refusal with its reason
+    cache.py    what is remembered of f from an earlier solve
+    backend.py  march, pullback and sensitivities of a problem whose f has become C
 
 The translation unit of one right-hand side, with REAL (double or float), N numbers in a state (of one lane), P prepared
 parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of scratch:
@@ -20,7 +24,8 @@ parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of 
     static void field_jvp(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
                           REAL *k, REAL *dk, REAL *work);
 
-Where f is small and its samples many (unit.py, abreast.h), the same functions are there for vectors of VW samples:
+Where f is small and its samples many (translation_unit.py, simd.h), the same functions are there for
+vectors of VW samples:
 
     static void field_abreast(VREAL t, const VREAL *y, const VREAL *p, const VREAL *c, VREAL *k);
     static void field_vjp_abreast(VREAL t, const VREAL *y, const VREAL *p, const VREAL *c, const VREAL *w,

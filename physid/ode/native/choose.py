@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch.autograd import forward_ad
 
-from physid.ode.native.kernels import Refusal, kernel_for
-from physid.ode.native.known import refused, remember
+from physid.ode.native.backend import Native, tier_of
+from physid.ode.native.cache import refused, remember
+from physid.ode.native.compile import Refusal, kernel_for
 from physid.ode.native.structures import MOST_STAGES, source
-from physid.ode.native.tier import Native, tier_of
 from physid.ode.problem import Problem
 
 

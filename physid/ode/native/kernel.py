@@ -11,12 +11,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from physid.ode.native.guard import Place
-from physid.ode.native.library import Sizes, pointers, strided
-from physid.ode.native.moments import Moments
+from physid.ode.native.compiler.library import Sizes, pointers, strided
+from physid.ode.native.compiler.moments import Moments
+from physid.ode.native.compiler.per_sample import rows
+from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
+from physid.ode.native.dependencies import Place
 from physid.ode.native.reach import Surroundings
-from physid.ode.native.samples import rows
-from physid.ode.native.trace import Graph, NotFinite, Unsupported
 
 OTHER_ZEROS = "other zeros and ones"
 

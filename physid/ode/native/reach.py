@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physid.ode.native.guard import _FUNCTION, SIMPLE, Guard, Place, Slot, Sweep, _bytes
+from physid.ode.native.dependencies import _FUNCTION, SIMPLE, Guard, Place, Slot, Sweep, _bytes
 from physid.ode.native.witness import (
     Witness,
     globals_of,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from physid.ode.eager.checkpoints import CAPPED, CUT, KEPT, LIMITED, Choices, Tape
 from physid.ode.native.ear import answer, ending, owner, prick
 from physid.ode.native.structures import (
     CHOICE,
@@ -20,7 +21,6 @@ from physid.ode.native.structures import (
     _i64,
     _ptr,
 )
-from physid.ode.tape import CAPPED, CUT, KEPT, LIMITED, Choices, Tape
 
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
@@ -38,7 +38,7 @@ class Library:
 
     @staticmethod
     def of(library: ctypes.CDLL) -> Library:
-        """Declare the functions of lanes.h; RuntimeError when the structures do not agree."""
+        """Declare the functions of entry.h; RuntimeError when the structures do not agree."""
 
         def function(name: str, result: Any, *arguments: Any) -> Any:
             entry = getattr(library, f"physid_{name}")

@@ -10,9 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from physid.ode.tableau import Tableau
+from physid.ode.methods.tableau import Tableau
 
-PARTS = ("base.h", "hear.h", "pool.h", "carry.h", "march.h", "aware.h", "rebuild.h", "pull.h", "abreast.h", "lanes.h")
+PARTS = (
+    "base.h",
+    "hear.h",
+    "pool.h",
+    "sensitivity.h",
+    "march.h",
+    "stepsize.h",
+    "revolve.h",
+    "pullback.h",
+    "simd.h",
+    "entry.h",
+)
 MOST_STAGES = 24  # of a method, with those of its dense output
 
 _i32, _i64, _f64, _ptr = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
@@ -21,7 +32,7 @@ _i32, _i64, _f64, _ptr = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes
 @lru_cache(maxsize=1)
 def source() -> str:
     """The runtime's C text, to follow field, field_vjp and field_jvp in one translation unit."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent / "c"
     return "\n".join((here / part).read_text() for part in PARTS)
 
 

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physid.ode.field import Field
-from physid.ode.native.interpret import Products, products
-from physid.ode.native.lower import lower
-from physid.ode.native.record import in_short
-from physid.ode.native.trace import Unsupported
+from physid.ode.native.compiler.interpret import Products, products
+from physid.ode.native.compiler.lower import lower
+from physid.ode.native.compiler.record import in_short
+from physid.ode.native.compiler.trace import Unsupported
 from physid.ode.problem import Problem
+from physid.ode.rhs import Field
 
 if TYPE_CHECKING:
     from physid.ode.native.kernel import Kernel

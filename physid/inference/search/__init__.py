@@ -1,0 +1,3 @@
+"""Search: from starting values to the optimum of an inference problem."""
+
+from __future__ import annotations

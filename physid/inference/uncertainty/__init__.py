@@ -1,0 +1,3 @@
+"""Uncertainty: covariance, identifiability, estimates, scores and the verdict at an optimum."""
+
+from __future__ import annotations

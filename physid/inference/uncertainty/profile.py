@@ -1,0 +1,325 @@
+"""Profile likelihoods: how the fit worsens when one unknown is held at other values and all others are fitted anew.
+
+Intervals from a profile hold where those from the covariance do not: for lopsided and for flat objectives.
+Source: Bates and Watts (1988), section 6.1; Raue et al. (2009).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from physid.arrays import Array, Index
+from physid.data.experiment import Experiment
+from physid.door import bounded
+from physid.errors import InputError, unknown_name
+from physid.inference.noise import Noise, read
+from physid.inference.options import WORKERS
+from physid.inference.parameters import vector_of
+from physid.inference.problem import Point, Problem
+from physid.inference.result import Fit
+from physid.inference.search.levenberg_marquardt import least_many
+from physid.inference.search.trust_region import Stop, least
+from physid.inference.search.worker_calls import Afar, tell
+from physid.inference.search.workers import killed
+from physid.modelling.model import Model
+from physid.ode import Integrator
+
+LEVEL = 0.95
+STRIDE = 0.4  # of the threshold that a step is to climb
+CLOSE = 2e-3  # of the threshold to which its crossing is found
+MOST = 24  # steps on a side
+BETTER = 1e-6  # of the objective by which another point must be lower to count as a better optimum
+FAR = 50.0  # of twice the fall of the mean log-likelihood
+HUGE = 1e100  # an unknown that gets so large shows round-off, not what the data tell
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The profile of one unknown: its values [K], in order, and the other unknowns' best fit at each.
+
+    `tau` [K] is the signed root of the likelihood ratio: sign(value - estimate) sqrt(2 (L(best) - L(value))), or with
+    an estimated noise the root of (S(value) - S(best)) / s^2. With a noise model whose sigmas are estimated by channel
+    that is dof (exp(2 (L(best) - L(value)) / N) - 1), each L with the sigmas that fit there. A straight line in the
+    value means that the linearised interval is right. `threshold` is the quantile (normal, or Student's t) that bounds
+    the 95 % interval `low` to `high`; None on a side where the profile never reaches it: there the data set no bound.
+    `better` [Q] is a point, in the transformed space, that fits better than the estimate, if the profile met one.
+    """
+
+    name: str
+    values: Array
+    tau: Array
+    threshold: float
+    low: float | None
+    high: float | None
+    estimate: float
+    unit: str = ""
+    better: Array | None = None
+
+    @property
+    def ratio(self) -> Array:
+        """tau^2 [K]: twice the fall of the log-likelihood."""
+        return np.asarray(self.tau**2)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of a profile: x_i [K] outwards, tau [K], and a point x [Q] with a lower objective, if one was met."""
+
+    x: Array
+    tau: Array
+    better: Array | None
+
+
+def profile(fit: Fit, names: Sequence[str] | None = None, jobs: int = 1) -> tuple[Fit, list[Profile]]:
+    """The profiles of the unknowns `names` (default: all but the initial state), and the fit they belong to.
+
+    Every side of every profile is a task of its own, for `jobs` processes at a time (joblib). If a profile meets a
+    better optimum, the fit goes on from there, the profiles are made again, and the fit returned is the better one.
+
+    Errors: InputError for a name that is none, or a fit that is at no optimum.
+    """
+    refuse(fit)
+    known = [one.name for one in fit.estimates]
+    for name in names or ():
+        if name not in known:
+            raise unknown_name("unknown", name, known)
+    wanted = list(names or [one.name for one in fit.listed if one.of != "initial"] or known)
+    for _ in range(3):
+        found = [_assemble(fit, known.index(name), sides) for name, sides in _sides(fit, wanted, jobs)]
+        better = [one.better for one in found if one.better is not None]
+        if not better:
+            break
+        fit = adopt(fit, better)
+    return replace(fit, profiles=found), found
+
+
+def refuse(fit: Fit) -> None:
+    """Errors: InputError for a fit by a robust loss, which has no likelihood."""
+    loss = fit.settings.get("loss", "linear")
+    if loss != "linear":
+        raise InputError(
+            f"the fit has loss {loss}, which is no likelihood and has no profiles. Fit with noise model student, which "
+            "outliers do not move either, or use the intervals."
+        )
+
+
+def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side, _Side]]]:
+    """Both sides of every profile."""
+    statistics = fit.statistics
+    if statistics is None or not statistics.usable:
+        raise InputError("a profile starts from an optimum, and this fit is at none. Fit on, or use optimizer lm.")
+    known = [one.name for one in fit.estimates]
+    threshold = statistics.quantile(LEVEL)
+    error = np.sqrt(np.maximum(np.diag(statistics.covariance), 0.0))
+    tasks = []
+    for name in names:
+        i = known.index(name)
+        step = float(error[i]) if statistics.identifiable[i] and error[i] > 0 else 0.1 * max(1.0, abs(fit.x[i]))
+        for sign in (-1.0, 1.0):
+            groups = tuple(fit.settings.get("noise_groups") or ())
+            model = replace(read(fit.settings.get("noise", "equal")), groups=groups)
+            noise = (model, statistics.sigma_known, statistics.dof)
+            tasks.append((fit.model, fit.experiments, fit.integrator, fit.x, i, sign * step, threshold, *noise))
+    bounded("jobs", jobs, WORKERS, -1)
+    count = 1 if len(tasks) == 1 else jobs
+    if count == 1:
+        done = [walk(*task) for task in tasks]
+    else:
+        from joblib import Parallel, delayed
+
+        travel_by_value(type(fit.model))
+        try:
+            pairs = list(Parallel(n_jobs=count)(delayed(Afar(walk))(*task) for task in tasks))
+        except BrokenProcessPool:
+            raise killed("give fewer --jobs, and profile again") from None
+        tell(one for _, said in pairs for one in said)
+        done = [side for side, _ in pairs]
+    fit.vector.put(fit.x)
+    return list(zip(names, zip(done[0::2], done[1::2], strict=True), strict=True))
+
+
+def travel_by_value(cls: type[Model]) -> None:
+    """Let the classes of a file of the user's own be taken along to other processes, which cannot import it."""
+    import cloudpickle
+
+    for base in cls.__mro__:
+        module = sys.modules.get(base.__module__)
+        if module is not None and base.__module__.partition(".")[0] not in ("physid", "torch", "builtins"):
+            cloudpickle.register_pickle_by_value(module)
+
+
+def walk(
+    model: Model,
+    experiments: Sequence[Experiment],
+    integrator: Integrator,
+    x: Array,
+    i: int,
+    step: float,
+    threshold: float,
+    noise: Noise,
+    known: bool,
+    dof: int,
+) -> _Side:
+    """One side of the profile of unknown i, in steps that climb alike, each from where the last one ended."""
+    vector = vector_of(model, experiments)
+    problem = Problem(vector, replace(integrator, gradient="forward"), noise)
+    rest: Index = np.delete(np.arange(len(x)), i)
+    first = problem.at(x)
+    if first is None:
+        raise InputError(f"the model cannot be solved at the estimate: {problem.message}.")
+    first = problem.renewed(first)
+    climb = _climb(problem, first, known, dof)
+    # what the solver's own error makes of the objective is no better optimum
+    margin = BETTER * first.cost + 0.5 * problem.floor**2
+    sign = float(np.sign(step))
+    found, taus, points, size = [float(x[i])], [0.0], [first], STRIDE * threshold * step
+    better: Array | None = None
+    for _ in range(MOST):
+        point = _held(problem, points[-1], float(points[-1].x[i]) + size, i, rest)
+        if point is None:
+            size *= 0.25
+            if abs(size) < 1e-3 * abs(step):
+                break
+            continue
+        if np.abs(vector.natural(point.x)).max() > HUGE:
+            break
+        if fall(problem, first, point) < -2.0 * margin:
+            better = point.x
+            break
+        tau = climb(point)
+        climbed = tau - abs(taus[-1])
+        found.append(float(point.x[i]))
+        taus.append(sign * tau)
+        points.append(point)
+        if tau > threshold:
+            break
+        size *= float(np.clip(STRIDE * threshold / max(climbed, 1e-3 * threshold), 0.3, 3.0))
+    while better is None and abs(taus[-1]) > threshold and len(found) < 2 * MOST:
+        near = int(np.argmin(np.abs(np.abs(taus) - threshold)))
+        value = _cross(np.array(found), np.array(taus), threshold)
+        if value is None or abs(abs(taus[near]) - threshold) <= CLOSE * threshold:
+            break
+        point = _held(problem, points[near], value, i, rest)
+        if point is None:
+            break
+        place = int(np.searchsorted(sign * np.array(found), sign * value))
+        found.insert(place, value)
+        taus.insert(place, sign * climb(point))
+        points.insert(place, point)
+    return _Side(np.array(found), np.array(taus), better)
+
+
+def fall(problem: Problem, first: Point, point: Point) -> float:
+    """2 (cost(point) - cost(first)); twice the fall of the mean log-likelihood where sigmas are estimated."""
+    if not problem.weights.unknown.any():
+        return 2.0 * (point.cost - first.cost)
+    return 2.0 * (problem.objective(point) - problem.objective(first)) / problem.count
+
+
+def _climb(problem: Problem, first: Point, known: bool, dof: int) -> Callable[[Point], float]:
+    """What gives |tau| at a point, above the optimum `first`."""
+
+    def climb(point: Point) -> float:
+        gain = max(fall(problem, first, point), 0.0)
+        if problem.weights.unknown.any():
+            return float(np.sqrt(dof * np.expm1(min(gain, FAR))))
+        return float(np.sqrt(gain * (problem.count if known else max(dof, 1) / (2.0 * first.cost))))
+
+    return climb
+
+
+def _shift(point: Point, i: int, rest: Index) -> Array:
+    """d x_rest / d x_i along the valley, by least squares: where the next fit starts."""
+    if not len(rest):
+        return np.zeros(0)
+    return np.asarray(np.linalg.lstsq(point.jacobian[:, rest], -point.jacobian[:, i], rcond=1e-10)[0])
+
+
+def _held(problem: Problem, near: Point, value: float, i: int, rest: Index) -> Point | None:
+    """The best fit of all unknowns but i, held at `value`, from a point near by; None where no solve succeeds."""
+    x, whole = near.x.copy(), dict[bytes, Point]()
+    x[rest] += _shift(near, i, rest) * (value - x[i])
+    x[i] = value
+
+    def of_rest(found: Point) -> Point:
+        whole[found.x[rest].tobytes()] = found
+        return Point(found.x[rest], found.residual, found.jacobian[:, rest])
+
+    def at(part: Array) -> Point | None:
+        full = x.copy()
+        full[rest] = part
+        found = problem.at(full)
+        return None if found is None else of_rest(found)
+
+    def renewed(point: Point) -> Point:
+        return of_rest(problem.renewed(whole[point.x.tobytes()]))
+
+    start, stop = at(x[rest]), Stop(floor=problem.floor, evaluations=40)
+    if start is None:
+        return None
+    best = start
+    if problem.weights.unknown.any() and not len(rest):
+        best = renewed(start)
+    elif problem.weights.unknown.any():
+        (track,) = least_many(
+            lambda _, parts: [at(part) for part in parts], [renewed(start)], stop, lambda _, new: renewed(new)
+        )
+        best = renewed(start) if track is None else track.point
+    elif len(rest):
+        best = least(at, start, stop).point
+    return whole[best.x.tobytes()]
+
+
+def _assemble(fit: Fit, i: int, sides: tuple[_Side, _Side]) -> Profile:
+    """The profile from both its sides, in natural values."""
+    left, right = sides
+    x = np.concatenate([left.x[:0:-1], right.x])
+    tau = np.concatenate([left.tau[:0:-1], right.tau])
+    full = np.tile(fit.x, (len(x), 1))
+    full[:, i] = x
+    threshold = fit.statistics.quantile(LEVEL) if fit.statistics is not None else 0.0
+    ends = [_cross(side.x, side.tau, threshold) for side in sides]
+    natural = [None if end is None else _natural(fit, i, end) for end in ends]
+    better = left.better if left.better is not None else right.better
+    one = fit.estimates[i]
+    return Profile(
+        name=one.name,
+        values=fit.vector.natural(full)[:, i],
+        tau=tau,
+        threshold=threshold,
+        low=natural[0],
+        high=natural[1],
+        estimate=one.value,
+        unit=one.unit,
+        better=better,
+    )
+
+
+def _natural(fit: Fit, i: int, value: float) -> float:
+    x = fit.x.copy()
+    x[i] = value
+    return float(fit.vector.natural(x)[i])
+
+
+def _cross(x: Array, tau: Array, level: float) -> float | None:
+    """Where |tau| first reaches `level` on the way outwards; None where it does not."""
+    size = np.abs(tau)
+    reached = np.flatnonzero(size >= level)
+    if not len(reached):
+        return None
+    end = int(reached[0]) + 1
+    rising = np.maximum.accumulate(size[:end]) + 1e-12 * level * np.arange(end)
+    return float(PchipInterpolator(rising, x[:end])(level))
+
+
+def adopt(fit: Fit, points: Sequence[Array]) -> Fit:
+    """The fit from the best of some points that lie lower than its optimum."""
+    from physid.inference.identify import go_on
+
+    return go_on(fit, points)

@@ -1,0 +1,113 @@
+"""How well a model predicts: mse and rmse on what was fitted, on the test, beyond it, and on other records."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from physid.arrays import Array
+from physid.data.experiment import Experiment, Trajectory
+from physid.errors import InputError
+from physid.inference.parameters import Vector
+from physid.inference.problem import Problem
+from physid.modelling.model import Model
+from physid.ode import Integrator
+
+Scores = dict[str, dict[str, float] | None]
+
+
+def scores(
+    problem: Problem, x: Array, integrator: Integrator, held: Sequence[Experiment] = ()
+) -> tuple[Scores, dict[str, Scores]]:
+    """Scores on train, test, forecast (the test beyond training) and validation; None where there is none or it fails.
+
+    Of all experiments together, their mse weighted by the number of times, and of each by its name; of an experiment
+    that was held out whole, all of it is test.
+    """
+    vector = problem.vector
+    each = {
+        one.experiment.name: score(one, x[columns], integrator)
+        for one, columns in zip(vector.vectors, vector.columns, strict=True)
+    }
+    sizes = {one.name: _sizes(one) for one in problem.experiments}
+    for one in held:
+        local = Vector(vector.model, one)
+        found = score(local, _shared(vector, x, local), integrator)
+        each[one.name] = {"train": None, "test": found["train"], "forecast": None}
+        sizes[one.name] = {"train": 0, "test": len(one.train), "forecast": 0}
+    names = ["train", "test", "forecast"]
+    if any("validation" in one for one in each.values()):
+        names.append("validation")
+    return {name: _pooled(name, each, sizes) for name in names}, each
+
+
+def score(vector: Vector, x: Array, integrator: Integrator) -> Scores:
+    """The scores of one experiment at its x."""
+    experiment = vector.experiment
+    parts = {"train": experiment.train, "test": experiment.test, "forecast": experiment.forecast}
+    initial = vector.put(x)
+    found, other = _run(experiment, vector.model, initial, parts, integrator), experiment.validation
+    if other is None:
+        return found
+    start = torch.where(other.initial_free, initial.double().cpu(), other.initial).to(initial)
+    vector.model.drive(other.inputs)
+    try:
+        return found | _run(other, vector.model, start, {"validation": other.train}, integrator)
+    finally:
+        vector.model.drive(experiment.inputs)
+
+
+def _run(
+    experiment: Experiment,
+    model: Model,
+    initial: Tensor,
+    parts: Mapping[str, Trajectory | None],
+    integrator: Integrator,
+) -> Scores:
+    """The scores of a free run from `initial` [*state]."""
+    there = [part.times for part in parts.values() if part is not None]
+    start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
+    times = torch.unique(torch.cat([start, *there]))  # sorted
+    with torch.no_grad():
+        solution = replace(integrator, probes=0).solve(model, initial, times, throw=False)
+        states = solution.y
+        if not isinstance(states, Tensor):
+            raise InputError("the state is a tuple of tensors: fits take one tensor.")
+        seen = model.observe(states).double().cpu()
+    return {name: _score(experiment, part, times, seen) for name, part in parts.items()}
+
+
+def _score(experiment: Experiment, part: Trajectory | None, times: Tensor, seen: Tensor) -> dict[str, float] | None:
+    if part is None:
+        return None
+    predicted = seen[torch.searchsorted(times, part.times)].reshape(part.observations.shape)
+    found = experiment.score(predicted, part)
+    return found if all(math.isfinite(value) for value in found.values()) else None
+
+
+def _shared(vector: Vector, x: Array, local: Vector) -> Array:
+    """The unknowns of an experiment that was not fitted: those of the first one that was."""
+    return x[vector.columns[0]][: local.parameters]
+
+
+def _sizes(one: Experiment) -> dict[str, int]:
+    parts = {"train": one.train, "test": one.test, "forecast": one.forecast}
+    if one.validation is not None:
+        parts["validation"] = one.validation.train
+    return {name: 0 if part is None else len(part) for name, part in parts.items()}
+
+
+def _pooled(name: str, each: dict[str, Scores], sizes: dict[str, dict[str, int]]) -> dict[str, float] | None:
+    there = [key for key in each if sizes[key].get(name)]
+    found = [each[key][name] for key in there]
+    if not there or any(one is None for one in found):
+        return None
+    if len(there) == 1:
+        return found[0]
+    total = sum(sizes[key][name] for key in there)
+    mse = sum(one["mse"] * sizes[key][name] for key, one in zip(there, found, strict=True) if one) / total
+    return {"mse": mse, "rmse": math.sqrt(mse)}

@@ -1,0 +1,49 @@
+"""Hidden states that turn out far smaller than the sizes by which their tolerances went."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from physid.arrays import Array
+from physid.inference.batch import solve_lanes
+from physid.inference.probing import held
+from physid.inference.problem import Problem, grid_of
+from physid.modelling.state_sizes import seen_sizes
+
+FAR = 100.0  # times that a state is smaller than the size by which its tolerance went
+
+
+def shrunken(problem: Problem, x: Array) -> str:
+    """What is said at the optimum `x` of hidden states that are smaller than their tolerance went by, FAR times.
+
+    Empty where there are none, where a tolerance is one number that was asked for, and where nothing is hidden. A state
+    that grows beyond its size is safe: the relative tolerance holds for it.
+    """
+    integrator, model = problem.integrator, problem.vector.model
+    rtol = float(torch.as_tensor(integrator.rtol).max())
+    if not isinstance(integrator.atol, tuple) or not rtol > 0:
+        return ""
+    sizes = np.asarray(torch.as_tensor(integrator.atol, dtype=torch.float64)).reshape(-1) / rtol
+    largest, hidden = np.zeros(len(sizes)), np.ones(len(sizes), dtype=bool)
+    for local, columns in zip(problem.vector.vectors, problem.vector.columns, strict=True):
+        y0, theta, train = local.put(x[columns]), local.theta(x[columns]), local.experiment.train
+        hidden &= np.isnan(seen_sizes(model, train, local.experiment.initial))
+        if not hidden.any():
+            return ""
+        grid = grid_of(local.experiment, train.times, len(train))[:, None]
+        found = solve_lanes(model, local.raws, theta[None], y0[None], grid, held(integrator, [local]))
+        states = found.states[:, 0].reshape(len(grid), -1).abs().double().cpu().numpy()
+        if not np.isfinite(states).all():
+            return ""
+        largest = np.maximum(largest, states.max(0))
+    small = hidden & (largest > 0) & (FAR * largest < sizes)
+    if not small.any():
+        return ""
+    names = [name for name, one in zip(model.state_names, small, strict=True) if one]
+    i = int(np.argmax(np.where(small, sizes / np.where(largest > 0, largest, 1.0), 0.0)))
+    better = ", ".join(f"{rtol * size:.1e}" for size in np.where(small, largest, sizes))
+    return (
+        f" The hidden {', '.join(names)} stays below {largest[i]:.1g}, and its tolerance went by a size of "
+        f"{sizes[i]:.1g}: say its size (initial_scale of the experiment), or fit again with atol=({better})."
+    )

@@ -1,0 +1,3 @@
+"""Models: right-hand sides with unknowns and priors, where they stand, and what they observe."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Runge-Kutta methods, as data."""
+
+from __future__ import annotations

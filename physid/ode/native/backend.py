@@ -1,0 +1,222 @@
+"""The compiled tier: march, pullback and sensitivities of a problem whose f has become C."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from physid.errors import InputError
+from physid.ode.directions import Directions, column_sizes
+from physid.ode.eager.backend import EAGER, Cotangents
+from physid.ode.eager.checkpoints import Tape
+from physid.ode.eager.diagnostics import sentence
+from physid.ode.eager.outcome import Outcome
+from physid.ode.native.kernel import Kernel
+from physid.ode.native.runtime import Begun, Library, Run, carry, march, misfit, pull
+from physid.ode.native.structures import Report
+from physid.ode.native.task import settings_of
+from physid.ode.problem import Problem
+from physid.ode.reads import Foreseen
+from physid.ode.solution import Statistics, Status
+
+# by the numbers of base.h
+STATUSES = (
+    Status.SUCCESS,
+    Status.NOT_A_NUMBER,
+    Status.BLOW_UP,
+    Status.STEP_TOO_SMALL,
+    Status.MAX_STEPS,
+    Status.TIME_LIMIT,
+)
+
+REPORT = np.dtype(Report)
+
+
+@dataclass
+class Compiled(Outcome):
+    """The outcome of a compiled march; its grids are read when asked for."""
+
+    run: Run | None = None
+
+    def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
+        """What reads the accepted times of every lane."""
+        return self.run.grids if self.run else list
+
+
+@dataclass(frozen=True)
+class Native:
+    """Solves by one kernel; what it cannot do is refused if `strict`, and else left to the eager tier.
+
+    `constants` [C], and the captured tensors with their numbers [RAW] in `bound`, are those that f was recalled with.
+    """
+
+    kernel: Kernel
+    library: Library
+    constants: Tensor | None = None
+    bound: tuple[Sequence[Tensor], Tensor] | None = None
+    name: str = "native"
+    strict: bool = False
+
+    def foresees(self, captured: Sequence[Tensor]) -> Foreseen | None:
+        """At which times f reads its inputs; None where its record does not show that."""
+        moments = self.kernel.moments
+        return None if moments is None or self.constants is None else moments.bound(captured, self.constants)
+
+    def march(
+        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
+    ) -> tuple[Outcome, Any]:
+        """Solve; what is kept is the run with its tape."""
+        raw, p, c = self._pack(problem.captured)
+        slopes = keep and problem.t.requires_grad
+        kept: dict[str, Any] = {"keep": keep, "slopes": slopes, "choices": aware, "checkpoints": checkpoints}
+        if problem.probes is not None:
+            kept["probes"] = self._begun(problem, c)
+        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, **kept)
+        if aware and any(report.rejected for report in run.reports):
+            return self._by_torch(problem, keep)
+        return _outcome(problem, run, y), run
+
+    def _by_torch(self, problem: Problem, keep: bool) -> tuple[Outcome, Any]:
+        """The step-aware march of the eager tier, whose gradient follows rejected attempts, too."""
+        if self.strict:
+            raise InputError(
+                "engine 'native' has no step-aware gradient of a solve with rejected attempts, which this one has. Use "
+                "engine='auto' or 'eager', or gradient='aca'."
+            )
+        outcome, tape = EAGER.march(problem, keep, aware=True)
+        outcome.fallback = "eager: the step-aware gradient follows rejected attempts by torch"
+        return outcome, tape
+
+    def pull(
+        self,
+        problem: Problem,
+        kept: Any,
+        captured: Sequence[Tensor],
+        needs: Sequence[bool],
+        need_times: bool,
+        stats: Statistics,
+        g: Tensor,
+    ) -> Cotangents:
+        """Cotangents of y0 [L * N], of those of `captured` that need one, of times [T, L] and jumps [J, L or 1]."""
+        if isinstance(kept, Tape):
+            return EAGER.pull(problem, kept, captured, needs, need_times, stats, g)
+        moved = problem.moved
+        ybar, pbar, tbar, jbar = pull(kept, g, self.kernel.p, need_times, moved is not None)
+        if jbar is not None and moved is not None and moved.shape[1] == 1:
+            jbar = jbar.sum(1, keepdim=True)
+        stats.backward_evaluations += kept.task.replayed
+        stats.backward_vjps += kept.task.vjps
+        if not any(needs):
+            return ybar, [None] * len(needs), tbar, jbar
+        found = self.kernel.pull(_summed(pbar, self.kernel.sampled), captured, kept.c, kept.raw)
+        return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar, jbar
+
+    def misfit(
+        self, problem: Problem, target: Tensor, weight: Tensor | None
+    ) -> tuple[Outcome | None, float, Tensor, list[Tensor]]:
+        """Solve and sum weight (y - target)^2: with cotangents of y0 [L * N] and of the captured tensors.
+
+        The outcome is that of a solve that failed, None for one that reached its end.
+        """
+        raw, p, c = self._pack(problem.captured)
+        probes = None if problem.probes is None else self._begun(problem, c)
+        run, y, ybar, pbar = misfit(
+            self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight, probes
+        )
+        if pbar is None:
+            return _outcome(problem, run, y), math.nan, ybar, []
+        found = self.kernel.pull(_summed(pbar, self.kernel.sampled), problem.captured, c, raw)
+        return None, run.task.total, ybar, found
+
+    def tape(self, problem: Problem, kept: Any) -> Tape:
+        """The accepted steps, for a differentiable replay by torch."""
+        found: Tape = kept if isinstance(kept, Tape) else kept.tape()
+        return found
+
+    def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
+        """Solve with sensitivities: by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
+        _, p, c = self._pack(params)
+        seeds = self.kernel.seeds(params, c)
+        layout, moves = problem.layout, problem.landings if problem.moved is not None else None
+        jumps = None if moves is None else moves.tangents(problem.origin, layout.lanes, layout.width, params)
+        sizes = None if problem.probes is None else column_sizes(problem, problem.probes, params)
+        run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds, jumps, sizes)
+        outcome, width = _outcome(problem, run, y), problem.layout.width
+        if sizes is not None:
+            outcome.tangents = (by_all[-1] * sizes[:, None]).permute(2, 0, 1).flatten(1)
+        outcome.statistics.backward_evaluations += outcome.statistics.evaluations
+        return outcome, by_all[..., :width], by_all[..., width:]
+
+    def _begun(self, problem: Problem, c: Tensor) -> Begun:
+        """The probes of a problem at its start."""
+        if problem.probes is None:
+            raise RuntimeError("there are no probes")
+        found, layout = Directions.of(problem, problem.probes), problem.layout
+        start = found.start.view(-1, layout.lanes, layout.width).permute(1, 2, 0)
+        return Begun(start, self.kernel.directions(list(problem.unknowns), c, found.params, layout.lanes))
+
+    def _pack(self, captured: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Captured numbers [RAW], prepared parameters [P] and constants [C]."""
+        c = self.kernel.constants() if self.constants is None else self.constants
+        bound = self.bound
+        raw = bound[1] if bound is not None and bound[0] is captured else self.kernel.flat(captured)
+        return raw, self.kernel.prepare(raw, c), c
+
+
+def _flat(problem: Problem) -> Tensor:
+    y0 = problem.y0
+    return y0.detach() if y0.is_contiguous() else y0.detach().contiguous()
+
+
+def _summed(pbar: Tensor, sampled: bool) -> Tensor:
+    """Cotangents [L, P] of parameters that all lanes share [P]."""
+    if sampled:
+        return pbar
+    return pbar[0] if len(pbar) == 1 else pbar.sum(0)
+
+
+def _outcome(problem: Problem, run: Run, y: Tensor) -> Outcome:
+    """Statuses, sentences and statistics as the eager march gives them."""
+    task, reports = run.task, run.reports
+    if task.lanes == 1:
+        one = reports[0]
+        accepted, rejected, evaluations, stiff = one.accepted, one.rejected, one.evaluations, bool(one.stiff)
+        pushed = one.pushed
+        failed = [0] if one.status else []
+    else:
+        table = np.frombuffer(reports, REPORT)
+        names = ("accepted", "rejected", "evaluations", "pushed")
+        accepted, rejected, evaluations, pushed = (int(table[name].sum()) for name in names)
+        stiff, failed = bool(table["stiff"].any()), table["status"].nonzero()[0].tolist()
+    statistics = Statistics(
+        evaluations=evaluations,
+        accepted=accepted,
+        rejected=rejected,
+        tangents=pushed,
+        checkpoint_bytes=task.checkpoint_bytes if task.keep_states else 0,
+        stage_bytes=task.kept_bytes,
+        stiff=stiff,
+    )
+    statuses, messages = [Status.SUCCESS] * task.lanes, {}
+    for lane in failed:
+        report = reports[lane]
+        status = statuses[lane] = STATUSES[report.status]
+        messages[lane] = sentence(problem, lane, status, run.ends[0], report.reached, bool(report.stiff))
+    tangents = None if run.tangents is None else run.tangents.permute(2, 0, 1).reshape(run.tangents.shape[-1], -1)
+    return Compiled(y, statuses, messages, statistics, [], [], tangents=tangents, final=run.ends[1], run=run)
+
+
+def tier_of(kernel: Kernel) -> Native:
+    """The tier of a kernel; its entry points are declared once."""
+    library = _LIBRARIES.get(kernel.library._name)
+    if library is None:
+        library = _LIBRARIES[kernel.library._name] = Library.of(kernel.library)
+    return Native(kernel, library)
+
+
+_LIBRARIES: dict[str, Library] = {}

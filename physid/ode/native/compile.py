@@ -1,0 +1,151 @@
+"""`kernel_for`: the compiled right-hand side of a problem, or why there is none; those that were made are kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from physid.ode.native.compiler.library import Sizes, declare, library_of
+from physid.ode.native.compiler.per_sample import one_sample
+from physid.ode.native.compiler.record import lane_field, looked_at, traced
+from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
+from physid.ode.native.kernel import OTHER_ZEROS, Kernel
+from physid.ode.native.reach import Surroundings
+from physid.ode.native.verify import check_start, verify
+from physid.ode.problem import Problem
+from physid.ode.rhs import attribute
+
+MOST_ENTRIES = 64
+_ENTRIES: OrderedDict[Any, tuple[Any, Kernel | Refusal]] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why native code does not apply, in one line; `around` is what f was seen to read, where it was evaluated."""
+
+    reason: str
+    around: Surroundings | None = None
+
+
+def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...] = ()) -> Kernel | Refusal:
+    """The kernel of a problem's f, checked against `problem.derivative`; a Refusal where native code does not apply.
+
+    The first call for an f traces, compiles (or finds the library in the cache) and compares with the eager f; later
+    ones look whether anything that f reads has changed, and do it again if so, or if f reads what cannot be watched.
+    `runtime_source` is C that follows the functions.
+    """
+    reason = _not_for(problem)
+    if reason:
+        return Refusal(reason)
+    key = _identity(problem, runtime_source, flags)
+    _, known = _ENTRIES.get(key, (None, None))
+    bake = True
+    if known is not None and known.around is not None and _as_it_was(known):
+        _ENTRIES.move_to_end(key)
+        if isinstance(known, Refusal):
+            return known
+        try:
+            check_start(known, problem)
+        except Unsupported as why:  # traced anew: a constant may have been replaced
+            bake = OTHER_ZEROS not in str(why)
+        else:
+            return known
+    found = _made(problem, runtime_source, flags, bake)
+    _ENTRIES[key] = (problem.f, found)
+    while len(_ENTRIES) > MOST_ENTRIES:
+        _ENTRIES.popitem(last=False)
+    return found
+
+
+def _as_it_was(known: Kernel | Refusal) -> bool:
+    """Whether all that f reads is as it was: a kernel is not kept by a look that cannot see all."""
+    around = known.around
+    if around is None or (around.unwatched and isinstance(known, Kernel)):
+        return False
+    return around.change() is None and around.other_kinds() is None
+
+
+def _not_for(problem: Problem) -> str:
+    """What is seen of a problem without tracing it."""
+    layout, fld = problem.layout, problem.field
+    if layout.device.type != "cpu":
+        return f"the state is on the device {layout.device}"
+    if layout.dtype not in (torch.float64, torch.float32):
+        return f"the state has dtype {layout.dtype}"
+    if fld.buffers:
+        return "batch norm in training mode"
+    if fld.random is not None:
+        return "random numbers"
+    if torch._C._are_functorch_transforms_active():
+        return "inside of a torch.func transform"
+    return ""
+
+
+def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
+    """A key for f, which its entry keeps alive, and for the kind of its states."""
+    f, layout = problem.f, problem.layout
+    shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
+    captured = tuple((tuple(tensor.shape), tensor.dtype) for tensor in problem.captured)
+    who = (id(attribute(f, "__self__") or f), attribute(f, "__func__"))
+    return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
+
+
+def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel | Refusal:
+    around = None
+    try:
+        seen = looked_at(problem)
+        around = Surroundings(problem.f, seen)
+        if seen.unable or around.unable:
+            raise Unsupported(seen.unable or around.unable)
+        kernel = _compiled(problem, around, runtime, flags, bake)
+        changed = around.change()
+        if changed:
+            raise Unsupported(f"f changes {changed} as it is evaluated")
+        return kernel
+    except NotFinite as why:
+        return Refusal(str(why))
+    except Unsupported as why:
+        return Refusal(str(why), around)
+
+
+def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
+    """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
+    one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
+    try:
+        field = lane_field(problem, problem.f, problem.captured)
+        kernel = assemble(
+            traced(field, problem, problem.captured, bake), around, runtime, flags, problem.layout.batched
+        )
+        verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
+        check_start(kernel, problem)
+        return kernel
+    except Unsupported:
+        if one is None:
+            raise
+    cut, whole = one
+    captured = cut.of(problem.captured)
+    field = lane_field(problem, cut.f, captured)
+    graph = traced(field, problem, captured, bake=False)
+    kernel = assemble(graph, around, runtime, flags, batched=True)
+    verify(kernel, field, problem, captured, *kernel.pack(captured))
+    kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)
+    kept = [cut.whole(tensor, whole) for tensor in graph.constants]
+    kernel.own_constants = tuple(id(tensor) in cut.first for tensor in kept)
+    kernel.sampled = any(kernel.own) or any(kernel.own_constants)
+    kernel.places = tuple(around.tensors.get(id(tensor), tensor) for tensor in kept)
+    kernel.kept.clear()
+    check_start(kernel, problem)
+    return kernel
+
+
+def assemble(
+    graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = (), batched: bool = False
+) -> Kernel:
+    """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
+    library = library_of(graph, runtime, flags, batched)
+    declare(library)
+    places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
+    return Kernel(library, Sizes.of(library), graph, places, graph.dtype, around)

@@ -1,0 +1,299 @@
+"""Forecasts: the mean of the observations, the bands about it, and how far they mean anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from physid.arrays import Array
+from physid.data.experiment import Experiment
+from physid.door import bounded
+from physid.errors import InputError
+from physid.formats import json_bytes, table_bytes
+from physid.inference.batch import ensemble
+from physid.inference.problem import Prediction, predict
+from physid.inference.result import Fit
+from physid.predict.ensemble import FEWEST, band, each
+from physid.predict.predictability import Horizon, horizon
+from physid.store import put
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = 0.95
+POINTS, DRAWS = 1_000_000, 1_000_000  # at most, unless limits are raised
+LEAST_DRAWS = 100
+NONE: Any = None
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of `count` held-out observations lie in the 95 % bands: of the unknowns, and of unknowns and noise."""
+
+    count: int
+    parameters: float | None
+    noise: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Observations [T, M] at `times` [T]: the mean and the ends of two 95 % bands.
+
+    `low` and `high` bound what the uncertainty of the unknowns leaves open of the noise-free observations; `noise_low`
+    and `noise_high` where a new measurement falls. `method` is "linearised": mean -+ q sqrt(diag(J C J^T)), J the exact
+    derivative by the unknowns and C their covariance; or "sampled": quantiles of the observations of so many draws of
+    the unknowns; a trained network says its own (predict/networks.py). Not-a-number where there is no covariance, or no
+    known noise. `horizon` is the time up to which the forecast means something, `coverage` how the bands did on
+    held-out data. `message` says why a forecast ends early, if it does.
+    """
+
+    times: Array
+    mean: Array
+    low: Array
+    high: Array
+    channels: tuple[str, ...]
+    unit: str = ""
+    time_unit: str = ""
+    message: str = ""
+    noise_low: Array = NONE
+    noise_high: Array = NONE
+    method: str = "linearised"
+    coverage: Coverage | None = None
+    horizon: Horizon | None = None
+
+    def __post_init__(self) -> None:
+        """Without a known noise there is no band of it."""
+        for name in ("noise_low", "noise_high"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.full(self.mean.shape, np.nan))
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns of `rows`: the time, then five for each channel."""
+        ends = ("", "_low", "_high", "_noise_low", "_noise_high")
+        return ["time", *(f"{name}{end}" for name in self.channels for end in ends)]
+
+    def rows(self) -> Array:
+        """The table [T, 1 + 5 M]."""
+        parts = (self.mean, self.low, self.high, self.noise_low, self.noise_high)
+        return np.column_stack([self.times, np.stack(parts, -1).reshape(len(self.times), -1)])
+
+    def frame(self) -> pd.DataFrame:
+        """The table with pandas."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows(), columns=self.columns)
+
+    def view(self, experiment: Experiment | None = None, **settings: Any) -> object:
+        """Show the forecast in space, beside what `experiment` measured: a window, a page, or the path of one.
+
+        Settings: bodies, theme, size, camera; see physid.viewer.show.
+        """
+        from physid.viewer import show, tracks_of
+
+        return show(tracks_of(self, experiment), **settings)
+
+    def csv(self, path: str | Path) -> None:
+        """Write the table as CSV."""
+        put(Path(path), table_bytes(self.columns, self.rows().tolist()))
+
+    def json(self) -> dict[str, Any]:
+        """The forecast as data that JSON can say, not-a-number as null."""
+        import json
+
+        names = ("mean", "low", "high", "noise_low", "noise_high")
+        about = {
+            "method": self.method,
+            "level": LEVEL,
+            "unit": self.unit,
+            "time_unit": self.time_unit,
+            "message": self.message,
+            "times": self.times,
+            "channels": {c: {n: getattr(self, n)[:, i] for n in names} for i, c in enumerate(self.channels)},
+            "coverage": None if self.coverage is None else vars(self.coverage),
+            "horizon": None if self.horizon is None else vars(self.horizon),
+        }
+        found: dict[str, Any] = json.loads(json_bytes(about))
+        return found
+
+    def __str__(self) -> str:
+        """What is to be said of the forecast, without its numbers."""
+        how = "" if self.method == "linearised" else f" ({self.method})"
+        bands = self.method if self.method.startswith("no band") else f"with 95 % bands{how}"
+        lines = [
+            f"Forecast up to {self.times[-1]:g} {self.time_unit}".rstrip() + f", {bands}.".replace(", with", " with")
+        ]
+        if self.coverage is not None:
+            alone = "the seeds' spread" if "spread of" in self.method else "parameters alone"
+            known = {alone: self.coverage.parameters, "parameters and noise": self.coverage.noise}
+            parts = [f"{100 * part:.1f} % in the band of {name}" for name, part in known.items() if part is not None]
+            if parts:
+                lines.append(f"Of {self.coverage.count} held-out observations: {', '.join(parts)}.")
+        if self.horizon is not None:
+            lines.append(self.horizon.sentence)
+        return "\n".join([*lines, *([self.message] if self.message else [])])
+
+
+def forecast(
+    fit: Fit, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
+) -> Forecast:
+    """The forecast of a fit at the times `until`, or at `points` times from the initial time to the one time `until`.
+
+    With `draws` the bands are sampled: so many draws of the unknowns from their normal distribution in the transformed
+    space (Student's t where the noise was estimated), solved as one batch. Errors: InputError for times that do not
+    increase from the initial time, or too few draws.
+    """
+    if draws and draws < LEAST_DRAWS:
+        raise InputError(f"{draws} draws were asked for: {LEAST_DRAWS} or more are allowed, or none.")
+    bounded("points", points, POINTS, 0)
+    bounded("draws", draws, DRAWS, 0)
+    given = _times(fit, until, points)
+    if fit.experiment.inputs is not None:
+        fit.experiment.inputs.need(float(fit.experiment.initial_time or 0.0), float(given[-1]))
+    held = _held_out(fit, float(given[-1]))
+    times = given if held is None else np.union1d(given, held[0])
+    if fit.members:
+        return _from_seeds(fit, given, times, held)
+    found = predict(fit.vector, fit.x, torch.from_numpy(times), fit.integrator)
+    bands = _sampled(fit, found, times, draws, seed) if draws else _linearised(fit, found)
+    rows = np.searchsorted(times, given)
+    low, high, noise_low, noise_high = (band[rows] for band in bands)
+    deviation = None if fit.covariance is None else np.sqrt(_variance(fit.covariance, found))
+    return Forecast(
+        times=given,
+        mean=found.mean[rows],
+        low=low,
+        high=high,
+        channels=fit.experiment.channels,
+        unit=fit.experiment.unit,
+        time_unit=fit.experiment.time_unit,
+        message="" if found.solution.ok else found.solution.message,
+        noise_low=noise_low,
+        noise_high=noise_high,
+        method=f"sampled, {draws} draws" if draws else "linearised",
+        coverage=None if held is None else _coverage(times, bands, held),
+        horizon=None if deviation is None else horizon(fit, times, found.mean, deviation),
+    )
+
+
+def _from_seeds(fit: Fit, given: Array, times: Array, held: tuple[Array, Array] | None) -> Forecast:
+    """The mean over the seeds of a fit, and as its band Student's t interval of a further seed."""
+    runs = each(fit, times)
+    mean, none = runs.mean(0), np.full(runs.shape[1:], np.nan)
+    count = len(runs)
+    bands = (*band(runs, LEVEL), none, none)
+    rows = np.searchsorted(times, given)
+    return Forecast(
+        times=given,
+        mean=mean[rows],
+        low=bands[0][rows],
+        high=bands[1][rows],
+        channels=fit.experiment.channels,
+        unit=fit.experiment.unit,
+        time_unit=fit.experiment.time_unit,
+        method=f"mean and spread of {count} seeds, no covariance"
+        if count >= FEWEST
+        else f"no band: {count} of {FEWEST} seeds or more",
+        coverage=None if held is None else _coverage(times, bands, held),
+    )
+
+
+def _times(fit: Fit, until: float | Sequence[float] | Array, points: int) -> Array:
+    """The times asked for, checked."""
+    start = float(fit.experiment.initial_time or 0.0)
+    given = np.asarray(until, dtype=np.float64)
+    if given.ndim == 0:
+        if points < 2:
+            raise InputError(f"{points} points were asked for: two or more are allowed.")
+        given = np.linspace(start, float(given), points)
+    if (
+        given.ndim != 1
+        or not len(given)
+        or not np.isfinite(given).all()
+        or np.any(np.diff(given) <= 0)
+        or given[0] < start
+    ):
+        raise InputError(
+            f"a forecast was asked for at times that do not increase from the initial time {start:g}. "
+            "Give later times, in order."
+        )
+    return given
+
+
+def _held_out(fit: Fit, until: float) -> tuple[Array, Array] | None:
+    """Times [T] and observations [T, M] beyond training and up to `until`, not-a-number where nothing was measured."""
+    part = fit.experiment.forecast
+    if part is None or float(part.times[0]) > until:
+        return None
+    rows = part.times.numpy() <= until
+    mask = part.mask.reshape(len(part), -1).numpy()[rows]
+    values = np.where(mask, part.observations.reshape(len(part), -1).numpy()[rows], np.nan)
+    return part.times.numpy()[rows], values
+
+
+def _variance(covariance: Array, found: Prediction) -> Array:
+    """The variance [T, M] that the uncertainty of the unknowns leaves to the observations."""
+    return np.asarray(np.maximum((found.slope @ covariance * found.slope).sum(-1), 0.0))
+
+
+def noise_of(fit: Fit) -> Array | None:
+    """The standard deviation of the noise of every channel [M], known or estimated; None where there is none."""
+    statistics, channels = fit.statistics, fit.experiment.channels
+    kind, loss = fit.settings.get("noise", "equal"), fit.settings.get("loss", "linear")
+    if statistics is None or statistics.sigma is None or kind not in ("equal", "normal") or loss != "linear":
+        return None  # the noise is not normal: its band would be another one
+    sigmas: Any = fit.experiment.sigma or statistics.sigma
+    if kind == "normal" and not fit.experiment.sigma:
+        if fit.likelihood is None or statistics.dof <= 0 or any(c not in fit.likelihood.sigmas for c in channels):
+            return None
+        factor = np.sqrt(fit.likelihood.observations / statistics.dof)
+        sigmas = [factor * fit.likelihood.sigmas[name] for name in channels]
+    return np.broadcast_to(np.asarray(sigmas, dtype=np.float64), len(channels))
+
+
+def _linearised(fit: Fit, found: Prediction) -> tuple[Array, Array, Array, Array]:
+    """The ends of both bands [T, M] from the derivative of the observations."""
+    none = np.full(found.mean.shape, np.nan)
+    if fit.statistics is None or fit.covariance is None:
+        return none, none, none, none
+    variance, noise = _variance(fit.covariance, found), noise_of(fit)
+    inner = fit.statistics.quantile(LEVEL) * np.sqrt(variance)
+    outer = none if noise is None else fit.statistics.quantile(LEVEL) * np.sqrt(variance + noise**2)
+    return found.mean - inner, found.mean + inner, found.mean - outer, found.mean + outer
+
+
+def _sampled(fit: Fit, found: Prediction, times: Array, draws: int, seed: int) -> tuple[Array, Array, Array, Array]:
+    """The ends of both bands [T, M] as quantiles over draws of the unknowns."""
+    none = np.full(found.mean.shape, np.nan)
+    if fit.statistics is None or fit.covariance is None:
+        return none, none, none, none
+    random, noise = np.random.default_rng(seed), noise_of(fit)
+    values, vectors = np.linalg.eigh(fit.covariance)
+    moved = random.standard_normal((draws, len(fit.x))) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    heavy = np.ones((draws, 1))
+    if not fit.statistics.sigma_known and fit.statistics.dof > 0:
+        heavy = np.sqrt(fit.statistics.dof / random.chisquare(fit.statistics.dof, (draws, 1)))
+    seen = ensemble(fit.vector, fit.x + moved * heavy, torch.from_numpy(times), fit.integrator)
+    fit.vector.put(fit.x)
+    ends = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
+    low, high = np.quantile(seen, ends, axis=0)
+    if noise is None:
+        return low, high, none, none
+    seen = seen + noise * heavy[:, :, None] * random.standard_normal(seen.shape)
+    return low, high, *np.quantile(seen, ends, axis=0)
+
+
+def _coverage(times: Array, bands: tuple[Array, Array, Array, Array], held: tuple[Array, Array]) -> Coverage:
+    """How much of what was held out lies in the bands."""
+    rows, measured = np.searchsorted(times, held[0]), np.isfinite(held[1])
+    parts: list[float | None] = []
+    for low, high in ((bands[0], bands[1]), (bands[2], bands[3])):
+        known = np.isfinite(low[rows]) & np.isfinite(high[rows])
+        inside = (held[1] >= low[rows]) & (held[1] <= high[rows])
+        parts.append(float(inside[measured].mean()) if known[measured].all() and measured.any() else None)
+    return Coverage(int(measured.sum()), *parts)

@@ -1,0 +1,24 @@
+"""Opens a run directory of either kind, a fit or a trained network, as what forecasts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from physid.errors import unknown_name
+from physid.inference.result import Fit
+from physid.predict.networks import FreeRun, Run
+from physid.training import is_training
+
+
+def of_experiment(run: Run, name: str) -> Run:
+    """The part of a run that is about one experiment. Errors: InputError for a name that is none of its own."""
+    if isinstance(run, Fit):
+        return run.of(name)
+    if name != run.experiment.name:
+        raise unknown_name("experiment", name, [run.experiment.name])
+    return run
+
+
+def open_run(folder: str | Path, trust: bool = False) -> Run:
+    """The run in a folder, a fit or a trained network that runs on. Errors: InputError, as of both."""
+    return FreeRun.load(folder) if is_training(folder) else Fit.load(folder, trust=trust)

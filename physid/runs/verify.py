@@ -1,0 +1,104 @@
+"""A run is verified by doing it again: from what it was asked, the model and the data it began with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from physid.errors import InputError
+from physid.formats import Folder, sound
+from physid.inference.identify import run
+from physid.inference.options import resolve
+from physid.inference.problem import spread
+from physid.inference.result import Fit
+from physid.inference.search.monitor import Progress, Watch
+from physid.modelling.model import Model
+from physid.runs import fits
+from physid.runs.reader import beginning, load
+
+ERRORS = 1e-3  # standard errors by which an estimate may differ
+PART = 1e-6  # of its size by which a number may differ
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What differs between a run and its replay, a sentence each; `notes` say what else has changed since."""
+
+    differences: list[str]
+    notes: list[str]
+    compared: int
+    replay: Fit | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+
+def verify(
+    folder: Path, model: Model | None = None, trust: bool = False, progress: Progress | None = None
+) -> Verification:
+    """Compare every file of the run with its sum, then fit again and compare what was found.
+
+    An estimate agrees within a thousandth of its standard error, or a millionth of its size. Errors: InputError for
+    what is no finished run, and for an interrupted one, whose end cannot be replayed.
+    """
+    altered = [f"{name} is not what was written" for name in Folder(folder).altered()]
+    if altered:
+        return Verification(altered, [], 0, None)
+    known = load(folder, model, trust)
+    if known.origin is None:
+        raise InputError(f"{folder} does not say how it began, so it cannot be replayed. Fit again.")
+    if known.status in ("interrupted", "time limit"):
+        raise InputError(f"{folder} is '{known.status}': its end cannot be replayed. First: physid resume {folder}.")
+    begun = beginning(folder, model, trust)
+    with sound(folder):
+        plan = resolve(**{**fits.arguments(begun.origin.asked), "time_limit": None})
+        notes = _notes(folder)
+    again = run(begun.model, begun.experiments, plan, begun.origin, Watch(progress), begun.labels)
+    differences = [*_estimates(known, again), *_scores(known, again)]
+    if known.status != again.status:
+        differences.insert(0, f"the status was '{known.status}' and is '{again.status}'")
+    return Verification(differences, notes, len(known.estimates), again)
+
+
+def _estimates(known: Fit, again: Fit) -> list[str]:
+    """The estimates that differ."""
+    if [one.name for one in known.estimates] != [one.name for one in again.estimates]:
+        return ["other unknowns were identified"]
+    found = []
+    for before, now in zip(known.estimates, again.estimates, strict=True):
+        reach = max(ERRORS * (before.stderr or 0.0), PART * abs(before.value))
+        scale = PART * abs(before.start)
+        if known.statistics is not None and before.stderr is None:
+            continue  # what the data do not tell may come out anywhere
+        if not abs(now.value - before.value) <= max(reach, scale):
+            found.append(f"{before.name} was {before.value:.10g} and is {now.value:.10g}")
+    return found
+
+
+def _scores(known: Fit, again: Fit) -> list[str]:
+    """The scores that differ by more than a thousandth and a millionth of the data's spread."""
+    train = known.experiment.train
+    size = spread(
+        np.nan_to_num(train.observations.reshape(len(train), -1).numpy()), train.mask.reshape(len(train), -1).numpy()
+    )
+    found, floor = [], PART * size * math.sqrt(len(known.experiment.channels))
+    for name, before in known.scores.items():
+        now = again.scores.get(name)
+        if (before is None) != (now is None):
+            found.append(f"the {name} score was {before} and is {now}")
+        elif before is not None and now is not None:
+            a, b = before["rmse"], now["rmse"]
+            if not np.isclose(a, b, rtol=1e-3, atol=floor):
+                found.append(f"the {name} rmse was {a:.6g} and is {b:.6g}")
+    return found
+
+
+def _notes(folder: Path) -> list[str]:
+    """What the replay ran on that the run did not."""
+    before, now = Folder(folder).json("environment.json"), fits.environment()
+    return [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]

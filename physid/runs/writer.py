@@ -1,0 +1,191 @@
+"""A fit that runs is kept: what it was asked, what it began with, and from time to time where it stands.
+
+The folder appears whole, at the first point from which the search could go on; after that one file changes, in one
+step, so that whatever ends the process leaves a run that `physid resume` continues.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import safetensors.torch
+
+from physid.arrays import Array
+from physid.data.experiment import Experiment
+from physid.door import check_plain
+from physid.errors import InputError
+from physid.formats import SUMS, archive_bytes, json_bytes, read_archive, sha256, sums_bytes
+from physid.inference.search.monitor import Watch
+from physid.modelling.model import Model
+from physid.store import clear, lock, put, whole
+
+REQUEST, START, CHECKPOINT, LOCK = "request.json", "start.safetensors", "checkpoint.npz", "lock"
+EVERY = 1.0  # seconds between checkpoints at least
+SHARE = 20.0  # and that many times what one costs
+
+
+class StartsAnew(UserWarning):
+    """A run that is resumed has no checkpoint, so that its fit or training starts from its beginning."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a fit began, as the files of a run: request.json, start.safetensors, data.json and data.npz."""
+
+    files: Mapping[str, bytes]
+
+    @staticmethod
+    def of(model: Model, experiments: Sequence[Experiment], about: Mapping[str, Any]) -> Origin:
+        """The origin of a fit of `model` as it is now; `about` holds what was asked, and what the model is."""
+        from physid.runs.archive import experiment_files
+
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+        files = {START: safetensors.torch.save(state), **experiment_files(experiments)}
+        sums = {name: sha256(data) for name, data in files.items()}
+        return Origin({REQUEST: json_bytes({**about, "free": list(model.free()), "sums": sums}), **files})
+
+    @property
+    def request(self) -> str:
+        """The sha256 of what was asked."""
+        return sha256(self.files[REQUEST])
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The keywords of the fit."""
+        return dict(json.loads(self.files[REQUEST])["asked"])
+
+    def experiments(self) -> list[Experiment]:
+        """The experiments that were given."""
+        from physid.runs.archive import experiments_of
+
+        return experiments_of(json.loads(self.files["data.json"]), read_archive(self.files["data.npz"]))
+
+
+class Keeper:
+    """Writes a running fit into `folder`, which it makes, or which holds an unfinished run that is `resumed`.
+
+    `files` are those that a run begins with, request.json among them; `checkpoint` is the name of the one that changes.
+    Only one process at a time may fit into a folder. Errors: InputError when another does, or when the folder cannot be
+    made; a later checkpoint that fails leaves the one before it, with the reason in `trouble`.
+    """
+
+    def __init__(
+        self, folder: Path, files: Mapping[str, bytes], resumed: bool = False, checkpoint: str = CHECKPOINT
+    ) -> None:
+        self.folder, self.files, self.checkpoint = folder, files, checkpoint
+        self.trouble = ""
+        self.stage = ""
+        self.due = 0.0
+        self.lock: IO[bytes] | None = claim(folder) if resumed else None
+        self.there = resumed
+        if resumed:
+            clear(folder)
+
+    def __call__(self, stage: str, data: Callable[[], bytes]) -> None:
+        """Keep what `data` gives, where the fit stands in `stage`, if it is time to."""
+        if not self.there or stage != self.stage or time.monotonic() >= self.due:
+            self.keep(stage, data)
+
+    def keep(self, stage: str, data: Callable[[], bytes]) -> None:
+        """Keep what `data` gives, where the fit stands in `stage`."""
+        began = time.monotonic()
+        content = data()
+        if not self.there:
+            self._appear(content)
+        else:
+            try:
+                put(self.folder / self.checkpoint, content)
+                self.trouble = ""
+            except OSError as error:
+                self.trouble = error.strerror or str(error)
+        now = time.monotonic()
+        self.stage, self.due = stage, now + max(EVERY, SHARE * (now - began))
+
+    def finish(self, content: Mapping[str, bytes]) -> None:
+        """Write the files of the finished run; its sums come last, and say that it is whole."""
+        try:
+            (self.folder / SUMS).unlink(missing_ok=True)
+            for name, data in content.items():
+                put(self.folder / name, data)
+            put(self.folder / SUMS, sums_bytes(content))
+        except OSError as error:
+            raise InputError(
+                f"{self.folder} cannot be written: {error.strerror}. What was found up to the last checkpoint is kept: "
+                f"make room, then physid resume {self.folder}."
+            ) from error
+
+    def close(self) -> None:
+        """Let others fit into the folder again."""
+        if self.lock is not None:
+            self.lock.close()
+            self.lock = None
+
+    def _appear(self, data: bytes) -> None:
+        """Make the folder with everything in it."""
+        try:
+            with whole(self.folder) as work:
+                for name, content in {**self.files, self.checkpoint: data, LOCK: b""}.items():
+                    put(work / name, content)
+                self.lock = claim(work)
+        except OSError as error:
+            raise InputError(f"{self.folder} cannot be written: {error.strerror}. Choose another place.") from error
+        self.there = True
+
+
+def claim(folder: Path) -> IO[bytes]:
+    """The lock of a run directory, held until it is closed or the process ends.
+
+    Errors: InputError when it is held, or cannot be made, and for a run that holds links, devices or pipes.
+    """
+    check_plain(folder)
+    try:
+        file = lock(folder, LOCK)
+    except OSError as error:
+        raise InputError(f"{folder / LOCK} cannot be written: {error.strerror}. Use a copy of the run.") from None
+    if file is None:
+        raise InputError(f"{folder} is being fitted by another process. Wait for it, or choose another run.")
+    return file
+
+
+def checkpoint(watch: Watch, request: str) -> bytes:
+    """Where a search stands, as an archive of plain arrays; `request` is the sha256 of what was asked."""
+    numbers, arrays = {}, {}
+    for name, value in watch.held.items():
+        if hasattr(value, "shape"):
+            arrays[f"state_{name}"] = np.asarray(value)
+        else:
+            numbers[name] = value
+    about = {
+        "request": request,
+        "held": numbers,
+        "history": watch.history,
+        "seconds": watch.seconds,
+        "lowest": watch.lowest,
+        "evaluations": watch.evaluations(),
+    }
+    if watch.best is not None:
+        arrays["best"] = watch.best
+    return archive_bytes(about=np.frombuffer(json_bytes(about), np.uint8), **arrays)
+
+
+def recall(watch: Watch, arrays: Mapping[str, Array], request: str) -> int:
+    """Put `watch` where a checkpoint stood; the number of evaluations until then.
+
+    Errors: ValueError for the checkpoint of another request.
+    """
+    about = json.loads(arrays["about"].tobytes())
+    if about["request"] != request:
+        raise ValueError("the checkpoint belongs to another fit")
+    state = {name.removeprefix("state_"): value for name, value in arrays.items() if name.startswith("state_")}
+    watch.held = {**about["held"], **state}
+    watch.history = [{name: math.inf if v is None else v for name, v in row.items()} for row in about["history"]]
+    watch.before = about["seconds"]
+    watch.best, watch.lowest = arrays.get("best"), math.inf if about["lowest"] is None else about["lowest"]
+    return int(about["evaluations"])
