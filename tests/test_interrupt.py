@@ -52,11 +52,13 @@ def test_no_ctrl_c_is_lost_between_short_solves(monkeypatch: pytest.MonkeyPatch)
     """A destructor in Python would hear the signal as it begins, and lose what the handler raises."""
     lost: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
-    heard, sent, ended = 0, 0, threading.Event()
+    heard, sent, ready, ended = 0, 0, threading.Event(), threading.Event()
 
     def send() -> None:
         nonlocal sent
         for sent in range(1, 101):
+            ready.wait()
+            ready.clear()
             time.sleep(0.003 + 0.0001 * sent)
             os.kill(os.getpid(), signal.SIGINT)
             while heard < sent and not lost:
@@ -69,6 +71,7 @@ def test_no_ctrl_c_is_lost_between_short_solves(monkeypatch: pytest.MonkeyPatch)
     sender.start()
     while not ended.is_set():
         try:
+            ready.set()  # from here on a signal may come
             while not ended.is_set():
                 y = solve(fast, y0, times).y
                 assert isinstance(y, Tensor)
