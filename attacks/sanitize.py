@@ -150,6 +150,8 @@ def attack(folder: Path, draw: random.Random, seconds: float, full: bool) -> Tal
                 tally.notes["solves in C"] += solves
             else:
                 tally.fail("hang" if found.startswith("-9") else "crash", f"{work}: {found}")
+    except KeyboardInterrupt:
+        tally.notes[f"ended by hand, left: {len(cases)} of the catalogue"] += 1
     finally:
         worker.end()
     return tally
