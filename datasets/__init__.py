@@ -1,46 +1,23 @@
-"""Data sets by name: `load("threebody", noise=0.01)` gives an Experiment, `collect` what networks are trained on."""
+"""The data sets of physid: `load("threebody", noise=0.01)` gives an Experiment, `collect` what networks train on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from physid.catalog import Entry, Option
-from physid.data.experiment import Experiment
-from physid.datasets import (
-    cifar,
-    classics,
-    emps,
-    hopper,
-    irregular,
-    lynxhare,
-    solarsystem,
-    tanks,
-    threebody,
-    toyimages,
-)
+from physid.data.catalogue import CATALOG, DataSet, load
+from physid.datasets import classics, emps, lynxhare, solarsystem, tanks, threebody
 from physid.datasets.fetch import cache_folder
-from physid.errors import unknown_name
-from physid.training import Collection
+from physid.training.networks import COLLECTIONS, collect
 
-__all__ = ["CATALOG", "COLLECTIONS", "Entry", "Option", "cache_folder", "collect", "load"]
+__all__ = ["CATALOG", "COLLECTIONS", "DataSet", "Entry", "Option", "cache_folder", "collect", "load"]
 
 ENTRIES = (threebody.ENTRY, solarsystem.ENTRY, lynxhare.ENTRY, emps.ENTRY, tanks.ENTRY, *classics.ENTRIES)
-CATALOG: Mapping[str, Entry[Experiment]] = {entry.name: entry for entry in ENTRIES}
-MADE: tuple[Entry[Any], ...] = (*cifar.ENTRIES, toyimages.ENTRY, hopper.ENTRY, irregular.ENTRY)
-COLLECTIONS: Mapping[str, Entry[Any]] = {entry.name: entry for entry in MADE}
-
-
-def load(name: str, **options: Any) -> Experiment:
-    """The experiment `name` of the catalogue with these options; InputError for a name that is not there."""
-    if name not in CATALOG:
-        raise unknown_name("experiment", name, CATALOG)
-    return CATALOG[name].load(**options)
-
-
-def collect(name: str, **options: Any) -> Collection:
-    """The collection `name` of the catalogue with these options; InputError for a name that is not there."""
-    if name not in COLLECTIONS:
-        raise unknown_name("collection", name, COLLECTIONS)
-    found: Collection = COLLECTIONS[name].load(**options)
-    return found
+CATALOG.update({entry.name: entry for entry in ENTRIES})
+COLLECTIONS.place(
+    {
+        "cifar10": "physid.datasets.cifar:TEN",
+        "cifar100": "physid.datasets.cifar:HUNDRED",
+        "images-toy": "physid.datasets.toyimages:ENTRY",
+        "hopper": "physid.datasets.hopper:ENTRY",
+        "series": "physid.datasets.irregular:ENTRY",
+    }
+)

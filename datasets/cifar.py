@@ -286,7 +286,7 @@ OPTIONS = {
     "augment": Option("yes or no: random crops and flips.", one_of("yes", "no"), "yes"),
     "version": Option("binary, python, or any of them that is there.", one_of("binary", "python", "any"), "any"),
 }
-ENTRIES: tuple[Entry[Collection], ...] = (
-    Entry("cifar10", "50,000 and 10,000 photographs of 32 x 32 in 10 classes.", OPTIONS, load10),
-    Entry("cifar100", "50,000 and 10,000 photographs of 32 x 32 in 100 classes.", OPTIONS, load100),
+TEN: Entry[Collection] = Entry("cifar10", "50,000 and 10,000 photographs of 32 x 32 in 10 classes.", OPTIONS, load10)
+HUNDRED: Entry[Collection] = Entry(
+    "cifar100", "50,000 and 10,000 photographs of 32 x 32 in 100 classes.", OPTIONS, load100
 )

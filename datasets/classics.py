@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from physid.arrays import Array
-from physid.catalog import Entry, Option, number, whole
+from physid.catalog import Option, number, whole
+from physid.data.catalogue import DataSet
 from physid.data.experiment import Experiment
 from physid.datasets.simulate import RightHandSide, grids, simulate, tensor, trajectory, with_noise
 
@@ -27,6 +28,7 @@ class System:
     horizon: float
     channels: tuple[str, ...]
     source: str
+    knowledge: Mapping[str, str]
     observe: Callable[[Array], Array] = lambda states: states
     unit: str = ""
     time_unit: str = "s"
@@ -54,7 +56,7 @@ def load(system: System, *, noise: float, seed: int, horizon: float, points: int
     )
 
 
-def entry(system: System) -> Entry[Experiment]:
+def entry(system: System) -> DataSet:
     """The entry of the catalogue for a classical system."""
     options = {
         "noise": Option("Standard deviation of normal errors added to what is fitted.", number(0.0), 0.0),
@@ -65,7 +67,7 @@ def entry(system: System) -> Entry[Experiment]:
         "points": Option("Number of times that are fitted; the test has twice as many.", whole(2), 100),
     }
     loader: Callable[..., Any] = partial(load, system)
-    return Entry(system.name, system.summary, options, loader)
+    return DataSet(system.name, system.summary, options, loader, system.knowledge)
 
 
 def exponential(t: float, y: Array) -> Array:
@@ -101,6 +103,7 @@ SYSTEMS = (
         4.0,
         ("z",),
         "simulated after Zhuang et al. (2020), section 4.1",
+        {"full": "exponential", "none": "blackbox"},
     ),
     System(
         "vanderpol",
@@ -111,6 +114,7 @@ SYSTEMS = (
         12.5,
         ("x", "v"),
         "simulated after Zhuang et al. (2020), figure 4",
+        {"full": "vanderpol", "none": "blackbox"},
         time_unit="",
     ),
     System(
@@ -122,6 +126,7 @@ SYSTEMS = (
         20.0,
         ("u", "v"),
         "simulated after Lotka (1925) and Volterra (1926)",
+        {"full": "lotka-volterra", "none": "blackbox"},
         unit="thousands",
         time_unit="yr",
     ),
@@ -134,6 +139,7 @@ SYSTEMS = (
         5.0,
         ("theta",),
         "simulated, with the standard gravity 9.80665 m/s^2",
+        {"full": "pendulum"},
         observe=lambda states: states[:, :1],
         unit="rad",
     ),

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.catalog import Entry, Option, whole
+from physid.catalog import Option, whole
+from physid.data.catalogue import DataSet
 from physid.data.experiment import Experiment, Trajectory
 from physid.data.inputs import Inputs
 from physid.datasets.measured import Record
@@ -90,4 +91,10 @@ def _record(record: Record, every: int) -> tuple[Array, Array, Array]:
     return time, position[::every][: count + 1].copy(), mean
 
 
-ENTRY = Entry("emps", "A carriage on a rail, driven by a motor, with dry friction (measured).", OPTIONS, load)
+ENTRY = DataSet(
+    "emps",
+    "A carriage on a rail, driven by a motor, with dry friction (measured).",
+    OPTIONS,
+    load,
+    {"full": "carriage"},
+)

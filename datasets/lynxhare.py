@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from physid.catalog import Entry, Option, one_of
+from physid.catalog import Option, one_of
+from physid.data.catalogue import DataSet
 from physid.data.experiment import Experiment
 from physid.datasets.measured import Record
 from physid.reading import read
@@ -48,4 +49,6 @@ def load(*, initial: str) -> Experiment:
     )
 
 
-ENTRY = Entry("lynxhare", "Hares and lynxes by their pelts, 1900 to 1920 (measured).", OPTIONS, load)
+ENTRY = DataSet(
+    "lynxhare", "Hares and lynxes by their pelts, 1900 to 1920 (measured).", OPTIONS, load, {"full": "lotka-volterra"}
+)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.catalog import Entry, Option, Refused, folder
+from physid.catalog import Option, Refused, folder
+from physid.data.catalogue import DataSet
 from physid.data.experiment import Experiment
 from physid.datasets.horizons import TARGETS, Table, find_tables
 from physid.datasets.simulate import tensor, trajectory
@@ -146,4 +147,6 @@ def heliocentric(states: Array) -> Array:
     return states[:, 0, 1:] - states[:, 0, :1]
 
 
-ENTRY = Entry("solarsystem", "The Sun and the giant planets (JPL Horizons tables).", OPTIONS, load)
+ENTRY = DataSet(
+    "solarsystem", "The Sun and the giant planets (JPL Horizons tables).", OPTIONS, load, {"full": "planetary"}
+)

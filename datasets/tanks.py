@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.catalog import Entry
+from physid.data.catalogue import DataSet
 from physid.data.experiment import Experiment, Trajectory
 from physid.data.inputs import Inputs
 from physid.datasets.measured import Record
@@ -58,4 +58,6 @@ def _experiment(name: str, drive: Array, level: Array, validation: Experiment | 
     )
 
 
-ENTRY = Entry("tanks", "Two tanks, one above the other, that overflow (measured).", {}, load)
+ENTRY = DataSet(
+    "tanks", "Two tanks, one above the other, that overflow (measured).", {}, load, {"full": "cascaded-tanks"}
+)

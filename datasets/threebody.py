@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.catalog import Entry, Option, number, numbers_list, one_of, whole
+from physid.catalog import Option, number, numbers_list, one_of, whole
+from physid.data.catalogue import DataSet
 from physid.data.experiment import Experiment
 from physid.datasets.simulate import SIMULATORS, grids, simulate, tensor, trajectory, with_noise
 from physid.errors import InputError
@@ -171,4 +172,10 @@ def load(
     )
 
 
-ENTRY = Entry("threebody", "Three bodies under gravity (Zhuang et al., 2020), simulated.", OPTIONS, load)
+ENTRY = DataSet(
+    "threebody",
+    "Three bodies under gravity (Zhuang et al., 2020), simulated.",
+    OPTIONS,
+    load,
+    {"full": "gravity", "none": "blackbox-motion", "partial": "augmented"},
+)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from physid.data.catalogue import CATALOG
 from physid.data.experiment import Experiment
 from physid.errors import InputError, unknown_name
 from physid.modelling.answers import made
+from physid.modelling.catalogue import MODELS
 from physid.modelling.model import Model, keyword_names
-from physid.models import forecasters, imagenets, lstm
 from physid.models.augmented import Augmented, AugmentedNetwork, SparseAugmented
 from physid.models.blackbox import BlackBox, BlackBoxMotion, IsolatedMotion, force_scale, rate_scale
 from physid.models.classics import Exponential, LotkaVolterra, Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity, PlanetaryGravity, PointMasses
-from physid.models.latent_ode import LatentODE
 from physid.models.measured import Carriage, CascadedTanks
-from physid.models.networks import NETWORKS, Network, network
 from physid.models.residual import GravityResidual, PendulumResidual, Residual
+from physid.training.networks import NETWORKS, Network, network
+
+if TYPE_CHECKING:
+    from physid.models.latent_ode import LatentODE as LatentODE
+
+    LADDER: dict[tuple[str, str], Callable[[Experiment], Model]]
 
 __all__ = [
     "LADDER",
@@ -48,27 +54,38 @@ __all__ = [
     "network",
 ]
 
-MODELS: Mapping[str, type[Model]] = {
-    "augmented": Augmented,
-    "augmented-mlp": AugmentedNetwork,
-    "augmented-sparse": SparseAugmented,
-    "blackbox": BlackBox,
-    "blackbox-isolated": IsolatedMotion,
-    "blackbox-motion": BlackBoxMotion,
-    "carriage": Carriage,
-    "cascaded-tanks": CascadedTanks,
-    "exponential": Exponential,
-    "gravity": NewtonGravity,
-    "gravity-residual": GravityResidual,
-    "lotka-volterra": LotkaVolterra,
-    "pendulum": Pendulum,
-    "pendulum-residual": PendulumResidual,
-    "planetary": PlanetaryGravity,
-    "vanderpol": VanDerPol,
-}
-
-
-NETWORKS.update({entry.name: entry for entry in (*imagenets.NETWORKS, *forecasters.ENTRIES, *lstm.ENTRIES)})
+MODELS.update(
+    {
+        "augmented": Augmented,
+        "augmented-mlp": AugmentedNetwork,
+        "augmented-sparse": SparseAugmented,
+        "blackbox": BlackBox,
+        "blackbox-isolated": IsolatedMotion,
+        "blackbox-motion": BlackBoxMotion,
+        "carriage": Carriage,
+        "cascaded-tanks": CascadedTanks,
+        "exponential": Exponential,
+        "gravity": NewtonGravity,
+        "gravity-residual": GravityResidual,
+        "lotka-volterra": LotkaVolterra,
+        "pendulum": Pendulum,
+        "pendulum-residual": PendulumResidual,
+        "planetary": PlanetaryGravity,
+        "vanderpol": VanDerPol,
+    }
+)
+NETWORKS.place(
+    {
+        "node18": "physid.models.imagenets:NODE",
+        "resnet18": "physid.models.imagenets:RESIDUAL",
+        "anode18": "physid.models.imagenets:EULER",
+        "latent-ode": "physid.models.forecasters:LATENT_ODE",
+        "rnn": "physid.models.forecasters:RNN",
+        "gru": "physid.models.forecasters:GRU",
+        "lstm": "physid.models.lstm:PLAIN",
+        "lstm-aug": "physid.models.lstm:AUGMENTED",
+    }
+)
 
 
 def make(cls: type[Model], experiment: Experiment) -> Model:
@@ -92,25 +109,6 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
     return made(cls, **taken)
 
 
-# (experiment, knowledge) -> what makes the model for it
-LADDER: Mapping[tuple[str, str], Callable[[Experiment], Model]] = {
-    ("emps", "full"): partial(make, Carriage),
-    ("exponential", "full"): partial(make, Exponential),
-    ("exponential", "none"): partial(make, BlackBox),
-    ("lotka-volterra", "full"): partial(make, LotkaVolterra),
-    ("lotka-volterra", "none"): partial(make, BlackBox),
-    ("lynxhare", "full"): partial(make, LotkaVolterra),
-    ("pendulum", "full"): partial(make, Pendulum),
-    ("solarsystem", "full"): partial(make, PlanetaryGravity),
-    ("tanks", "full"): partial(make, CascadedTanks),
-    ("threebody", "full"): partial(make, NewtonGravity),
-    ("threebody", "none"): partial(make, BlackBoxMotion),
-    ("threebody", "partial"): partial(make, Augmented),
-    ("vanderpol", "full"): partial(make, VanDerPol),
-    ("vanderpol", "none"): partial(make, BlackBox),
-}
-
-
 def build(
     experiment: Experiment, knowledge: str | None = None, model: str | type[Model] | Model | None = None
 ) -> Model:
@@ -124,9 +122,9 @@ def build(
     if knowledge is not None:
         raise InputError(f"knowledge {knowledge!r} and a model were both given: a model says what is known. Give one.")
     if isinstance(model, str):
-        if model not in MODELS:
-            raise unknown_name("model", model, MODELS if model in NETWORKS else (*MODELS, *NETWORKS))
-        model = MODELS[model]
+        if model not in MODELS and model not in NETWORKS:
+            raise unknown_name("model", model, (*MODELS, *NETWORKS))
+        model = MODELS.lookup(model)
     if isinstance(model, type) and issubclass(model, Model):
         model = make(model, experiment)
     if not isinstance(model, Model):
@@ -138,7 +136,7 @@ def build(
 
 def _rung(experiment: Experiment, knowledge: str) -> Callable[[Experiment], Model]:
     """What makes the model of an experiment at a level of knowledge."""
-    levels = [level for name, level in LADDER if name == experiment.name]
+    levels = CATALOG.lookup(experiment.name).knowledge if experiment.name in CATALOG else {}
     if not levels:
         raise InputError(
             f"no model belongs to the experiment '{experiment.name}': name one of {', '.join(MODELS)}, "
@@ -146,7 +144,7 @@ def _rung(experiment: Experiment, knowledge: str) -> Callable[[Experiment], Mode
         )
     if knowledge not in levels:
         raise unknown_name(f"knowledge for {experiment.name}", knowledge, levels)
-    return LADDER[experiment.name, knowledge]
+    return partial(make, MODELS.lookup(levels[knowledge]))
 
 
 def _checked(model: Model, experiment: Experiment) -> Model:
@@ -158,3 +156,18 @@ def _checked(model: Model, experiment: Experiment) -> Model:
             f"{list(needed)}. Choose a model of that shape (set state_names or state_shape in a model of your own)."
         )
     return model
+
+
+def __getattr__(name: str) -> Any:
+    """LADDER, (experiment, knowledge) -> what makes the model for it; LatentODE, at its first use (PEP 562)."""
+    if name == "LADDER":
+        return {
+            (data.name, level): partial(build, knowledge=level)
+            for _, data in CATALOG.each()
+            for level in data.knowledge
+        }
+    if name == "LatentODE":
+        from physid.models.latent_ode import LatentODE
+
+        return LatentODE
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -7,10 +7,10 @@ from typing import Any
 
 from physid.catalog import Option, number, one_of, whole
 from physid.models.latent_ode import REMEMBERING, SAMPLES, LatentODE
-from physid.models.networks import Network
 from physid.models.recurrent import Decaying, Recurrent
 from physid.ode import METHODS, Integrator
 from physid.training import Collection, Rate, Recipe
+from physid.training.networks import Network
 
 PAPER = Recipe(
     epochs=300, batch=50, lr=0.01, optimizer="adamax", rate=Rate("exponential", 0.999, floor=0.1, per="iteration")
@@ -43,7 +43,7 @@ def decaying(collection: Collection, **options: Any) -> Decaying:
 
 
 LATENT = {
-    "solver": Option("Solver of the decoder.", one_of(*METHODS), "dopri5"),
+    "solver": Option("Solver of the decoder.", one_of(METHODS), "dopri5"),
     "gradient": Option("Gradient method of the decoder.", one_of("aca", "naive", "adjoint"), "aca"),
     "engine": Option("Engine of the decoder.", one_of("auto", "native", "eager"), "eager"),
     "rtol": Option("Relative tolerance of the decoder.", number(0.0), 1e-3),
@@ -62,10 +62,8 @@ SIZES = {
     "hidden": Option("Components of the state.", whole(1, 16_384), 15),
     "width": Option("Units between state and prediction.", whole(1, 16_384), 300),
 }
-ENTRIES = (
-    Network(
-        "latent-ode", "An encoder, an unknown differential equation, a decoder.", LATENT, latent_ode, PAPER, COLLECTIONS
-    ),
-    Network("rnn", "A recurrent network that is told the time gaps.", SIZES, recurrent, replace(PAPER), COLLECTIONS),
-    Network("gru", "A recurrent network that forgets in time.", SIZES, decaying, replace(PAPER), COLLECTIONS),
+LATENT_ODE = Network(
+    "latent-ode", "An encoder, an unknown differential equation, a decoder.", LATENT, latent_ode, PAPER, COLLECTIONS
 )
+RNN = Network("rnn", "A recurrent network that is told the time gaps.", SIZES, recurrent, replace(PAPER), COLLECTIONS)
+GRU = Network("gru", "A recurrent network that forgets in time.", SIZES, decaying, replace(PAPER), COLLECTIONS)

@@ -8,10 +8,10 @@ from typing import Any
 
 from physid.catalog import Option, number, one_of, whole
 from physid.errors import InputError
-from physid.models.networks import Network
 from physid.models.node18 import ANODE18, NODE18, TRAINING, ResNet18
 from physid.ode import GRADIENTS, Integrator
 from physid.training import Collection, Learner, Rate, Recipe
+from physid.training.networks import Network
 
 COLLECTIONS = ("cifar10", "cifar100", "images-toy")
 # Zhuang et al. (2020), appendix D: how each gradient method was trained there
@@ -95,16 +95,16 @@ def anode18(collection: Collection, **options: Any) -> Learner:
     return _built(ANODE18, collection, options, steps=options["steps"])
 
 
-NETWORKS = (
-    Network("node18", "ODE blocks in place of residual ones.", SIZES | SOLVER, node18, RECIPE, COLLECTIONS, PROTOCOLS),
-    Network("resnet18", "The same with one Euler step.", SIZES, resnet18, RECIPE, COLLECTIONS, PROTOCOLS),
-    Network(
-        "anode18",
-        "The same with Euler steps of equal length.",
-        SIZES | {"steps": Option("How many steps.", whole(1), 2)},
-        anode18,
-        RECIPE,
-        COLLECTIONS,
-        PROTOCOLS,
-    ),
+NODE = Network(
+    "node18", "ODE blocks in place of residual ones.", SIZES | SOLVER, node18, RECIPE, COLLECTIONS, PROTOCOLS
+)
+RESIDUAL = Network("resnet18", "The same with one Euler step.", SIZES, resnet18, RECIPE, COLLECTIONS, PROTOCOLS)
+EULER = Network(
+    "anode18",
+    "The same with Euler steps of equal length.",
+    SIZES | {"steps": Option("How many steps.", whole(1), 2)},
+    anode18,
+    RECIPE,
+    COLLECTIONS,
+    PROTOCOLS,
 )

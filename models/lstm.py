@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from physid.catalog import Option, whole
 from physid.errors import InputError
-from physid.models.networks import Network
 from physid.models.sequences import GIVEN, Sequences
 from physid.training import Batch, Collection, Learner, Rate, Recipe
+from physid.training.networks import Network
 
 RECIPE = Recipe(5000, 50, 0.01, rate=Rate("exponential", 0.999), evaluate_every=500)
 
@@ -145,16 +145,14 @@ def build(collection: Collection, hidden: int, seeds: int, *, aug: bool = False)
 
 
 _PROTOCOLS = {"paper-text": RECIPE, "paper-code": RECIPE}
-ENTRIES = (
-    Network("lstm", "LSTM on what was measured.", OPTIONS, build, RECIPE, (), _PROTOCOLS, Sequences),
-    Network(
-        "lstm-aug",
-        "LSTM on positions, differences and distances of bodies.",
-        OPTIONS,
-        partial(build, aug=True),
-        RECIPE,
-        (),
-        _PROTOCOLS,
-        Sequences,
-    ),
+PLAIN = Network("lstm", "LSTM on what was measured.", OPTIONS, build, RECIPE, (), _PROTOCOLS, Sequences)
+AUGMENTED = Network(
+    "lstm-aug",
+    "LSTM on positions, differences and distances of bodies.",
+    OPTIONS,
+    partial(build, aug=True),
+    RECIPE,
+    (),
+    _PROTOCOLS,
+    Sequences,
 )

@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from physid.data.catalogue import load as load
     from physid.data.experiment import Experiment as Experiment
     from physid.data.experiment import Trajectory as Trajectory
     from physid.data.inputs import Inputs as Inputs
-    from physid.datasets import load as load
     from physid.errors import PhysidError as PhysidError
     from physid.inference import Fit as Fit
     from physid.inference import fit as fit
@@ -55,7 +55,7 @@ _HOMES = {
     "between": "physid.modelling.unknown",
     "fit": "physid.inference",
     "gradcheck": "physid.ode",
-    "load": "physid.datasets",
+    "load": "physid.data.catalogue",
     "odeint": "physid.ode",
     "odeint_adjoint": "physid.ode",
     "odeint_dense": "physid.ode",

@@ -86,6 +86,7 @@ HOMES = {
     "latex": "report.latex",
     "modelfile": "modelling.address",
     "modules": "modelling.modules",
+    "models.networks": "training.networks",
     "ode.adjoint": "ode.gradients.adjoint",
     "ode.augmented": "ode.gradients.adjoint_field",
     "ode.aware": "ode.eager.pullback_stepsize",

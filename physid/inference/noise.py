@@ -16,13 +16,14 @@ Source: Lange, Little and Taylor (1989) for Student's t; scipy.optimize.least_sq
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln
 
 from physid.arrays import Array
+from physid.catalog import Registry
 from physid.errors import InputError, unknown_name
 
 KINDS = ("equal", "normal", "lognormal", "student")
@@ -49,13 +50,16 @@ def _arctan(z: Array) -> tuple[Array, Array, Array]:
 
 
 # name -> rho(z), rho'(z) and rho''(z) of z = (error / scale)^2
-LOSSES: Mapping[str, Callable[[Array], tuple[Array, Array, Array]]] = {
-    "linear": lambda z: (z, np.ones_like(z), np.zeros_like(z)),
-    "soft_l1": _soft,
-    "huber": _huber,
-    "cauchy": _cauchy,
-    "arctan": _arctan,
-}
+LOSSES: Registry[Callable[[Array], tuple[Array, Array, Array]]] = Registry(
+    "loss",
+    {
+        "linear": lambda z: (z, np.ones_like(z), np.zeros_like(z)),
+        "soft_l1": _soft,
+        "huber": _huber,
+        "cauchy": _cauchy,
+        "arctan": _arctan,
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ def read(noise: str | Noise, loss: str = "linear") -> Noise:
     Errors: InputError for other names, for an nu that is not positive, and for a loss beside estimated noise.
     """
     if loss not in LOSSES:
-        raise unknown_name("loss", loss, LOSSES)
+        raise LOSSES.unknown(loss)
     if isinstance(noise, Noise):
         return noise
     kind, given, number = str(noise).partition(":")

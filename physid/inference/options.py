@@ -133,7 +133,7 @@ def resolve(
     if strategy not in STRATEGIES:
         raise unknown_name("strategy", strategy, STRATEGIES)
     if gradient is not None and gradient not in GRADIENTS:
-        raise unknown_name("gradient method", gradient, GRADIENTS)
+        raise GRADIENTS.unknown(gradient)
     _check(optimizer, strategy, gradient, protocol, epochs, lr, time_limit)
     bounded("seed", seed, SEED, 0)
     schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS[optimizer]))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from physid.errors import InputError, unknown_name
+from physid.catalog import Registry
+from physid.errors import InputError
 
 RATIO_FLOOR = 1e-12  # an error this small says nothing more, and its power must stay differentiable
 
@@ -56,12 +57,15 @@ class PID:
 
 
 # Safety .8: on three bodies and van der Pol fewer attempts than .9 at no larger error, since rejections vanish.
-CONTROLS: dict[str, PID] = {
-    "i": PID(safety=0.8),
-    "paper": PID("paper", safety=0.9),
-    "pi": PID("pi", p=0.4, i=0.3),
-    "pid": PID("pid", p=0.2, i=0.3, d=0.05),
-}
+CONTROLS: Registry[PID] = Registry(
+    "step-size controller",
+    {
+        "i": PID(safety=0.8),
+        "paper": PID("paper", safety=0.9),
+        "pi": PID("pi", p=0.4, i=0.3),
+        "pid": PID("pid", p=0.2, i=0.3, d=0.05),
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,7 @@ def lookup(control: Control | str | None) -> Control | None:
     """The controller of that name; values and None pass through."""
     if control is None or isinstance(control, PID | Fixed):
         return control
-    if control == "fixed":
-        return Fixed()
-    if control not in CONTROLS:
-        raise unknown_name("step-size controller", control, [*CONTROLS, "fixed"])
-    return CONTROLS[control]
+    return Fixed() if control == "fixed" else CONTROLS.lookup(control)
 
 
 def rms(values: Tensor) -> Tensor:

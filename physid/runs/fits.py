@@ -19,6 +19,7 @@ import physid.door as door
 from physid import formats
 from physid.errors import InputError
 from physid.formats import json_bytes, table_bytes
+from physid.modelling.catalogue import MODELS
 from physid.modelling.model import Model, keyword_names
 from physid.ode import Integrator
 from physid.runs import writer
@@ -187,15 +188,20 @@ def environment() -> dict[str, Any]:
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Where the model's class is found again: a name of the catalogue, or a file with its sha256; and its constants."""
+    """Where the model's class is found again, and its constants.
+
+    That is a name of the catalogue, with the package that adds it, or a file with its sha256.
+    """
     cls = type(model)
     file = getattr(sys.modules.get(cls.__module__), "__file__", None)
     found: dict[str, Any] = {"model": cls.__name__, "model_file": None, "model_sha256": None}
-    if cls.__module__.startswith("physid.models"):
-        from physid.models import MODELS
-
-        names = [name for name, known in MODELS.items() if known is cls]
-        found["model"] = names[0] if names else cls.__name__
+    name = MODELS.name_of(cls)
+    if name is not None:
+        found["model"] = name
+        if MODELS.owner(name) != "physid":
+            found["model_package"] = MODELS.owner(name)
+    elif cls.__module__.startswith("physid.models"):
+        found["model"] = cls.__name__
     elif file is not None and Path(file).is_file():
         path = Path(file).resolve()
         found["model"] = f"{path.name}:{cls.__qualname__}"

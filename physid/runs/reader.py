@@ -22,6 +22,7 @@ from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.information import Likelihood
 from physid.inference.uncertainty.profile import Profile
 from physid.modelling.address import load_model_file
+from physid.modelling.catalogue import MODELS
 from physid.modelling.model import Model, keyword_names
 from physid.runs import writer
 from physid.runs.codec import decode, unsaid
@@ -199,10 +200,14 @@ def _find(settings: dict[str, Any], trust: bool) -> type[Model]:
     """The saved class: of the catalogue, or of an unchanged file that is trusted."""
     name, file = settings["model"], settings["model_file"]
     if file is None:
-        from physid.models import MODELS
-
-        if name in MODELS:
-            return MODELS[name]
+        package = settings.get("model_package", "physid")
+        if name in MODELS and MODELS.owner(name).split()[:1] == package.split()[:1]:
+            return MODELS.lookup(name)
+        if package != "physid":
+            raise InputError(
+                f"the model {name} of the run is of the package {package}, which does not offer it here. Install it, "
+                "or give the model, Fit.load(folder, model=...)."
+            )
         raise InputError(
             f"the model {name} of the run is in no file and no catalogue. Give it, Fit.load(folder, model=...)."
         )

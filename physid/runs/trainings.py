@@ -13,12 +13,14 @@ import safetensors.torch
 import torch
 
 import physid.door as door
+from physid.data.catalogue import CATALOG
 from physid.errors import InputError
 from physid.formats import Folder, json_bytes, table_bytes
 from physid.runs.fits import FORMAT, environment
 from physid.runs.training_checkpoint import DAMAGE, state_of
 from physid.runs.writer import REQUEST
 from physid.training.learner import Collection, Learner
+from physid.training.networks import COLLECTIONS, NETWORKS, collect, network
 from physid.training.processes import local
 from physid.training.recipe import Recipe
 from physid.training.result import Trained
@@ -118,20 +120,15 @@ def load(folder: Path, learner: Learner | None) -> Trained:
 
 
 def _collection(about: Mapping[str, Any]) -> Collection:
-    from physid.datasets import CATALOG, COLLECTIONS, collect, load
-    from physid.models import NETWORKS
-
     name, options = about["collection"]["name"], about["collection"]["options"]
     entry = NETWORKS.get(about["learner"].get("model", ""))
     if name not in COLLECTIONS and name in CATALOG and entry is not None and entry.collect is not None:
-        return entry.collect(load(name, **options))
+        return entry.collect(CATALOG[name].load(**options))
     return collect(name, **options)
 
 
 def _learner(about: Mapping[str, Any], collection: Collection) -> Learner:
     """The learner of the catalogue that the run names."""
-    from physid.models import network
-
     known = about["learner"]
     if "model" not in known:
         raise InputError(

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from physid.catalog import Registry
 from physid.door import bounded
 from physid.errors import InputError, unknown_name
 
-OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "sgd": torch.optim.SGD,
-}
+OPTIMIZERS: Registry[type[torch.optim.Optimizer]] = Registry(
+    "optimizer", {"adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "sgd": torch.optim.SGD}
+)
 RULES = ("constant", "exponential", "milestones", "one-cycle")
 
 
@@ -79,7 +78,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
-            raise unknown_name("optimizer", self.optimizer, OPTIMIZERS)
+            raise OPTIMIZERS.unknown(self.optimizer)
         for name in ("epochs", "batch", "lr", "evaluate_every", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from physid.errors import InputError, unknown_name
+from physid.catalog import Registry
+from physid.errors import InputError
 from physid.ode.gradients.aca import ACA, Gradient, Naive
 from physid.ode.gradients.adjoint import Adjoint
 from physid.ode.gradients.forward import Forward
 
-GRADIENTS: dict[str, Gradient] = {"aca": ACA(), "naive": Naive(), "adjoint": Adjoint(), "forward": Forward()}
+GRADIENTS: Registry[Gradient] = Registry(
+    "gradient method", {"aca": ACA(), "naive": Naive(), "adjoint": Adjoint(), "forward": Forward()}
+)
 
 
 def check_probes(gradient: Gradient) -> None:
@@ -26,9 +29,7 @@ def check_probes(gradient: Gradient) -> None:
 def lookup(gradient: Gradient | str, checkpoints: int | None = None) -> Gradient:
     """The gradient method of that name; values pass through. Only ACA takes a budget of `checkpoints`."""
     if isinstance(gradient, str):
-        if gradient not in GRADIENTS:
-            raise unknown_name("gradient method", gradient, GRADIENTS)
-        gradient = GRADIENTS[gradient]
+        gradient = GRADIENTS.lookup(gradient)
     if checkpoints is None:
         return gradient
     if not isinstance(gradient, ACA):

@@ -1,10 +1,10 @@
-"""The Runge-Kutta methods, as data: a new one needs nothing but its numbers and its place in `METHODS`."""
+"""The Runge-Kutta methods, as data: a new one is its numbers, here or in an installed package (physid.solvers)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from physid.errors import unknown_name
+from physid.catalog import Registry
 from physid.ode.methods import dop853
 from physid.ode.methods.tableau import Tableau
 
@@ -197,41 +197,42 @@ DOPRI8 = Tableau(
     dense_order=7,
 )
 
-METHODS: dict[str, Tableau] = {
-    tableau.name: tableau
-    for tableau in (
-        EULER,
-        MIDPOINT,
-        HEUN2,
-        HEUN3,
-        RK4,
-        RK4_38,
-        HEUN_EULER,
-        FEHLBERG2,
-        BOSH3,
-        DOPRI5,
-        TSIT5,
-        DOPRI8,
-    )
-}
+_ALL = (
+    EULER,
+    MIDPOINT,
+    HEUN2,
+    HEUN3,
+    RK4,
+    RK4_38,
+    HEUN_EULER,
+    FEHLBERG2,
+    BOSH3,
+    DOPRI5,
+    TSIT5,
+    DOPRI8,
+)
 
-ALIASES: dict[str, str] = {
-    "rk2": "midpoint",
-    "rk12": "heun_euler",
-    "adaptive_heun": "heun_euler",
-    "rk23": "bosh3",
-    "rk45": "dopri5",
-    "dop853": "dopri8",
-}
+METHODS: Registry[Tableau] = Registry(
+    "solver",
+    {tableau.name: tableau for tableau in _ALL},
+    aliases={
+        "rk2": "midpoint",
+        "rk12": "heun_euler",
+        "adaptive_heun": "heun_euler",
+        "rk23": "bosh3",
+        "rk45": "dopri5",
+        "dop853": "dopri8",
+    },
+    group="physid.solvers",
+    of=Tableau,
+    capitals=False,
+)
+ALIASES = METHODS.aliases
 
 
 def lookup(name: str) -> Tableau:
     """The method called `name`, small or capital, or by an alias; InputError names the nearest one."""
-    small = name.lower()
-    tableau = METHODS.get(ALIASES.get(small, small))
-    if tableau is None:
-        raise unknown_name("solver", name, [*METHODS, *ALIASES])
-    return tableau
+    return METHODS.lookup(name)
 
 
 def with_interpolation(tableau: Tableau, kind: str) -> Tableau:

@@ -1,4 +1,4 @@
-"""Networks by name: what is trained by batches on a collection, each with its options and its recipes."""
+"""Networks and collections by name: what is trained by batches, and on what; each with its options."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from physid.catalog import Entry
+from physid.catalog import Entry, Registry
 from physid.data.experiment import Experiment
 from physid.errors import InputError, unknown_name
-from physid.training import Collection, Learner, Recipe
+from physid.training.learner import Collection, Learner
+from physid.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,15 @@ class Network(Entry[Learner]):
         return self.protocols[str(protocol)]
 
 
-NETWORKS: dict[str, Network] = {}  # filled by physid.models
+NETWORKS: Registry[Network] = Registry("network", group="physid.networks", of=Network, filled_by="physid.models")
+COLLECTIONS: Registry[Entry[Any]] = Registry(
+    "collection", group="physid.collections", of=Entry, filled_by="physid.datasets"
+)
 
 
 def network(name: str, collection: Collection, **options: Any) -> Learner:
     """The network `name` for a collection, with these options; InputError for names and options that cannot be."""
-    if name not in NETWORKS:
-        raise unknown_name("network", name, NETWORKS)
-    entry = NETWORKS[name]
+    entry = NETWORKS.lookup(name)
     if entry.collections and collection.name not in entry.collections:
         raise InputError(
             f"{name} is not made for {collection.name}: it takes {', '.join(entry.collections)}. Choose one of them."
@@ -49,3 +51,9 @@ def network(name: str, collection: Collection, **options: Any) -> Learner:
     learner = entry.load(collection, **options)
     learner.identity = {"model": name, "options": entry.read(options)}
     return learner
+
+
+def collect(name: str, **options: Any) -> Collection:
+    """The collection `name` of the catalogue with these options; InputError for a name that is not there."""
+    found: Collection = COLLECTIONS.lookup(name).load(**options)
+    return found
