@@ -8,8 +8,8 @@ from typing import Any
 
 from physid import models
 from physid.cli.measured import given_columns, model_for_files, read_measured
+from physid.data.catalogue import CATALOG, load
 from physid.data.experiment import Experiment
-from physid.datasets import CATALOG, load
 from physid.errors import InputError
 from physid.modelling.address import is_file_name, load_experiment_file, load_model_file, split_file_name
 from physid.modelling.model import Model

@@ -82,7 +82,7 @@ def model_text(source: str, cls: str) -> str:
     """The source of a model of the catalogue as a file of its own, with the class renamed."""
     import inspect
 
-    from physid.models import MODELS
+    from physid.modelling.catalogue import MODELS
 
     known = MODELS[source]
     body = inspect.getsource(known).replace(f"class {known.__name__}(", f"class {cls}(", 1)

@@ -11,7 +11,7 @@ from physid.cli.console import Console, Row
 from physid.cli.options import json_option
 
 if TYPE_CHECKING:
-    from physid.catalog import Entry
+    from physid.catalog import Registry
 
 KINDS = ("experiments", "collections", "options", "models", "networks", "solvers", "gradients")
 
@@ -20,10 +20,31 @@ DEFAULT = ("experiments", "collections", "models", "networks", "solvers", "gradi
 
 @dataclass(frozen=True)
 class Listing:
-    """One catalogue as a table."""
+    """One catalogue as a table, and the registry that it lists."""
 
     columns: tuple[str, ...]
     rows: list[Row]
+    registry: Registry[Any] | None = None
+
+    def data(self) -> list[dict[str, Any]]:
+        """The rows by column; a part that an installed package adds names it."""
+        found = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        for row in found if self.registry is not None else ():
+            owner = self.registry.owner(row["name"])
+            row |= {} if owner == "physid" else {"package": owner}
+        return found
+
+    def shown(self) -> Listing:
+        """The same with a column of packages, where an installed one adds a part."""
+        packages = [row.get("package", "") for row in self.data()]
+        if not any(packages):
+            return self
+        rows: list[Row] = [(*row, package) for row, package in zip(self.rows, packages, strict=True)]
+        return Listing((*self.columns, "package"), rows)
+
+    def faults(self) -> list[str]:
+        """What installed packages offer and cannot be had, a line each."""
+        return [] if self.registry is None else self.registry.faults()
 
 
 @click.command(
@@ -41,7 +62,7 @@ def command(kind: str | None, json: bool) -> int:
     """List experiments, models, solvers and gradient methods; or only one KIND of them.
 
     KIND is experiments, collections (data sets that networks are trained on), options (of both and of the networks,
-    with their meaning), models, networks, solvers or gradients.
+    with their meaning), models, networks, solvers or gradients. Parts that installed packages add name their package.
     """
     console = Console(json=json)
     readers = {
@@ -57,68 +78,68 @@ def command(kind: str | None, json: bool) -> int:
     for name, listing in listings.items():
         if not listing.rows and not kind:
             continue
-        console.table(name, listing.columns, listing.rows)
+        shown = listing.shown()
+        console.table(name, shown.columns, shown.rows)
         console.say()
-    found = {
-        name: [dict(zip(listing.columns, row, strict=True)) for row in listing.rows]
-        for name, listing in listings.items()
-    }
-    console.event(
-        "done", status="ok", message=", ".join(f"{len(rows)} {name}" for name, rows in found.items()), **found
-    )
+    found = {name: listing.data() for name, listing in listings.items()}
+    message = ", ".join(f"{len(rows)} {name}" for name, rows in found.items())
+    faults = [fault for listing in listings.values() for fault in listing.faults()]
+    for fault in faults:
+        console.note(f"warning: {fault}")
+    console.event("done", status="ok", message=message, **({"faults": faults} if faults else {}), **found)
     return 0
 
 
 def experiments() -> Listing:
     """The data sets: name, what it is, the levels of knowledge there are models for, the options it takes."""
-    from physid.datasets import CATALOG
-    from physid.models import LADDER
+    from physid.data.catalogue import CATALOG
 
-    rows: list[Row] = []
-    for name, entry in CATALOG.items():
-        knowledge = [level for experiment, level in LADDER if experiment == name]
-        rows.append((name, entry.summary, knowledge, list(entry.options)))
-    return Listing(("name", "summary", "knowledge", "options"), rows)
+    rows: list[Row] = [
+        (name, entry.summary, list(entry.knowledge), list(entry.options)) for name, entry in CATALOG.each()
+    ]
+    return Listing(("name", "summary", "knowledge", "options"), rows, CATALOG)
 
 
 def collections() -> Listing:
     """The data sets that networks are trained on: name, what it is, the networks that take it, its options."""
-    from physid.datasets import COLLECTIONS
-    from physid.models import NETWORKS
+    from physid.training.networks import COLLECTIONS, NETWORKS
 
     rows: list[Row] = []
-    for name, entry in COLLECTIONS.items():
-        takers = [network.name for network in NETWORKS.values() if name in network.collections]
+    for name, entry in COLLECTIONS.each():
+        takers = [network.name for _, network in NETWORKS.each() if name in network.collections]
         rows.append((name, entry.summary, takers, list(entry.options)))
-    return Listing(("name", "summary", "networks", "options"), rows)
+    return Listing(("name", "summary", "networks", "options"), rows, COLLECTIONS)
 
 
 def networks() -> Listing:
     """The networks: name, what it is, its options, its protocols."""
-    from physid.models import NETWORKS
+    from physid.training.networks import NETWORKS
 
-    rows: list[Row] = [(n.name, n.summary, list(n.options), list(n.protocols)) for n in NETWORKS.values()]
-    return Listing(("name", "summary", "options", "protocols"), rows)
+    rows: list[Row] = [(n.name, n.summary, list(n.options), list(n.protocols)) for _, n in NETWORKS.each()]
+    return Listing(("name", "summary", "options", "protocols"), rows, NETWORKS)
 
 
 def options() -> Listing:
     """The options of data sets and networks: whose, name, default, what it means."""
-    from physid.datasets import CATALOG, COLLECTIONS
-    from physid.models import NETWORKS
+    from physid.data.catalogue import CATALOG
+    from physid.training.networks import COLLECTIONS, NETWORKS
 
-    entries: list[Entry[Any]] = [*CATALOG.values(), *COLLECTIONS.values(), *NETWORKS.values()]
+    registries: list[Registry[Any]] = [CATALOG, COLLECTIONS, NETWORKS]
     rows: list[Row] = [
-        (entry.name, name, option.default, option.help) for entry in entries for name, option in entry.options.items()
+        (entry.name, name, option.default, option.help)
+        for registry in registries
+        for _, entry in registry.each()
+        for name, option in entry.options.items()
     ]
     return Listing(("of", "option", "default", "meaning"), rows)
 
 
 def models() -> Listing:
     """The models: name, the first sentence of its docstring, its unknowns."""
-    from physid.models import MODELS
+    from physid.modelling.catalogue import MODELS
 
-    rows: list[Row] = [(name, first_line(model), list(model.unknowns)) for name, model in MODELS.items()]
-    return Listing(("name", "summary", "unknowns"), rows)
+    rows: list[Row] = [(name, first_line(model), list(model.unknowns)) for name, model in MODELS.each()]
+    return Listing(("name", "summary", "unknowns"), rows, MODELS)
 
 
 def solvers() -> Listing:
@@ -126,18 +147,18 @@ def solvers() -> Listing:
     from physid.ode.methods.catalogue import ALIASES, METHODS
 
     rows: list[Row] = []
-    for name, tableau in METHODS.items():
+    for name, tableau in METHODS.each():
         others = [alias for alias, target in ALIASES.items() if target == name]
         kind = "adaptive" if tableau.adaptive else "fixed"
         rows.append((name, others, tableau.order, len(tableau.b), kind, tableau.source))
-    return Listing(("name", "also", "order", "stages", "steps", "source"), rows)
+    return Listing(("name", "also", "order", "stages", "steps", "source"), rows, METHODS)
 
 
 def gradients() -> Listing:
     """The gradient methods: name and the first sentence of its docstring."""
     from physid.ode import GRADIENTS
 
-    return Listing(("name", "summary"), [(name, first_line(method)) for name, method in GRADIENTS.items()])
+    return Listing(("name", "summary"), [(name, first_line(method)) for name, method in GRADIENTS.each()], GRADIENTS)
 
 
 def first_line(thing: object) -> str:

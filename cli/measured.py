@@ -84,10 +84,9 @@ def read_measured(paths: Sequence[Path], options: Mapping[str, Any], model: Mode
 
 def model_for_files(name: str | None) -> Model:
     """The model that --model names, from its own guesses; InputError without one."""
-    from physid import models
-    from physid.errors import unknown_name
     from physid.modelling.address import is_file_name, load_model_file, split_file_name
     from physid.modelling.answers import made
+    from physid.modelling.catalogue import MODELS
 
     if name is None:
         raise InputError(
@@ -95,6 +94,4 @@ def model_for_files(name: str | None) -> Model:
         )
     if is_file_name(name):
         return made(load_model_file(*split_file_name(name)))
-    if name not in models.MODELS:
-        raise unknown_name("model", name, models.MODELS)
-    return models.MODELS[name]()
+    return made(MODELS.lookup(name))

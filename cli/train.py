@@ -14,9 +14,9 @@ from physid.cli.choose import given_options, load_experiment
 from physid.cli.console import Console
 from physid.cli.method import place
 from physid.cli.options import EXPERIMENT_OPTIONS, METHOD_OPTIONS, NETWORK_OPTIONS, RECIPE_OPTIONS
-from physid.datasets import CATALOG, COLLECTIONS, collect
+from physid.data.catalogue import CATALOG
 from physid.errors import Diverged, InputError, unknown_name
-from physid.models import NETWORKS, Network, network
+from physid.training.networks import COLLECTIONS, NETWORKS, Network, collect, network
 
 if TYPE_CHECKING:
     from physid.training import Collection, Recipe, Trained
@@ -72,10 +72,10 @@ def conclude(console: Console, found: Trained, run: Path) -> int:
 def _network(experiment: str | None, model: str | None) -> Network:
     """The network that was named, or the first that takes the collection."""
     if model is None:
-        takers = [entry for entry in NETWORKS.values() if experiment in entry.collections]
-        if not takers:
+        taker = next((entry for _, entry in NETWORKS.each() if experiment in entry.collections), None)
+        if taker is None:
             raise InputError(f"{experiment} needs a --model: one of {', '.join(NETWORKS)}.")
-        return takers[0]
+        return taker
     if model not in NETWORKS:
         raise unknown_name(f"network for {experiment}", model, NETWORKS)
     return NETWORKS[model]
