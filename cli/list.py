@@ -29,8 +29,10 @@ class Listing:
     def data(self) -> list[dict[str, Any]]:
         """The rows by column; a part that an installed package adds names it."""
         found = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        for row in found if self.registry is not None else ():
-            owner = self.registry.owner(row["name"])
+        if self.registry is None:
+            return found
+        for row in found:
+            owner = self.registry.owner(str(row["name"]))
             row |= {} if owner == "physid" else {"package": owner}
         return found
 

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from physid.catalog import Registry
 from physid.cli.choose import given_options, load_experiment
 from physid.cli.console import Console
 from physid.cli.method import place
 from physid.cli.options import EXPERIMENT_OPTIONS, METHOD_OPTIONS, NETWORK_OPTIONS, RECIPE_OPTIONS
 from physid.data.catalogue import CATALOG
 from physid.errors import Diverged, InputError, unknown_name
+from physid.modelling.address import is_file_name
+from physid.modelling.catalogue import MODELS
 from physid.training.networks import COLLECTIONS, NETWORKS, Network, collect, network
 
 if TYPE_CHECKING:
@@ -31,7 +34,12 @@ UNASKED = {"strategy": "auto", "starts": 1}
 
 def is_trained(experiment: str | None, model: str | None) -> bool:
     """Whether what was asked for is a network that is trained by batches, not a model whose unknowns are identified."""
-    return experiment in COLLECTIONS or model in NETWORKS
+    return _named(experiment, COLLECTIONS, CATALOG) or _named(model, NETWORKS, MODELS)
+
+
+def _named(name: str | None, trained: Registry[Any], fitted: Registry[Any]) -> bool:
+    """Whether a name is of the one registry, not of the other and no file's."""
+    return name is not None and not fitted.owns(name) and not is_file_name(name) and name in trained
 
 
 def train_command(console: Console, experiment: str | None, run: Path, options: Mapping[str, Any]) -> int:

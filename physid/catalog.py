@@ -94,10 +94,21 @@ class Registry(MutableMapping[str, T]):
         self._places, self._of, self._classes = dict(places or {}), of, classes
         self._filled_by, self._capitals = filled_by, capitals
         self._taken: dict[str, tuple[EntryPoint, T]] = {}
+        self._beside: list[Registry[Any]] = []
 
     def place(self, places: Mapping[str, str]) -> None:
         """Add parts of physid that are imported when they are taken, each as "module:attribute"."""
         self._places.update(places)
+
+    def beside(self, other: Registry[Any]) -> None:
+        """Where a name is typed, both are looked in: what packages add must have a name that neither has."""
+        self._beside.append(other)
+        other._beside.append(self)
+
+    def owns(self, name: str) -> bool:
+        """Whether physid itself, or this process, has a part of that name or alias. No metadata are read for it."""
+        self._fill()
+        return self._plain(name) in self._own or self._plain(name) in self._places
 
     def lookup(self, name: str) -> T:
         """The part of that name or alias. Errors: InputError with the nearest name for one that is not there.
@@ -126,10 +137,10 @@ class Registry(MutableMapping[str, T]):
         """One line for every offer of an installed package that cannot be taken, and why."""
         self._fill()
         found = [
-            f"{self._said(one)} is not taken: {self.kind} '{self._plain(name)}' is of physid. Rename it there."
-            for name, offers in self._offers().items()
+            f"{self._said(one)} is not taken: {holder.kind} '{holder._plain(name)}' is of physid. Rename it there."
+            for name, offers in self._offers(taken=True).items()
             for one in offers
-            if self._is_own(name)
+            for holder in self._holders(name)
         ]
         for name in self:
             try:
@@ -140,9 +151,9 @@ class Registry(MutableMapping[str, T]):
 
     def owner(self, name: str) -> str:
         """Whose the part is: "physid", or a package with its version."""
-        self._fill()
-        name = self._plain(name)
-        return "physid" if self._is_own(name) else " and ".join(map(owner, self._offers().get(name, ())))
+        if self.owns(name):
+            return "physid"
+        return " and ".join(map(owner, self._offers().get(self._plain(name), ())))
 
     def name_of(self, part: T) -> str | None:
         """The name under which this very part is found; None where it is not. No module is imported for it."""
@@ -157,7 +168,7 @@ class Registry(MutableMapping[str, T]):
         for name, offers in self._offers().items():
             taken = self._taken.get(name)
             same = taken[1] is part if taken and taken[0] is offers[0] else offers[0].value.replace(" ", "") == place
-            if same and len(offers) == 1 and not self._is_own(name):
+            if same and len(offers) == 1:
                 return name
         return None
 
@@ -187,7 +198,7 @@ class Registry(MutableMapping[str, T]):
     def __iter__(self) -> Iterator[str]:
         self._fill()
         own = dict.fromkeys([*self._places, *self._own])
-        return iter([*own, *(name for name in self._offers() if not self._is_own(name))])
+        return iter([*own, *self._offers()])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -204,21 +215,28 @@ class Registry(MutableMapping[str, T]):
         name = name if self._capitals else name.lower()
         return self.aliases.get(name, name)
 
-    def _is_own(self, name: str) -> bool:
-        return self._plain(name) in self._own or self._plain(name) in self._places
-
     def _fill(self) -> None:
         if self._filled_by is not None:
             import_module(self._filled_by)  # in the midst of it, when one of its own modules asks
             self._filled_by = None
 
-    def _offers(self) -> dict[str, list[EntryPoint]]:
-        """The entry points of the group by name."""
+    def _holders(self, name: str) -> list[Registry[Any]]:
+        """Those of this registry and the ones beside it in which physid has a part of that name."""
+        return [one for one in (self, *self._beside) if one.owns(name)]
+
+    def _offers(self, *, taken: bool = False) -> dict[str, list[EntryPoint]]:
+        """The entry points of the group by name, those whose names are `taken` by physid or the others.
+
+        Where registries beside this one are offered a name too, their entry points follow.
+        """
         found: dict[str, list[EntryPoint]] = {}
-        for one in entry_points() if self.group else ():
-            if one.group == self.group:
-                found.setdefault(one.name if self._capitals else one.name.lower(), []).append(one)
-        return found
+        groups = [self.group, *(one.group for one in self._beside)] if self.group else []
+        for group in groups:
+            for one in entry_points():
+                name = one.name if self._capitals else one.name.lower()
+                if one.group == group and (group == self.group or name in found):
+                    found.setdefault(name, []).append(one)
+        return {name: offers for name, offers in found.items() if bool(self._holders(name)) is taken}
 
     def _said(self, one: EntryPoint) -> str:
         return f"{self.kind} '{one.name}' of the installed package {owner(one)} ({one.value})"

@@ -135,8 +135,8 @@ def test_a_solver_of_a_package_solves_by_its_name(springs: Path, engine: str) ->
     y0, t = torch.ones(1, dtype=torch.float64), torch.linspace(0, 2, 5, dtype=torch.float64)
     found = solve(lambda t, y: -0.5 * y, y0, t, solver="Ralston", rtol=1e-6, atol=1e-9, engine=engine)
     assert float((found.y[:, 0] - torch.exp(-0.5 * t)).abs().max()) < 1e-5
-    found = odeint(lambda t, y: -0.5 * y, y0, t, rtol=1e-6, atol=1e-9, method="ralston")
-    assert float((found[:, 0] - torch.exp(-0.5 * t)).abs().max()) < 1e-5
+    states = torch.as_tensor(odeint(lambda t, y: -0.5 * y, y0, t, rtol=1e-6, atol=1e-9, method="ralston"))
+    assert float((states[:, 0] - torch.exp(-0.5 * t)).abs().max()) < 1e-5
 
 
 def test_a_data_set_of_a_package_is_fitted_by_its_name(springs: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -235,6 +235,22 @@ def test_a_name_of_two_packages_is_refused_with_both(springs: Path) -> None:
     assert "twin 0.1 (springs:Spring)" in str(caught.value)
     assert len(MODELS.faults()) == 1
     assert "spring" not in dict(MODELS.each())
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "said"),
+    [
+        ("physid.models", "lstm", "network 'lstm' is of physid"),
+        ("physid.datasets", "cifar10", "collection 'cifar10' is of physid"),
+        ("physid.networks", "pendulum", "model 'pendulum' is of physid"),
+        ("physid.networks", "spring", "by springs 1.2 (springs:Spring)"),
+    ],
+)
+def test_a_name_is_not_taken_beside_either(springs: Path, group: str, name: str, said: str) -> None:
+    install(springs, "taker", "", project("taker", group, **{name: "springs:Spring"}))
+    (fault,) = next(registry for registry in registries() if registry.group == group).faults()
+    assert said in fault
+    assert "taker 0.1 (springs:Spring)" in fault
 
 
 def test_what_a_package_prints_does_not_mix_with_results(springs: Path, capsys: Captured) -> None:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from physid.catalog import Entry, Registry
+from physid.data.catalogue import CATALOG
 from physid.data.experiment import Experiment
 from physid.errors import InputError, unknown_name
+from physid.modelling.catalogue import MODELS
 from physid.training.learner import Collection, Learner
 from physid.training.recipe import Recipe
 
@@ -39,6 +41,8 @@ NETWORKS: Registry[Network] = Registry("network", group="physid.networks", of=Ne
 COLLECTIONS: Registry[Entry[Any]] = Registry(
     "collection", group="physid.collections", of=Entry, filled_by="physid.datasets"
 )
+NETWORKS.beside(MODELS)  # `--model NAME` is either
+COLLECTIONS.beside(CATALOG)  # `physid fit NAME` is on either
 
 
 def network(name: str, collection: Collection, **options: Any) -> Learner:
