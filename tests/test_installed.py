@@ -134,7 +134,7 @@ def test_a_solver_of_a_package_has_the_order_that_it_says(springs: Path) -> None
 def test_a_solver_of_a_package_solves_by_its_name(springs: Path, engine: str) -> None:
     y0, t = torch.ones(1, dtype=torch.float64), torch.linspace(0, 2, 5, dtype=torch.float64)
     found = solve(lambda t, y: -0.5 * y, y0, t, solver="Ralston", rtol=1e-6, atol=1e-9, engine=engine)
-    assert float((found.y[:, 0] - torch.exp(-0.5 * t)).abs().max()) < 1e-5
+    assert float((torch.as_tensor(found.y)[:, 0] - torch.exp(-0.5 * t)).abs().max()) < 1e-5
     states = torch.as_tensor(odeint(lambda t, y: -0.5 * y, y0, t, rtol=1e-6, atol=1e-9, method="ralston"))
     assert float((states[:, 0] - torch.exp(-0.5 * t)).abs().max()) < 1e-5
 
