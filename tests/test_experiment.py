@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -116,6 +117,19 @@ def test_scores_by_both_metrics() -> None:
     assert total["rmse"] == pytest.approx(math.sqrt(total["mse"]))
     with pytest.raises(InputError, match="the prediction has shape"):
         experiment().score(predicted[:2], experiment().train)
+
+
+def test_buffers_that_are_filled_anew_change_no_experiment() -> None:
+    """Arrays are copied, also those whose numbers lie apart, as columns of a table do."""
+    table = np.stack([np.linspace(0.0, 1.0, 5), np.ones(5)], 1)
+    initial, free = np.ones(1), np.array([True])
+    data = Trajectory(table[:, 0], table[:, 1:])  # type: ignore[arg-type]
+    made = Experiment("buffers", data, initial, initial_free=free)  # type: ignore[arg-type]
+    table[:], initial[:], free[:] = 7.0, 7.0, False
+    assert made.train.times.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert made.train.observations.flatten().tolist() == [1.0] * 5
+    assert made.train.times.is_contiguous()
+    assert (made.initial.tolist(), made.initial_free.tolist(), made.initial_scale.tolist()) == ([1.0], [True], [1.0])
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3)), min_size=1, max_size=20))

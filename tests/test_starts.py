@@ -19,9 +19,10 @@ from physid.data.inputs import Inputs
 from physid.errors import InputError, MissingError
 from physid.inference.batch import solve_lanes
 from physid.inference.parameters import Vector
-from physid.inference.problem import Point
+from physid.inference.problem import Point, Problem
 from physid.inference.search.levenberg_marquardt import least_many
-from physid.inference.search.multistart import draws
+from physid.inference.search.monitor import Watch
+from physid.inference.search.multistart import Batch, draws
 from physid.inference.search.trust_region import Stop
 from physid.modelling.address import load_model_file
 from physid.modelling.unknown import Normal, Uniform
@@ -67,6 +68,18 @@ def test_many_starts_find_what_one_does_not() -> None:
     assert again.x.tobytes() == found.x.tobytes()
     other = fit(Swing(), swing(), strategy="full", starts=24, seed=2)
     assert other.starts[1].start != found.starts[1].start
+
+
+@pytest.mark.parametrize(("auto", "end"), [(True, 1.3), (False, 1.1)])
+def test_starts_that_segments_led_astray_go_on_from_where_they_began_too(auto: bool, end: float) -> None:
+    """1.1 is an optimum whose cost is lower than that of the start at 1.22, which lies in the valley of 1.3."""
+    problem = Problem(Vector(Swing(), swing()), Integrator("dopri5", 1e-7, 1e-7, gradient="forward"))
+    begins = [problem.vector.raw(np.array([f])) for f in (0.45, 1.22)]
+    batch = Batch(problem, Watch(), begins, auto)
+    batch.xs = [problem.vector.raw(np.array([1.1]))] * 2
+    batch.full()
+    assert problem.vector.natural(batch.xs[1]) == pytest.approx([end], rel=0.02)
+    assert batch.record(1, ended=False).start == pytest.approx([1.22])
 
 
 def test_workers_change_nothing() -> None:

@@ -143,7 +143,11 @@ class Experiment:
             raise InputError("the initial state is not finite: give a number for every element, a guess if it is free.")
         free = torch.zeros_like(initial) if self.initial_free is None else torch.as_tensor(self.initial_free)
         scale = self._default_scale(initial) if self.initial_scale is None else self.initial_scale
-        found = {"initial": initial, "initial_free": free.to(torch.bool), "initial_scale": numbers("scale", scale)}
+        found = {
+            "initial": initial,
+            "initial_free": free.to(torch.bool, copy=True),
+            "initial_scale": numbers("scale", scale),
+        }
         for name, value in found.items():
             if value.shape != initial.shape:
                 raise InputError(f"{name} has shape {list(value.shape)}: that of initial, {list(initial.shape)}.")
@@ -248,9 +252,10 @@ class Experiment:
 
 
 def numbers(name: str, value: object) -> Tensor:
-    """`value` as a float64 tensor on the CPU; InputError when it is not made of numbers."""
+    """`value` copied into a float64 tensor on the CPU; InputError when it is not made of numbers."""
     try:
-        return torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+        found = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
+        return found.clone(memory_format=torch.contiguous_format)  # what is given may be a buffer that is filled anew
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} are of type {type(value).__name__}: an array of numbers is allowed.") from error
 

@@ -27,7 +27,7 @@ from physid.inference.search.levenberg_marquardt import Track, least_many
 from physid.inference.search.monitor import Watch
 from physid.inference.search.multiple_shooting import Segments
 from physid.inference.search.one_start import ALIKE, Start
-from physid.inference.search.strategies import ROUGH, WELDED, WELDS, finish, least_squares, looser
+from physid.inference.search.strategies import FAIR, ROUGH, WELDED, WELDS, alone, finish, is_near, looser
 from physid.inference.search.trust_region import Found, Stop
 from physid.modelling.modules import Weight
 from physid.modelling.prior import Prior
@@ -114,7 +114,7 @@ def best_of(problem: Problem, plan: Plan, watch: Watch, x: Array) -> tuple[Found
 def in_a_batch(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
     """All starts at once: welded segments, then the full horizon, loosely; then the best few to the full tolerance."""
     problem.integrator = looser(plan.integrator)
-    batch = Batch(problem, watch, begins, by_slopes=plan.strategy == "auto")
+    batch = Batch(problem, watch, begins, auto=plan.strategy == "auto")
     goes_on = watch.held.get("stage") == "race"
     try:
         if plan.strategy in ("auto", "segments") and multiple_shooting.enough(problem) and not goes_on:
@@ -159,13 +159,13 @@ def distinct(records: list[Start]) -> list[int]:
 class Batch:
     """The starts of a batch on their way: their unknowns, their costs, what became of them."""
 
-    def __init__(self, problem: Problem, watch: Watch, begins: list[Array], by_slopes: bool = False) -> None:
+    def __init__(self, problem: Problem, watch: Watch, begins: list[Array], auto: bool = False) -> None:
         self.problem, self.watch, self.begins = problem, watch, begins
         self.xs = list(begins)
         self.tracks: list[Track | None] = [None] * len(begins)
         self.evaluations = [0] * len(begins)
         self.stopped: set[int] = set()  # starts whose first solve took more than its budget of steps
-        self.by_slopes = by_slopes
+        self.auto = auto
 
     def weld(self, integrator: Integrator) -> None:
         """Move every start to where welded segments lead it; one that they cannot solve stays."""
@@ -207,22 +207,29 @@ class Batch:
         else:
             starts = self._begin()
         evaluate: Any = partial(self._many, self.problem, "full")
-        self.tracks = least_many(evaluate, starts, stop, hold=self._hold, first=turn)
-        for i, track in enumerate(self.tracks):
-            self.xs[i] = self.xs[i] if track is None else track.point.x
+        tracks, count = least_many(evaluate, starts, stop, hold=self._hold, first=turn), len(self.begins)
+        for i in range(count):
+            both = [track for track in tracks[i::count] if track is not None]
+            self.tracks[i] = min(both, key=lambda track: track.point.cost, default=None)
+            if (best := self.tracks[i]) is not None:
+                self.xs[i] = best.point.x
 
     def _begin(self) -> list[Point | None]:
-        """The better one of where a start began and where the segments led it, for every start."""
+        """The better one of where a start began and where the segments led it, for every start.
+
+        Where none explains a fair part of the data, the others follow: all may have been led to one bad optimum.
+        """
         points = self._within_budget(self.xs)
         same = all(x is begin for x, begin in zip(self.xs, self.begins, strict=True))
-        first = points if same else self._within_budget(self.begins)
-        for i, (point, other) in enumerate(zip(points, first, strict=True)):
+        others = points.copy() if same else self._within_budget(self.begins)
+        for i, (point, other) in enumerate(zip(points, others, strict=True)):
             if other is not None and (point is None or other.cost < point.cost):
-                points[i] = other
-        if self.by_slopes and points[0] is None:
+                points[i], others[i] = other, point
+        if self.auto and points[0] is None:
             moved = match(self.problem, self.watch, self.begins[0])
             points[0] = None if moved is None else self._many(self.problem, "full", [0], [moved])[0]
-        return points
+        fair = any(one is not None and is_near(self.problem, one, FAIR) for one in points)
+        return points if same or fair or not self.auto else points + others
 
     def _within_budget(self, xs: list[Array]) -> list[Point | None]:
         """The points at `xs`, where each solve may take so many steps, and more only where others took as many.
@@ -265,7 +272,7 @@ class Batch:
 
     def _recall(self, held: Mapping[str, Any]) -> list[Track | None]:
         """The starts of a race that was cut off, as they were."""
-        tracks: list[Track | None] = [None] * len(self.begins)
+        tracks: list[Track | None] = [None] * (2 * len(self.begins))
         self.evaluations = list(held["evaluations"])
         for row, (i, point) in enumerate(zip(held["numbers"], self.problem.many(list(held["xs"])), strict=True)):
             if point is None:
@@ -283,8 +290,9 @@ class Batch:
         q = len(self.problem.vector)
         points = problem.many(xs)
         for number, x, point in zip(numbers, xs, points, strict=True):
-            self.evaluations[number] += 1
-            self.watch.saw(phase, x[:q], point.cost if point else math.inf, start=number)
+            start = number % len(self.begins)
+            self.evaluations[start] += 1
+            self.watch.saw(phase, x[:q], point.cost if point else math.inf, start=start)
         return points
 
     def record(self, number: int, ended: bool) -> Start:
@@ -293,14 +301,8 @@ class Batch:
         lost = "over budget" if number in self.stopped else "diverged"
         status = "time limit" if ended else lost if track is None else track.status
         cost = math.inf if track is None else track.point.cost
-        return Start(
-            number,
-            natural(self.begins[number]).tolist(),
-            natural(self.xs[number]).tolist(),
-            cost,
-            status,
-            self.evaluations[number],
-        )
+        begin, end = (natural(one[number]).tolist() for one in (self.begins, self.xs))
+        return Start(number, begin, end, cost, status, self.evaluations[number])
 
 
 def first_budget(problem: Problem) -> int:
@@ -320,7 +322,7 @@ def run_one(problem: Problem, plan: Plan, watch: Watch, number: int, x: Array, b
     fresh = problem.weights.copy()
     try:
         with listening(watch.left):
-            found = least_squares(problem, replace(plan, starts=1, workers=None), watch, x)
+            found = alone(problem, replace(plan, starts=1, workers=None), watch, x)
         status, message, end = ("converged" if found.converged else "not converged"), found.message, found.point.x
         objective = problem.objective(found.point)
         if found.point.seen is not None and found.point.slope is not None:

@@ -43,6 +43,22 @@ def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found
     return search(problem, plan, watch, x)
 
 
+def alone(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
+    """The optimum from x; where it explains no fair part of the data, that without segments if it is better."""
+    found, weights = least_squares(problem, plan, watch, x), problem.weights
+    if plan.strategy != "auto" or not multiple_shooting.enough(problem) or is_near(problem, found.point, FAIR):
+        return found
+    value, problem.weights, watch.held = problem.objective(found.point), weights.copy(), {}
+    try:
+        other = least_squares(problem, replace(plan, strategy="full"), watch, x)
+    except Diverged:
+        other = found
+    if problem.objective(other.point) < value:
+        return other
+    problem.weights = weights
+    return found
+
+
 def search(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
     """Levenberg-Marquardt on the full horizon, and before it what the strategy says where the start is far off."""
     full, strategy, held = Full(problem, watch), plan.strategy, watch.held
