@@ -40,8 +40,8 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     """Compare the run directories RUN: unknowns with their errors, scores, AIC and BIC, a column for each run."""
     for out in outs:
         check_file(out, KINDS)
+    from physid.api.opening import open_run
     from physid.report.comparison import Comparison
-    from physid.runs.opening import open_run
 
     console = Console(json=json)
     found = Comparison([open_run(run, trust) for run in runs], names_of(runs))

@@ -37,8 +37,8 @@ def command(run: Path, promote: Path | None, trust: bool, json: bool) -> int:
     """
     if promote is not None:
         check_file(promote, (".py",), "--promote")
+    from physid.api.fit import Fit
     from physid.discovery import discover
-    from physid.inference import Fit
 
     console = Console(json=json)
     found = discover(Fit.load(run, trust=trust))

@@ -51,7 +51,8 @@ def command(
     """
     if out is not None:
         check_file(out, (".csv",))
-    from physid.training import Trained, evaluate
+    from physid.api.train import Trained
+    from physid.training import evaluate
     from physid.training.classifying import scores_with
 
     console = Console(json=json)

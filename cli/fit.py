@@ -112,11 +112,11 @@ def command(
     The physics is a level of --knowledge about a system of the catalogue, or a --model. Measurements of your own come
     from --data, with a --model of yours; `physid data FILE` says what is understood of them.
     """
+    from physid.api.fit import fit
     from physid.cli.choose import build_model, choose_experiments
     from physid.cli.method import fit_arguments, integrator_of, merged, place, unheeded
     from physid.cli.result import done_fields
     from physid.cli.train import is_trained, refuse_network_options, train_command
-    from physid.inference import fit
     from physid.modelling.modules import trained
 
     console = Console(json=json, quiet=quiet)

@@ -83,9 +83,10 @@ def command(
         check_file(out, (".csv", ".json", ".png", ".svg"))
     import numpy as np
 
+    from physid.api.opening import of_experiment, open_run
+    from physid.api.train import Trained
     from physid.errors import Diverged, InputError
-    from physid.runs.opening import of_experiment, open_run
-    from physid.training import Trained, is_training
+    from physid.runs.trainings import is_training
 
     trained = Trained.load(run) if is_training(run) else None
     if trained is not None and hasattr(trained.collection, "rows"):

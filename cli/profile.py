@@ -13,7 +13,7 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 if TYPE_CHECKING:
-    from physid.inference import Fit
+    from physid.api.fit import Fit
 
 
 @click.command(
@@ -43,7 +43,7 @@ def command(run: Path, unknowns: tuple[str, ...], jobs: int, out: Path | None, t
         check_file(out, (".csv", ".json", ".png", ".svg"))
     if jobs == 0:
         raise click.UsageError("--jobs 0 does no work. Give 1 or more, or -1.")
-    from physid.inference import Fit
+    from physid.api.fit import Fit
     from physid.runs.fits import replace
 
     console = Console(json=json)

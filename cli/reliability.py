@@ -28,7 +28,7 @@ def command(runs: tuple[Path, ...], json: bool) -> int:
     """
     if len(runs) < 2:
         raise click.UsageError("one run has nothing to agree with. Give two at least.")
-    from physid.training import Trained
+    from physid.api.train import Trained
     from physid.training.classifying import predicted, reliability
 
     answers, truth, first = [], None, None

@@ -37,9 +37,9 @@ def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: b
     for path, suffix in ((html, ".html"), (tex, ".tex")):
         if path is not None:
             check_file(path, (suffix,))
+    from physid.api.fit import Fit
     from physid.cli.result import done_fields
-    from physid.inference import Fit
-    from physid.training import is_training
+    from physid.runs.trainings import is_training
 
     console = Console(json=json)
     if is_training(run):
@@ -77,7 +77,7 @@ def _kept(run: Path) -> str:
 
 def _training(console: Console, run: Path, given: list[str]) -> int:
     """The report of a training."""
-    from physid.training import Trained
+    from physid.api.train import Trained
 
     if given:
         raise InputError(f"{given[0]} is for runs with unknowns, and {run} is a training. Leave it out.")

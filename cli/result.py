@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from physid.inference import Fit
+from physid.api.fit import Fit
 from physid.inference.search.one_start import tally
 
 ESTIMATE = ("value", "stderr", "plain", "robust", "low", "high", "undetermined", "unit", "start", "truth")

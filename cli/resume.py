@@ -35,10 +35,11 @@ def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet:
     optimum that it would have reached. One without a checkpoint starts anew, and says so. One that has converged is
     reported again.
     """
+    from physid.api.fit import Fit
+    from physid.api.train import Trained
     from physid.cli.result import done_fields
-    from physid.inference import Fit
+    from physid.runs.trainings import is_training
     from physid.runs.writer import StartsAnew
-    from physid.training import Trained, is_training
 
     console = Console(json=json, quiet=quiet)
     with console.progress(f"resume {run}") as progress, warnings.catch_warnings():

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from physid.api.train import Trained
 from physid.cli.console import Console
 from physid.cli.files import write_out
 from physid.errors import InputError
 from physid.predict.series_forecast import forecast_series
-from physid.training import Trained
 
 if TYPE_CHECKING:
     from physid.predict.series_forecast import SeriesForecast

@@ -22,7 +22,8 @@ from physid.modelling.catalogue import MODELS
 from physid.training.networks import COLLECTIONS, NETWORKS, Network, collect, network
 
 if TYPE_CHECKING:
-    from physid.training import Collection, Recipe, Trained
+    from physid.api.train import Trained
+    from physid.training import Collection, Recipe
 
 # options of `physid fit` that a training takes, beside those of the data set, the network and the recipe
 TAKEN = ("epochs", "lr", "time_limit", "protocol")
@@ -44,7 +45,7 @@ def _named(name: str | None, trained: Registry[Any], fitted: Registry[Any]) -> b
 
 def train_command(console: Console, experiment: str | None, run: Path, options: Mapping[str, Any]) -> int:
     """Train what was asked for, print the report, and return the exit code."""
-    from physid.training import train
+    from physid.api.train import train
     from physid.training.processes import local
 
     entry = _network(experiment, options["model"])

@@ -70,8 +70,8 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
             check_file(given[name], (suffix,), {"page": "--html", "image": "--png", "film": "--mp4"}[name])
     size = read_size(given["size"])
     console = Console(json=json, quiet=quiet)
+    from physid.api.opening import of_experiment, open_run
     from physid.plots import find_bodies
-    from physid.runs.opening import of_experiment, open_run
 
     wants_gl = (given["image"] or given["film"]) and not no_pictures
     with ThreadPoolExecutor(1) as pool:  # the trial of OpenGL in its child process, while the runs are read

@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from physid.api.fit import Fit as Fit
+    from physid.api.fit import fit as fit
     from physid.data.catalogue import load as load
     from physid.data.experiment import Experiment as Experiment
     from physid.data.experiment import Trajectory as Trajectory
     from physid.data.inputs import Inputs as Inputs
     from physid.errors import PhysidError as PhysidError
-    from physid.inference import Fit as Fit
-    from physid.inference import fit as fit
     from physid.modelling.model import Model as Model
     from physid.modelling.model import SecondOrder as SecondOrder
     from physid.modelling.unknown import Unknown as Unknown
@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 # public name -> the module it lives in
 _HOMES = {
     "Experiment": "physid.data.experiment",
-    "Fit": "physid.inference",
+    "Fit": "physid.api.fit",
     "Inputs": "physid.data.inputs",
     "Integrator": "physid.ode",
     "Model": "physid.modelling.model",
@@ -53,7 +53,7 @@ _HOMES = {
     "Trajectory": "physid.data.experiment",
     "Unknown": "physid.modelling.unknown",
     "between": "physid.modelling.unknown",
-    "fit": "physid.inference",
+    "fit": "physid.api.fit",
     "gradcheck": "physid.ode",
     "load": "physid.data.catalogue",
     "odeint": "physid.ode",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from physid.arrays import Array
 from physid.errors import InputError
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.uncertainty.contributions import along
 from physid.modelling.model import Model, SecondOrder
 
@@ -81,7 +81,7 @@ class Discovery:
         return source(self, name)
 
 
-def discover(fit: Fit) -> Discovery:
+def discover(fit: FitResult) -> Discovery:
     """The formula of the neural part of a fit along its data.
 
     For bodies, terms are vectors with one coefficient for all bodies and axes: r, v, these times |r|, |v| and their

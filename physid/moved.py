@@ -1,4 +1,4 @@
-"""Modules by their old names: each is the module of now, with a warning, so that old files and scripts still load."""
+"""Modules and names by their old places: each is that of now, with a warning, so that old scripts still load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 # old name -> the name of now, both after "physid."
 HOMES = {
@@ -37,7 +38,7 @@ HOMES = {
     "fitting.groups": "report.weight_groups",
     "fitting.holdout": "data.holdout",
     "fitting.horizon": "predict.predictability",
-    "fitting.identify": "inference.identify",
+    "fitting.identify": "api.fit",
     "fitting.joint": "inference.parameters",
     "fitting.keep": "runs.writer",
     "fitting.lanes": "inference.batch",
@@ -59,7 +60,7 @@ HOMES = {
     "fitting.profile": "inference.uncertainty.profile",
     "fitting.records": "inference.search.one_start",
     "fitting.restore": "runs.reader",
-    "fitting.result": "inference.result",
+    "fitting.result": "api.fit",
     "fitting.runs": "runs.fits",
     "fitting.scores": "inference.uncertainty.scores",
     "fitting.segments": "inference.search.multiple_shooting",
@@ -81,7 +82,7 @@ HOMES = {
     "fitting.weights": "inference.residuals",
     "fitting.workers": "inference.search.workers",
     "forecast": "predict.forecast",
-    "freerun": "predict.networks",
+    "freerun": "api.networks",
     "inputs": "data.inputs",
     "latex": "report.latex",
     "modelfile": "modelling.address",
@@ -125,6 +126,30 @@ HOMES = {
     "unknown": "modelling.unknown",
     "viewer.ensemble": "predict.draws",
 }
+
+# module, name in it -> the module that has it now, all after "physid."
+NAMES = {
+    ("inference", "Fit"): "api.fit",
+    ("inference", "fit"): "api.fit",
+    ("training", "Trained"): "api.train",
+    ("training", "is_training"): "runs.trainings",
+    ("training", "train"): "api.train",
+    ("training.result", "Trained"): "api.train",
+}
+
+
+def named(module: str, name: str) -> Any:
+    """What `module` of physid once had by this `name`, for its `__getattr__`.
+
+    Errors: AttributeError for a name that it never had.
+    """
+    home = NAMES.get((module.removeprefix("physid."), name))
+    if home is None:
+        raise AttributeError(f"module '{module}' has no attribute '{name}'")
+    warnings.warn(
+        f"{module}.{name} is now physid.{home}.{name}. Import it from there.", DeprecationWarning, stacklevel=3
+    )
+    return getattr(import_module(f"physid.{home}"), name)
 
 
 class Moved:

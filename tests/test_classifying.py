@@ -11,10 +11,10 @@ import pytest
 import torch
 from toys import RECIPE, Line, Points
 
+from physid.api.train import Trained
 from physid.cli.app import main
 from physid.errors import InputError
 from physid.ode import Fixed, Integrator
-from physid.training import Trained
 from physid.training.classifying import icc, predicted, reliability, scores_with
 
 Captured = pytest.CaptureFixture[str]

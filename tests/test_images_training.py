@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from physid.api.train import Trained, train
 from physid.cli.app import main
 from physid.datasets import collect
 from physid.models import NETWORKS, network
 from physid.models.node18 import NODE18
 from physid.runs import writer
-from physid.training import Rate, Recipe, Trained, train
+from physid.training import Rate, Recipe
 
 ROOT = Path(__file__).parent.parent
 Captured = pytest.CaptureFixture[str]

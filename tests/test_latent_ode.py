@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from benchmarks.latent_plain import PlainEncoder, PlainLatentODE
+from physid.api.train import Trained, train
 from physid.data.series import Series
 from physid.datasets import collect
 from physid.models import NETWORKS, LatentODE, network
@@ -25,7 +26,6 @@ from physid.models.odernn_loop import Loop, euler_steps
 from physid.models.perceptron import Perceptron
 from physid.ode import ACA, Integrator
 from physid.ode.eager import pullback_batched
-from physid.training import Trained, train
 
 SMALL: dict[str, Any] = {"latent": 4, "recognition": 5, "width": 7, "depth": 1, "units": 6}
 

@@ -11,19 +11,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from physid.api.fit import Fit
+from physid.api.networks import FreeRun
+from physid.api.opening import open_run
+from physid.api.train import Trained, train
 from physid.cli.app import main
 from physid.data.experiment import Experiment, Trajectory
 from physid.datasets import load
 from physid.errors import InputError
-from physid.inference import Fit
 from physid.models import NETWORKS, network
 from physid.models.lstm import LSTM, augmented
 from physid.models.sequences import GIVEN, LENGTH, Sequences
-from physid.predict.networks import FreeRun
 from physid.report.comparison import Comparison
 from physid.runs import writer
-from physid.runs.opening import open_run
-from physid.training import Recipe, Trained, train
+from physid.training import Recipe
 from physid.viewer import collect
 
 Captured = pytest.CaptureFixture[str]

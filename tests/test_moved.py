@@ -14,7 +14,7 @@ import torch
 from physid import Model
 from physid.data import experiment
 from physid.modelling.address import load_model_file
-from physid.moved import HOMES
+from physid.moved import HOMES, NAMES
 
 # a class of the engine as protocol 0 writes it, by the name that its module had
 OLD = b"cphysid.ode.tableau\nTableau\n."
@@ -43,6 +43,20 @@ def _imported_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("old", HOMES)
 def test_an_old_name_gives_the_module_of_now(old: str) -> None:
     assert import_module(f"physid.{old}") is import_module(f"physid.{HOMES[old]}")
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES)
+def test_an_old_place_of_a_name_gives_what_it_names_now(module: str, name: str) -> None:
+    home = NAMES[module, name]
+    with pytest.warns(DeprecationWarning, match=rf"physid\.{module}\.{name} is now physid\.{home}\.{name}\. Import it"):
+        found = getattr(import_module(f"physid.{module}"), name)
+    assert found is getattr(import_module(f"physid.{home}"), name)
+
+
+def test_a_name_that_never_was_is_no_attribute() -> None:
+    for module in {module for module, _ in NAMES}:
+        with pytest.raises(AttributeError, match=f"physid.{module}' has no attribute 'Fitt'"):
+            import_module(f"physid.{module}").Fitt  # noqa: B018
 
 
 def test_an_old_name_says_the_new_one() -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import physid
+from physid.api.fit import Fit
 from physid.data.experiment import Experiment, Trajectory
 from physid.errors import InputError
-from physid.inference import Fit
 from physid.models import LotkaVolterra, VanDerPol
 from physid.plots import THEMES, Theme, choose_channels, find_bodies, pairs, phase, png, svg, theme_of, time_series
 from physid.plots.look import channels, mix

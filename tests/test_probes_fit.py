@@ -29,7 +29,7 @@ from physid.modelling.prior import Normal
 from physid.models import build
 from physid.ode import Fixed, Integrator, Probes
 from physid.runs.codec import integrator_data, integrator_of
-from physid.runs.fits import arguments
+from physid.runs.origin import arguments
 
 needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 NAMES = "optimizer strategy integrator gradient protocol epochs lr seed time_limit noise loss loss_scale starts seeds"

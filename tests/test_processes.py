@@ -14,8 +14,9 @@ import torch
 from torch import nn
 from toys import RECIPE, Line, Points
 
+from physid.api.train import Trained, train
 from physid.errors import InputError
-from physid.training import Rate, Recipe, Trained, train
+from physid.training import Rate, Recipe
 from physid.training.processes import ALONE, Processes, SharedBatchNorm, share_batch_norm, size
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +25,8 @@ SCRIPT = """
 import sys
 import torch
 from physid import datasets, models
-from physid.training import Rate, Recipe, train
+from physid.api.train import train
+from physid.training import Rate, Recipe
 torch.set_num_threads(1)
 gradient, rtol, out = sys.argv[1:]
 data = datasets.collect("images-toy", images=15, test_images=7, classes=3, size=8)

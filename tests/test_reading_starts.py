@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from physid.api.fit import fit
 from physid.cli import main
 from physid.errors import InputError
-from physid.inference import fit
 from physid.modelling.model import Model
 from physid.modelling.unknown import Unknown, positive
 from physid.reading import read

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from physid.api.train import Trained
 from physid.datasets import hopper as data
 from physid.ode.hearing import TimeUp
 from physid.reproduce import Work
 from physid.reproduce import hopper as exhibit
-from physid.training import Trained
 
 TINY: dict[str, Any] = {"observed": 0.1, "seed": 1, "trajectories": 60, "epochs": 2, "width": 4, "depth": 0, "every": 1}
 

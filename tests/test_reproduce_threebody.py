@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from physid import datasets
+from physid.api.fit import fit
 from physid.datasets import load
 from physid.errors import Diverged
-from physid.inference import fit
 from physid.models import build
 from physid.ode.hearing import TimeUp
 from physid.reproduce import Exhibit, Work, exhibit, reproduce, table5, threebody

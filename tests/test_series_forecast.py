@@ -13,6 +13,7 @@ import pytest
 import torch
 from oscillators import write_table
 
+from physid.api.train import train
 from physid.cli.app import main
 from physid.data.series import Series
 from physid.datasets import collect
@@ -20,7 +21,6 @@ from physid.errors import InputError
 from physid.models import NETWORKS, network
 from physid.plots import series_channels
 from physid.predict.series_forecast import forecast_series
-from physid.training import train
 
 LATENT: dict[str, Any] = {"latent": 3, "recognition": 4, "width": 5, "depth": 0, "units": 4}
 

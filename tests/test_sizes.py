@@ -12,8 +12,8 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
+from physid.api.fit import resume
 from physid.data.inputs import Inputs
-from physid.inference.identify import resume
 from physid.inference.options import default_integrator
 from physid.inference.parameters import Vector
 from physid.modelling.reconstruct import lift

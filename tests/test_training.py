@@ -18,13 +18,14 @@ from hypothesis import strategies as some
 from toys import COLLECTION, NETWORK, RECIPE, Line, Points
 
 from physid import datasets, models
+from physid.api.fit import Fit
+from physid.api.train import Trained, train
 from physid.cli.app import main
 from physid.datasets import collect
 from physid.errors import InputError
-from physid.inference import Fit
 from physid.models import network
 from physid.runs import writer
-from physid.training import Rate, Recipe, Trained, train
+from physid.training import Rate, Recipe
 
 ROOT = Path(__file__).parent.parent
 Captured = pytest.CaptureFixture[str]
@@ -277,7 +278,7 @@ from dataclasses import replace
 from pathlib import Path
 from physid import datasets, models
 from physid.runs import writer as keep
-from physid.training import train
+from physid.api.train import train
 from toys import COLLECTION, NETWORK, RECIPE
 models.NETWORKS["line"], datasets.COLLECTIONS["points"] = NETWORK, COLLECTION
 keep.EVERY = keep.SHARE = 0.0

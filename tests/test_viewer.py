@@ -16,8 +16,8 @@ from viewing import circles
 
 import physid
 from physid import Experiment, SecondOrder, Trajectory, Unknown, positive
+from physid.api.fit import Fit
 from physid.errors import Diverged, InputError
-from physid.inference import Fit
 from physid.models import VanDerPol
 from physid.plots import LIGHT
 from physid.predict.draws import draw

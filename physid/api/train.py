@@ -1,12 +1,13 @@
-"""`train`: from a learner and a collection to trained weights, and a run directory that survives."""
+"""`train` and Trained: from a learner and a collection to trained weights, and a run directory that survives."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -24,7 +25,32 @@ from physid.training.learner import Collection, Learner
 from physid.training.loop import Loop
 from physid.training.processes import joined, left
 from physid.training.recipe import Recipe
-from physid.training.result import FINISHED, Trained
+from physid.training.result import FINISHED, TrainingResult
+
+
+class Trained(TrainingResult):
+    """The result of `train`, which is saved by its training, and is loaded and gone on with from its run directory."""
+
+    @classmethod
+    def of_result(cls, found: TrainingResult) -> Self:
+        """The same result, with what can be done with it."""
+        return cls(**{one.name: getattr(found, one.name) for one in fields(found)})
+
+    @classmethod
+    def load(cls, folder: str | Path, learner: Learner | None = None) -> Self:
+        """The training saved in the run directory `folder`; a learner of the catalogue is built by its name.
+
+        Errors: InputError for what is no intact run, and for a learner that is in no catalogue and was not given.
+        """
+        return cls.of_result(trainings.load(Path(folder), learner))
+
+    @classmethod
+    def resume(cls, folder: str | Path, learner: Learner | None = None, **how: Any) -> Self:
+        """Go on with the training in `folder` from its last checkpoint; `how`: progress, time_limit.
+
+        On a CPU the weights become those of a training that nothing disturbed, bit for bit. Errors: as of `load`.
+        """
+        return cls.of_result(resume(Path(folder), learner, **how))
 
 
 def train(
@@ -53,7 +79,7 @@ def train(
         folders.check(Path(out))
     loop = Loop(learner, collection, recipe, None if processes.rank else progress, time_limit, processes=processes)
     keeper = None if out is None or processes.rank else Keeper(Path(out), origin, checkpoint=CHECKPOINT)
-    return _finish(loop, origin, labels or {}, keeper)
+    return Trained.of_result(_finish(loop, origin, labels or {}, keeper))
 
 
 def resume(
@@ -61,7 +87,7 @@ def resume(
     learner: Learner | None = None,
     progress: Progress | None = None,
     time_limit: float | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Go on with the training in `folder`; see Trained.resume."""
     if door.there(folder, SUMS):
         found = trainings.load(folder, learner)
@@ -87,7 +113,9 @@ def resume(
     return _finish(loop, origin, about["labels"], keeper)
 
 
-def _finish(loop: Loop, origin: Mapping[str, bytes], labels: Mapping[str, Any], keeper: Keeper | None) -> Trained:
+def _finish(
+    loop: Loop, origin: Mapping[str, bytes], labels: Mapping[str, Any], keeper: Keeper | None
+) -> TrainingResult:
     """Train from where `loop` stands, and leave the run with its keeper."""
     data = partial(snapshot, loop, sha256(origin[REQUEST]))
     board = None if keeper is None else Board(keeper.folder)
@@ -105,7 +133,7 @@ def _finish(loop: Loop, origin: Mapping[str, bytes], labels: Mapping[str, Any], 
             status, message = "diverged", f"{str(error)[:1].upper()}{str(error)[1:]}"
         about = loop.collection.describe()
         parts = (loop.learner, loop.collection, loop.recipe, loop.history, status, message, loop.seconds)
-        trained = Trained(*parts, labels, about)
+        trained = TrainingResult(*parts, labels, about)
         if keeper is not None:
             keeper.keep("end", data)
             keeper.finish(trainings.contents(trained, origin))

@@ -5,35 +5,46 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from physid.moved import named
+
 if TYPE_CHECKING:
-    from physid.inference.identify import fit as fit
+    from physid.inference.identify import identify as identify
     from physid.inference.options import OPTIMIZERS as OPTIMIZERS
     from physid.inference.options import PROTOCOLS as PROTOCOLS
     from physid.inference.options import STRATEGIES as STRATEGIES
     from physid.inference.options import default_integrator as default_integrator
-    from physid.inference.result import Fit as Fit
+    from physid.inference.result import FitResult as FitResult
     from physid.inference.uncertainty.estimates import Estimate as Estimate
     from physid.inference.uncertainty.statistics import Statistics as Statistics
 
 # name -> the module it lives in
 _HOMES = {
     "Estimate": "physid.inference.uncertainty.estimates",
-    "fit": "physid.inference.identify",
     "OPTIMIZERS": "physid.inference.options",
     "PROTOCOLS": "physid.inference.options",
     "STRATEGIES": "physid.inference.options",
     "default_integrator": "physid.inference.options",
-    "Fit": "physid.inference.result",
+    "FitResult": "physid.inference.result",
+    "identify": "physid.inference.identify",
     "Statistics": "physid.inference.uncertainty.statistics",
 }
 
-__all__ = ["OPTIMIZERS", "PROTOCOLS", "STRATEGIES", "Estimate", "Fit", "Statistics", "default_integrator", "fit"]
+__all__ = [
+    "OPTIMIZERS",
+    "PROTOCOLS",
+    "STRATEGIES",
+    "Estimate",
+    "FitResult",
+    "Statistics",
+    "default_integrator",
+    "identify",
+]
 
 
 def __getattr__(name: str) -> Any:
     """The object `name`, imported from its home at its first use (PEP 562)."""
     if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+        return named(__name__, name)
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

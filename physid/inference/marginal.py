@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from physid.errors import unknown_name
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.uncertainty.baselines import trivial_scores
 
+Result = TypeVar("Result", bound=FitResult)
 
-def part(fit: Fit, name: str) -> Fit:
-    """The fit as one experiment sees it; see Fit.of."""
+
+def part(fit: Result, name: str) -> Result:
+    """The part of a fit that is about its experiment `name`, with what its unknowns leave open there.
+
+    The tests and the noise are those of the whole fit. Errors: InputError for a name that is none.
+    """
     names = [one.name for one in fit.experiments]
     if name not in names:
         raise unknown_name("experiment", name, names)

@@ -13,7 +13,7 @@ import torch
 
 from physid.inference.options import Plan
 from physid.inference.parameters import Vector
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 
 # model -> gradient method -> test MSE on [0, 2]; whether a sum over the 9 coordinates or a mean over them is not said
 PUBLISHED: Mapping[str, Mapping[str, tuple[float, float]]] = {
@@ -39,7 +39,7 @@ def start_of_protocol(vector: Vector, plan: Plan) -> None:
             unknown.__set__(vector.model, moved)
 
 
-def compare(fit: Fit) -> dict[str, Any] | None:
+def compare(fit: FitResult) -> dict[str, Any] | None:
     """Both readings of the test's metric beside the published figure; None where no protocol was followed."""
     if fit.settings["protocol"] == "default":
         return None

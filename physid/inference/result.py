@@ -1,11 +1,10 @@
-"""Fit: what a fit found, and what can be done with it."""
+"""FitResult: what a fit found, as plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,26 +12,39 @@ from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.exits import EXIT_CODES
 from physid.inference.parameters import Vector, vector_of
-from physid.inference.search.monitor import Progress
+from physid.inference.search.monitor import Watch
 from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.information import Likelihood
+from physid.inference.uncertainty.profile_curve import Profile
 from physid.inference.uncertainty.statistics import Statistics
 from physid.modelling.model import Model
 from physid.ode import Integrator
-from physid.runs.writer import Origin
-
-if TYPE_CHECKING:
-    from physid.inference.uncertainty.profile import Profile
-    from physid.predict.forecast import Forecast
-    from physid.report.text import Report
 
 REFUSED = 3  # of a converged fit that does not fit known noise, or is of no use
 
 
+class Provenance(Protocol):
+    """How a fit began, as whoever records it has written it down."""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """What was written, by name."""
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The options that were asked for, by the names that `resolve` takes."""
+
+    def experiments(self) -> list[Experiment]:
+        """The experiments that were given."""
+
+    def checkpoint(self, watch: Watch) -> bytes:
+        """Where the search of this fit stands, so that it can go on from there."""
+
+
 @dataclass
-class Fit:
-    """The result of `fit`: the model at its best unknowns, the estimates, scores, history, and how it was had.
+class FitResult:
+    """The result of a fit: the model at its best unknowns, the estimates, scores, history and settings.
 
     `status` is "converged", "not converged", "diverged", "interrupted" or "time limit", `message` a sentence.
     `x` [Q] are the unknowns in the transformed space, in the order of `estimates`; `statistics` is None when the model
@@ -68,7 +80,7 @@ class Fit:
     scores_of: dict[str, dict[str, dict[str, float] | None]] = field(default_factory=dict)
     likelihood: Likelihood | None = None
     starts: list[Start] = field(default_factory=list)
-    origin: Origin | None = None
+    origin: Provenance | None = None
     held: bytes = b""
     profiles: list[Profile] = field(default_factory=list)
     derived: list[Estimate] = field(default_factory=list)
@@ -128,86 +140,9 @@ class Fit:
         return all(abs(value - truth) <= 0.01 * abs(truth) for value, truth in known) if known else None
 
     def __repr__(self) -> str:
-        """One line; `report()` says more."""
+        """One line; a report says more."""
         names = ", ".join(one.name for one in self.experiments or [self.experiment])
         said = ", ".join(filter(None, (self.status, self.verdict)))
-        return f"<Fit of {names} with {self.settings['model']}: {said}, {len(self.estimates)} unknowns>"
-
-    def report(self) -> Report:
-        """The report: text, JSON, table."""
-        from physid.report.text import Report
-
-        return Report(self)
-
-    def forecast(
-        self, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
-    ) -> Forecast:
-        """The mean and the 95 % bands of the observations, at given times or at `points` times up to `until`.
-
-        The bands are linearised or, with `draws`, sampled: that many draws of the unknowns, solved as one batch.
-        """
-        from physid.predict.forecast import forecast
-
-        return forecast(self, until, points, draws, seed)
-
-    def of(self, experiment: str) -> Fit:
-        """The part of the fit that is about one of its experiments, by name, with what its unknowns leave open there.
-
-        It forecasts, plots and tabulates that experiment; the tests and the noise are those of the whole fit. Errors:
-        InputError for a name that is none.
-        """
-        from physid.inference.marginal import part
-
-        return part(self, experiment)
-
-    def profile(self, *names: str, jobs: int = 1) -> tuple[Fit, list[Profile]]:
-        """The profile likelihoods of the unknowns `names` (default: all but the initial state), and whose they are.
-
-        A profile that meets a better optimum adopts it: the fit returned is then another, and better, one.
-        """
-        from physid.inference.uncertainty.profile import profile
-
-        return profile(self, names, jobs)
-
-    def view(self, **settings: Any) -> object:
-        """Show the forecast in space: a window, in a notebook a page, without a display the path of one.
-
-        Settings: until, bodies, theme, size, camera; see physid.viewer.show.
-        """
-        from physid.viewer import show
-
-        return show(self, **settings)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the run directory `folder`, which must be new or empty; InputError when it cannot be written."""
-        from physid.runs.fits import save
-
-        return save(self, Path(folder))
-
-    @classmethod
-    def load(cls, folder: str | Path, model: Model | None = None, trust: bool = False) -> Fit:
-        """The fit saved in the run directory `folder`; no code of the run is executed unless `trust` says so.
-
-        A model of the catalogue is found by its name; any other is given as `model`, or imported from the file that the
-        run names with trust=True, if that file has not changed. Errors: InputError for what is no intact run.
-        """
-        from physid.runs.reader import load
-
-        return load(Path(folder), model, trust)
-
-    @classmethod
-    def resume(
-        cls,
-        folder: str | Path,
-        model: Model | None = None,
-        trust: bool = False,
-        progress: Progress | None = None,
-        time_limit: float | None = None,
-    ) -> Fit:
-        """Go on with the unfinished or interrupted run in `folder`, and finish it there; a converged one is loaded.
-
-        Errors: as `load`, and InputError when another process fits into the folder.
-        """
-        from physid.inference.identify import resume
-
-        return resume(Path(folder), model, trust, progress, time_limit)
+        return (
+            f"<{type(self).__name__} of {names} with {self.settings['model']}: {said}, {len(self.estimates)} unknowns>"
+        )

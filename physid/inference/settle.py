@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from physid.inference.options import Plan
 from physid.inference.problem import Problem
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.search.optimise import Optimum
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.statistics import Statistics
@@ -43,7 +43,7 @@ def left_open(estimates: Sequence[Estimate], statistics: Statistics) -> Verdict 
     return Verdict("undetermined", f"The data do not determine {', '.join(names)}: any value would do.", [FIX])
 
 
-def forecast_judged(fit: Fit) -> Fit:
+def forecast_judged(fit: FitResult) -> FitResult:
     """The fit with what its forecast of the test says beside those of trivial forecasters."""
     score = fit.scores.get("forecast")
     if fit.statistics is None or (score is None and fit.status != "converged"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from physid.errors import InputError
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.search.one_start import agreeing
 from physid.plots.look import Theme, labelled, look, new_figure, shown
 from physid.predict.networks import Run
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from physid.inference.uncertainty.profile import Profile
+    from physid.inference.uncertainty.profile_curve import Profile
 
 MOST = 12  # panels
 
 
-def profiles(fit: Fit, theme: str | Theme = "light", width: float = 9.0) -> Figure:
+def profiles(fit: FitResult, theme: str | Theme = "light", width: float = 9.0) -> Figure:
     """Every profile made of a fit: tau^2 against the value, with the 95 % threshold, and what the covariance says.
 
     Errors: InputError when none was made.
@@ -44,7 +44,7 @@ def profiles(fit: Fit, theme: str | Theme = "light", width: float = 9.0) -> Figu
     return figure
 
 
-def _profile(axes: Axes, theme: Theme, fit: Fit, one: Profile) -> None:
+def _profile(axes: Axes, theme: Theme, fit: FitResult, one: Profile) -> None:
     """One profile."""
     order = np.argsort(one.values)
     values, ratio = one.values[order], one.ratio[order]
@@ -65,7 +65,7 @@ def _profile(axes: Axes, theme: Theme, fit: Fit, one: Profile) -> None:
     axes.locator_params(nbins=5)
 
 
-def _linearised(fit: Fit, one: Profile, values: Any) -> Any:
+def _linearised(fit: FitResult, one: Profile, values: Any) -> Any:
     """What the covariance says of the same values; None where it says nothing."""
     names = [known.name for known in fit.estimates]
     i = names.index(one.name)

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from physid.errors import InputError, visible
-from physid.inference.result import Fit
+from physid.inference.marginal import part
+from physid.inference.result import FitResult
 from physid.plots.fits import profiles, waterfall
 from physid.plots.look import Theme, svg, theme_of
 from physid.plots.pairs import pairs
 from physid.plots.residuals import correlogram, residuals
 from physid.plots.series import time_series
+from physid.predict.forecast import forecast
 from physid.report.text import Report
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ code{background:%(shade)s;padding:.05rem .3rem;border-radius:.2rem}
 """
 
 
-def page(fit: Fit, theme: str | Theme = "light") -> str:
+def page(fit: FitResult, theme: str | Theme = "light") -> str:
     """The page: estimates, scores, what the residuals say, and the figures that can be drawn of this fit."""
     found, report = theme_of(theme), Report(fit)
     title = _escaped(f"{fit.experiment.name}: {fit.settings['model']}")
@@ -114,7 +116,7 @@ def _tests(report: Report) -> Iterator[str]:
         yield table(cells)
 
 
-def _figures(fit: Fit, theme: Theme) -> Iterator[str]:
+def _figures(fit: FitResult, theme: Theme) -> Iterator[str]:
     """The figures, each under its heading, as far as there is something to draw."""
     if fit.status == "diverged" or fit.statistics is None:
         return
@@ -136,13 +138,13 @@ def _figures(fit: Fit, theme: Theme) -> Iterator[str]:
         yield f"<h2>{_escaped(name)}</h2><figure>{picture}{words}</figure>"
 
 
-def _of_experiment(whole: Fit, name: str, theme: Theme) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+def _of_experiment(whole: FitResult, name: str, theme: Theme) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     """The figures of one experiment."""
-    fit, which = whole.of(name), "" if len(whole.experiments) == 1 else f", {name}"
+    fit, which = part(whole, name), "" if len(whole.experiments) == 1 else f", {name}"
     last = fit.experiment.test or fit.experiment.train
-    forecast = fit.forecast(float(last.times[-1]))
+    found = forecast(fit, float(last.times[-1]))
     sentence = "" if fit.statistics is None else fit.statistics.sentence
-    yield f"Trajectories{which}", str(forecast), lambda: time_series(forecast, fit.experiment, theme=theme)
+    yield f"Trajectories{which}", str(found), lambda: time_series(found, fit.experiment, theme=theme)
     yield f"Residuals{which}", "" if which else sentence, lambda: residuals(fit, theme)
     yield f"Autocorrelation of the residuals{which}", "", lambda: correlogram(fit, theme)
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from physid.arrays import Array
 from physid.errors import InputError, unknown_name
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.plots.look import Theme, labelled, look, new_figure, shown
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LEVELS = ((0.95, 0.20), (0.68, 0.42))  # confidence and opacity, the larger regi
 
 
 def pairs(
-    fit: Fit, names: Sequence[str] | None = None, theme: str | Theme = "light", size: float | None = None
+    fit: FitResult, names: Sequence[str] | None = None, theme: str | Theme = "light", size: float | None = None
 ) -> Figure:
     """Ellipses of confidence of every pair of unknowns, with the truth where it is known.
 
@@ -52,7 +52,7 @@ def pairs(
     return figure
 
 
-def region(fit: Fit, i: int, j: int, level: float, points: int = 181) -> Array:
+def region(fit: FitResult, i: int, j: int, level: float, points: int = 181) -> Array:
     """The edge [points, 2], natural units, of the region in which unknowns i and j lie with confidence `level`."""
     if fit.statistics is None or fit.covariance is None:
         raise InputError("the fit has no covariance: give a fit that converged.")
@@ -68,7 +68,7 @@ def region(fit: Fit, i: int, j: int, level: float, points: int = 181) -> Array:
     return fit.vector.natural(x)[:, [i, j]]
 
 
-def _places(fit: Fit, names: Sequence[str] | None) -> list[int]:
+def _places(fit: FitResult, names: Sequence[str] | None) -> list[int]:
     """The places of the unknowns to show."""
     known = [one.name for one in fit.estimates]
     if names is None:
@@ -85,7 +85,7 @@ def _places(fit: Fit, names: Sequence[str] | None) -> list[int]:
     return wanted
 
 
-def _pair(axes: Axes, theme: Theme, fit: Fit, i: int, j: int) -> None:
+def _pair(axes: Axes, theme: Theme, fit: FitResult, i: int, j: int) -> None:
     """The regions of one pair, the estimate, the truth, and the correlation in words."""
     for level, opacity in LEVELS:
         edge = region(fit, i, j, level)
@@ -99,7 +99,7 @@ def _pair(axes: Axes, theme: Theme, fit: Fit, i: int, j: int) -> None:
         axes.set_title(f"correlation {matrix[i, j]:+.2f}", fontsize=8.5, fontweight="normal", color=theme.muted)
 
 
-def _single(axes: Axes, theme: Theme, fit: Fit, i: int) -> None:
+def _single(axes: Axes, theme: Theme, fit: FitResult, i: int) -> None:
     """The marginal density of one unknown with its 95 % interval, and the truth."""
     one, edge = fit.estimates[i], None
     if fit.covariance is not None:
@@ -119,7 +119,7 @@ def _single(axes: Axes, theme: Theme, fit: Fit, i: int) -> None:
     axes.set_title(shown(one.name), fontsize=10.0)
 
 
-def _edges(axes: Axes, fit: Fit, where: tuple[int, int], pair: tuple[int, int], count: int) -> None:
+def _edges(axes: Axes, fit: FitResult, where: tuple[int, int], pair: tuple[int, int], count: int) -> None:
     """Labels on the outer edges alone, few ticks, and no grid."""
     (row, column), (i, j) = where, pair
     axes.grid(False)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from physid.arrays import Array
 from physid.inference.problem import predict
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.plots.bodies import color_index
 from physid.plots.choose import choose_channels
 from physid.plots.look import Theme, labelled, look, new_figure, shown
@@ -21,7 +21,7 @@ MOST = 6  # channels
 LAGS = 30
 
 
-def residual_table(fit: Fit) -> Array:
+def residual_table(fit: FitResult) -> Array:
     """Predicted less measured [T, M] at the times of training, not-a-number where nothing was measured."""
     train = fit.experiment.train
     mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
@@ -37,7 +37,7 @@ def autocorrelation(residual: Array, lags: int = LAGS) -> Array:
     return np.array([float(e[k:] @ e[:-k]) / total for k in range(1, most + 1)]) if total > 0 else np.zeros(0)
 
 
-def residuals(fit: Fit, theme: str | Theme = "light", width: float = 9.0) -> Figure:
+def residuals(fit: FitResult, theme: str | Theme = "light", width: float = 9.0) -> Figure:
     """Residuals over time and against the normal quantiles, one row for each channel (at most six)."""
     table = residual_table(fit)
     places, _ = choose_channels(np.nan_to_num(table), fit.experiment.channels, None, MOST)
@@ -66,7 +66,7 @@ def residuals(fit: Fit, theme: str | Theme = "light", width: float = 9.0) -> Fig
     return figure
 
 
-def correlogram(fit: Fit, theme: str | Theme = "light", width: float = 9.0) -> Figure:
+def correlogram(fit: FitResult, theme: str | Theme = "light", width: float = 9.0) -> Figure:
     """The autocorrelation of the residuals of each channel, with the 95 % band of independent ones."""
     table = residual_table(fit)
     places, _ = choose_channels(np.nan_to_num(table), fit.experiment.channels, None, MOST)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.func import functional_call
 
 from physid.arrays import Array
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.modelling.observation import observe
 
 SMALL = 1e-12  # eigenvalues of the covariance below this part of the largest are taken for zero
 SECONDS = 60.0  # that the draws may take
 
 
-def draw(fit: Fit, times: Array, count: int, seed: int = 0) -> Array:
+def draw(fit: FitResult, times: Array, count: int, seed: int = 0) -> Array:
     """Observations [count, T, M] at `times` [T] for unknowns drawn normally about the estimate, each solved in full.
 
     Not linearised, so that they fan out as the system does; not-a-number where a draw's solve did not reach. Without a
@@ -46,7 +46,7 @@ def draw(fit: Fit, times: Array, count: int, seed: int = 0) -> Array:
     return found
 
 
-def _states(fit: Fit, raws: list[dict[str, Tensor]], starts: Tensor, times: Array) -> Tensor:
+def _states(fit: FitResult, raws: list[dict[str, Tensor]], starts: Tensor, times: Array) -> Tensor:
     """The states [T, D, *state] of the model with the parameters `raws` of each draw from `starts` [D, *state]."""
     grid = torch.tensor([float(fit.experiment.initial_time), *times.tolist()], dtype=torch.float64)
     together = {name: torch.stack([raw[name] for raw in raws]) for name in raws[0]}

@@ -1,19 +1,11 @@
-"""Several seeds of one fit: their mean as the prediction, their spread as its uncertainty."""
+"""Several seeds of one fit: the spread of their predictions as the band of a further one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
-import torch
 from scipy import stats
-from torch import Tensor
 
 from physid.arrays import Array
-from physid.errors import InputError
-from physid.inference.options import Plan
-from physid.inference.result import Fit
 
 FEWEST = 3  # seeds whose spread is a band
 
@@ -29,45 +21,3 @@ def band(paths: Array, level: float = 0.95) -> tuple[Array, Array]:
         return np.full(mean.shape, np.nan), np.full(mean.shape, np.nan)
     reach = stats.t.ppf(0.5 + level / 2, count - 1) * paths.std(0, ddof=1) * np.sqrt(1.0 + 1.0 / count)
     return mean - reach, mean + reach
-
-
-def each(fit: Fit, times: Array, members: Sequence[Array] | None = None) -> Array:
-    """The predictions [K, T, M] of every member at `times` [T]; the model is left as it was."""
-    seed = int(fit.settings["seed"])
-    begun = {name: value.clone() for name, value in fit.model.state_dict().items()}
-    found = []
-    for number, x in enumerate(fit.members if members is None else members):
-        fit.model.draw(seed + number, anew=True)
-        found.append(_free_run(fit, x, torch.from_numpy(np.asarray(times, dtype=np.float64))))
-    fit.model.load_state_dict(begun)
-    fit.vector.put(fit.x)
-    return np.stack(found)
-
-
-def _free_run(fit: Fit, x: Array, times: Tensor) -> Array:
-    """The observations [T, M] that the model predicts at `times`; not-a-number where it does not get to."""
-    begin = torch.tensor([float(fit.experiment.initial_time or 0.0)], dtype=torch.float64)
-    integrator = replace(fit.integrator, gradient="aca", probes=0)
-    y0 = fit.vector.put(x)
-    with torch.no_grad():
-        states = integrator.solve(fit.model, y0, torch.cat([begin, times]), throw=False).y
-        if not isinstance(states, Tensor):
-            raise TypeError("a fit takes one state tensor")
-        return fit.model.observe(states[1:]).reshape(len(times), -1).double().cpu().numpy()
-
-
-def pooled(fit: Fit, plan: Plan, members: list[Array]) -> Fit:
-    """The fit with the members of its seeds, and the scores of their mean.
-
-    Errors: InputError for several experiments.
-    """
-    if len(fit.experiments) > 1:
-        raise InputError(f"{plan.seeds} seeds with {len(fit.experiments)} experiments: one is allowed. Use one seed.")
-    experiment = fit.experiment
-    scores = dict(fit.scores)
-    for name in ("train", "test", "forecast"):
-        part = getattr(experiment, name)
-        if part is not None:
-            mean = each(fit, part.times.numpy(), members).mean(0).reshape(part.observations.shape)
-            scores[name] = experiment.score(torch.from_numpy(mean), part) if np.isfinite(mean).all() else None
-    return replace(fit, members=members, scores=scores, scores_of={experiment.name: scores})

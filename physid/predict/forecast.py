@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.data.experiment import Experiment
 from physid.door import bounded
 from physid.errors import InputError
 from physid.formats import json_bytes, table_bytes
 from physid.inference.batch import ensemble
 from physid.inference.problem import Prediction, predict
-from physid.inference.result import Fit
-from physid.predict.ensemble import FEWEST, band, each
+from physid.inference.result import FitResult
+from physid.inference.seeds import each
+from physid.predict.ensemble import FEWEST, band
 from physid.predict.predictability import Horizon, horizon
 from physid.store import put
 
@@ -89,15 +89,6 @@ class Forecast:
 
         return pd.DataFrame(self.rows(), columns=self.columns)
 
-    def view(self, experiment: Experiment | None = None, **settings: Any) -> object:
-        """Show the forecast in space, beside what `experiment` measured: a window, a page, or the path of one.
-
-        Settings: bodies, theme, size, camera; see physid.viewer.show.
-        """
-        from physid.viewer import show, tracks_of
-
-        return show(tracks_of(self, experiment), **settings)
-
     def csv(self, path: str | Path) -> None:
         """Write the table as CSV."""
         put(Path(path), table_bytes(self.columns, self.rows().tolist()))
@@ -140,7 +131,7 @@ class Forecast:
 
 
 def forecast(
-    fit: Fit, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
+    fit: FitResult, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
 ) -> Forecast:
     """The forecast of a fit at the times `until`, or at `points` times from the initial time to the one time `until`.
 
@@ -181,7 +172,7 @@ def forecast(
     )
 
 
-def _from_seeds(fit: Fit, given: Array, times: Array, held: tuple[Array, Array] | None) -> Forecast:
+def _from_seeds(fit: FitResult, given: Array, times: Array, held: tuple[Array, Array] | None) -> Forecast:
     """The mean over the seeds of a fit, and as its band Student's t interval of a further seed."""
     runs = each(fit, times)
     mean, none = runs.mean(0), np.full(runs.shape[1:], np.nan)
@@ -203,7 +194,7 @@ def _from_seeds(fit: Fit, given: Array, times: Array, held: tuple[Array, Array] 
     )
 
 
-def _times(fit: Fit, until: float | Sequence[float] | Array, points: int) -> Array:
+def _times(fit: FitResult, until: float | Sequence[float] | Array, points: int) -> Array:
     """The times asked for, checked."""
     start = float(fit.experiment.initial_time or 0.0)
     given = np.asarray(until, dtype=np.float64)
@@ -225,7 +216,7 @@ def _times(fit: Fit, until: float | Sequence[float] | Array, points: int) -> Arr
     return given
 
 
-def _held_out(fit: Fit, until: float) -> tuple[Array, Array] | None:
+def _held_out(fit: FitResult, until: float) -> tuple[Array, Array] | None:
     """Times [T] and observations [T, M] beyond training and up to `until`, not-a-number where nothing was measured."""
     part = fit.experiment.forecast
     if part is None or float(part.times[0]) > until:
@@ -241,7 +232,7 @@ def _variance(covariance: Array, found: Prediction) -> Array:
     return np.asarray(np.maximum((found.slope @ covariance * found.slope).sum(-1), 0.0))
 
 
-def noise_of(fit: Fit) -> Array | None:
+def noise_of(fit: FitResult) -> Array | None:
     """The standard deviation of the noise of every channel [M], known or estimated; None where there is none."""
     statistics, channels = fit.statistics, fit.experiment.channels
     kind, loss = fit.settings.get("noise", "equal"), fit.settings.get("loss", "linear")
@@ -256,7 +247,7 @@ def noise_of(fit: Fit) -> Array | None:
     return np.broadcast_to(np.asarray(sigmas, dtype=np.float64), len(channels))
 
 
-def _linearised(fit: Fit, found: Prediction) -> tuple[Array, Array, Array, Array]:
+def _linearised(fit: FitResult, found: Prediction) -> tuple[Array, Array, Array, Array]:
     """The ends of both bands [T, M] from the derivative of the observations."""
     none = np.full(found.mean.shape, np.nan)
     if fit.statistics is None or fit.covariance is None:
@@ -267,7 +258,9 @@ def _linearised(fit: Fit, found: Prediction) -> tuple[Array, Array, Array, Array
     return found.mean - inner, found.mean + inner, found.mean - outer, found.mean + outer
 
 
-def _sampled(fit: Fit, found: Prediction, times: Array, draws: int, seed: int) -> tuple[Array, Array, Array, Array]:
+def _sampled(
+    fit: FitResult, found: Prediction, times: Array, draws: int, seed: int
+) -> tuple[Array, Array, Array, Array]:
     """The ends of both bands [T, M] as quantiles over draws of the unknowns."""
     none = np.full(found.mean.shape, np.nan)
     if fit.statistics is None or fit.covariance is None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,12 +16,12 @@ from torch import Tensor
 from physid.arrays import Array
 from physid.data.experiment import Experiment, Trajectory
 from physid.errors import InputError
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.uncertainty.baselines import trivial_scores
 from physid.inference.uncertainty.estimates import Estimate
 from physid.predict.ensemble import FEWEST, band
-from physid.predict.forecast import Coverage, Forecast
-from physid.training import Trained
+from physid.predict.forecast import Coverage, Forecast, forecast
+from physid.training import TrainingResult
 
 
 class Recurrent(Protocol):
@@ -35,31 +34,19 @@ class Recurrent(Protocol):
 
 
 @dataclass
-class FreeRun:
+class NetworkRun:
     """A trained network that runs on from the first points of an experiment, each from what it said last.
 
-    It has the attributes of a Fit that forecasts, pictures and comparisons read. There are no unknowns, and so no
+    It has the attributes of a FitResult that forecasts, pictures and comparisons read. There are no unknowns, and so no
     covariance: the band of a forecast is the spread of networks from several seeds, where as many were trained.
     """
 
-    trained: Trained
+    trained: TrainingResult
     experiment: Experiment
     statistics: None = None
     estimates: list[Estimate] = field(default_factory=list)
     derived: list[Estimate] = field(default_factory=list)
     listed: list[Estimate] = field(default_factory=list)
-
-    @classmethod
-    def load(cls, folder: str | Path) -> FreeRun:
-        """The run in a folder. Errors: InputError for what is no training of a network that runs on."""
-        trained = Trained.load(folder)
-        experiment = getattr(trained.collection, "experiment", None)
-        if experiment is None or not hasattr(trained.learner, "free_run"):
-            raise InputError(
-                f"{folder} is a training of {trained.learner.identity.get('model')}, which does not forecast an "
-                "experiment. Give a fit, or a run of lstm or lstm-aug."
-            )
-        return cls(trained, experiment)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -168,4 +155,9 @@ class FreeRun:
         return Coverage(int(mask.sum()), float(inside[mask].mean()), None)
 
 
-Run = Fit | FreeRun
+Run = FitResult | NetworkRun
+
+
+def forecast_of(run: Run, until: float | Sequence[float] | Array, points: int = 201) -> Forecast:
+    """The forecast of a fit or of a network, at given times or at `points` times up to `until`."""
+    return run.forecast(until, points) if isinstance(run, NetworkRun) else forecast(run, until, points)

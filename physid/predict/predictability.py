@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from physid.arrays import Array
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 
 HALF = 0.5  # of the spread: beyond it the forecast says less than three quarters of the signal's variance
 
@@ -30,7 +30,7 @@ class Horizon:
     sentence: str
 
 
-def horizon(fit: Fit, times: Array, mean: Array, deviation: Array) -> Horizon | None:
+def horizon(fit: FitResult, times: Array, mean: Array, deviation: Array) -> Horizon | None:
     """The horizon of a forecast [T, M] whose standard deviation from the unknowns is `deviation` [T, M]."""
     spread = _spread(fit, mean)
     channels = spread > 0
@@ -59,7 +59,7 @@ def _part(relative: float) -> str:
     return f"{100 * relative:.2g} %" if relative >= 1e-3 else f"{relative:.1e}"
 
 
-def _spread(fit: Fit, mean: Array) -> Array:
+def _spread(fit: FitResult, mean: Array) -> Array:
     """The standard deviation of every channel over all that was measured, or of the forecast where nothing moved."""
     parts = [part for part in (fit.experiment.train, fit.experiment.test) if part is not None]
     values = [np.where(p.mask.numpy(), p.observations.numpy(), np.nan).reshape(len(p), -1) for p in parts]

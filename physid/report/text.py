@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from physid.errors import PhysidError, visible
 from physid.formats import plain
 from physid.inference.early_inputs import early_reads
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.search.one_start import tally
 from physid.inference.uncertainty.estimates import Estimate
 from physid.modelling.model import Model
@@ -29,7 +29,7 @@ MOST = 12  # elements of the initial state that are listed, and correlations
 class Report:
     """The report of a fit: `str(report)`, `report.json()`, `report.frame()`."""
 
-    fit: Fit
+    fit: FitResult
 
     def __str__(self) -> str:
         """The report as text."""

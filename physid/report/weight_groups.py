@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.modelling.modules import trained
 
 
-def groups(fit: Fit) -> list[dict[str, Any]]:
+def groups(fit: FitResult) -> list[dict[str, Any]]:
     """Every module or table of weights: name, count, shapes of its tables, rms of the weights now and at the start."""
     found: list[dict[str, Any]] = []
     known, model = fit.model.unknowns, fit.model
@@ -25,7 +25,7 @@ def groups(fit: Fit) -> list[dict[str, Any]]:
     return found
 
 
-def group_lines(fit: Fit) -> list[str]:
+def group_lines(fit: FitResult) -> list[str]:
     """A line on every group of weights of a user's own modules, and one on what is held."""
     lines = []
     for one in groups(fit):

@@ -46,10 +46,10 @@ def compute(
     """One training: its history, and the error of the mean predictor. `network` has the gradient method behind it."""
     import torch
 
+    from physid.api.train import Trained, train
     from physid.datasets import collect
     from physid.models import NETWORKS
     from physid.models import network as build
-    from physid.training import Trained, train
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     collection = collect("hopper", observed=observed, trajectories=trajectories)

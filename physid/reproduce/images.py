@@ -124,9 +124,10 @@ def _trained(
     """The training in the cell's folder, finished."""
     import torch
 
+    from physid.api.train import Trained, train
     from physid.datasets import collect
     from physid.models import NETWORKS, network
-    from physid.training import Rate, Recipe, Trained, train
+    from physid.training import Rate, Recipe
 
     run = work.folder / "run"
     if there(run, "request.json"):

@@ -12,7 +12,7 @@ from physid.door import there
 from physid.reproduce.exhibit import Cell, Work, ended
 
 if TYPE_CHECKING:
-    from physid.inference import Fit
+    from physid.api.fit import Fit
     from physid.predict.networks import Run
 
 SEEDS = (0, 1, 2)
@@ -27,7 +27,7 @@ def fitted(work: Work, begin: Callable[[], Fit]) -> Fit:
 
     Errors: TimeUp, KeyboardInterrupt and Diverged for a fit that ended so.
     """
-    from physid.inference import Fit
+    from physid.api.fit import Fit
 
     run = work.folder / "run"
     begun = there(run, "request.json")
@@ -45,8 +45,8 @@ def by_fit(
     """
     import torch
 
+    from physid.api.fit import fit
     from physid.datasets import load
-    from physid.inference import fit
     from physid.models import build
 
     experiment = load("threebody", protocol=protocol, seed=seed, random_masses=system)
@@ -66,10 +66,10 @@ def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any
 
     import torch
 
+    from physid.api.networks import FreeRun
+    from physid.api.train import Trained, train
     from physid.datasets import load
     from physid.models import NETWORKS, network
-    from physid.predict.networks import FreeRun
-    from physid.training import Trained, train
 
     run, entry = work.folder / "run", NETWORKS[model]
     if there(run, "request.json"):
@@ -92,8 +92,10 @@ def described(found: Run) -> dict[str, Any]:
     """What a run found, as data: scores by both readings of the metric, masses, cost, and the path at a few times."""
     import numpy as np
 
+    from physid.predict.networks import forecast_of
+
     data = found.experiment
-    path = found.forecast(np.linspace(0.0, 2.0, POINTS))
+    path = forecast_of(found, np.linspace(0.0, 2.0, POINTS))
     scores = {part: None if found.scores[part] is None else found.scores[part]["mse"] for part in PARTS}  # type: ignore[index]
     return {
         **both_readings(scores, len(data.channels)),

@@ -14,8 +14,9 @@ from physid.data.experiment import Experiment, Trajectory
 from physid.data.inputs import Inputs
 from physid.errors import InputError
 from physid.formats import Folder, archive_bytes, json_bytes, of_kind, table_bytes
+from physid.inference.marginal import part
 from physid.inference.problem import predict
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.statistics import Statistics
 from physid.ode import Integrator
@@ -88,7 +89,7 @@ def _unpack(about: dict[str, Any], arrays: dict[str, Any], prefix: str) -> Exper
     return Experiment(**found)
 
 
-def statistics_files(fit: Fit) -> dict[str, bytes]:
+def statistics_files(fit: FitResult) -> dict[str, bytes]:
     """covariance.npz, statistics.json and residuals.csv."""
     rate, seen = probe(fit)
     arrays = {"x": fit.x, "rate": rate, "seen": seen}
@@ -103,15 +104,15 @@ def statistics_files(fit: Fit) -> dict[str, bytes]:
     return found
 
 
-def joined(fit: Fit, columns: Sequence[str], rows: Callable[[Fit], Array]) -> bytes:
+def joined(fit: FitResult, columns: Sequence[str], rows: Callable[[FitResult], Array]) -> bytes:
     """A table of every experiment as CSV; that of several says in its first column which one a row is of."""
     if len(fit.experiments) == 1:
         return table_bytes(columns, rows(fit).tolist())
-    parts = [(one.name, rows(fit.of(one.name)).tolist()) for one in fit.experiments]
-    return table_bytes(["experiment", *columns], [[name, *row] for name, part in parts for row in part])
+    tables = [(one.name, rows(part(fit, one.name)).tolist()) for one in fit.experiments]
+    return table_bytes(["experiment", *columns], [[name, *row] for name, table in tables for row in table])
 
 
-def _residuals(fit: Fit) -> Array:
+def _residuals(fit: FitResult) -> Array:
     """Times of training, and what is predicted less what was measured there [T, 1 + M]."""
     train = fit.experiment.train
     mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
@@ -158,7 +159,7 @@ def read_integrator(about: dict[str, Any]) -> Integrator:
     return integrator_of({name: settings[name] for name in names})
 
 
-def probe(fit: Fit) -> tuple[Array, Array]:
+def probe(fit: FitResult) -> tuple[Array, Array]:
     """dy/dt and the observations at the initial state: the fingerprint by which a reader knows the model again."""
     y0 = fit.vector.put(fit.x)
     with torch.no_grad():
@@ -172,7 +173,7 @@ def _same(before: Array, now: Array) -> bool:
     return np.allclose(before, now, rtol=1e-9, atol=1e-15 * size, equal_nan=True)
 
 
-def compare(saved: tuple[Array, Array], fit: Fit) -> None:
+def compare(saved: tuple[Array, Array], fit: FitResult) -> None:
     """Errors: InputError when the model is not the one that was fitted, by the `probe` that was saved with it."""
     for before, now in zip(saved, probe(fit), strict=True):
         if before.shape != now.shape or not _same(before, now):

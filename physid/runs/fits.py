@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -19,18 +19,18 @@ import physid.door as door
 from physid import formats
 from physid.errors import InputError
 from physid.formats import json_bytes, table_bytes
+from physid.inference.result import FitResult
 from physid.modelling.catalogue import MODELS
 from physid.modelling.model import Model, keyword_names
 from physid.ode import Integrator
+from physid.predict.forecast import forecast
+from physid.report.text import Report
 from physid.runs import writer
-from physid.runs.codec import encode, integrator_data, integrator_of, unsaid
+from physid.runs.archive import experiment_files, joined, statistics_files
+from physid.runs.codec import encode, integrator_data, unsaid
 from physid.store import put, whole
 
-if TYPE_CHECKING:
-    from physid.inference.result import Fit
-
 FORMAT = 2
-BEFORE = Integrator("dopri8", 1e-10, 1e-10, gradient="forward")  # of least squares, when runs did not say it
 
 
 def check(folder: Path) -> None:
@@ -56,7 +56,7 @@ def check_integrator(integrator: Integrator | None) -> None:
         )
 
 
-def save(fit: Fit, folder: Path) -> Path:
+def save(fit: FitResult, folder: Path) -> Path:
     """Write the run: all files into a hidden sibling, which then takes the name; InputError when that fails."""
     check(folder)
     check_integrator(fit.integrator)
@@ -72,7 +72,7 @@ def save(fit: Fit, folder: Path) -> Path:
     return folder
 
 
-def replace(fit: Fit, folder: Path) -> None:
+def replace(fit: FitResult, folder: Path) -> None:
     """Write a fit over the run of the same request in `folder`; what is there is continued if that fails midway.
 
     Errors: InputError for a run of another request, one that another process fits into, or that cannot be written.
@@ -90,12 +90,10 @@ def replace(fit: Fit, folder: Path) -> None:
         keeper.close()
 
 
-def contents(fit: Fit) -> dict[str, bytes]:
+def contents(fit: FitResult) -> dict[str, bytes]:
     """Every file of the run but the sums."""
-    from physid.runs.archive import experiment_files, joined, statistics_files
-
     model = {name: value.detach().cpu().contiguous().clone() for name, value in fit.model.state_dict().items()}
-    report = fit.report()
+    report = Report(fit)
     settings = {
         "format": FORMAT,
         "status": fit.status,
@@ -137,17 +135,15 @@ def contents(fit: Fit) -> dict[str, bytes]:
     if fit.profiles:
         found["profiles.json"] = json_bytes([asdict(one) for one in fit.profiles])
     if fit.status != "diverged":
-        forecast = fit.forecast(_end(fit))
+        ahead = forecast(fit, _end(fit))
         found["forecast.csv"] = joined(
-            fit, forecast.columns, lambda one: (forecast if one is fit else one.forecast(_end(one))).rows()
+            fit, ahead.columns, lambda one: (ahead if one is fit else forecast(one, _end(one))).rows()
         )
-        found["forecast.json"] = json_bytes(
-            {k: v for k, v in forecast.json().items() if k not in ("times", "channels")}
-        )
+        found["forecast.json"] = json_bytes({k: v for k, v in ahead.json().items() if k not in ("times", "channels")})
     return found
 
 
-def _end(fit: Fit) -> float:
+def _end(fit: FitResult) -> float:
     """The last time at which anything was measured."""
     return float((fit.experiment.test or fit.experiment.train).times[-1])
 
@@ -160,14 +156,6 @@ def request(model: Model, asked: Mapping[str, Any], labels: Mapping[str, Any]) -
     known = {**identity(model), "ties": ties, "dtype": str(like.dtype).removeprefix("torch.")}
     data = {**asked, "integrator": None if integrator is None else integrator_data(integrator)}
     return {"format": FORMAT, "asked": data, "labels": dict(labels), "identity": known}
-
-
-def arguments(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of a fit from the data of `request`."""
-    how = asked["integrator"]
-    if how is None and (asked["optimizer"] or "lm") == "lm" and asked["protocol"] in (None, "default"):
-        return {**asked, "integrator": BEFORE}
-    return {**asked, "integrator": None if how is None else integrator_of(how)}
 
 
 def environment() -> dict[str, Any]:

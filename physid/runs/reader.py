@@ -7,7 +7,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import safetensors.torch
@@ -18,19 +18,26 @@ from physid.data.experiment import Experiment
 from physid.data.holdout import split
 from physid.errors import InputError
 from physid.formats import Folder
+from physid.inference.result import FitResult
 from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.information import Likelihood
-from physid.inference.uncertainty.profile import Profile
+from physid.inference.uncertainty.profile_curve import Profile
 from physid.modelling.address import load_model_file
 from physid.modelling.catalogue import MODELS
 from physid.modelling.model import Model, keyword_names
+from physid.report.text import Report
 from physid.runs import writer
+from physid.runs.archive import (
+    compare,
+    read_derived,
+    read_estimates,
+    read_experiments,
+    read_integrator,
+    read_statistics,
+)
 from physid.runs.codec import decode, unsaid
 from physid.runs.fits import FORMAT
-from physid.runs.writer import Origin
-
-if TYPE_CHECKING:
-    from physid.inference.result import Fit
+from physid.runs.origin import Origin
 
 PROFILES = "profiles.json"
 # what comes of content of another kind than was written
@@ -53,8 +60,6 @@ def beginning(folder: Path, model: Model | None, trust: bool) -> Beginning:
 
     Errors: InputError for what is no run, for damage, and for a model that is in no catalogue and no trusted file.
     """
-    from physid.runs.archive import read_experiments
-
     run, request = Folder.begun(folder)
     if request.get("format") != FORMAT:
         raise InputError(f"{folder} has another format than {FORMAT}, the one this physid reads. Use its own version.")
@@ -71,18 +76,8 @@ def beginning(folder: Path, model: Model | None, trust: bool) -> Beginning:
     return Beginning(model, experiments, origin, labels, _held(folder))
 
 
-def load(folder: Path, model: Model | None, trust: bool) -> Fit:
+def load(folder: Path, model: Model | None, trust: bool) -> FitResult:
     """The run at `folder`; see Fit.load."""
-    from physid.inference.result import Fit
-    from physid.runs.archive import (
-        compare,
-        read_derived,
-        read_estimates,
-        read_experiments,
-        read_integrator,
-        read_statistics,
-    )
-
     run = Folder(folder)
     about = run.json("settings.json")
     if isinstance(about, dict) and about.get("kind") == "training":
@@ -95,7 +90,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
         experiments, _ = split(read_experiments(run), holdout)
         model = _restore(run, "model.safetensors", settings, about["free"], model, trust)
         statistics, x = read_statistics(run)
-        fit = Fit(
+        fit = FitResult(
             model=model,
             experiment=experiments[0],
             experiments=experiments,
@@ -125,7 +120,7 @@ def load(folder: Path, model: Model | None, trust: bool) -> Fit:
         saved = run.archive("covariance.npz")
         fit.members, before = list(saved.get("members", ())), (saved["rate"], saved["seen"])
         fit.exit_code, fit.vector.put(x)  # a status or a vector that cannot be
-        report = fit.report()  # made of every field: one of another kind than it was written with cannot be reported
+        report = Report(fit)  # made of every field: one of another kind than it was written with cannot be reported
         str(report), report.json()
     except InputError:
         raise

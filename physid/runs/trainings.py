@@ -23,7 +23,7 @@ from physid.training.learner import Collection, Learner
 from physid.training.networks import COLLECTIONS, NETWORKS, collect, network
 from physid.training.processes import local
 from physid.training.recipe import Recipe
-from physid.training.result import Trained
+from physid.training.result import TrainingResult
 
 KIND = "training"
 
@@ -46,7 +46,7 @@ def request(learner: Learner, collection: Collection, recipe: Recipe, labels: Ma
     return {REQUEST: json_bytes(about)}
 
 
-def contents(trained: Trained, origin: Mapping[str, bytes]) -> dict[str, bytes]:
+def contents(trained: TrainingResult, origin: Mapping[str, bytes]) -> dict[str, bytes]:
     """Every file of the run but the sums."""
     names = list(dict.fromkeys(name for row in trained.history for name in row))
     about = {"format": FORMAT, "kind": KIND, "status": trained.status, "message": trained.message}
@@ -93,14 +93,14 @@ def begun(folder: Path, learner: Learner | None) -> tuple[Learner, Collection, R
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
 
 
-def load(folder: Path, learner: Learner | None) -> Trained:
+def load(folder: Path, learner: Learner | None) -> TrainingResult:
     """The training in `folder`; see Trained.load."""
     run = Folder(folder)
     found, collection, recipe, about = begun(folder, learner)
     settings = run.json("settings.json")
     try:
         found.load_state_dict(safetensors.torch.load(run.read("model.safetensors")))
-        trained = Trained(
+        trained = TrainingResult(
             learner=found,
             collection=collection,
             recipe=recipe,

@@ -13,11 +13,12 @@ from physid.formats import Folder, sound
 from physid.inference.identify import run
 from physid.inference.options import resolve
 from physid.inference.problem import spread
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.search.monitor import Progress, Watch
 from physid.modelling.model import Model
-from physid.runs import fits
+from physid.runs.fits import environment
 from physid.runs.reader import beginning, load
+from physid.runs.recorder import RunRecorder
 
 ERRORS = 1e-3  # standard errors by which an estimate may differ
 PART = 1e-6  # of its size by which a number may differ
@@ -30,7 +31,7 @@ class Verification:
     differences: list[str]
     notes: list[str]
     compared: int
-    replay: Fit | None
+    replay: FitResult | None
 
     @property
     def ok(self) -> bool:
@@ -56,16 +57,16 @@ def verify(
         raise InputError(f"{folder} is '{known.status}': its end cannot be replayed. First: physid resume {folder}.")
     begun = beginning(folder, model, trust)
     with sound(folder):
-        plan = resolve(**{**fits.arguments(begun.origin.asked), "time_limit": None})
+        plan = resolve(**{**begun.origin.keywords, "time_limit": None})
         notes = _notes(folder)
-    again = run(begun.model, begun.experiments, plan, begun.origin, Watch(progress), begun.labels)
+    again = run(begun.model, begun.experiments, plan, begun.origin, Watch(progress), begun.labels, RunRecorder())
     differences = [*_estimates(known, again), *_scores(known, again)]
     if known.status != again.status:
         differences.insert(0, f"the status was '{known.status}' and is '{again.status}'")
     return Verification(differences, notes, len(known.estimates), again)
 
 
-def _estimates(known: Fit, again: Fit) -> list[str]:
+def _estimates(known: FitResult, again: FitResult) -> list[str]:
     """The estimates that differ."""
     if [one.name for one in known.estimates] != [one.name for one in again.estimates]:
         return ["other unknowns were identified"]
@@ -80,7 +81,7 @@ def _estimates(known: Fit, again: Fit) -> list[str]:
     return found
 
 
-def _scores(known: Fit, again: Fit) -> list[str]:
+def _scores(known: FitResult, again: FitResult) -> list[str]:
     """The scores that differ by more than a thousandth and a millionth of the data's spread."""
     train = known.experiment.train
     size = spread(
@@ -100,5 +101,5 @@ def _scores(known: Fit, again: Fit) -> list[str]:
 
 def _notes(folder: Path) -> list[str]:
     """What the replay ran on that the run did not."""
-    before, now = Folder(folder).json("environment.json"), fits.environment()
+    before, now = Folder(folder).json("environment.json"), environment()
     return [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]

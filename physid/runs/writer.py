@@ -9,21 +9,17 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
-import safetensors.torch
 
 from physid.arrays import Array
-from physid.data.experiment import Experiment
 from physid.door import check_plain
 from physid.errors import InputError
-from physid.formats import SUMS, archive_bytes, json_bytes, read_archive, sha256, sums_bytes
+from physid.formats import SUMS, archive_bytes, json_bytes, sums_bytes
 from physid.inference.search.monitor import Watch
-from physid.modelling.model import Model
 from physid.store import clear, lock, put, whole
 
 REQUEST, START, CHECKPOINT, LOCK = "request.json", "start.safetensors", "checkpoint.npz", "lock"
@@ -33,39 +29,6 @@ SHARE = 20.0  # and that many times what one costs
 
 class StartsAnew(UserWarning):
     """A run that is resumed has no checkpoint, so that its fit or training starts from its beginning."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """How a fit began, as the files of a run: request.json, start.safetensors, data.json and data.npz."""
-
-    files: Mapping[str, bytes]
-
-    @staticmethod
-    def of(model: Model, experiments: Sequence[Experiment], about: Mapping[str, Any]) -> Origin:
-        """The origin of a fit of `model` as it is now; `about` holds what was asked, and what the model is."""
-        from physid.runs.archive import experiment_files
-
-        state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-        files = {START: safetensors.torch.save(state), **experiment_files(experiments)}
-        sums = {name: sha256(data) for name, data in files.items()}
-        return Origin({REQUEST: json_bytes({**about, "free": list(model.free()), "sums": sums}), **files})
-
-    @property
-    def request(self) -> str:
-        """The sha256 of what was asked."""
-        return sha256(self.files[REQUEST])
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """The keywords of the fit."""
-        return dict(json.loads(self.files[REQUEST])["asked"])
-
-    def experiments(self) -> list[Experiment]:
-        """The experiments that were given."""
-        from physid.runs.archive import experiments_of
-
-        return experiments_of(json.loads(self.files["data.json"]), read_archive(self.files["data.npz"]))
 
 
 class Keeper:

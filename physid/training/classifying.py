@@ -14,12 +14,12 @@ from scipy.stats import f as f_distribution
 
 from physid.errors import InputError
 from physid.ode import Integrator
-from physid.training import Trained, evaluate, moved
+from physid.training import TrainingResult, evaluate, moved
 
 Classes = npt.NDArray[np.int64]
 
 
-def predicted(trained: Trained, batch: int | None = None) -> tuple[Classes, Classes]:
+def predicted(trained: TrainingResult, batch: int | None = None) -> tuple[Classes, Classes]:
     """The classes [N] that the learner gives to the test set of its collection, and the true ones [N].
 
     Errors: InputError for a learner that does not classify.
@@ -38,7 +38,7 @@ def predicted(trained: Trained, batch: int | None = None) -> tuple[Classes, Clas
     return torch.cat(found).numpy(), torch.cat(truth).numpy()
 
 
-def scores_with(trained: Trained, **changes: Any) -> dict[str, float]:
+def scores_with(trained: TrainingResult, **changes: Any) -> dict[str, float]:
     """The scores of the test set when the ODEs of the learner are integrated otherwise, without training anew.
 
     `changes` are those of `Integrator.changed`: solver, rtol, atol, step. Errors: InputError for a learner without an

@@ -1,12 +1,12 @@
-"""Trained: what a training found, and what can be done with it."""
+"""TrainingResult: what a training found, as plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from physid import moved
 from physid.exits import EXIT_CODES
 from physid.training.learner import Collection, Learner
 from physid.training.recipe import Recipe
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 FINISHED = "finished"
 
 
+def __getattr__(name: str) -> Any:
+    """The class `Trained` by the place that it had."""
+    return moved.named(__name__, name)
+
+
 @dataclass
-class Trained:
-    """The result of `train`: the learner as it is at the end, a row of `history` for each epoch, and how it was had.
+class TrainingResult:
+    """The result of a training: the learner as it is at the end, a row of `history` for each epoch, and its settings.
 
     `status` is "finished", "diverged", "interrupted" or "time limit", `message` a sentence. `scores` are the last ones
     of the test set, by name. `labels` are what the caller added to the settings. `data` describes the collection.
@@ -91,23 +96,3 @@ class Trained:
         """The other numbers of the last epoch."""
         last = self.history[-1] if self.history else {}
         return {name: value for name, value in last.items() if name != "epoch" and not name.startswith("test_")}
-
-    @classmethod
-    def load(cls, folder: str | Path, learner: Learner | None = None) -> Trained:
-        """The training saved in the run directory `folder`; a learner of the catalogue is built by its name.
-
-        Errors: InputError for what is no intact run, and for a learner that is in no catalogue and was not given.
-        """
-        from physid.runs.trainings import load
-
-        return load(Path(folder), learner)
-
-    @classmethod
-    def resume(cls, folder: str | Path, learner: Learner | None = None, **how: Any) -> Trained:
-        """Go on with the training in `folder` from its last checkpoint; `how`: progress, time_limit.
-
-        On a CPU the weights become those of a training that nothing disturbed, bit for bit. Errors: as of `load`.
-        """
-        from physid.api.train import resume
-
-        return resume(Path(folder), learner, **how)

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from physid.errors import InputError
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.plots.look import Theme
 from physid.predict.forecast import Forecast
-from physid.predict.networks import FreeRun
+from physid.predict.networks import NetworkRun
 from physid.viewer import gl, webpage
 from physid.viewer.camera import Camera
 from physid.viewer.files import encoded, new_place, write
 from physid.viewer.tracks import Tracks, tracks_of, tracks_of_fit
 
-Source = Fit | FreeRun | Forecast | Tracks
+Source = FitResult | NetworkRun | Forecast | Tracks
 SUFFIXES = (".html", ".png", ".mp4")
 
 
@@ -55,7 +55,7 @@ def collect(
 
     Errors: InputError for none at all, runs whose bodies differ, or what has no bodies.
     """
-    sources = [what] if isinstance(what, Fit | FreeRun | Forecast | Tracks) else list(what)
+    sources = [what] if isinstance(what, FitResult | NetworkRun | Forecast | Tracks) else list(what)
     if not sources:
         raise InputError("nothing was given to show: one run or more is allowed.")
     found = [_tracks(source, until) for source in sources]
@@ -71,7 +71,7 @@ def collect(
 
 
 def _tracks(source: Source, until: float | None) -> Tracks:
-    if isinstance(source, Fit | FreeRun):
+    if isinstance(source, FitResult | NetworkRun):
         return tracks_of_fit(source, until)
     return tracks_of(source) if isinstance(source, Forecast) else source
 

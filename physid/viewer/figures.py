@@ -12,7 +12,7 @@ import numpy as np
 from physid.errors import visible
 from physid.plots import phase, png, svg, theme_of, time_series
 from physid.plots.look import Theme
-from physid.predict.networks import Run
+from physid.predict.networks import Run, forecast_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,7 @@ def figures(fit: Run, until: float, channels: Sequence[str] | None, theme: str |
 
     With `channels` two or three, those; one alone has a time series only.
     """
-    forecast = fit.forecast(until, points=401)
+    forecast = forecast_of(fit, until, points=401)
     found = []
     sentence = ""
     if len(forecast.channels if channels is None else channels) >= 2:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.errors import Diverged, InputError, unknown_name
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.plots.bodies import Body, find_bodies
 from physid.predict.draws import draw
 from physid.predict.forecast import Forecast
-from physid.predict.networks import FreeRun
+from physid.predict.networks import NetworkRun, forecast_of
 
 POINTS = 1001  # times of a track, at most, unless more are measured of it
 NORMAL = 1.959963984540054  # the reach of a 95 % band in standard deviations
@@ -102,7 +102,7 @@ class Tracks:
         )
 
 
-def tracks_of_fit(fit: Fit | FreeRun, until: float | None = None, title: str = "") -> Tracks:
+def tracks_of_fit(fit: FitResult | NetworkRun, until: float | None = None, title: str = "") -> Tracks:
     """The tracks of a fit up to the time `until`, or the end of its data, in the experiment's own time.
 
     Errors: InputError when what is observed are no bodies in space; Diverged when the model does not reach beyond the
@@ -110,10 +110,10 @@ def tracks_of_fit(fit: Fit | FreeRun, until: float | None = None, title: str = "
     """
     last = fit.experiment.test or fit.experiment.train
     end = float(last.times[-1]) if until is None else float(until)
-    found = fit.forecast(grid(fit.experiment, end))
-    tracks = tracks_of(found, fit.experiment, mass=masses(fit) if isinstance(fit, Fit) else None)
+    found = forecast_of(fit, grid(fit.experiment, end))
+    tracks = tracks_of(found, fit.experiment, mass=masses(fit) if isinstance(fit, FitResult) else None)
     if np.nanmax(tracks.sigma, initial=0.0) > FOLDS * tracks.extent[1]:
-        drawn = draw(fit, found.times, STRANDS) if isinstance(fit, Fit) else fit.paths(found.times)
+        drawn = draw(fit, found.times, STRANDS) if isinstance(fit, FitResult) else fit.paths(found.times)
         strands = _positions(drawn, find_bodies(found.channels))
         tracks = replace(tracks, strands=strands[:, : len(tracks.times)])
     return replace(tracks, title=title or f"{fit.experiment.name} · {fit.settings.get('model', '')}")
@@ -193,7 +193,7 @@ def shown_times(times: Array, unit: str) -> tuple[Array, str]:
     return (2000.0 + times / 365.25, "year") if unit == J2000 else (times, unit)
 
 
-def masses(fit: Fit) -> Array | None:
+def masses(fit: FitResult) -> Array | None:
     """The strengths of the observed bodies, where the model has such; the one they are relative to left out."""
     strength = getattr(fit.model, "strength", None)
     if strength is None:

@@ -18,15 +18,17 @@ from physid.arrays import Array, Index
 from physid.data.experiment import Experiment
 from physid.door import bounded
 from physid.errors import InputError, unknown_name
+from physid.inference.identify import go_on
 from physid.inference.noise import Noise, read
 from physid.inference.options import WORKERS
 from physid.inference.parameters import vector_of
 from physid.inference.problem import Point, Problem
-from physid.inference.result import Fit
+from physid.inference.result import FitResult
 from physid.inference.search.levenberg_marquardt import least_many
 from physid.inference.search.trust_region import Stop, least
 from physid.inference.search.worker_calls import Afar, tell
 from physid.inference.search.workers import killed
+from physid.inference.uncertainty.profile_curve import Profile
 from physid.modelling.model import Model
 from physid.ode import Integrator
 
@@ -40,34 +42,6 @@ HUGE = 1e100  # an unknown that gets so large shows round-off, not what the data
 
 
 @dataclass(frozen=True)
-class Profile:
-    """The profile of one unknown: its values [K], in order, and the other unknowns' best fit at each.
-
-    `tau` [K] is the signed root of the likelihood ratio: sign(value - estimate) sqrt(2 (L(best) - L(value))), or with
-    an estimated noise the root of (S(value) - S(best)) / s^2. With a noise model whose sigmas are estimated by channel
-    that is dof (exp(2 (L(best) - L(value)) / N) - 1), each L with the sigmas that fit there. A straight line in the
-    value means that the linearised interval is right. `threshold` is the quantile (normal, or Student's t) that bounds
-    the 95 % interval `low` to `high`; None on a side where the profile never reaches it: there the data set no bound.
-    `better` [Q] is a point, in the transformed space, that fits better than the estimate, if the profile met one.
-    """
-
-    name: str
-    values: Array
-    tau: Array
-    threshold: float
-    low: float | None
-    high: float | None
-    estimate: float
-    unit: str = ""
-    better: Array | None = None
-
-    @property
-    def ratio(self) -> Array:
-        """tau^2 [K]: twice the fall of the log-likelihood."""
-        return np.asarray(self.tau**2)
-
-
-@dataclass(frozen=True)
 class _Side:
     """One side of a profile: x_i [K] outwards, tau [K], and a point x [Q] with a lower objective, if one was met."""
 
@@ -76,7 +50,7 @@ class _Side:
     better: Array | None
 
 
-def profile(fit: Fit, names: Sequence[str] | None = None, jobs: int = 1) -> tuple[Fit, list[Profile]]:
+def profile(fit: FitResult, names: Sequence[str] | None = None, jobs: int = 1) -> tuple[FitResult, list[Profile]]:
     """The profiles of the unknowns `names` (default: all but the initial state), and the fit they belong to.
 
     Every side of every profile is a task of its own, for `jobs` processes at a time (joblib). If a profile meets a
@@ -99,7 +73,7 @@ def profile(fit: Fit, names: Sequence[str] | None = None, jobs: int = 1) -> tupl
     return replace(fit, profiles=found), found
 
 
-def refuse(fit: Fit) -> None:
+def refuse(fit: FitResult) -> None:
     """Errors: InputError for a fit by a robust loss, which has no likelihood."""
     loss = fit.settings.get("loss", "linear")
     if loss != "linear":
@@ -109,7 +83,7 @@ def refuse(fit: Fit) -> None:
         )
 
 
-def _sides(fit: Fit, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side, _Side]]]:
+def _sides(fit: FitResult, names: list[str], jobs: int) -> list[tuple[str, tuple[_Side, _Side]]]:
     """Both sides of every profile."""
     statistics = fit.statistics
     if statistics is None or not statistics.usable:
@@ -276,7 +250,7 @@ def _held(problem: Problem, near: Point, value: float, i: int, rest: Index) -> P
     return whole[best.x.tobytes()]
 
 
-def _assemble(fit: Fit, i: int, sides: tuple[_Side, _Side]) -> Profile:
+def _assemble(fit: FitResult, i: int, sides: tuple[_Side, _Side]) -> Profile:
     """The profile from both its sides, in natural values."""
     left, right = sides
     x = np.concatenate([left.x[:0:-1], right.x])
@@ -301,7 +275,7 @@ def _assemble(fit: Fit, i: int, sides: tuple[_Side, _Side]) -> Profile:
     )
 
 
-def _natural(fit: Fit, i: int, value: float) -> float:
+def _natural(fit: FitResult, i: int, value: float) -> float:
     x = fit.x.copy()
     x[i] = value
     return float(fit.vector.natural(x)[i])
@@ -318,8 +292,6 @@ def _cross(x: Array, tau: Array, level: float) -> float | None:
     return float(PchipInterpolator(rising, x[:end])(level))
 
 
-def adopt(fit: Fit, points: Sequence[Array]) -> Fit:
+def adopt(fit: FitResult, points: Sequence[Array]) -> FitResult:
     """The fit from the best of some points that lie lower than its optimum."""
-    from physid.inference.identify import go_on
-
     return go_on(fit, points)

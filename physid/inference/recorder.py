@@ -1,0 +1,74 @@
+"""FitRecorder: the one who writes a running fit down, as `identify` calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from physid.data.experiment import Experiment
+from physid.inference.result import FitResult, Provenance
+from physid.inference.search.monitor import Watch
+from physid.modelling.model import Model
+from physid.ode import Integrator
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a fit is asked: the model as it begins, the experiments as given, options by name, and the user's labels."""
+
+    model: Model
+    experiments: Sequence[Experiment]
+    asked: Mapping[str, Any]
+    labels: Mapping[str, Any]
+
+
+class FitRecorder(Protocol):
+    """Checkpoints a running fit: its request and starting point once, its search state periodically, then its result.
+
+    `check` refuses, before anything is changed, an integrator that cannot be written down; `identity` says how the
+    class of a model is found again. Then one `start`, a `keep` at every point from which the search could go on, `done`
+    with the result, and `close` however the fit ends.
+    """
+
+    def check(self, integrator: Integrator) -> None:
+        """Errors: InputError for an integrator that cannot be written down."""
+
+    def identity(self, model: Model) -> dict[str, Any]:
+        """How the class of a model is found again: settings, "model" among them."""
+
+    def start(self, request: Request) -> Provenance | None:
+        """Take up the request, and say how the fit began; None where nothing is kept."""
+
+    def keep(self, watch: Watch) -> None:
+        """Take up where the search stands, if it is time to."""
+
+    def done(self, result: FitResult, watch: Watch) -> None:
+        """Take up the result."""
+
+    def close(self) -> None:
+        """Nothing follows."""
+
+
+class Unrecorded:
+    """The FitRecorder that writes nothing."""
+
+    def check(self, integrator: Integrator) -> None:
+        """Every integrator will do."""
+
+    def identity(self, model: Model) -> dict[str, Any]:
+        """The name of the class."""
+        return {"model": type(model).__name__}
+
+    def start(self, request: Request) -> Provenance | None:
+        """Nothing is kept."""
+        return None
+
+    def keep(self, watch: Watch) -> None:
+        """Nothing is kept."""
+
+    def done(self, result: FitResult, watch: Watch) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Nothing follows."""

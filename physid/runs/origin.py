@@ -1,0 +1,67 @@
+"""Origin: how a fit began, as files of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+
+from physid.data.experiment import Experiment
+from physid.formats import json_bytes, read_archive, sha256
+from physid.inference.search.monitor import Watch
+from physid.modelling.model import Model
+from physid.ode import Integrator
+from physid.runs.archive import experiment_files, experiments_of
+from physid.runs.codec import integrator_of
+from physid.runs.writer import REQUEST, START, checkpoint
+
+BEFORE = Integrator("dopri8", 1e-10, 1e-10, gradient="forward")  # of least squares, when runs did not say it
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a fit began, as the files of a run: request.json, start.safetensors, data.json and data.npz."""
+
+    files: Mapping[str, bytes]
+
+    @staticmethod
+    def of(model: Model, experiments: Sequence[Experiment], about: Mapping[str, Any]) -> Origin:
+        """The origin of a fit of `model` as it is now; `about` holds what was asked, and what the model is."""
+        state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+        files = {START: safetensors.torch.save(state), **experiment_files(experiments)}
+        sums = {name: sha256(data) for name, data in files.items()}
+        return Origin({REQUEST: json_bytes({**about, "free": list(model.free()), "sums": sums}), **files})
+
+    @property
+    def request(self) -> str:
+        """The sha256 of what was asked."""
+        return sha256(self.files[REQUEST])
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The keywords of the fit, as data."""
+        return dict(json.loads(self.files[REQUEST])["asked"])
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The keywords of the fit."""
+        return arguments(self.asked)
+
+    def experiments(self) -> list[Experiment]:
+        """The experiments that were given."""
+        return experiments_of(json.loads(self.files["data.json"]), read_archive(self.files["data.npz"]))
+
+    def checkpoint(self, watch: Watch) -> bytes:
+        """Where a search for this request stands, as an archive of plain arrays."""
+        return checkpoint(watch, self.request)
+
+
+def arguments(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of a fit from those that a request holds as data."""
+    how = asked["integrator"]
+    if how is None and (asked["optimizer"] or "lm") == "lm" and asked["protocol"] in (None, "default"):
+        return {**asked, "integrator": BEFORE}
+    return {**asked, "integrator": None if how is None else integrator_of(how)}
