@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from physid import fit, load, odeint, solve
+from physid.api.fit import Fit
 from physid.catalog import Registry, entry_points, one_of
 from physid.cli.app import main
 from physid.data.catalogue import CATALOG
 from physid.errors import InputError
-from physid.inference import Fit
 from physid.modelling.catalogue import MODELS
 from physid.ode import METHODS, Tableau
 from physid.training.networks import NETWORKS
