@@ -24,6 +24,7 @@ from physid import Experiment, Integrator, Model, Trajectory, Unknown, fit, odei
 from physid.ode.sensitivities import sensitivities
 
 AFTER = 0.25  # seconds of work before the signal
+AGAIN = 10.0  # seconds until the next
 LONG: dict[str, Any] = {"max_steps": 10**9}
 one = torch.ones(2, dtype=torch.float64)
 rate = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
@@ -153,20 +154,24 @@ def busy() -> Work:
 
 
 def told(work: Work, after: float) -> float:
-    """Seconds from the signal to KeyboardInterrupt."""
-    sent = [0.0]
+    """Seconds from the signal to KeyboardInterrupt; it is sent again, as a user would, while nothing happens."""
+    sent, heard = [0.0], threading.Event()
 
     def send() -> None:
         time.sleep(after)
         sent[0] = time.perf_counter()
         os.kill(os.getpid(), signal.SIGINT)
+        while not heard.wait(AGAIN):
+            os.kill(os.getpid(), signal.SIGINT)
 
     sender = threading.Thread(target=send, daemon=True)
     sender.start()
     with contextlib.suppress(KeyboardInterrupt):
         work()
+        heard.set()
         sender.join()
         return float("inf")
+    heard.set()
     return time.perf_counter() - sent[0]
 
 

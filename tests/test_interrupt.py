@@ -34,12 +34,19 @@ def interrupted(*kinds: str) -> dict[str, float]:
     return {name: float(seconds) for name, seconds in (line.split() for line in done.stdout.splitlines())}
 
 
+def late(took: dict[str, float]) -> dict[str, float]:
+    """The kinds of work that took longer to stop than is allowed."""
+    slack = ALLOWED + 5 * took["busy"]
+    return {name: seconds for name, seconds in took.items() if name != "busy" and not seconds < slack}
+
+
 def test_ctrl_c_is_heard_within_half_a_second_wherever_a_solve_is() -> None:
     kinds = ("compiled", "eager", "batch", "backward", "graph", "forward", "compiler", "event", "fitting")
     took = interrupted(*kinds)
-    slack = ALLOWED + 5 * took.pop("busy")
-    assert {name: seconds for name, seconds in took.items() if not seconds < slack} == {}
-    assert set(took) == set(kinds)
+    assert set(took) == {"busy", *kinds}
+    if slow := late(took):  # on a machine that was busy for a moment
+        slow = late(interrupted(*slow))
+    assert slow == {}
 
 
 @pytest.mark.slow
