@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from physid import datasets, models
+from physid.data.inputs import Inputs
 from physid.errors import InputError, PhysidError
 from physid.ode import ACA, Integrator, solve
 from physid.ode.methods.catalogue import METHODS
@@ -38,6 +39,10 @@ def of_catalogue(name: str, word: str) -> int:
     """A model of the catalogue by every method, and by one method in every way of solving; the solves that ran."""
     experiment = datasets.load(name)
     model = models.build(experiment, model=word)
+    if model.input_names:
+        values = torch.arange(8.0).view(-1, 1).expand(-1, len(model.input_names))
+        through = float(experiment.train.times[7]) / 7 * torch.arange(8.0)
+        model.drive(experiment.inputs or Inputs.through(through, values, model.input_names, "linear"))
     torch.manual_seed(0)
     for parameter in model.parameters():
         with torch.no_grad():
