@@ -7,8 +7,7 @@ Every public name is loaded when it is first used, so that `import physid` costs
 from __future__ import annotations
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from physid.api.fit import Fit as Fit
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from physid.ode.solve import solve as solve
     from physid.reading.read import read as read
 
+from physid.lazy import names as _names
 from physid.moved import Moved
 
 sys.meta_path.insert(0, Moved)  # before the finder of files, which would find some of them twice
@@ -68,14 +68,7 @@ _HOMES = {
 
 __all__ = ["__version__", *sorted(_HOMES)]
 
-
-def __getattr__(name: str) -> Any:
-    """The public object `name`, imported from its home at its first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'physid' has no attribute '{name}'")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = _names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

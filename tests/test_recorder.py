@@ -14,7 +14,8 @@ from physid.api.forecast import ViewableForecast
 from physid.api.train import Trained
 from physid.datasets import load
 from physid.errors import InputError
-from physid.inference.identify import DEFAULTS, identify
+from physid.inference.identify import identify
+from physid.inference.options import UNASKED
 from physid.inference.recorder import Request, Unrecorded
 from physid.inference.result import FitResult, Provenance
 from physid.inference.search.monitor import Watch
@@ -57,7 +58,7 @@ def test_identify_tells_its_recorder_request_states_and_result() -> None:
     assert len(words) > 4
     request = recorder.told[1][1]
     assert request.asked["seed"] == 3
-    assert {*request.asked} == {*DEFAULTS}
+    assert {*request.asked} == {*UNASKED}
     assert request.labels == {"note": "mine"}
     assert recorder.told[-2][1] is found
     assert found.settings["note"] == "mine"

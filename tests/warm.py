@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -93,9 +93,18 @@ def shared(folder: Path, watched: int) -> Path:
     return Path(told.read_text())
 
 
+def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process whose lines coverage.py does not count.
+
+    It takes a lock while it notes a new file; a signal whose handler raises there leaves the lock taken, and the
+    process waits for ever. What a forked copy has counted is lost anyway, as it ends without Python's own ending.
+    """
+    return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_PROCESS_")}
+
+
 def _start(address: Path, watched: int) -> None:
     """Start the process that forks, and wait until it listens."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    environment = {**unmeasured(os.environ), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
     command = [sys.executable, __file__, str(address), str(watched)]
     with open(address.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(

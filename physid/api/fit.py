@@ -16,7 +16,7 @@ from physid.errors import InputError
 from physid.formats import ARCHIVE_ERRORS, SUMS, read_archive, sound
 from physid.inference.identify import identify, run
 from physid.inference.marginal import part
-from physid.inference.options import resolve
+from physid.inference.options import UNASKED, resolve
 from physid.inference.result import FitResult
 from physid.inference.search.monitor import Progress, Watch
 from physid.inference.uncertainty.profile import profile
@@ -161,25 +161,7 @@ def fit(
 
     Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
     """
-    asked = {
-        "optimizer": optimizer,
-        "strategy": strategy,
-        "integrator": integrator,
-        "gradient": gradient,
-        "protocol": protocol,
-        "epochs": epochs,
-        "lr": lr,
-        "seed": seed,
-        "time_limit": time_limit,
-        "noise": noise,
-        "loss": loss,
-        "loss_scale": loss_scale,
-        "starts": starts,
-        "seeds": seeds,
-        "workers": workers,
-        "holdout": holdout,
-        "probes": probes,
-    }
+    asked = {name: value for name, value in locals().items() if name in UNASKED}
     recorder = RunRecorder(None if out is None else Path(out))
     return Fit.of_result(
         identify(

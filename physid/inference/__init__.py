@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from physid.moved import named
+from physid.lazy import names as _names
 
 if TYPE_CHECKING:
     from physid.inference.identify import identify as identify
@@ -40,11 +39,4 @@ __all__ = [
     "identify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """The object `name`, imported from its home at its first use (PEP 562)."""
-    if name not in _HOMES:
-        return named(__name__, name)
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = _names(__name__, _HOMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -13,7 +12,7 @@ from physid.data.experiment import Experiment
 from physid.errors import InputError, ModelError, unknown_name
 from physid.inference import noise as noise_models
 from physid.inference.noise_groups import default_noise
-from physid.inference.options import Plan, adapted, default_integrator, resolve
+from physid.inference.options import UNASKED, Plan, adapted, default_integrator, resolve
 from physid.inference.parameters import vector_of
 from physid.inference.probing import worth_probing
 from physid.inference.problem import Problem
@@ -86,7 +85,7 @@ def agree(model: Model, experiments: Sequence[Experiment]) -> None:
 
 def _sound_recipe(model: Model) -> None:
     """ModelError for a recipe of names and values that `fit` and Integrator do not have."""
-    words, changes = list(inspect.signature(resolve).parameters), [one.name for one in fields(Integrator)]
+    words, changes = list(UNASKED), [one.name for one in fields(Integrator)]
     recipe, cls = model.recipe, type(model)
     for name in recipe:
         if name not in words and name not in changes:
@@ -95,7 +94,7 @@ def _sound_recipe(model: Model) -> None:
             )
     try:
         adapted(default_integrator(), {name: value for name, value in recipe.items() if name not in words})
-        resolve(**{**dict.fromkeys(words), "seed": 0, **{name: recipe[name] for name in words if name in recipe}})
+        resolve(**{name: recipe[name] for name in words if name in recipe})
     except InputError:  # what is asked for beside it counts, too
         return
     except (TypeError, ValueError, AttributeError) as error:

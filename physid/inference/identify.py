@@ -14,7 +14,7 @@ from physid.data.holdout import split
 from physid.errors import Diverged, InputError
 from physid.inference.assemble import agree, described, pose, prepare, suited
 from physid.inference.derivative_check import doubt, slope_error
-from physid.inference.options import Plan, resolve
+from physid.inference.options import UNASKED, Plan, resolve
 from physid.inference.parameters import aligned, vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.protocols import compare, start_of_protocol
@@ -42,27 +42,6 @@ from physid.ode.hearing import TimeUp, listening, within
 GRACE = 0.2  # seconds in which a search that was ended is concluded, at least
 SOLVES = 8  # as many as the conclusion needs, and some
 
-# the options of a fit where nothing is asked
-DEFAULTS: Mapping[str, Any] = {
-    "optimizer": None,
-    "strategy": None,
-    "integrator": None,
-    "gradient": None,
-    "protocol": None,
-    "epochs": None,
-    "lr": None,
-    "seed": 0,
-    "time_limit": None,
-    "noise": None,
-    "loss": None,
-    "loss_scale": None,
-    "starts": 1,
-    "seeds": None,
-    "workers": None,
-    "holdout": None,
-    "probes": None,
-}
-
 
 def identify(
     model: Model,
@@ -78,8 +57,8 @@ def identify(
 ) -> FitResult:
     """Identify the free unknowns of `model`, and the free parts of the initial states; see physid.fit.
 
-    `asked` are the options of `physid.fit` that differ from DEFAULTS; `recorder` is told of the request, of every point
-    from which the search could go on, and of the result. Errors: InputError, as of `physid.fit`.
+    `asked` are the options of `physid.fit` that differ from its defaults; `recorder` is told of the request, of every
+    point from which the search could go on, and of the result. Errors: InputError, as of `physid.fit`.
     """
     recorder = Unrecorded() if recorder is None else recorder
     if not isinstance(model, Model):
@@ -93,7 +72,7 @@ def identify(
     ready(model)
     agree(model, given)
     answer(model, given[0])
-    options = suited({**DEFAULTS, **(asked or {})}, model, given[0])
+    options = suited({**UNASKED, **(asked or {})}, model, given[0])
     plan = resolve(**options)
     recorder.check(plan.integrator)
     split(given, plan.holdout)  # refused before anything is changed
@@ -142,7 +121,7 @@ def run(
 def go_on(fit: FitResult, points: Sequence[Array]) -> FitResult:
     """The fit on from the best of some points x [Q], by least squares over the full horizon."""
     asked = {} if fit.origin is None else fit.origin.keywords
-    plan = resolve(**{**DEFAULTS, **asked, "time_limit": None, "starts": 1, "seeds": 1, "workers": None})
+    plan = resolve(**{**asked, "time_limit": None, "starts": 1, "seeds": 1, "workers": None})
     plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
     problem = pose(fit.model, fit.experiments, plan)
     plan = replace(plan, integrator=problem.integrator)

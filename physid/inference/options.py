@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 from torch import Tensor
@@ -103,20 +104,20 @@ class Plan:
 
 
 def resolve(
-    optimizer: str | None,
-    strategy: str | None,
-    integrator: Integrator | None,
-    gradient: str | None,
-    protocol: str | None,
-    epochs: int | None,
-    lr: float | None,
-    seed: int,
-    time_limit: float | None,
+    optimizer: str | None = None,
+    strategy: str | None = None,
+    integrator: Integrator | None = None,
+    gradient: str | None = None,
+    protocol: str | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    time_limit: float | None = None,
     *,
     noise: str | None = None,
     loss: str | None = None,
     loss_scale: float | None = None,
-    starts: int | None = None,
+    starts: int | None = 1,
     seeds: int | None = None,
     workers: int | None = None,
     holdout: str | float | None = None,
@@ -155,6 +156,10 @@ def resolve(
     plan = Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
     plan = replace(plan, seeds=_seeds(seeds, starts))
     return replace(plan, noise=noise, loss=loss, loss_scale=loss_scale, starts=starts, workers=workers, holdout=holdout)
+
+
+# the options of a fit, as they are where nothing is asked
+UNASKED: Mapping[str, Any] = {name: one.default for name, one in signature(resolve).parameters.items()}
 
 
 def integrator_settings(integrator: Integrator) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def chooses(integrator: Integrator) -> bool:
 
 def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:
     """The integrator that `fit` takes when none is given, to be changed by dataclasses.replace."""
-    return resolve(optimizer, None, None, None, protocol, None, None, 0, None).integrator
+    return resolve(optimizer, protocol=protocol).integrator
 
 
 def _check(

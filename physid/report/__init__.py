@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from physid.lazy import names as _names
 
 if TYPE_CHECKING:
     from physid.report.comparison import Comparison as Comparison
@@ -14,11 +15,4 @@ _HOMES = {"Comparison": "physid.report.comparison", "Report": "physid.report.tex
 
 __all__ = ["Comparison", "Report"]
 
-
-def __getattr__(name: str) -> Any:
-    """The object `name`, imported from its home at its first use (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = _names(__name__, _HOMES)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from physid import moved
 from physid.exits import EXIT_CODES
+from physid.lazy import names as _names
 from physid.training.learner import Collection, Learner
 from physid.training.recipe import Recipe
 
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 FINISHED = "finished"
 
-
-def __getattr__(name: str) -> Any:
-    """The class `Trained` by the place that it had."""
-    return moved.named(__name__, name)
+__getattr__ = _names(__name__, {})
 
 
 @dataclass

@@ -1,0 +1,26 @@
+"""Names of a package that are imported at their first use (PEP 562), and those that it once had."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from physid.moved import named
+
+
+def names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package: `homes` says in which module each of its names stands.
+
+    Errors: AttributeError for a name that it neither has nor had.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            return named(package, name)
+        value = getattr(import_module(homes[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get
