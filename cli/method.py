@@ -12,7 +12,7 @@ from physid import settings
 from physid.data.experiment import Experiment
 from physid.errors import InputError, MissingError, unknown_name
 from physid.inference.assemble import suited
-from physid.inference.options import Plan, adapted, chooses, default_integrator, resolve
+from physid.inference.options import FitPlan, adapted, chooses, default_integrator, resolve
 from physid.modelling.address import contained
 from physid.modelling.model import Model
 from physid.ode import Integrator
@@ -76,7 +76,7 @@ def pairs(option: str, texts: Sequence[str], number: bool = False) -> dict[str, 
     return found
 
 
-def plan(arguments: Mapping[str, Any]) -> Plan:
+def plan(arguments: Mapping[str, Any]) -> FitPlan:
     """What a fit with these arguments would do."""
     return resolve(**{name: value for name, value in arguments.items() if name not in UNKNOWNS})
 

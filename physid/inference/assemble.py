@@ -12,7 +12,7 @@ from physid.data.experiment import Experiment
 from physid.errors import InputError, ModelError, unknown_name
 from physid.inference import noise as noise_models
 from physid.inference.noise_groups import default_noise
-from physid.inference.options import UNASKED, Plan, adapted, default_integrator, resolve
+from physid.inference.options import UNASKED, FitPlan, adapted, default_integrator, resolve
 from physid.inference.parameters import vector_of
 from physid.inference.probing import worth_probing
 from physid.inference.problem import Problem
@@ -109,7 +109,7 @@ def _same(a: Any, b: Any) -> bool:
         return bool(a == b)
 
 
-def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem:
+def pose(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> Problem:
     """The least-squares problem of a plan: noise as asked for, else the data's, the model's, or by channels.
 
     Tolerances go by the states; a plan goes on with the integrator of its problem.
@@ -122,7 +122,7 @@ def pose(model: Model, experiments: Sequence[Experiment], plan: Plan) -> Problem
     return problem
 
 
-def noise_model(model: Model, experiments: Sequence[Experiment], plan: Plan) -> str | None:
+def noise_model(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> str | None:
     """The name of the noise model: what was asked for, else what the data are known to have, else the model's.
 
     None where nobody says a word: it then goes by the channels (see `physid.inference.noise_groups`).
@@ -140,7 +140,7 @@ def noise_model(model: Model, experiments: Sequence[Experiment], plan: Plan) -> 
     return known[0] if known else model.noise
 
 
-def described(problem: Problem, plan: Plan) -> dict[str, Any]:
+def described(problem: Problem, plan: FitPlan) -> dict[str, Any]:
     """What was asked for, as data."""
     experiment, like = problem.experiment, problem.vector.like
     noise = "known noise" if experiment.sigma else "spread of the data"

@@ -14,7 +14,7 @@ from physid.data.holdout import split
 from physid.errors import Diverged, InputError
 from physid.inference.assemble import agree, described, pose, prepare, suited
 from physid.inference.derivative_check import doubt, slope_error
-from physid.inference.options import UNASKED, Plan, resolve
+from physid.inference.options import UNASKED, FitPlan, resolve
 from physid.inference.parameters import aligned, vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.protocols import compare, start_of_protocol
@@ -85,7 +85,7 @@ def identify(
 def run(
     model: Model,
     experiments: Sequence[Experiment],
-    plan: Plan,
+    plan: FitPlan,
     origin: Provenance | None,
     watch: Watch,
     labels: Mapping[str, Any],
@@ -142,7 +142,7 @@ def go_on(fit: FitResult, points: Sequence[Array]) -> FitResult:
     return replace(found, settings=fit.settings, origin=fit.origin, held=held, paper=fit.paper, starts=fit.starts)
 
 
-def _search(problem: Problem, plan: Plan, watch: Watch, start: Array) -> Optimum:
+def _search(problem: Problem, plan: FitPlan, watch: Watch, start: Array) -> Optimum:
     """The optimum, or the best so far with the reason why it is not one."""
     try:
         with listening(watch.left):
@@ -171,7 +171,7 @@ def _patience(problem: Problem, optimum: Optimum) -> float | None:
 
 def _conclude(
     problem: Problem,
-    plan: Plan,
+    plan: FitPlan,
     watch: Watch,
     start: Array,
     optimum: Optimum,

@@ -54,7 +54,7 @@ DEFAULTS: Mapping[str, Integrator] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class FitPlan:
     """A resolved way to fit."""
 
     optimizer: str
@@ -122,7 +122,7 @@ def resolve(
     workers: int | None = None,
     holdout: str | float | None = None,
     probes: int | None = None,
-) -> Plan:
+) -> FitPlan:
     """The plan for the arguments of `fit`; InputError for unknown names and for options that contradict each other."""
     protocol = protocol or "default"
     if protocol not in ("default", *PROTOCOLS):
@@ -153,7 +153,7 @@ def resolve(
             finite_tolerance(name, getattr(chosen, name))
     loss, starts, holdout = loss or "linear", 1 if starts is None else starts, held.read(holdout)
     _check_more(optimizer, noise, loss, loss_scale, starts, workers)
-    plan = Plan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
+    plan = FitPlan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
     plan = replace(plan, seeds=_seeds(seeds, starts))
     return replace(plan, noise=noise, loss=loss, loss_scale=loss_scale, starts=starts, workers=workers, holdout=holdout)
 

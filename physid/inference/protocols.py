@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.parameters import Vector
 from physid.inference.result import FitResult
 
@@ -22,7 +22,7 @@ PUBLISHED: Mapping[str, Mapping[str, tuple[float, float]]] = {
 }
 
 
-def start_of_protocol(vector: Vector, plan: Plan) -> None:
+def start_of_protocol(vector: Vector, plan: FitPlan) -> None:
     """Under a protocol of the paper, start at (1 + U(-0.1, 0.1)) times the guess, unless the experiment did so."""
     done = vector.experiment.options.get("protocol", "default")
     if plan.protocol == "default" or done != "default":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physid.arrays import Array
 from physid.errors import InputError
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.result import FitResult
 
 
@@ -40,7 +40,7 @@ def _free_run(fit: FitResult, x: Array, times: Tensor) -> Array:
         return fit.model.observe(states[1:]).reshape(len(times), -1).double().cpu().numpy()
 
 
-def pooled(fit: FitResult, plan: Plan, members: list[Array]) -> FitResult:
+def pooled(fit: FitResult, plan: FitPlan, members: list[Array]) -> FitResult:
     """The fit with the members of its seeds, and the scores of their mean.
 
     Errors: InputError for several experiments.

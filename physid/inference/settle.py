@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.problem import Problem
 from physid.inference.result import FitResult
 from physid.inference.search.optimise import Optimum
@@ -14,7 +14,7 @@ from physid.inference.uncertainty.statistics import Statistics
 from physid.inference.uncertainty.verdict import FIX, Verdict, useless
 
 
-def status_needs_optimum(problem: Problem, plan: Plan) -> bool:
+def status_needs_optimum(problem: Problem, plan: FitPlan) -> bool:
     """Whether a converged fit must be at an optimum of least squares: not a protocol's, rates', or that of weights."""
     model = problem.vector.model
     weights = any(not model.unknowns[name].listed for name in problem.vector.names)

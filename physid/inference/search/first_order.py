@@ -13,7 +13,7 @@ from torch import Tensor
 
 from physid.arrays import Array
 from physid.errors import Diverged, InputError
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.parameters import Vector
 from physid.inference.problem import Problem, prior_rows
 from physid.inference.search.monitor import Watch
@@ -30,7 +30,7 @@ class Objective:
     Errors: InputError for unknowns with priors, which are residuals and need least squares.
     """
 
-    def __init__(self, problem: Problem, plan: Plan, watch: Watch) -> None:
+    def __init__(self, problem: Problem, plan: FitPlan, watch: Watch) -> None:
         self.problem, self.plan, self.watch = problem, plan, watch
         vector = self.vector = problem.vector
         beliefs = vector.beliefs
@@ -92,7 +92,7 @@ def start_of(vector: Vector, shift: Tensor) -> Tensor:
     return flat.view(vector.experiment.initial.shape).to(vector.like)
 
 
-def adam(objective: Objective, x: Array, plan: Plan) -> Array:
+def adam(objective: Objective, x: Array, plan: FitPlan) -> Array:
     """The best x of an Adam run, step size lr decay^epoch. Source: Kingma and Ba (2015).
 
     With `natural` the steps are those of the natural values, held inside their domains. A failing solve is taken back
@@ -147,7 +147,7 @@ def _recall(
     return torch.as_tensor(held["good"])
 
 
-def lbfgs(objective: Objective, x: Array, plan: Plan) -> tuple[Array, str]:
+def lbfgs(objective: Objective, x: Array, plan: FitPlan) -> tuple[Array, str]:
     """The optimum by limited-memory BFGS, and why it stopped. Source: Byrd et al. (1995)."""
     watch = objective.watch
     x = watch.held["x"] if watch.held.get("stage") == "lbfgs" else x

@@ -18,7 +18,7 @@ from scipy.stats import qmc
 
 from physid.arrays import Array
 from physid.errors import Diverged
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.parameters import Entry, Vector
 from physid.inference.problem import Point, Problem
 from physid.inference.search import multiple_shooting
@@ -101,7 +101,7 @@ def _initial_scales(vector: Vector) -> dict[int, float]:
     return found
 
 
-def best_of(problem: Problem, plan: Plan, watch: Watch, x: Array) -> tuple[Found, list[Start]]:
+def best_of(problem: Problem, plan: FitPlan, watch: Watch, x: Array) -> tuple[Found, list[Start]]:
     """The best optimum of the plan's starts, and the record of each. Errors: Diverged when none can be solved."""
     begins = draws(problem.vector, x, plan.starts, plan.seed)
     if plan.workers is not None:
@@ -111,7 +111,7 @@ def best_of(problem: Problem, plan: Plan, watch: Watch, x: Array) -> tuple[Found
     return in_a_batch(problem, plan, watch, begins)
 
 
-def in_a_batch(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
+def in_a_batch(problem: Problem, plan: FitPlan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
     """All starts at once: welded segments, then the full horizon, loosely; then the best few to the full tolerance."""
     problem.integrator = looser(plan.integrator)
     batch = Batch(problem, watch, begins, auto=plan.strategy == "auto")
@@ -310,7 +310,9 @@ def first_budget(problem: Problem) -> int:
     return STEPS + STEPS_PER_INTERVAL * max(map(intervals, problem.experiments))
 
 
-def run_one(problem: Problem, plan: Plan, watch: Watch, number: int, x: Array, bounded: bool = True) -> dict[str, Any]:
+def run_one(
+    problem: Problem, plan: FitPlan, watch: Watch, number: int, x: Array, bounded: bool = True
+) -> dict[str, Any]:
     """One start alone, as a worker does it: its end, its status and its record, all as plain data.
 
     Where it is `bounded`, its first solve has a budget of steps.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physid.arrays import Array
 from physid.errors import Diverged, InputError
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.problem import Point, Problem
 from physid.inference.search.first_order import Objective, adam, lbfgs
 from physid.inference.search.monitor import Watch
@@ -34,7 +34,7 @@ class Optimum:
     members: list[Array] = field(default_factory=list)
 
 
-def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
+def optimise(problem: Problem, plan: FitPlan, watch: Watch) -> Optimum:
     """Fit by the plan, from each of its seeds. Errors: Diverged when no solve from the start succeeds.
 
     The optimum is that of the first seed; `members` are the ends of all of them, in order. A search that goes on does
@@ -66,7 +66,7 @@ def optimise(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
     return replace(first, members=members)
 
 
-def differ(model: Model, plan: Plan, begun: Mapping[str, Tensor]) -> None:
+def differ(model: Model, plan: FitPlan, begun: Mapping[str, Tensor]) -> None:
     """Errors: InputError where another seed draws nothing else, so that several would have no spread."""
     model.draw(plan.seed + 1, anew=True)
     moved = any(not torch.equal(value, begun[name]) for name, value in model.state_dict().items())
@@ -78,7 +78,7 @@ def differ(model: Model, plan: Plan, begun: Mapping[str, Tensor]) -> None:
         )
 
 
-def from_seed(problem: Problem, plan: Plan, watch: Watch) -> Optimum:
+def from_seed(problem: Problem, plan: FitPlan, watch: Watch) -> Optimum:
     """Fit by the plan from the model as it is."""
     x = problem.vector.get()
     if not watch.held:

@@ -12,7 +12,7 @@ import torch
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.errors import Diverged
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.parameters import vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.search import multiple_shooting
@@ -37,13 +37,13 @@ LOOSEST = 1e-7  # the tolerance that segments need
 HORIZONS = (0.125, 0.25, 0.5)  # of the whole, before the whole
 
 
-def least_squares(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
+def least_squares(problem: Problem, plan: FitPlan, watch: Watch, x: Array) -> Found:
     """The optimum from x by the plan's strategy, the model led to it by its `continuation` first."""
     x = lead(problem, watch, x, lambda inner, start: search(problem, plan, inner, start))
     return search(problem, plan, watch, x)
 
 
-def alone(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
+def alone(problem: Problem, plan: FitPlan, watch: Watch, x: Array) -> Found:
     """The optimum from x; where it explains no fair part of the data, that without segments if it is better."""
     found, weights = least_squares(problem, plan, watch, x), problem.weights
     if plan.strategy != "auto" or not multiple_shooting.enough(problem) or is_near(problem, found.point, FAIR):
@@ -59,7 +59,7 @@ def alone(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
     return found
 
 
-def search(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Found:
+def search(problem: Problem, plan: FitPlan, watch: Watch, x: Array) -> Found:
     """Levenberg-Marquardt on the full horizon, and before it what the strategy says where the start is far off."""
     full, strategy, held = Full(problem, watch), plan.strategy, watch.held
     if problem.weights.unknown.any():
@@ -186,7 +186,7 @@ def further(problem: Problem, full: Full, found: Found, stop: Stop, before: int)
 
 
 def weld(
-    problem: Problem, plan: Plan, watch: Watch, x: Array, most: int, rows: int, welds: Sequence[float] = WELDS
+    problem: Problem, plan: FitPlan, watch: Watch, x: Array, most: int, rows: int, welds: Sequence[float] = WELDS
 ) -> Array | None:
     """The unknowns from welded segments, `most` at most, of `rows` times at least; None when none could be solved."""
     pieces = Segments(problem, looser(plan.integrator), most, rows)
@@ -217,7 +217,7 @@ def weld(
     return z[: len(x)] if solved else None
 
 
-def by_slopes(problem: Problem, plan: Plan, watch: Watch, full: Full, x: Array) -> Point | None:
+def by_slopes(problem: Problem, plan: FitPlan, watch: Watch, full: Full, x: Array) -> Point | None:
     """The point where the slopes of smoothed data lead, and segments from there; None where it can't be solved either.
 
     What a guess at which the equation has no solution says of the unknowns is little: the slopes say more.
@@ -249,7 +249,7 @@ def by_rates(problem: Problem, watch: Watch, full: Full, x: Array) -> Found:
     return Found(point, True, "the rates of the model match those of the data as well as the penalties allow")
 
 
-def known_first(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
+def known_first(problem: Problem, plan: FitPlan, watch: Watch, x: Array) -> Array | None:
     """`x` with the listed unknowns from loose segments, the weights held; None when there is only one kind of unknown.
 
     A residual that starts at zero then begins where the known part has explained what it can. Of the whole horizon an
@@ -281,7 +281,7 @@ def known_first(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array |
     return x
 
 
-def grow(problem: Problem, plan: Plan, watch: Watch, x: Array) -> Array | None:
+def grow(problem: Problem, plan: FitPlan, watch: Watch, x: Array) -> Array | None:
     """The unknowns from horizons that grow, each fit starting from the one before; None when none could be solved."""
     solved = False
     for part in HORIZONS:

@@ -20,7 +20,7 @@ import torch
 
 from physid.arrays import Array
 from physid.errors import Diverged, MissingError
-from physid.inference.options import Plan
+from physid.inference.options import FitPlan
 from physid.inference.problem import Problem
 from physid.inference.search.monitor import Watch
 from physid.inference.search.multistart import history_of, run_one
@@ -35,7 +35,7 @@ OVER = "over budget"
 SHARE, LEAST, FEWEST = 10.0, 30.0, 2  # times the median of the starts that are done, seconds at least, and done
 
 
-def over_processes(problem: Problem, plan: Plan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
+def over_processes(problem: Problem, plan: FitPlan, watch: Watch, begins: list[Array]) -> tuple[Found, list[Start]]:
     """The best optimum of starts that run one by one in the plan's workers, and the record of each.
 
     Errors: Diverged when none can be solved, MissingError without joblib.
