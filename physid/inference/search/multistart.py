@@ -310,14 +310,12 @@ def first_budget(problem: Problem) -> int:
     return STEPS + STEPS_PER_INTERVAL * max(map(intervals, problem.experiments))
 
 
-def run_one(
-    problem: Problem, plan: FitPlan, watch: Watch, number: int, x: Array, bounded: bool = True
-) -> dict[str, Any]:
+def run_one(problem: Problem, plan: FitPlan, watch: Watch, number: int, x: Array, brief: bool = True) -> dict[str, Any]:
     """One start alone, as a worker does it: its end, its status and its record, all as plain data.
 
-    Where it is `bounded`, its first solve has a budget of steps.
+    Where it is `brief`, its first solve has a budget of steps.
     """
-    if bounded:
+    if brief:
         problem.patience = min(first_budget(problem), problem.integrator.most_steps)
     stopped = False
     status, message, end, cost, objective = "diverged", "", x, math.inf, math.inf
@@ -332,7 +330,7 @@ def run_one(
             cost = math.inf if weighed is None else weighed.cost
     except Diverged as error:
         message, stopped = str(error), bool(problem.spent)
-        status = "over budget" if bounded and stopped else status
+        status = "over budget" if brief and stopped else status
     except TimeUp:
         status, end = "time limit", (x if watch.best is None else watch.best)
     natural = problem.vector.natural
