@@ -40,11 +40,11 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     """Compare the run directories RUN: unknowns with their errors, scores, AIC and BIC, a column for each run."""
     for out in outs:
         check_file(out, KINDS)
-    from physid.api.opening import open_run
+    from physid.api.opening import OpenRun
     from physid.report.comparison import Comparison
 
     console = Console(json=json)
-    found = Comparison([open_run(run, trust) for run in runs], names_of(runs))
+    found = Comparison([OpenRun(run, trust).compared() for run in runs], names_of(runs))
     for out in outs:
         write_out(out, partial(_write, found, out.suffix.lower()))
         console.note(f"{out}: written")

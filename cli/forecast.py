@@ -13,11 +13,7 @@ from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
 
 if TYPE_CHECKING:
-    from physid.predict.forecast import Forecast
-    from physid.predict.networks import Run
-
-
-POINTS = 101
+    from physid.predict.sheet import Sheet
 
 
 @click.command(
@@ -33,13 +29,15 @@ Examples:
 @click.option(
     "--until", type=float, default=None, metavar="T", help="End of the forecast; default: the end of the data."
 )
-@click.option("--points", type=click.IntRange(2), default=POINTS, show_default=True, metavar="N", help="Times to give.")
+@click.option(
+    "--points", type=click.IntRange(2), metavar="N", help="Times to give. [default: 101; of series, those of the test]"
+)
 @click.option(
     "--draws",
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Sample the bands by N draws of the unknowns; default: linearised.",
+    help="Sample the bands by N draws of the unknowns; default: linearised; 100 of networks of series.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the draws.")
 @click.option("--experiment", metavar="NAME", help="Which experiment of a fit of several. [default: the first]")
@@ -58,7 +56,7 @@ Examples:
 def command(
     run: Path,
     until: float | None,
-    points: int,
+    points: int | None,
     draws: int,
     seed: int,
     experiment: str | None,
@@ -81,63 +79,56 @@ def command(
         raise click.UsageError("--json needs --out FILE, as the table itself would go to stdout.")
     for out in outs:
         check_file(out, (".csv", ".json", ".png", ".svg"))
-    import numpy as np
-
-    from physid.api.opening import of_experiment, open_run
-    from physid.api.train import Trained
+    from physid.api.opening import open_run
     from physid.errors import Diverged, InputError
-    from physid.runs.trainings import is_training
+    from physid.predict.sheet import sheet
 
-    trained = Trained.load(run) if is_training(run) else None
-    if trained is not None and hasattr(trained.collection, "rows"):
-        from physid.cli.series import forecast_command
-
-        unused = {"--until": until, "--points": None if points == POINTS else points}
-        return forecast_command(Console(json=json), run, trained, series, seen, draws or None, seed, outs, unused)
-    if series is not None or seen is not None:
-        raise InputError("--series and --seen are for networks of series, and this run has none. Leave them out.")
-    fit = open_run(run, trust)
-    if experiment is not None:
-        fit = of_experiment(fit, experiment)
-    data = fit.experiment
-    start, last = data.initial_time, data.test or data.train
-    end = float(last.times[-1]) if until is None else until
-    if not end > start:
-        raise InputError(f"--until {end} is not after the start of the data, {start}. Give a later time.")
-    forecast = fit.forecast(np.linspace(start, end, points), draws=draws, seed=seed)
-
-    if forecast.message:
-        raise Diverged(f"the forecast stopped: {forecast.message} Choose an earlier --until.")
-    console = Console(json=json)
-    if data.inputs is not None and end > float(data.inputs.breaks[-1]):
+    found = open_run(run, trust)
+    if seen is not None:
+        found = found.shown(seen)
+    if series is not None and experiment is not None:
+        raise InputError("--series and --experiment name the same. Give one of them.")
+    if series is not None and not found.several:
+        raise InputError("--series is for networks of series, and this run has none. Leave it out.")
+    names = [experiment] if experiment is not None else [] if series is None else series.split(",")
+    made = sheet(found, names, until, points, draws, seed)
+    first = made.forecasts[0]
+    if first.message:
+        raise Diverged(f"the forecast stopped: {first.message} Choose an earlier --until.")
+    console, end, data = Console(json=json), float(first.times[-1]), first.experiment
+    if data is not None and data.inputs is not None and end > float(data.inputs.breaks[-1]):
         recorded = f"{float(data.inputs.breaks[-1]):g} {data.time_unit}".rstrip()
         console.note(f"Beyond {recorded}, where their record ends, {', '.join(data.inputs.names)} keep the last value.")
     if not outs:
-        write_out(None, partial(_write, forecast, fit, ".csv"))
-        console.note(str(forecast))
+        write_out(None, partial(write_sheet, made, ".csv"))
+        console.note(str(made))
         return 0
+    rows = sum(len(one.times) for one in made.forecasts)
     for out in outs:
-        write_out(out, partial(_write, forecast, fit, out.suffix.lower()))
+        write_out(out, partial(write_sheet, made, out.suffix.lower()))
     for out in outs:
-        console.say(f"{out}: {points} times up to {end:g} {data.time_unit}".rstrip())
-    console.say(str(forecast))
-    about = {name: value for name, value in forecast.json().items() if name in ("method", "coverage", "horizon")}
+        what = f"{len(made.forecasts)} series at" if made.long else ""
+        console.say(
+            f"{out}: {what} {len(first.times)} times up to {end:g} {first.time_unit}".replace(":  ", ": ").rstrip()
+        )
+    console.say(str(made))
+    about = {"series": list(map(int, made.names)), "error": made.error()} if made.long else first.facts()
     console.event(
-        "done", status="ok", message=f"wrote {points} rows", run=run, out=outs[0], until=end, rows=points, **about
+        "done", status="ok", message=f"wrote {rows} rows", run=run, out=outs[0], until=end, rows=rows, **about
     )
     return 0
 
 
-def _write(forecast: Forecast, fit: Run, kind: str, file: IO[bytes]) -> None:
-    """The forecast in a file of that kind."""
+def write_sheet(made: Sheet, kind: str, file: IO[bytes]) -> None:
+    """The forecasts in a file of that kind."""
     if kind == ".csv":
-        forecast.frame().to_csv(file, index=False, float_format="%.17g")
+        made.frame().to_csv(file, index=False, float_format=made.digits)
     elif kind == ".json":
         from physid.formats import json_bytes
 
-        file.write(json_bytes(forecast.json()))
+        file.write(json_bytes(made.json()))
     else:
-        from physid.plots import png, svg, time_series
+        from physid.plots import png, sheet_figure, svg
 
-        figure = time_series(forecast, fit.experiment)
+        figure = sheet_figure(made)
         file.write(png(figure) if kind == ".png" else svg(figure))

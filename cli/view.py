@@ -17,7 +17,7 @@ from physid.cli.options import OUTPUT, json_option, quiet_option, trust_option
 from physid.cli.sections import SectionCommand, option
 
 if TYPE_CHECKING:
-    from physid.predict.networks import Run
+    from physid.predict.predictor import Predictor
     from physid.viewer import Tracks
 
 SHOWN = "What is shown"
@@ -70,7 +70,7 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
             check_file(given[name], (suffix,), {"page": "--html", "image": "--png", "film": "--mp4"}[name])
     size = read_size(given["size"])
     console = Console(json=json, quiet=quiet)
-    from physid.api.opening import of_experiment, open_run
+    from physid.api.opening import open_run
     from physid.plots import find_bodies
 
     wants_gl = (given["image"] or given["film"]) and not no_pictures
@@ -80,7 +80,7 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
         trial = pool.submit(gl.probe) if wants_gl else None
         fits = [open_run(run, trust) for run in runs]
         if given["experiment"] is not None:
-            fits = [of_experiment(fit, given["experiment"]) for fit in fits]
+            fits = [fit.of(given["experiment"]) for fit in fits]
         if given["channels"] is None and all(find_bodies(fit.experiment.channels) for fit in fits):
             written = in_space(console, runs, fits, size, no_pictures, trial, given)
         else:
@@ -92,7 +92,7 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
 def in_space(
     console: Console,
     paths: Sequence[Path],
-    fits: Sequence[Run],
+    fits: Sequence[Predictor],
     size: tuple[int, int] | None,
     no_pictures: bool,
     trial: Any,
@@ -133,7 +133,7 @@ def in_space(
     return written
 
 
-def as_figures(console: Console, fits: Sequence[Run], given: dict[str, Any]) -> list[Path]:
+def as_figures(console: Console, fits: Sequence[Predictor], given: dict[str, Any]) -> list[Path]:
     """Show what is no motion in space as phase portraits and time series; the paths of what was written."""
     from physid.errors import InputError
     from physid.viewer import figures
@@ -148,9 +148,7 @@ def as_figures(console: Console, fits: Sequence[Run], given: dict[str, Any]) -> 
     channels = None if given["channels"] is None else [name.strip() for name in given["channels"].split(",")]
     titled = []
     for fit in fits:
-        last = fit.experiment.test or fit.experiment.train
-        until = float(last.times[-1]) if given["until"] is None else given["until"]
-        found, sentence = figures.figures(fit, until, channels, given["theme"])
+        found, sentence = figures.figures(fit, given["until"], channels, given["theme"])
         if sentence:
             console.note(sentence + " Choose others with --channels.")
         titled.append((given["title"] or f"{fit.experiment.name} · {fit.settings['model']}", found))

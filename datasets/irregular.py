@@ -61,6 +61,11 @@ class SeriesSet:
         """The number of series for training."""
         return self.trained
 
+    @property
+    def tests(self) -> int:
+        """The number of series for the test."""
+        return len(self.rows) - 1 - self.trained
+
     def steps(self, size: int) -> int:
         """The number of batches of an epoch."""
         return -(-self.trained // size)
@@ -74,9 +79,8 @@ class SeriesSet:
 
         Errors: InputError for a number that is not there.
         """
-        total = len(self.rows) - 1 - self.trained
-        if not numbers or not all(0 <= number < total for number in numbers):
-            raise InputError(f"series {', '.join(map(str, numbers))}: the test has the numbers 0 to {total - 1}.")
+        if not numbers or not all(0 <= number < self.tests for number in numbers):
+            raise InputError(f"series {', '.join(map(str, numbers))}: the test has the numbers 0 to {self.tests - 1}.")
         return self.gather([self.trained + i for i in numbers], np.random.default_rng(TEST_SEED), until)
 
     def test(self, size: int) -> Iterator[Series]:

@@ -92,9 +92,10 @@ ROOMS: dict[str, list[str]] = {
         "training.classifying",
     ],
     "predict": [
-        "predict predict.draws predict.ensemble predict.predictability predict.series_forecast",
+        "predict predict.draws predict.ensemble predict.predictability",
         "predict.forecast",
-        "predict.networks",
+        "predict.predictor",
+        "predict.networks predict.series_forecast predict.sheet",
     ],
     "report": [
         "report.latex report.tables report.weight_groups",
@@ -114,8 +115,8 @@ ROOMS: dict[str, list[str]] = {
     ],
     "plots": [
         "plots.bodies plots.choose plots.look",
-        "plots.channels plots.curves plots.fits plots.pairs plots.residuals plots.series",
-        "plots.page plots.phase",
+        "plots.curves plots.fits plots.pairs plots.residuals plots.series",
+        "plots.channels plots.page plots.phase",
         "plots",
     ],
     "viewer": [
@@ -174,13 +175,11 @@ HOMONYMS = {
     "Probe",
     "Problem",
     "Reads",
-    "Recurrent",
     "Refused",
+    "Run",
     "Report",
     "Residual",
-    "Run",
     "Shelf",
-    "Source",
     "Statistics",
     "Step",
     "Stop",

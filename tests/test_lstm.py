@@ -195,6 +195,6 @@ def test_the_commands_take_a_network_beside_a_fit(tmp_path: Path, capsys: Captur
     assert main(["forecast", net, "--out", str(tmp_path / "f.csv"), "--out", str(tmp_path / "f.png")]) == 0
     assert main(["view", net, ode, "--html", str(tmp_path / "v.html"), "--quiet"]) == 0
     assert (tmp_path / "v.html").stat().st_size > 10_000
-    assert "net" in str(Comparison([open_run(net), Fit.load(ode)], ["net", "ode"]))
+    assert "net" in str(Comparison([FreeRun.load(net), Fit.load(ode)], ["net", "ode"]))
     assert main(["profile", net]) == 2
     assert main(["fit", "threebody", "--hidden", "3"]) == 2

@@ -20,22 +20,30 @@ from physid.datasets import collect
 from physid.errors import InputError
 from physid.models import NETWORKS, network
 from physid.plots import series_channels
-from physid.predict.series_forecast import forecast_series
+from physid.predict.series_forecast import SeriesRun
+from physid.predict.sheet import measured_at, sheet
+from physid.training import Learner, Recipe, TrainingResult
 
 LATENT: dict[str, Any] = {"latent": 3, "recognition": 4, "width": 5, "depth": 0, "units": 4}
 
 
-class Told(torch.nn.Module):
+class Told(Learner):
     """Draws that are known: the targets, and spread evenly around them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        self.batch: Series | None = None
+        self.batches: list[Series] = []
 
     def sample(self, batch: Series, count: int) -> torch.Tensor:
-        self.batch = batch
+        self.batches.append(batch)
         return batch.targets + torch.linspace(-1, 1, count, dtype=torch.float64)[:, None, None, None]
+
+    def loss(self, batch: Series) -> torch.Tensor:
+        return self.weight.sum()
+
+    def scores(self, batch: Series) -> dict[str, torch.Tensor]:
+        return {"count": self.weight.sum()}
 
 
 @pytest.fixture
@@ -43,31 +51,68 @@ def swings(tmp_path: Path) -> Any:
     return collect("series", table=str(write_table(tmp_path / "swings.csv")), group="series", observed=0.5)
 
 
+def told(swings: Any) -> SeriesRun:
+    found = SeriesRun.of_training(
+        TrainingResult(Told(), swings, Recipe(epochs=1, batch=1, lr=0.1), [], "finished", "", 0.0)
+    )
+    assert found is not None
+    return found
+
+
+def told_of(run: SeriesRun) -> list[Series]:
+    learner = run.trained.learner
+    assert isinstance(learner, Told)
+    return learner.batches
+
+
 def test_units_bands_and_what_is_shown(swings: Any) -> None:
-    told = Told()
-    found = forecast_series(told, swings, [2, 0], draws=201, until=0.4)
-    batch = swings.tested([2, 0])
+    run = told(swings).shown(0.4)
+    found = sheet(run, ["2", "0"], draws=201)
     scale, low = swings.scale.numpy(), swings.low.numpy()
-    truth = batch.targets.double().numpy() * scale + low
-    np.testing.assert_allclose(found.mean, truth, atol=1e-6)
-    np.testing.assert_allclose(found.low, truth - 0.95 * scale, atol=1e-6)
-    np.testing.assert_allclose(found.high, truth + 0.95 * scale, atol=1e-6)
-    assert np.array_equal(np.isfinite(found.truth), batch.wanted.numpy() > 0)
-    early = found.times <= 0.4
-    assert np.array_equal(np.isfinite(found.observed[:, early]), batch.observed.numpy()[:, early] > 0)
-    assert not np.isfinite(found.observed[:, ~early]).any()
-    assert told.batch is not None
-    assert float(told.batch.observed[:, ~early].sum()) == 0
+    for number, one in zip((2, 0), found.forecasts, strict=True):
+        batch = swings.tested([number], 0.4)
+        own = np.isin(one.times, batch.times.double().numpy() * swings.time_scale)
+        truth = batch.targets[0].double().numpy() * scale + low
+        np.testing.assert_allclose(one.mean[own], truth, atol=1e-6)
+        np.testing.assert_allclose(one.low[own], truth - 0.95 * scale, atol=1e-6)
+        np.testing.assert_allclose(one.high[own], truth + 0.95 * scale, atol=1e-6)
+        wanted, seen = (measured_at(one.experiment, part, one) for part in ("test", "train"))
+        assert np.array_equal(np.isfinite(wanted[own]), batch.wanted[0].numpy() > 0)
+        assert not np.isfinite(wanted[~own]).any()
+        assert np.array_equal(np.isfinite(seen[own]), batch.observed[0].numpy() > 0)
+        assert not np.isfinite(seen[one.times > 0.4]).any()
+        assert np.isfinite(seen).any()
+    for batch in told_of(run):
+        assert float(batch.observed[:, batch.times * swings.time_scale > 0.4].sum()) == 0
     assert set(found.error()) == {"interpolation", "extrapolation"}
     assert max(found.error().values()) < 1e-5
     frame = found.frame()
-    assert len(frame) == found.mean.size
+    assert len(frame) == sum(one.mean.size for one in found.forecasts)
     row = frame[(frame.series == 0) & (frame.channel == "v")].reset_index()
-    np.testing.assert_array_equal(row["mean"], found.mean[1, :, 1])
+    np.testing.assert_array_equal(row["mean"], found.forecasts[1].mean[:, 1])
+
+
+def test_times_of_ones_own_come_between_those_of_the_series(swings: Any) -> None:
+    run = told(swings).of("1")
+    own = run.times()
+    between = (own[1:] + own[:-1]) / 2
+    every = np.sort(np.concatenate([own, between]))
+    found = run.predict(every, draws=3)
+    np.testing.assert_array_equal(found.mean[::2], run.predict(own, draws=3).mean)
+    batch = told_of(run)[0]
+    assert len(batch.times) == len(every)
+    assert not batch.observed[:, 1::2].any()
+    even = run.predict(run.times(until=0.3, points=7))
+    np.testing.assert_allclose(even.times, np.linspace(own[0], 0.3, 7))
+
+
+def test_a_series_of_which_nothing_is_shown_is_told(swings: Any) -> None:
+    with pytest.raises(InputError, match=r"of series 0 nothing is shown up to -1: it begins at .*\. Show more"):
+        told(swings).shown(-1.0).predict(np.array([0.1]))
 
 
 def test_a_figure_has_a_panel_for_every_channel_of_every_series(swings: Any) -> None:
-    figure = series_channels(forecast_series(Told(), swings, [0, 1], draws=5, until=0.4))
+    figure = series_channels(sheet(told(swings).shown(0.4), ["0", "1"], draws=5))
     assert len(figure.axes) == 4
     assert [axes.get_ylabel() for axes in figure.axes] == ["x", "", "v", ""]
     (points,) = [line for line in figure.axes[0].lines if line.get_label() == "observed"]
@@ -95,13 +140,9 @@ def test_the_command(swings: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     for bad, text in (
         (["--series", "9"], "has the numbers 0 to 2"),
         (["--series", "a"], "whole numbers"),
-        (["--until", "3"], "--until is for fits"),
+        (["--series", "0", "--experiment", "1"], "name the same"),
+        (["--until", "-1"], "Give a later time"),
     ):
         assert main(["forecast", str(run), *bad]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
         assert text in line
-
-
-def test_other_networks_are_refused(swings: Any) -> None:
-    with pytest.raises(InputError, match="Linear predicts no series"):
-        forecast_series(torch.nn.Linear(1, 1), swings)

@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from physid.api.forecast import ViewableForecast
 from physid.arrays import Array
 from physid.data.experiment import Experiment
+from physid.data.inputs import Inputs
 from physid.door import there
 from physid.errors import InputError
 from physid.formats import ARCHIVE_ERRORS, SUMS, read_archive, sound
@@ -24,7 +25,9 @@ from physid.inference.uncertainty.profile_curve import Profile
 from physid.modelling.model import Model
 from physid.modelling.unknown import Tie
 from physid.ode import Integrator
-from physid.predict.forecast import forecast
+from physid.predict.draws import draw, strengths
+from physid.predict.forecast import predict, times_of
+from physid.predict.predictor import even_times, unseen
 from physid.report.text import Report
 from physid.runs.fits import save
 from physid.runs.reader import beginning, load
@@ -35,8 +38,10 @@ from physid.runs.writer import CHECKPOINT, StartsAnew, recall
 class Fit(FitResult):
     """The result of `fit`, and what can be done with it: report, forecast, profile, view, save, load, resume.
 
-    Its fields are those of physid.inference.result.FitResult.
+    Its fields are those of physid.inference.result.FitResult; it is a Predictor.
     """
+
+    several: ClassVar[int] = 0
 
     @classmethod
     def of_result(cls, found: FitResult) -> Self:
@@ -54,7 +59,28 @@ class Fit(FitResult):
 
         The bands are linearised or, with `draws`, sampled: that many draws of the unknowns, solved as one batch.
         """
-        return ViewableForecast.of_result(forecast(self, until, points, draws, seed))
+        return self.predict(times_of(self.experiment, until, points), draws=draws, seed=seed)
+
+    def predict(self, times: Array, inputs: Inputs | None = None, draws: int = 0, seed: int = 0) -> ViewableForecast:
+        """The forecast at `times` [T], driven by `inputs` in place of those that were measured; see `forecast`."""
+        return ViewableForecast.of_result(predict(self, times, inputs, draws, seed))
+
+    def times(self, until: float | None = None, points: int | None = None) -> Array:
+        """Times [T] of equal distance from the start of the data to their end, or to `until`."""
+        return even_times(self.experiment, until, points)
+
+    def paths(self, times: Array, count: int) -> Array:
+        """Observations [count, T, M] for draws of the unknowns from their covariance; none of them without one."""
+        return draw(self, times, count)
+
+    @property
+    def strengths(self) -> Array | None:
+        """How heavy the observed bodies are [B], relative to one another, where the model says so."""
+        return strengths(self)
+
+    def shown(self, seen: float) -> Self:
+        """A fit forecasts from its initial state, whatever it is shown. Errors: InputError."""
+        raise unseen(self.settings["model"])
 
     def of(self, experiment: str) -> Self:
         """The part of the fit that is about one of its experiments, by name, with what its unknowns leave open there.

@@ -8,6 +8,7 @@ from typing import Self
 
 from physid.api.forecast import ViewableForecast
 from physid.arrays import Array
+from physid.data.inputs import Inputs
 from physid.errors import InputError
 from physid.predict.networks import NetworkRun
 from physid.runs import trainings
@@ -20,13 +21,17 @@ class FreeRun(NetworkRun):
     def load(cls, folder: str | Path) -> Self:
         """The run in a folder. Errors: InputError for what is no training of a network that runs on."""
         trained = trainings.load(Path(folder), None)
-        experiment = getattr(trained.collection, "experiment", None)
-        if experiment is None or not hasattr(trained.learner, "free_run"):
+        found = cls.of_training(trained)
+        if found is None:
             raise InputError(
                 f"{folder} is a training of {trained.learner.identity.get('model')}, which does not forecast an "
                 "experiment. Give a fit, or a run of lstm or lstm-aug."
             )
-        return cls(trained, experiment)
+        return found
+
+    def predict(self, times: Array, inputs: Inputs | None = None, draws: int = 0, seed: int = 0) -> ViewableForecast:
+        """The mean path at `times` [T]; see NetworkRun.predict."""
+        return ViewableForecast.of_result(super().predict(times, inputs, draws, seed))
 
     def forecast(
         self, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0

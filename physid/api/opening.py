@@ -1,24 +1,63 @@
-"""Opens a run directory of either kind, a fit or a trained network, as what forecasts."""
+"""Opens a run directory of any kind, a fit or a training: what it found, and what forecasts by it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from physid.api.fit import Fit
 from physid.api.networks import FreeRun
-from physid.errors import unknown_name
+from physid.api.train import Trained
+from physid.errors import InputError
+from physid.predict.series_forecast import SeriesRun
 from physid.runs.trainings import is_training
 
 
-def of_experiment(run: Fit | FreeRun, name: str) -> Fit | FreeRun:
-    """The part of a run that is about one experiment. Errors: InputError for a name that is none of its own."""
-    if isinstance(run, Fit):
-        return run.of(name)
-    if name != run.experiment.name:
-        raise unknown_name("experiment", name, [run.experiment.name])
-    return run
+@dataclass(frozen=True)
+class OpenRun:
+    """The run in a folder, read at the first use of what it holds; no code of it is executed unless `trust` says so.
+
+    A fit has `fit`, a training `trained`, and what forecasts, of either, `predictor`. Errors: InputError for what the
+    run is not, and as of `Fit.load` and `Trained.load`.
+    """
+
+    folder: Path
+    trust: bool = False
+
+    @cached_property
+    def is_training(self) -> bool:
+        """Whether it is a training."""
+        return is_training(self.folder)
+
+    @cached_property
+    def fit(self) -> Fit:
+        """The fit."""
+        return Fit.load(self.folder, trust=self.trust)
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The training."""
+        return Trained.load(self.folder)
+
+    @cached_property
+    def predictor(self) -> Fit | FreeRun | SeriesRun:
+        """What forecasts: the fit, or the network that runs on, or predicts the series of its test."""
+        if not self.is_training:
+            return self.fit
+        found = FreeRun.of_training(self.trained) or SeriesRun.of_training(self.trained)
+        if found is None:
+            raise InputError(
+                f"{self.folder} is a training of {self.trained.learner.identity.get('model')}, which forecasts "
+                "nothing. Give a fit, or a run of lstm, lstm-aug, latent-ode, rnn or gru."
+            )
+        return found
+
+    def compared(self) -> Fit | FreeRun:
+        """What stands in a table beside others. Errors: InputError for a network of series, which has no such row."""
+        return FreeRun.load(self.folder) if self.is_training else self.fit
 
 
-def open_run(folder: str | Path, trust: bool = False) -> Fit | FreeRun:
-    """The run in a folder, a fit or a trained network that runs on. Errors: InputError, as of both."""
-    return FreeRun.load(folder) if is_training(folder) else Fit.load(folder, trust=trust)
+def open_run(folder: str | Path, trust: bool = False) -> Fit | FreeRun | SeriesRun:
+    """What forecasts by the run in a folder. Errors: InputError; see OpenRun."""
+    return OpenRun(Path(folder), trust).predictor

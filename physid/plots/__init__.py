@@ -7,7 +7,7 @@ is loaded when the first figure is made.
 from __future__ import annotations
 
 from physid.plots.bodies import find_bodies
-from physid.plots.channels import series_channels
+from physid.plots.channels import series_channels, sheet_figure
 from physid.plots.choose import choose_channels
 from physid.plots.look import DARK, LIGHT, THEMES, Theme, png, svg, theme_of
 from physid.plots.pairs import pairs
@@ -25,6 +25,7 @@ __all__ = [
     "phase",
     "png",
     "series_channels",
+    "sheet_figure",
     "svg",
     "theme_of",
     "time_series",

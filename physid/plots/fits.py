@@ -11,7 +11,7 @@ from physid.errors import InputError
 from physid.inference.result import FitResult
 from physid.inference.search.one_start import agreeing
 from physid.plots.look import Theme, labelled, look, new_figure, shown
-from physid.predict.networks import Run
+from physid.report.comparison import Compared
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +109,7 @@ def waterfall(costs: Sequence[float], theme: str | Theme = "light", width: float
     return figure
 
 
-def compare(fits: Sequence[Run], names: Sequence[str], theme: str | Theme = "light", width: float = 9.0) -> Figure:
+def compare(fits: Sequence[Compared], names: Sequence[str], theme: str | Theme = "light", width: float = 9.0) -> Figure:
     """Unknowns that several fits share, with their 95 % intervals, a panel for each, and the fits' scores."""
     shared = [name for name in _every(fits) if sum(name in _known(fit) for fit in fits) > 1][: MOST - 1]
     columns = min(3, len(shared) + 1)
@@ -129,16 +129,16 @@ def compare(fits: Sequence[Run], names: Sequence[str], theme: str | Theme = "lig
     return figure
 
 
-def _known(fit: Run) -> dict[str, Any]:
+def _known(fit: Compared) -> dict[str, Any]:
     return {one.name: one for one in [*fit.estimates, *fit.derived]}
 
 
-def _every(fits: Sequence[Run]) -> list[str]:
+def _every(fits: Sequence[Compared]) -> list[str]:
     """The names of all unknowns but the initial states, each once."""
     return list(dict.fromkeys(one.name for fit in fits for one in [*fit.derived, *fit.listed] if one.of != "initial"))
 
 
-def _intervals(axes: Axes, theme: Theme, fits: Sequence[Run], name: str) -> None:
+def _intervals(axes: Axes, theme: Theme, fits: Sequence[Compared], name: str) -> None:
     """The intervals of one unknown."""
     truth, unit = None, ""
     for row, fit in enumerate(fits):
@@ -157,7 +157,7 @@ def _intervals(axes: Axes, theme: Theme, fits: Sequence[Run], name: str) -> None
     axes.ticklabel_format(axis="x", useOffset=True, scilimits=(-4, 5))
 
 
-def _scores(axes: Axes, theme: Theme, fits: Sequence[Run]) -> None:
+def _scores(axes: Axes, theme: Theme, fits: Sequence[Compared]) -> None:
     """The rmse of training and forecast."""
     for row, fit in enumerate(fits):
         for name, filled in (("train", True), ("forecast", False)):

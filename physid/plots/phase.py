@@ -31,9 +31,10 @@ def phase(
 ) -> Figure:
     """The forecast as a path in the plane of two channels, or (three channels, or dimension=3) in their space.
 
-    What `experiment` measured is solid, or dots where joining it would mislead, and paler where it was trained on; the
-    forecast beyond it is dashed. In the plane, ellipses of the 95 % bands of both channels lie along the path. Of more
-    channels than `dimension`, those that vary most and most independently are chosen, and the figure says so.
+    What `experiment`, or that of the forecast, measured is solid, or dots where joining it would mislead, and paler
+    where it was trained on; the forecast beyond it is dashed. In the plane, ellipses of the 95 % bands of both channels
+    lie along the path. Of more channels than `dimension`, those that vary most and most independently are chosen, and
+    the figure says so.
 
     Errors: InputError for fewer than two channels, or a name that is none.
     """
@@ -52,7 +53,7 @@ def phase(
             for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
                 axis.set_pane_color(found.shade)
             axes.set_zlabel(labelled(forecast.channels[places[2]], forecast.unit))
-        _paths(axes, found, forecast, experiment, places)
+        _paths(axes, found, forecast, forecast.experiment if experiment is None else experiment, places)
         axes.set_xlabel(labelled(forecast.channels[places[0]], forecast.unit))
         axes.set_ylabel(labelled(forecast.channels[places[1]], forecast.unit))
         figure.legend(loc="outside upper right", ncols=5, fontsize=9.0)

@@ -30,11 +30,12 @@ def time_series(
     width: float = 9.0,
     height: float | None = None,
 ) -> Figure:
-    """The forecast with its 95 % band over time, beside what `experiment` measured, for some or all channels.
+    """The forecast with its 95 % band over time, beside what `experiment`, or its own, measured, channel by channel.
 
     The training range is shaded. Of more than nine channels, those that vary most and most independently are shown, and
     the figure says so. Errors: InputError for a channel that is not there.
     """
+    experiment = forecast.experiment if experiment is None else experiment
     most = len(forecast.channels) if channels is not None else MOST
     places, sentence = choose_channels(forecast.mean, forecast.channels, channels, most)
     columns = min(3, len(places)) if len(places) > 3 else 1

@@ -1,4 +1,4 @@
-"""Forecasts for unknowns drawn from their covariance."""
+"""Forecasts for unknowns drawn from their covariance, and how heavy a fit's bodies are."""
 
 from __future__ import annotations
 
@@ -63,3 +63,13 @@ def _states(fit: FitResult, raws: list[dict[str, Tensor]], starts: Tensor, times
     with torch.no_grad():
         states = integrator.solve(field, starts, grid, batched=True, params=(), throw=False).y
     return states[1:] if isinstance(states, Tensor) else states[0][1:]
+
+
+def strengths(fit: FitResult) -> Array | None:
+    """The strengths [B] of the observed bodies, where the model has such; the one they are relative to left out."""
+    strength = getattr(fit.model, "strength", None)
+    if strength is None:
+        return None
+    values: Array = strength().detach().double().cpu().numpy()
+    center = getattr(fit.model, "relative_to", None)
+    return values if center is None else np.delete(values, center)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy, deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,15 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
+from physid.data.experiment import Experiment
+from physid.data.inputs import Inputs
 from physid.door import bounded
 from physid.errors import InputError
-from physid.formats import json_bytes, table_bytes
+from physid.formats import plain, table_bytes
 from physid.inference.batch import ensemble
-from physid.inference.problem import Prediction, predict
+from physid.inference.marginal import part
+from physid.inference.problem import Prediction
+from physid.inference.problem import predict as solved
 from physid.inference.result import FitResult
 from physid.inference.seeds import each
 from physid.predict.ensemble import FEWEST, band
@@ -49,7 +54,9 @@ class Forecast:
     derivative by the unknowns and C their covariance; or "sampled": quantiles of the observations of so many draws of
     the unknowns; a trained network says its own (predict/networks.py). Not-a-number where there is no covariance, or no
     known noise. `horizon` is the time up to which the forecast means something, `coverage` how the bands did on
-    held-out data. `message` says why a forecast ends early, if it does.
+    held-out data. `message` says why a forecast ends early, if it does. `experiment` holds what was measured, which
+    pictures show beside it, and `seen` the last time of which the predictor was shown anything, where it is not known
+    from there.
     """
 
     times: Array
@@ -65,6 +72,8 @@ class Forecast:
     method: str = "linearised"
     coverage: Coverage | None = None
     horizon: Horizon | None = None
+    experiment: Experiment | None = field(default=None, repr=False)
+    seen: float | None = None
 
     def __post_init__(self) -> None:
         """Without a known noise there is no band of it."""
@@ -93,23 +102,27 @@ class Forecast:
         """Write the table as CSV."""
         put(Path(path), table_bytes(self.columns, self.rows().tolist()))
 
+    def facts(self) -> dict[str, Any]:
+        """How the bands were made and did, and how far the forecast means something."""
+        return {
+            "method": self.method,
+            "coverage": None if self.coverage is None else vars(self.coverage),
+            "horizon": None if self.horizon is None else vars(self.horizon),
+        }
+
     def json(self) -> dict[str, Any]:
         """The forecast as data that JSON can say, not-a-number as null."""
-        import json
-
         names = ("mean", "low", "high", "noise_low", "noise_high")
         about = {
-            "method": self.method,
+            **self.facts(),
             "level": LEVEL,
             "unit": self.unit,
             "time_unit": self.time_unit,
             "message": self.message,
             "times": self.times,
             "channels": {c: {n: getattr(self, n)[:, i] for n in names} for i, c in enumerate(self.channels)},
-            "coverage": None if self.coverage is None else vars(self.coverage),
-            "horizon": None if self.horizon is None else vars(self.horizon),
         }
-        found: dict[str, Any] = json.loads(json_bytes(about))
+        found: dict[str, Any] = plain(about)
         return found
 
     def __str__(self) -> str:
@@ -135,68 +148,76 @@ def forecast(
 ) -> Forecast:
     """The forecast of a fit at the times `until`, or at `points` times from the initial time to the one time `until`.
 
+    Errors: as of `predict`.
+    """
+    return predict(fit, times_of(fit.experiment, until, points), draws=draws, seed=seed)
+
+
+def predict(fit: FitResult, times: Array, inputs: Inputs | None = None, draws: int = 0, seed: int = 0) -> Forecast:
+    """The forecast of a fit at `times` [T], driven by `inputs` in place of those of its experiment.
+
     With `draws` the bands are sampled: so many draws of the unknowns from their normal distribution in the transformed
-    space (Student's t where the noise was estimated), solved as one batch. Errors: InputError for times that do not
-    increase from the initial time, or too few draws.
+    space (Student's t where the noise was estimated), solved as one batch. What was measured under other inputs is not
+    held against the forecast. Errors: InputError for times that do not increase from the initial time, inputs that do
+    not cover them, or too few draws.
     """
     if draws and draws < LEAST_DRAWS:
         raise InputError(f"{draws} draws were asked for: {LEAST_DRAWS} or more are allowed, or none.")
-    bounded("points", points, POINTS, 0)
     bounded("draws", draws, DRAWS, 0)
-    given = _times(fit, until, points)
+    given = times_of(fit.experiment, times)
+    measured = fit.experiment if inputs is None else None
+    fit = fit if inputs is None else driven(fit, inputs)
     if fit.experiment.inputs is not None:
         fit.experiment.inputs.need(float(fit.experiment.initial_time or 0.0), float(given[-1]))
-    held = _held_out(fit, float(given[-1]))
+    held = None if measured is None else held_out(measured, float(given[-1]))
     times = given if held is None else np.union1d(given, held[0])
-    if fit.members:
-        return _from_seeds(fit, given, times, held)
-    found = predict(fit.vector, fit.x, torch.from_numpy(times), fit.integrator)
-    bands = _sampled(fit, found, times, draws, seed) if draws else _linearised(fit, found)
     rows = np.searchsorted(times, given)
-    low, high, noise_low, noise_high = (band[rows] for band in bands)
-    deviation = None if fit.covariance is None else np.sqrt(_variance(fit.covariance, found))
+    if fit.members:
+        found, message, deviation = each(fit, times), "", None
+        mean, none = found.mean(0), np.full(found.shape[1:], np.nan)
+        bands = (*band(found, LEVEL), none, none)
+        many = f"mean and spread of {len(found)} seeds, no covariance"
+        method = many if len(found) >= FEWEST else f"no band: {len(found)} of {FEWEST} seeds or more"
+    else:
+        said = solved(fit.vector, fit.x, torch.from_numpy(times), fit.integrator)
+        mean, message = said.mean, "" if said.solution.ok else said.solution.message
+        bands = _sampled(fit, said, times, draws, seed) if draws else _linearised(fit, said)
+        method = f"sampled, {draws} draws" if draws else "linearised"
+        deviation = None if fit.covariance is None else np.sqrt(_variance(fit.covariance, said))
+    low, high, noise_low, noise_high = (one[rows] for one in bands)
     return Forecast(
         times=given,
-        mean=found.mean[rows],
+        mean=mean[rows],
         low=low,
         high=high,
         channels=fit.experiment.channels,
         unit=fit.experiment.unit,
         time_unit=fit.experiment.time_unit,
-        message="" if found.solution.ok else found.solution.message,
+        message=message,
         noise_low=noise_low,
         noise_high=noise_high,
-        method=f"sampled, {draws} draws" if draws else "linearised",
-        coverage=None if held is None else _coverage(times, bands, held),
-        horizon=None if deviation is None else horizon(fit, times, found.mean, deviation),
+        method=method,
+        coverage=None if held is None else coverage_of(times, bands, held),
+        horizon=None if deviation is None else horizon(fit, times, mean, deviation),
+        experiment=measured,
     )
 
 
-def _from_seeds(fit: FitResult, given: Array, times: Array, held: tuple[Array, Array] | None) -> Forecast:
-    """The mean over the seeds of a fit, and as its band Student's t interval of a further seed."""
-    runs = each(fit, times)
-    mean, none = runs.mean(0), np.full(runs.shape[1:], np.nan)
-    count = len(runs)
-    bands = (*band(runs, LEVEL), none, none)
-    rows = np.searchsorted(times, given)
-    return Forecast(
-        times=given,
-        mean=mean[rows],
-        low=bands[0][rows],
-        high=bands[1][rows],
-        channels=fit.experiment.channels,
-        unit=fit.experiment.unit,
-        time_unit=fit.experiment.time_unit,
-        method=f"mean and spread of {count} seeds, no covariance"
-        if count >= FEWEST
-        else f"no band: {count} of {FEWEST} seeds or more",
-        coverage=None if held is None else _coverage(times, bands, held),
-    )
+def driven(fit: FitResult, inputs: Inputs) -> FitResult:
+    """The part of a fit that is about its first experiment, driven by other inputs."""
+    fit = part(fit, fit.experiment.name) if len(fit.experiments) > 1 else fit
+    experiment = copy(fit.experiment)
+    object.__setattr__(experiment, "inputs", inputs)  # they need not cover what was measured under the others
+    return replace(fit, model=deepcopy(fit.model), experiment=experiment, experiments=[experiment])
 
 
-def _times(fit: FitResult, until: float | Sequence[float] | Array, points: int) -> Array:
-    """The times asked for, checked."""
-    start = float(fit.experiment.initial_time or 0.0)
+def times_of(experiment: Experiment, until: float | Sequence[float] | Array, points: int = 201) -> Array:
+    """The times asked for [T]: those of `until`, or `points` times from the initial time to the one time `until`.
+
+    Errors: InputError for times that do not increase from the initial time, and for fewer than two points.
+    """
+    bounded("points", points, POINTS, 0)
+    start = float(experiment.initial_time or 0.0)
     given = np.asarray(until, dtype=np.float64)
     if given.ndim == 0:
         if points < 2:
@@ -216,15 +237,15 @@ def _times(fit: FitResult, until: float | Sequence[float] | Array, points: int) 
     return given
 
 
-def _held_out(fit: FitResult, until: float) -> tuple[Array, Array] | None:
+def held_out(experiment: Experiment, until: float) -> tuple[Array, Array] | None:
     """Times [T] and observations [T, M] beyond training and up to `until`, not-a-number where nothing was measured."""
-    part = fit.experiment.forecast
-    if part is None or float(part.times[0]) > until:
+    later = experiment.forecast
+    if later is None or float(later.times[0]) > until:
         return None
-    rows = part.times.numpy() <= until
-    mask = part.mask.reshape(len(part), -1).numpy()[rows]
-    values = np.where(mask, part.observations.reshape(len(part), -1).numpy()[rows], np.nan)
-    return part.times.numpy()[rows], values
+    rows = later.times.numpy() <= until
+    mask = later.mask.reshape(len(later), -1).numpy()[rows]
+    values = np.where(mask, later.observations.reshape(len(later), -1).numpy()[rows], np.nan)
+    return later.times.numpy()[rows], values
 
 
 def _variance(covariance: Array, found: Prediction) -> Array:
@@ -281,7 +302,7 @@ def _sampled(
     return low, high, *np.quantile(seen, ends, axis=0)
 
 
-def _coverage(times: Array, bands: tuple[Array, Array, Array, Array], held: tuple[Array, Array]) -> Coverage:
+def coverage_of(times: Array, bands: tuple[Array, Array, Array, Array], held: tuple[Array, Array]) -> Coverage:
     """How much of what was held out lies in the bands."""
     rows, measured = np.searchsorted(times, held[0]), np.isfinite(held[1])
     parts: list[float | None] = []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,22 +15,31 @@ from torch import Tensor
 
 from physid.arrays import Array
 from physid.data.experiment import Experiment, Trajectory
-from physid.errors import InputError
-from physid.inference.result import FitResult
+from physid.data.inputs import Inputs
+from physid.errors import InputError, unknown_name
 from physid.inference.uncertainty.baselines import trivial_scores
 from physid.inference.uncertainty.estimates import Estimate
 from physid.predict.ensemble import FEWEST, band
-from physid.predict.forecast import Coverage, Forecast, forecast
+from physid.predict.forecast import Forecast, coverage_of, held_out, times_of
+from physid.predict.predictor import even_times, refuse, unseen
 from physid.training import TrainingResult
 
 
-class Recurrent(Protocol):
-    """What a learner offers: `given` points are read, and `free_run` goes on from its own words."""
+@runtime_checkable
+class FreeRunning(Protocol):
+    """A learner that runs on: `given` points are read, and `free_run` goes on from its own words."""
 
     given: int
 
     def free_run(self, given: Tensor, count: int) -> Tensor:
         """`count` points [K, count, M] of each of its K networks, the points given [G, M] first."""
+
+
+@runtime_checkable
+class OfExperiment(Protocol):
+    """A collection that was made of an experiment."""
+
+    experiment: Experiment
 
 
 @dataclass
@@ -43,10 +52,39 @@ class NetworkRun:
 
     trained: TrainingResult
     experiment: Experiment
+    several: ClassVar[int] = 0
+    strengths: None = None
     statistics: None = None
     estimates: list[Estimate] = field(default_factory=list)
     derived: list[Estimate] = field(default_factory=list)
     listed: list[Estimate] = field(default_factory=list)
+
+    @classmethod
+    def of_training(cls, trained: TrainingResult) -> Self | None:
+        """What a training forecasts so; None for a network that does not run on."""
+        data = trained.collection
+        if not isinstance(trained.learner, FreeRunning) or not isinstance(data, OfExperiment):
+            return None
+        return cls(trained, data.experiment)
+
+    def shown(self, seen: float) -> Self:
+        """Nothing else can be shown to it. Errors: InputError."""
+        raise unseen(self.settings["model"])
+
+    def of(self, experiment: str) -> Self:
+        """The network itself. Errors: InputError for a name that is not its experiment's."""
+        if experiment != self.experiment.name:
+            raise unknown_name("experiment", experiment, [self.experiment.name])
+        return self
+
+    def times(self, until: float | None = None, points: int | None = None) -> Array:
+        """Times of equal distance; see Predictor."""
+        return even_times(self.experiment, until, points)
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """What it was trained on."""
+        return [self.experiment]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -91,73 +129,61 @@ class NetworkRun:
 
     def _over(self, part: Trajectory) -> Tensor | None:
         """The mean path at the times of a trajectory, from its own first points; None where it has no others."""
-        network: Recurrent = self.trained.learner  # type: ignore[assignment]
+        network: FreeRunning = self.trained.learner  # type: ignore[assignment]
         if len(part) <= network.given:
             return None
         rows = part.observations.reshape(len(part), -1)[: network.given]
         return torch.from_numpy(self._run(rows, len(part)).mean(0)).view(part.observations.shape)
 
     def _run(self, given: Tensor, count: int) -> Array:
-        network: Recurrent = self.trained.learner  # type: ignore[assignment]
+        network: FreeRunning = self.trained.learner  # type: ignore[assignment]
         like = next(self.trained.learner.parameters())
         self.trained.learner.eval()
         return network.free_run(given.to(like), count).double().cpu().numpy()
 
-    def paths(self, times: Array) -> Array:
-        """What every network says [K, T, M] at `times`, from the first training points on; a spline between steps."""
-        network: Recurrent = self.trained.learner  # type: ignore[assignment]
+    def paths(self, times: Array, count: int = 0) -> Array:
+        """What every network says [K, T, M] at `times`, from the first training points on; a spline between steps.
+
+        There are as many paths as networks, whatever the `count`.
+        """
+        network: FreeRunning = self.trained.learner  # type: ignore[assignment]
         train = self.experiment.train
         first, step = float(train.times[0]), float(train.times.diff().mean())
         count = max(network.given, math.ceil((float(times[-1]) - first) / step - 1e-9) + 1)
         said = self._run(train.observations.reshape(len(train), -1)[: network.given], count)
         return np.asarray(CubicSpline(first + step * np.arange(count), said, axis=1, extrapolate=False)(times))
 
-    def forecast(
-        self, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
-    ) -> Forecast:
-        """The mean path at given times or at `points` times up to `until`, and the band that the seeds' spread makes.
+    def predict(self, times: Array, inputs: Inputs | None = None, draws: int = 0, seed: int = 0) -> Forecast:
+        """The mean path at `times` [T], and the band that the seeds' spread makes.
 
         With three networks or more the band is that in which a further network's path falls (see
-        `physid.predict.ensemble.band`). Errors: InputError for draws, which belong to unknowns, and for times that do
-        not increase.
+        `physid.predict.ensemble.band`). Errors: InputError for draws, which belong to unknowns, for inputs, which it
+        does not read, and for times that do not increase.
         """
+        refuse(inputs, self.settings["model"])
         if draws:
             raise InputError(f"{draws} draws were asked for, but a network has no unknowns to draw. Leave them out.")
-        start = float(self.experiment.initial_time)
-        times = np.atleast_1d(np.asarray(until, dtype=np.float64))
-        times = np.linspace(start, float(until), points) if times.size == 1 and points > 1 else times  # type: ignore[arg-type]
-        if not (times[0] >= start and (np.diff(times) > 0).all()):
-            raise InputError(f"the times must increase from the initial time {start:g}. Sort them.")
-        paths = self.paths(times)
-        mean, count = paths.mean(0), len(paths)
-        low, high = band(paths)
+        times = times_of(self.experiment, times)
+        held = held_out(self.experiment, float(times[-1]))
+        every = times if held is None else np.union1d(times, held[0])
+        paths, rows = self.paths(every), np.searchsorted(every, times)
+        (low, high), count = band(paths), len(paths)
+        none = np.full(low.shape, np.nan)
         return Forecast(
             times=times,
-            mean=mean,
-            low=low,
-            high=high,
+            mean=paths.mean(0)[rows],
+            low=low[rows],
+            high=high[rows],
             channels=self.experiment.channels,
             unit=self.experiment.unit,
             time_unit=self.experiment.time_unit,
             method=f"the spread of {count} seeds" if count >= FEWEST else f"no band: {count} of {FEWEST} seeds or more",
-            coverage=self._coverage(float(times[-1])) if count >= FEWEST else None,
+            coverage=None if held is None or count < FEWEST else coverage_of(every, (low, high, none, none), held),
+            experiment=self.experiment,
         )
 
-    def _coverage(self, until: float) -> Coverage | None:
-        """How much of the test beyond training lies in the band."""
-        late = self.experiment.forecast
-        kept = None if late is None else late.select(late.times <= until)
-        if kept is None:
-            return None
-        low, high = band(self.paths(kept.times.numpy()))
-        values, mask = (x.reshape(len(kept), -1).numpy() for x in (kept.observations, kept.mask))
-        inside = (values >= low) & (values <= high)
-        return Coverage(int(mask.sum()), float(inside[mask].mean()), None)
-
-
-Run = FitResult | NetworkRun
-
-
-def forecast_of(run: Run, until: float | Sequence[float] | Array, points: int = 201) -> Forecast:
-    """The forecast of a fit or of a network, at given times or at `points` times up to `until`."""
-    return run.forecast(until, points) if isinstance(run, NetworkRun) else forecast(run, until, points)
+    def forecast(
+        self, until: float | Sequence[float] | Array, points: int = 201, draws: int = 0, seed: int = 0
+    ) -> Forecast:
+        """The forecast at given times or at `points` times up to `until`; see `predict`."""
+        return self.predict(times_of(self.experiment, until, points), draws=draws, seed=seed)

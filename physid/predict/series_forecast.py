@@ -1,33 +1,41 @@
-"""What a network says of irregular series: a forecast at every time, with the band of its draws."""
+"""A trained network of irregular series as something that forecasts: each series of its test is an experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from physid.arrays import Array
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
 from physid.data.series import Series
+from physid.door import bounded
 from physid.errors import InputError
+from physid.predict.forecast import DRAWS, LEVEL, Forecast, times_of
+from physid.predict.predictor import even_times, refuse
+from physid.training import TrainingResult
 
-if TYPE_CHECKING:
-    import pandas as pd
+UNASKED = 100  # draws
+SAME = 1e-7  # of the span: times this close are one
+SHOWN = 3  # series of the test, where there are as many
 
-LEVEL = 0.95
 
-
-class Teller(Protocol):
+@runtime_checkable
+class SeriesSampler(Protocol):
     """A network that predicts series: `count` draws [count, B, T, C] at the times of a batch."""
 
     def sample(self, batch: Series, count: int) -> Tensor:
         """The draws."""
 
 
-class Source(Protocol):
+@runtime_checkable
+class SeriesSource(Protocol):
     """The collection it was trained on, with what gives natural units."""
 
     channels: tuple[str, ...]
@@ -35,97 +43,143 @@ class Source(Protocol):
     scale: Tensor
     time_scale: float
 
+    @property
+    def tests(self) -> int:
+        """How many series the test has."""
+
     def tested(self, numbers: Sequence[int], until: float | None = None) -> Series:
         """Those of the test series that have these numbers."""
 
 
 @dataclass(frozen=True, eq=False)
-class SeriesForecast:
-    """Mean and band of the draws [B, T, C] at the times [T], with what was observed and what was to be predicted.
+class SeriesRun:
+    """A trained network that predicts series number `number` of its test, shown nothing of it later than `seen`.
 
-    Both are not-a-number where there is nothing; all is in natural units. `until` is the last time of which a
-    network was shown anything, None for all. `numbers` are those of the series in the test.
+    The experiment of a series has what is shown of it as its training part, and all that was measured as its test.
+    Errors: InputError for a number that is not there.
     """
 
-    times: Array
-    mean: Array
-    low: Array
-    high: Array
-    observed: Array
-    truth: Array
-    channels: tuple[str, ...]
-    numbers: tuple[int, ...]
-    draws: int
-    until: float | None = None
+    trained: TrainingResult
+    number: int = 0
+    seen: float | None = None
 
-    def error(self) -> dict[str, float]:
-        """The root mean squared error over all channels in the parts of their spread, inside of `until` and beyond."""
-        spread = np.nanstd(self.truth, axis=(0, 1))
-        square = ((self.mean - self.truth) / np.where(spread > 0, spread, 1.0)) ** 2
-        inside = np.ones(len(self.times), bool) if self.until is None else self.times <= self.until
-        parts = {"interpolation": inside, "extrapolation": ~inside}
-        return {name: float(np.sqrt(np.nanmean(square[:, rows]))) for name, rows in parts.items() if rows.any()}
+    @classmethod
+    def of_training(cls, trained: TrainingResult) -> Self | None:
+        """What a training forecasts so; None for a network that does not predict series."""
+        known = isinstance(trained.learner, SeriesSampler) and isinstance(trained.collection, SeriesSource)
+        return cls(trained) if known else None
 
-    def frame(self) -> pd.DataFrame:
-        """A long table: series, time, channel, observed, truth, mean, low, high."""
-        import pandas as pd
+    def shown(self, seen: float) -> Self:
+        """The same, shown nothing later than `seen`, in the collection's time."""
+        return replace(self, seen=seen)
 
-        b, t, c = self.mean.shape
-        columns: dict[str, Any] = {
-            "series": np.repeat(self.numbers, t * c),
-            "t": np.tile(np.repeat(self.times, c), b),
-            "channel": np.tile(self.channels, b * t),
-        }
-        names = ("observed", "truth", "mean", "low", "high")
-        return pd.DataFrame({**columns, **{name: getattr(self, name).ravel() for name in names}})
+    @property
+    def _set(self) -> SeriesSource:
+        return self.trained.collection  # type: ignore[return-value]
 
+    @property
+    def several(self) -> int:
+        """How many series are shown where none is named."""
+        return min(SHOWN, self._set.tests)
 
-def forecast_series(
-    learner: Any,
-    collection: Any,
-    numbers: Sequence[int] = (0,),
-    *,
-    until: float | None = None,
-    draws: int = 100,
-    seed: int = 0,
-) -> SeriesForecast:
-    """The forecast of those test series of the collection by a network that was trained on it.
+    @property
+    def strengths(self) -> None:
+        """There are no bodies."""
 
-    With `until`, in the collection's time, nothing later is shown to the network, which then extrapolates.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was trained on what."""
+        return {"model": self.trained.learner.identity.get("model", type(self.trained.learner).__name__)}
 
-    Errors: InputError for a network that does not predict series, and for numbers of series that are not there.
-    """
-    if not hasattr(learner, "sample") or not hasattr(collection, "tested"):
-        raise InputError(f"{type(learner).__name__} predicts no series: train one that does, such as latent-ode.")
-    teller: Teller = learner
-    source: Source = collection
-    batch = source.tested(numbers, until)
-    weights = next(learner.parameters())
-    placed = Series(*(part.to(weights) for part in batch))
-    was = learner.training
-    learner.eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        found = teller.sample(placed, draws).double().cpu()
-    learner.train(was)
-    low, scale = source.low.double(), source.scale.double()
-    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
-    bands = torch.quantile(found, ends, dim=0) if len(found) > 1 else found.new_full((2, *found.shape[1:]), torch.nan)
+    def of(self, experiment: str) -> Self:
+        """Another series, by its number in the test. Errors: InputError for what is none."""
+        if not experiment.strip().isdigit():
+            raise InputError(f"series {experiment}: whole numbers from 0 up, as in 0,3, are allowed.")
+        found = replace(self, number=int(experiment))
+        found._batch  # noqa: B018 (a number that is not there)
+        return found
 
-    def natural(values: Tensor, there: Tensor | None = None) -> Array:
-        shown = values.double().cpu() * scale + low
-        shown = shown if there is None else torch.where(there > 0, shown, torch.nan)
+    @cached_property
+    def _batch(self) -> Series:
+        return self._set.tested([self.number], self.seen)
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The series. Errors: InputError where nothing of it is shown."""
+        batch = self._batch
+        if not bool((batch.observed > 0).any()):
+            first = float(self._set.tested([self.number]).times[0]) * self._set.time_scale
+            raise InputError(
+                f"of series {self.number} nothing is shown up to {self.seen:g}: it begins at {first:g}. Show more."
+            )
+        times = batch.times.double() * self._set.time_scale
+        shown, measured = (
+            Trajectory(times, torch.from_numpy(self._natural(values[0])), there[0] > 0)
+            for values, there in ((batch.values, batch.observed), (batch.targets, batch.wanted))
+        )
+        name = str(self.number)
+        return Experiment(name, shown, torch.zeros(0), measured, channels=tuple(self._set.channels))
+
+    def times(self, until: float | None = None, points: int | None = None) -> Array:
+        """The times at which the series was measured, or times of equal distance where anything is asked."""
+        if until is None and points is None:
+            found: Array = self._batch.times.double().numpy() * self._set.time_scale
+            return found
+        return even_times(self.experiment, until, points)
+
+    def predict(self, times: Array, inputs: Inputs | None = None, draws: int = 0, seed: int = 0) -> Forecast:
+        """The mean of `draws` draws (100 where none are asked for) at `times` [T], and the band of 95 % of them.
+
+        Errors: InputError for inputs, which it does not read, and for times that do not increase from its first.
+        """
+        refuse(inputs, self.settings["model"])
+        times = times_of(self.experiment, times)
+        found = self.paths(times, draws or UNASKED, seed)
+        none = np.full(found.shape[1:], np.nan)
+        ends = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        low, high = np.quantile(found, ends, axis=0) if len(found) > 1 else (none, none)
+        return Forecast(
+            times=times,
+            mean=found.mean(0),
+            low=low,
+            high=high,
+            channels=tuple(self._set.channels),
+            method=f"quantiles of {len(found)} draws" if len(found) > 1 else "no band: a single path",
+            experiment=self.experiment,
+            seen=self.seen,
+        )
+
+    def paths(self, times: Array, count: int, seed: int = 0) -> Array:
+        """The draws [count, T, C] at `times`; a network without draws has one."""
+        bounded("draws", count, DRAWS, 1)
+        learner, batch = self.trained.learner, self._batch
+        asked = torch.as_tensor(np.asarray(times) / self._set.time_scale).to(batch.times)
+        batch, rows = _at(batch, asked)
+        was = learner.training
+        learner.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            weights = next(learner.parameters())
+            sampler: SeriesSampler = learner  # type: ignore[assignment]
+            found = sampler.sample(Series(*(part.to(weights) for part in batch)), count)
+        learner.train(was)
+        return self._natural(found[:, 0].double().cpu()[:, rows])
+
+    def _natural(self, values: Tensor) -> Array:
+        """Values [..., C] in natural units."""
+        shown = values.double().cpu() * self._set.scale.double() + self._set.low.double()
         return np.asarray(shown.numpy(), dtype=np.float64)
 
-    return SeriesForecast(
-        times=batch.times.double().numpy() * source.time_scale,
-        mean=natural(found.mean(0)),
-        low=natural(bands[0]),
-        high=natural(bands[1]),
-        observed=natural(batch.values, batch.observed),
-        truth=natural(batch.targets, batch.wanted),
-        channels=tuple(source.channels),
-        numbers=tuple(numbers),
-        draws=len(found),
-        until=until,
-    )
+
+def _at(batch: Series, times: Tensor) -> tuple[Series, Tensor]:
+    """The batch on its times and `times` [T], at which nothing new is observed or wanted, and the rows of these."""
+    near = batch.times[(times[:, None] - batch.times).abs().argmin(1)]
+    same = (near - times).abs() <= SAME * (batch.times[-1] - batch.times[0])
+    times = torch.where(same, near, times)
+    every = torch.unique(torch.cat([batch.times, times]))
+    own = torch.searchsorted(every, batch.times)
+
+    def spread(part: Tensor) -> Tensor:
+        return part.new_zeros(len(part), len(every), part.shape[-1]).index_copy_(1, own, part)
+
+    return Series(every, *map(spread, batch[1:])), torch.searchsorted(every, times)

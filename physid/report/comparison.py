@@ -2,20 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from physid.data.experiment import contents, hash_numbers
+from physid.data.experiment import Experiment, contents, hash_numbers
 from physid.errors import InputError
 from physid.formats import plain
-from physid.predict.networks import Run
+from physid.inference.uncertainty.estimates import Estimate
+from physid.inference.uncertainty.statistics import Statistics
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TESTS = ("fit_percent", "chi_squared_per_dof", "log_likelihood", "aic", "bic")
 DIGITS = 6
+
+
+class Compared(Protocol):
+    """A result that stands in a table beside others: a fit, or a network that forecasts; see FitResult."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The name of its "model", and whatever else was set."""
+
+    @property
+    def status(self) -> str:
+        """How it ended."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+
+    @property
+    def evaluations(self) -> int | None:
+        """Evaluations of its right-hand side, where it has one."""
+
+    @property
+    def scores(self) -> Mapping[str, Mapping[str, float] | None]:
+        """Scores by train, test and forecast, None where there is none."""
+
+    @property
+    def experiments(self) -> Sequence[Experiment]:
+        """What it was made from."""
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What its residuals say, where it has unknowns."""
+
+    @property
+    def estimates(self) -> Sequence[Estimate]:
+        """Its unknowns."""
+
+    @property
+    def listed(self) -> Sequence[Estimate]:
+        """Those that mean something one by one."""
+
+    @property
+    def derived(self) -> Sequence[Estimate]:
+        """What it reads out of them."""
+
+    @property
+    def trivial(self) -> Mapping[str, Mapping[str, float]]:
+        """The scores of trivial forecasters."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +75,7 @@ class Comparison:
     two fits.
     """
 
-    fits: Sequence[Run]
+    fits: Sequence[Compared]
     names: Sequence[str]
 
     def __post_init__(self) -> None:
@@ -108,10 +157,9 @@ class Comparison:
         return f"\\begin{{tabular}}{{l{'l' * len(self.fits)}}}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}\n"
 
 
-def _trained_on(fit: Run) -> tuple[str, ...]:
+def _trained_on(fit: Compared) -> tuple[str, ...]:
     """Hashes of what a fit was trained on, of all of its experiments: less what it held out."""
-    experiments = getattr(fit, "experiments", None) or [fit.experiment]
-    return tuple(sorted(hash_numbers(*contents(one.train)) for one in experiments))
+    return tuple(sorted(hash_numbers(*contents(one.train)) for one in fit.experiments))
 
 
 def _cell(value: Any, error: float | None) -> str:

@@ -13,7 +13,7 @@ from physid.reproduce.exhibit import Cell, Work, ended
 
 if TYPE_CHECKING:
     from physid.api.fit import Fit
-    from physid.predict.networks import Run
+    from physid.api.networks import FreeRun
 
 SEEDS = (0, 1, 2)
 GRADIENTS = ("adjoint", "naive", "aca")  # in the order of the paper's columns
@@ -88,14 +88,12 @@ def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any
     return {**described(found), "weights": trained.size, "loss": trained.history[-1]["loss"]}
 
 
-def described(found: Run) -> dict[str, Any]:
+def described(found: Fit | FreeRun) -> dict[str, Any]:
     """What a run found, as data: scores by both readings of the metric, masses, cost, and the path at a few times."""
     import numpy as np
 
-    from physid.predict.networks import forecast_of
-
     data = found.experiment
-    path = forecast_of(found, np.linspace(0.0, 2.0, POINTS))
+    path = found.predict(np.linspace(0.0, 2.0, POINTS))
     scores = {part: None if found.scores[part] is None else found.scores[part]["mse"] for part in PARTS}  # type: ignore[index]
     return {
         **both_readings(scores, len(data.channels)),

@@ -5,22 +5,21 @@ from __future__ import annotations
 import html
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from physid.errors import InputError
-from physid.inference.result import FitResult
 from physid.plots.look import Theme
 from physid.predict.forecast import Forecast
-from physid.predict.networks import NetworkRun
+from physid.predict.predictor import Predictor
 from physid.viewer import gl, webpage
 from physid.viewer.camera import Camera
 from physid.viewer.files import encoded, new_place, write
 from physid.viewer.tracks import Tracks, tracks_of, tracks_of_fit
 
-Source = FitResult | NetworkRun | Forecast | Tracks
+Viewable = Predictor | Forecast | Tracks
 SUFFIXES = (".html", ".png", ".mp4")
 
 
@@ -46,7 +45,7 @@ class Page:
 
 
 def collect(
-    what: Source | Sequence[Source],
+    what: Viewable | Sequence[Viewable],
     until: float | None = None,
     bodies: Sequence[str] | None = None,
     titles: Sequence[str] | None = None,
@@ -55,7 +54,7 @@ def collect(
 
     Errors: InputError for none at all, runs whose bodies differ, or what has no bodies.
     """
-    sources = [what] if isinstance(what, FitResult | NetworkRun | Forecast | Tracks) else list(what)
+    sources = list(what) if isinstance(what, Iterable) else [what]
     if not sources:
         raise InputError("nothing was given to show: one run or more is allowed.")
     found = [_tracks(source, until) for source in sources]
@@ -70,13 +69,13 @@ def collect(
     return found
 
 
-def _tracks(source: Source, until: float | None) -> Tracks:
-    if isinstance(source, FitResult | NetworkRun):
-        return tracks_of_fit(source, until)
-    return tracks_of(source) if isinstance(source, Forecast) else source
+def _tracks(source: Viewable, until: float | None) -> Tracks:
+    if isinstance(source, Tracks):
+        return source
+    return tracks_of(source) if isinstance(source, Forecast) else tracks_of_fit(source, until)
 
 
-def scene(what: Source | Sequence[Source], theme: str | Theme = "light", **settings: Any) -> Any:
+def scene(what: Viewable | Sequence[Viewable], theme: str | Theme = "light", **settings: Any) -> Any:
     """The Scene of fits or forecasts, off screen: `.plotter` is PyVista's, `.move(time)` sets the clock.
 
     Further settings: size, camera (a Camera). Errors: MissingError where there is no OpenGL.
@@ -89,13 +88,13 @@ def scene(what: Source | Sequence[Source], theme: str | Theme = "light", **setti
 
 
 def page(
-    what: Source | Sequence[Source], theme: str | Theme = "light", camera: Camera | None = None, title: str = ""
+    what: Viewable | Sequence[Viewable], theme: str | Theme = "light", camera: Camera | None = None, title: str = ""
 ) -> Page:
     """The standalone page of fits or forecasts."""
     return Page(webpage.page(collect(what), theme, camera, title))
 
 
-def save(path: str | Path, what: Source | Sequence[Source], theme: str | Theme = "light", **settings: Any) -> Path:
+def save(path: str | Path, what: Viewable | Sequence[Viewable], theme: str | Theme = "light", **settings: Any) -> Path:
     """Write a .html, .png or .mp4 of fits or forecasts; settings are those of `page`, `still` and `movie`.
 
     Errors: InputError for another suffix; MissingError without OpenGL, or for a movie without imageio-ffmpeg.
@@ -118,7 +117,7 @@ def save(path: str | Path, what: Source | Sequence[Source], theme: str | Theme =
 
 
 def show(
-    what: Source | Sequence[Source],
+    what: Viewable | Sequence[Viewable],
     theme: str | Theme = "dark",
     until: float | None = None,
     bodies: Sequence[str] | None = None,

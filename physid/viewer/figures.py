@@ -12,13 +12,14 @@ import numpy as np
 from physid.errors import visible
 from physid.plots import phase, png, svg, theme_of, time_series
 from physid.plots.look import Theme
-from physid.predict.networks import Run, forecast_of
+from physid.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS = 150.0
 HEIGHT = 5.4  # inches
+POINTS = 401  # of a path
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
@@ -30,20 +31,22 @@ figure {{ margin: 0; flex: 1 1 420px; max-width: 900px; }} svg {{ width: 100%; h
 """
 
 
-def figures(fit: Run, until: float, channels: Sequence[str] | None, theme: str | Theme) -> tuple[list[Figure], str]:
-    """The phase portrait (of two channels or more) and the time series of a fit; and what was chosen of many channels.
+def figures(
+    run: Predictor, until: float | None, channels: Sequence[str] | None, theme: str | Theme
+) -> tuple[list[Figure], str]:
+    """The phase portrait (of two channels or more) and the time series of a run; and what was chosen of many channels.
 
     With `channels` two or three, those; one alone has a time series only.
     """
-    forecast = forecast_of(fit, until, points=401)
+    forecast = run.predict(run.times(until, POINTS))
     found = []
     sentence = ""
     if len(forecast.channels if channels is None else channels) >= 2:
-        portrait = phase(forecast, fit.experiment, channels, theme, size=HEIGHT)
+        portrait = phase(forecast, channels=channels, theme=theme, size=HEIGHT)
         sentence = portrait.get_supxlabel()
         found.append(portrait)
     height = HEIGHT if found else None
-    found.append(time_series(forecast, fit.experiment, channels, theme, height=height))
+    found.append(time_series(forecast, channels=channels, theme=theme, height=height))
     return found, sentence
 
 

@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.errors import Diverged, InputError, unknown_name
-from physid.inference.result import FitResult
 from physid.plots.bodies import Body, find_bodies
-from physid.predict.draws import draw
 from physid.predict.forecast import Forecast
-from physid.predict.networks import NetworkRun, forecast_of
+from physid.predict.predictor import Predictor
 
 POINTS = 1001  # times of a track, at most, unless more are measured of it
 NORMAL = 1.959963984540054  # the reach of a 95 % band in standard deviations
@@ -102,25 +100,24 @@ class Tracks:
         )
 
 
-def tracks_of_fit(fit: FitResult | NetworkRun, until: float | None = None, title: str = "") -> Tracks:
-    """The tracks of a fit up to the time `until`, or the end of its data, in the experiment's own time.
+def tracks_of_fit(run: Predictor, until: float | None = None, title: str = "") -> Tracks:
+    """The tracks of a run up to the time `until`, or the end of its data, in the experiment's own time.
 
     Errors: InputError when what is observed are no bodies in space; Diverged when the model does not reach beyond the
     first times.
     """
-    last = fit.experiment.test or fit.experiment.train
+    last = run.experiment.test or run.experiment.train
     end = float(last.times[-1]) if until is None else float(until)
-    found = forecast_of(fit, grid(fit.experiment, end))
-    tracks = tracks_of(found, fit.experiment, mass=masses(fit) if isinstance(fit, FitResult) else None)
+    found = run.predict(grid(run.experiment, end))
+    tracks = tracks_of(found, mass=run.strengths)
     if np.nanmax(tracks.sigma, initial=0.0) > FOLDS * tracks.extent[1]:
-        drawn = draw(fit, found.times, STRANDS) if isinstance(fit, FitResult) else fit.paths(found.times)
-        strands = _positions(drawn, find_bodies(found.channels))
+        strands = _positions(run.paths(found.times, STRANDS), find_bodies(found.channels))
         tracks = replace(tracks, strands=strands[:, : len(tracks.times)])
-    return replace(tracks, title=title or f"{fit.experiment.name} · {fit.settings.get('model', '')}")
+    return replace(tracks, title=title or f"{run.experiment.name} · {run.settings.get('model', '')}")
 
 
 def tracks_of(forecast: Forecast, experiment: Experiment | None = None, mass: Array | None = None) -> Tracks:
-    """The tracks of a forecast, beside the truth that `experiment` holds of it at the same times.
+    """The tracks of a forecast, beside the truth that `experiment`, or its own, holds of it at the same times.
 
     Errors: InputError when its channels are not the coordinates of bodies; Diverged when nothing of it is finite.
     """
@@ -130,6 +127,7 @@ def tracks_of(forecast: Forecast, experiment: Experiment | None = None, mass: Ar
             f"{', '.join(forecast.channels)} are no coordinates of bodies (x1, y1, z1, ... or name.x, name.y, ...): "
             "use the phase portrait and the time series."
         )
+    experiment = forecast.experiment if experiment is None else experiment
     path = _positions(forecast.mean, bodies)
     reached = np.isfinite(path.reshape(len(path), -1)).min(axis=1, initial=True)
     count = len(reached) if reached.all() else int(np.argmin(reached))
@@ -191,16 +189,6 @@ def grid(experiment: Experiment, until: float) -> Array:
 def shown_times(times: Array, unit: str) -> tuple[Array, str]:
     """Times as they are read, with their unit: days since J2000 become calendar years, others stay."""
     return (2000.0 + times / 365.25, "year") if unit == J2000 else (times, unit)
-
-
-def masses(fit: FitResult) -> Array | None:
-    """The strengths of the observed bodies, where the model has such; the one they are relative to left out."""
-    strength = getattr(fit.model, "strength", None)
-    if strength is None:
-        return None
-    values: Array = strength().detach().double().cpu().numpy()
-    center = getattr(fit.model, "relative_to", None)
-    return values if center is None else np.delete(values, center)
 
 
 def _positions(values: Array, bodies: Sequence[Body]) -> Array:
