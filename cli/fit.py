@@ -15,27 +15,20 @@ from physid.cli.measured import MEASURED, column_options
 from physid.cli.options import (
     EXPERIMENT_OPTIONS,
     OUTPUT,
-    atol_option,
-    engine_option,
     experiment_options,
-    fit_seed_option,
-    gradient_option,
+    fit_options,
     json_option,
     knowledge_option,
-    max_steps_option,
-    method_options,
     model_option,
     network_options,
-    probes_option,
     quiet_option,
-    rtol_option,
-    solver_option,
 )
 from physid.cli.sections import SectionCommand, option
 from physid.errors import Diverged
 
 if TYPE_CHECKING:
     from physid.data.experiment import Experiment
+    from physid.inference.fit_options import FitOptions
     from physid.modelling.model import Model
 
 EPILOG = """\b
@@ -61,7 +54,6 @@ that can be used.
 @knowledge_option
 @model_option
 @experiment_options
-@fit_seed_option
 @option(
     "--data",
     section=MEASURED,
@@ -72,15 +64,8 @@ that can be used.
 )
 @column_options
 @option("--sigma", section=MEASURED, type=float, metavar="X", help="Standard deviation of the noise, if it is known.")
-@method_options
+@fit_options
 @network_options
-@solver_option
-@gradient_option
-@engine_option
-@rtol_option
-@atol_option
-@max_steps_option
-@probes_option
 @option("--device", section="Solver", metavar="D", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @option("--dtype", section="Solver", metavar="T", help="float64, float32. [default: float64; networks float32]")
 @option(
@@ -114,44 +99,48 @@ def command(
     """
     from physid.api.fit import fit
     from physid.cli.choose import build_model, choose_experiments
-    from physid.cli.method import fit_arguments, integrator_of, merged, place, unheeded
+    from physid.cli.method import asked_for, place, unheeded
     from physid.cli.result import done_fields
     from physid.cli.train import is_trained, refuse_network_options, train_command
+    from physid.inference.assemble import prepare, suited
+    from physid.inference.options import resolve
+    from physid.modelling.address import contained
     from physid.modelling.modules import trained
 
     console = Console(json=json, quiet=quiet)
-    options = merged({**options, "model": model, "data": [str(path) for path in data]}, experiment)
+    typed = {**options, "model": model, "data": [str(path) for path in data]}
+    asked, options = asked_for(typed, experiment)
     model, data = options["model"], tuple(map(Path, options["data"]))
-    options |= {"knowledge": knowledge, "dry_run": dry_run}
+    options |= {"knowledge": knowledge, "dry_run": dry_run, "seed": asked.seed, "protocol": asked.protocol or "default"}
     if knowledge is not None and model is not None:
         raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
     run = check_run_folder(out or default_folder(experiment or (data[0].name if data else "")))
     if is_trained(experiment, model):
-        return train_command(console, experiment, run, options)
+        return train_command(console, experiment, run, asked, options)
     refuse_network_options(options)
-    arguments = fit_arguments(options)
+    resolve(asked)
     if print_settings:
         from physid import settings
 
-        click.echo(settings.template() + settings.dump(options), nl=False)
+        click.echo(settings.template() + settings.dump({**options, **asked.said()}), nl=False)
         return 0
     chosen = choose_experiments(experiment, data, model, data_options(options), options)
     system = build_model(chosen[0], knowledge, model)
     place(system, options["device"], options["dtype"] or "float64")
-    arguments["integrator"] = integrator_of(options, arguments, system, chosen[0])
-    if said := unheeded(options, arguments["integrator"]):
-        console.note(said)
+    if asked.rtol is not None or asked.atol is not None:
+        with contained():
+            plan = resolve(suited(asked, system, chosen[0]))
+        if said := unheeded(asked, plan.integrator):
+            console.note(said)
     if dry_run:
-        from physid.inference.assemble import prepare
-
-        prepare(system, arguments["fix"], arguments["free"], arguments["tie"])
-        tell_plan(console, chosen, system, arguments, run)
+        prepare(system, asked)
+        tell_plan(console, chosen, system, asked, run)
         return 0
     if trained(system):
         console.note(f"trained beside the unknowns: {trained(system)}")
     labels = {"knowledge": None if model else knowledge or "full"}
     with console.progress(f"fit {', '.join(one.name for one in chosen)}") as progress:
-        result = fit(system, chosen, out=run, progress=progress, labels=labels, **arguments)
+        result = fit(system, chosen, options=asked, out=run, progress=progress, labels=labels)
     console.say(str(result.report()))
     console.note(f"run directory: {run}")
     if result.paper is not None:
@@ -173,25 +162,23 @@ def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: options[name] for name in ("settings", *EXPERIMENT_OPTIONS)}
 
 
-def tell_plan(
-    console: Console, chosen: Sequence[Experiment], system: Model, arguments: Mapping[str, Any], run: Path
-) -> None:
+def tell_plan(console: Console, chosen: Sequence[Experiment], system: Model, asked: FitOptions, run: Path) -> None:
     """What would be fitted, and how."""
-    from physid.cli.method import plan
     from physid.inference.assemble import agree, noise_model, suited
+    from physid.inference.options import resolve
     from physid.modelling.modules import ready, trained
 
     ready(system)
     agree(system, chosen)
     data = chosen[0]
-    settings = plan(suited(arguments, system, data)).settings()
+    settings = resolve(suited(asked, system, data)).settings()
     train = data.train
     rows: list[Row] = [
         *(("experiment", f"{one.name}, {one.source}") for one in chosen),
         ("data", f"{len(train)} times on [{float(train.times[0]):g}, {float(train.times[-1]):g}] {data.time_unit}"),
         ("observed", f"{', '.join(data.channels)} {data.unit}".strip()),
         ("model", type(system).__name__),
-        ("noise", noise_model(system, chosen, plan(arguments)) or "by units and sizes of the channels"),
+        ("noise", noise_model(system, chosen, resolve(asked)) or "by units and sizes of the channels"),
         *([("trained", trained(system))] if trained(system) else []),
         ("free initial values", int(data.initial_free.sum())),
         *((name, value) for name, value in settings.items() if value is not None),

@@ -1,4 +1,4 @@
-"""From the options of a fit to the arguments of `physid.fit`, checked before any data are made."""
+"""From what was typed, and a settings file, to the options of a fit, checked before any data are made."""
 
 from __future__ import annotations
 
@@ -9,54 +9,39 @@ import torch
 from torch import nn
 
 from physid import settings
-from physid.data.experiment import Experiment
+from physid.cli.options import dest_of, flag_of
 from physid.errors import InputError, MissingError, unknown_name
-from physid.inference.assemble import suited
-from physid.inference.options import FitPlan, adapted, chooses, default_integrator, resolve
-from physid.modelling.address import contained
-from physid.modelling.model import Model
+from physid.inference.fit_options import TYPED, FitOptions, read
+from physid.inference.options import chooses
 from physid.ode import Integrator
-from physid.ode.dispatch import check_engine
-from physid.ode.methods import catalogue
 
-NAMES = (
-    *("optimizer", "strategy", "protocol", "gradient", "epochs", "lr", "seed", "time_limit"),
-    *("loss", "loss_scale", "starts", "workers", "holdout", "probes"),
-)
-UNKNOWNS = ("fix", "free", "tie")
-DEFAULTS = {"protocol": "default", "seed": 0, "starts": 1}
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
 
-def fit_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of `physid.fit`; InputError for unknown names and for options that contradict each other."""
-    arguments = {name: options[name] for name in NAMES}
-    arguments["noise"], arguments["seeds"] = options["noise_model"], options["ensemble"]
-    arguments["integrator"] = _integrator(options)
-    plan(arguments)
-    return arguments | {name: options[name] for name in UNKNOWNS}
-
-
-def merged(options: Mapping[str, Any], experiment: str | None = None) -> dict[str, Any]:
-    """The options with those of the settings file where nothing was typed, and the defaults where neither says more.
+def asked_for(options: Mapping[str, Any], experiment: str | None = None) -> tuple[FitOptions, dict[str, Any]]:
+    """The options of the fit, typed or else of the settings file, and the command's others, with the file's of these.
 
     Data files in the settings, and what they say of its initial state, do not count where an `experiment` was typed.
     """
     path = options["settings_file"]
     given = {} if path is None else settings.load(path)
-    data = given.pop("data", [])
-    if experiment is None:
-        given["data"] = [data] if isinstance(data, str) else data
-    elif data:
+    files = given.pop("data", [])
+    if experiment is not None and files:
         given.pop("initial", None)
-    found = {**options, "fix": pairs("fix", options["fix"], number=True), "tie": pairs("tie", options["tie"])}
-    found["free"] = list(options["free"])
-    for name in settings.KEYS:
-        if found[name] in (None, [], {}):
-            found[name] = given.get(name, DEFAULTS.get(name, found[name]))
-        elif isinstance(found[name], dict):
-            found[name] = {**given.get(name, {}), **found[name]}
-    return found
+        files = []
+    rest = {**options, "data": [*options["data"]] or files}
+    for name in ("model", "initial"):
+        said = given.pop(name, None)
+        rest[name] = said if rest[name] is None else rest[name]
+    for name in TYPED:
+        value = rest.pop(dest_of(name))
+        if value in (None, ()):
+            continue
+        if name in ("fix", "tie"):
+            given[name] = {**given.get(name, {}), **pairs(name, value, number=name == "fix")}
+        else:
+            given[name] = read(name, value, flag_of(name))
+    return FitOptions(**given), rest
 
 
 def pairs(option: str, texts: Sequence[str], number: bool = False) -> dict[str, Any]:
@@ -76,44 +61,10 @@ def pairs(option: str, texts: Sequence[str], number: bool = False) -> dict[str, 
     return found
 
 
-def plan(arguments: Mapping[str, Any]) -> FitPlan:
-    """What a fit with these arguments would do."""
-    return resolve(**{name: value for name, value in arguments.items() if name not in UNKNOWNS})
-
-
-def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the integrator that were asked for."""
-    names = ("solver", "rtol", "atol", "max_steps", "engine")
-    return {name: options[name] for name in names if options[name] is not None}
-
-
-def _integrator(options: Mapping[str, Any]) -> Integrator | None:
-    """The optimizer's or protocol's integrator with what was asked for changed; None if nothing was."""
-    changes = _typed(options)
-    if not changes:
-        return None
-    if "solver" in changes:
-        catalogue.lookup(changes["solver"])
-    check_engine(changes.get("engine", "auto"))
-    return adapted(default_integrator(options["optimizer"], options["protocol"]), changes)
-
-
-def integrator_of(
-    options: Mapping[str, Any], arguments: Mapping[str, Any], model: Model, experiment: Experiment
-) -> Integrator | None:
-    """The integrator that model and experiment would be fitted by, with what was asked for changed; None if nothing."""
-    changes = _typed(options)
-    if not changes:
-        return None
-    with contained():
-        found: Integrator = suited({**arguments, "integrator": None}, model, experiment, changes)["integrator"]
-    return found
-
-
-def unheeded(options: Mapping[str, Any], integrator: Integrator | None) -> str:
+def unheeded(options: FitOptions, integrator: Integrator) -> str:
     """What is said of tolerances that were asked for where no step goes by them; else nothing."""
-    asked = [f"--{name}" for name in ("rtol", "atol") if options[name] is not None]
-    if integrator is None or not asked or chooses(integrator):
+    asked = [flag_of(name) for name in ("rtol", "atol") if getattr(options, name) is not None]
+    if not asked or chooses(integrator):
         return ""
     solver = integrator.solver if isinstance(integrator.solver, str) else integrator.solver.name
     return (

@@ -9,10 +9,13 @@ from typing import Any, TypeVar
 import click
 
 from physid.cli.sections import option
+from physid.inference.fit_options import DATA as DATA
+from physid.inference.fit_options import METHOD, SOLVER, TYPED, default_words, flags_of, key_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DATA, METHOD, NETWORK, SOLVER, OUTPUT = "Data", "Method", "Network", "Solver", "Output"
+NETWORK, OUTPUT = "Network", "Output"
+REPEATED = ("fix", "free", "tie")  # options of a fit that may be typed several times
 
 run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 experiment_argument = click.argument("experiment", metavar="EXPERIMENT")
@@ -38,7 +41,6 @@ solver_option = option(
     metavar="NAME",
     help="euler, midpoint, rk4, heun_euler, bosh3, dopri5, tsit5 or dopri8.",
 )
-gradient_option = option("--gradient", section=SOLVER, metavar="NAME", help="aca, naive, adjoint or forward.")
 engine_option = option(
     "--engine", section=SOLVER, metavar="NAME", help="auto, native (f as compiled C) or eager. [default: auto]"
 )
@@ -50,84 +52,37 @@ atol_option = option(
     metavar="X",
     help="Absolute tolerance of a step. [default, in fits: rtol times the size of each state]",
 )
-max_steps_option = option(
-    "--max-steps",
-    section=SOLVER,
-    type=click.IntRange(1),
-    metavar="N",
-    help="Most steps of a solve. [default: 100000, and 100 more for every interval of the record]",
-)
-
-probes_option = option(
-    "--probes",
-    section=SOLVER,
-    type=click.IntRange(0, 64),
-    metavar="N",
-    help="Tangents held to the tolerances beside the state, so that these hold for the gradient: 0 for none, 1 for all "
-    "columns of lm. [default: 1 in lm where the model is compiled and has no weights, else 0]",
-)
-
 seed_option = option(
     "--seed", section=DATA, type=int, default=0, show_default=True, metavar="N", help="Seed of noise and random starts."
 )
-fit_seed_option = option(
-    "--seed", section=DATA, type=int, metavar="N", help="Seed of noise and random starts. [default: 0]"
-)
-
-# The options of the method: name, type, metavar, whether it may be repeated, help. Each has a key in a settings file.
-METHOD_OPTIONS: tuple[tuple[str, Any, str, bool, str], ...] = (
-    ("optimizer", str, "NAME", False, "lm, adam or lbfgs. [default: lm; adam as in the paper]"),
-    (
-        "strategy",
-        str,
-        "NAME",
-        False,
-        "auto, full, segments, grow, match, stages or rates. [default: the model's, or auto]",
-    ),
-    (
-        *("protocol", str, "NAME", False),
-        "default, paper-text or paper-code: the settings of the paper, as its text or its code has them.",
-    ),
-    ("epochs", click.IntRange(1), "N", False, "Epochs of adam or of a training, iterations of lbfgs."),
-    ("lr", float, "X", False, "Learning rate of adam or of a training, at its beginning."),
-    ("time-limit", float, "S", False, "Stop after S seconds (exit code 124)."),
-    ("starts", int, "K", False, "Try K starts: the first guess and draws from priors and domains. [default: 1]"),
-    (
-        "ensemble",
-        int,
-        "K",
-        False,
-        "Fit a model with weights from K seeds, for bands and a mean. [default: the model's]",
-    ),
-    ("workers", int, "N", False, "Run the starts in N processes. [default: as one batch]"),
-    (
-        *("noise-model", str, "NAME", False),
-        "equal, or with a sigma per channel normal, lognormal, student or student:NU. [default: the model's]",
-    ),
-    ("loss", str, "NAME", False, "linear, soft_l1, huber, cauchy or arctan. [default: linear]"),
-    ("loss-scale", float, "X", False, "Error at which the loss bends. [default: from the noise]"),
-    ("holdout", str, "WHAT", False, "Keep for the test: a part of the times, after:TIME, or an experiment's name."),
-    ("fix", str, "NAME=VALUE", True, "Hold an unknown there (NAME alone: where it is)."),
-    ("free", str, "NAME", True, "Identify an unknown that the model fixes or ties."),
-    ("tie", str, "NAME=EXPR", True, "Compute an unknown from others, as in 'width=2 * length'."),
-    (
-        "settings",
-        click.Path(path_type=Path),
-        "FILE",
-        False,
-        "YAML file of these options; what is typed wins.",
-    ),
-)
 
 
-def method_options(command: F) -> F:
-    """Add the options of the method to `command`; what is not typed is None or empty, as a file may say it."""
-    for name, kind, metavar, multiple, text in reversed(METHOD_OPTIONS):
-        variable = "settings_file" if name == "settings" else name.replace("-", "_")
+def flag_of(name: str) -> str:
+    """The flag of an option of a fit, as messages name it."""
+    return flags_of(name)[0]
+
+
+def dest_of(name: str) -> str:
+    """The name under which click hands over an option of a fit; `noise` is that of the data set."""
+    return key_of(flag_of(name))
+
+
+def fit_options(command: F) -> F:
+    """Add the options of a fit to `command`, which gets them as text; what is not typed is None or empty."""
+    for name, one in reversed(TYPED.items()):
+        text = f"{one.help[:1].upper()}{one.help[1:]}.{default_words(name)}"
         command = option(
-            f"--{name}", variable, section=METHOD, type=kind, metavar=metavar, multiple=multiple, help=text
+            *flags_of(name),
+            dest_of(name),
+            section=one.section,
+            aliases=one.aliases,
+            metavar=one.metavar,
+            multiple=name in REPEATED,
+            help=text,
         )(command)
-    return command
+    text = "YAML file of these options; what is typed wins."
+    kind = click.Path(path_type=Path)
+    return option("--settings", "settings_file", section=METHOD, type=kind, metavar="FILE", help=text)(command)
 
 
 # Options of a recipe, for networks that are trained by batches.
@@ -141,7 +96,6 @@ NETWORK_OPTIONS: dict[str, str] = {
     "layout": "channels-last or channels-first, in memory.",
     "paper_compat": "yes: as the authors' code has it, where it differs from the paper.",
     "hidden": "Units of a recurrent layer.",
-    "seeds": "Networks from seeds of their own, trained at once; their spread is the band of a forecast.",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -15,9 +15,19 @@ OTHER = "Options"
 class SectionOption(click.Option):
     """An option that knows under which heading of the help it stands."""
 
-    def __init__(self, *arguments: Any, section: str = OTHER, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, section: str = OTHER, aliases: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.section = section
+        self.section, self.aliases = section, aliases
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The spelling and the help, without the aliases."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        spelling = record[0]
+        for alias in self.aliases:
+            spelling = spelling.replace(f", {alias}", "")
+        return spelling, record[1]
 
 
 class SectionCommand(click.Command):

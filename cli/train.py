@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from physid.catalog import Registry
 from physid.cli.choose import given_options, load_experiment
 from physid.cli.console import Console
 from physid.cli.method import place
-from physid.cli.options import EXPERIMENT_OPTIONS, METHOD_OPTIONS, NETWORK_OPTIONS, RECIPE_OPTIONS
+from physid.cli.options import EXPERIMENT_OPTIONS, NETWORK_OPTIONS, RECIPE_OPTIONS, flag_of
 from physid.data.catalogue import CATALOG
 from physid.errors import Diverged, InputError, unknown_name
+from physid.inference.fit_options import FitOptions
 from physid.modelling.address import is_file_name
 from physid.modelling.catalogue import MODELS
 from physid.training.networks import COLLECTIONS, NETWORKS, Network, collect, network
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
     from physid.training import Collection, Recipe
 
 # options of `physid fit` that a training takes, beside those of the data set, the network and the recipe
-TAKEN = ("epochs", "lr", "time_limit", "protocol")
-# options of a solver, for networks with an ODE in them
-SOLVER = ("gradient", "solver", "engine", "rtol", "atol")
-# what the options of a fit are when nothing is asked
-UNASKED = {"strategy": "auto", "starts": 1}
+TAKEN = ("epochs", "lr", "time_limit", "protocol", "seed")
+# those that a network may take: of its solver, and how many are trained at once
+BUILT = ("gradient", "solver", "engine", "rtol", "atol", "seeds")
 
 
 def is_trained(experiment: str | None, model: str | None) -> bool:
@@ -43,15 +42,20 @@ def _named(name: str | None, trained: Registry[Any], fitted: Registry[Any]) -> b
     return name is not None and not fitted.owns(name) and not is_file_name(name) and name in trained
 
 
-def train_command(console: Console, experiment: str | None, run: Path, options: Mapping[str, Any]) -> int:
+def train_command(
+    console: Console, experiment: str | None, run: Path, asked: FitOptions, options: Mapping[str, Any]
+) -> int:
     """Train what was asked for, print the report, and return the exit code."""
     from physid.api.train import train
     from physid.training.processes import local
 
     entry = _network(experiment, options["model"])
-    _refuse(entry.name, options)
+    said = asked.said()
+    _refuse(entry.name, [*said], options)
+    options = {**options, **{name: getattr(asked, name) for name in (*TAKEN, *BUILT)}}
+    options["protocol"] = asked.protocol or "default"
     recipe = _recipe(entry, options)
-    built = {name: options[name] for name in (*NETWORK_OPTIONS, "compile", *SOLVER) if options.get(name) is not None}
+    built = {name: options[name] for name in (*NETWORK_OPTIONS, "compile", *BUILT) if options.get(name) is not None}
     collection = _collection(entry, experiment, options)
     torch.manual_seed(recipe.seed)
     learner = network(entry.name, collection, **built)
@@ -90,20 +94,12 @@ def _network(experiment: str | None, model: str | None) -> Network:
     return NETWORKS[model]
 
 
-def _refuse(name: str, options: Mapping[str, Any]) -> None:
+def _refuse(name: str, said: Sequence[str], options: Mapping[str, Any]) -> None:
     """Refuse what belongs to fits of unknowns. Errors: InputError."""
-    names = [one[0].replace("-", "_") for one in METHOD_OPTIONS if one[0] != "settings"]
-    given = [
-        one
-        for one in (*names, "max_steps", "probes", "knowledge")
-        if one not in TAKEN and options.get(one) not in (None, (), {}, [])
-    ]
-    given = [one for one in given if options[one] != UNASKED.get(one)]
+    given = [flag_of(one) for one in said if one not in (*TAKEN, *BUILT)]
+    given += ["--knowledge"] if options["knowledge"] is not None else []
     if given:
-        raise InputError(
-            f"--{given[0].replace('_', '-')} belongs to fits of unknowns, but {name} is trained by batches. "
-            "Leave it out."
-        )
+        raise InputError(f"{given[0]} belongs to fits of unknowns, but {name} is trained by batches. Leave it out.")
 
 
 def refuse_network_options(options: Mapping[str, Any]) -> None:

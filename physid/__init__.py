@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from physid.data.experiment import Trajectory as Trajectory
     from physid.data.inputs import Inputs as Inputs
     from physid.errors import PhysidError as PhysidError
+    from physid.inference.fit_options import FitOptions as FitOptions
     from physid.modelling.model import Model as Model
     from physid.modelling.model import SecondOrder as SecondOrder
     from physid.modelling.unknown import Unknown as Unknown
@@ -44,6 +45,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Experiment": "physid.data.experiment",
     "Fit": "physid.api.fit",
+    "FitOptions": "physid.inference.fit_options",
     "Inputs": "physid.data.inputs",
     "Integrator": "physid.ode",
     "Model": "physid.modelling.model",

@@ -5,86 +5,38 @@ Precedence: what is typed or passed, then the file, then the default. An unknown
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import physid.door as door
 from physid.errors import InputError, unknown_name
+from physid.inference.fit_options import TYPED, FitOption, default_of, default_words, flags_of, key_of, read
+from physid.option_readers import Values, text
 
 LARGEST = 1_000_000  # bytes of a settings file
 PARTS = 100_000  # values of a settings file, aliases written out
 LENGTH = 20_000  # characters of one value
 DEEPEST = 100  # brackets within each other
-MOST = 10**300  # numbers beyond it have no square
 
 
-@dataclass(frozen=True)
-class Key:
-    """One setting: the kinds of value that it takes, in words and as a test, and what it means."""
-
-    what: str
-    fits: Callable[[Any], bool]
-    help: str
+def _files(value: Any) -> list[str]:
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, list) or not all(isinstance(one, str) for one in files):
+        raise TypeError
+    return files
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MOST)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**64
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-def _values(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, str) and _numeric(one) for key, one in value.items())
-
-
-def _numeric(value: Any) -> bool:
-    return value is None or _number(value) or (isinstance(value, list) and all(_numeric(one) for one in value))
-
-
-def _expressions(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair)
-
-
-KEYS: Mapping[str, Key] = {
-    "data": Key("a file or a list of files", lambda v: _text(v) or _texts(v), "files of measurements"),
-    "model": Key("a name", _text, "a model of the catalogue, or FILE.py:CLASS"),
-    "initial": Key("free, known or x=0,v=1", _text, "whether the initial state is fitted too"),
-    "optimizer": Key("a name", _text, "lm, adam or lbfgs"),
-    "strategy": Key("a name", _text, "auto, full, segments, grow, match, stages or rates"),
-    "protocol": Key("a name", _text, "default, paper-text or paper-code"),
-    "gradient": Key("a name", _text, "aca, naive, adjoint or forward"),
-    "epochs": Key("a whole number", _whole, "epochs of adam, iterations of lbfgs"),
-    "lr": Key("a number", _number, "learning rate of adam, at its beginning"),
-    "seed": Key("a whole number", _whole, "seed of noise and random starts"),
-    "time_limit": Key("a number", _number, "seconds after which the fit stops"),
-    "noise_model": Key("a name", _text, "equal, normal, lognormal, student or student:NU"),
-    "loss": Key("a name", _text, "linear, soft_l1, huber, cauchy or arctan"),
-    "loss_scale": Key("a number", _number, "the error at which the loss begins to bend"),
-    "starts": Key("a whole number", _whole, "how many starts are tried"),
-    "ensemble": Key("a whole number", _whole, "how many seeds a model with weights is fitted from"),
-    "workers": Key("a whole number", _whole, "processes that share the starts"),
-    "holdout": Key("a part, after:TIME or a name", lambda v: _number(v) or _text(v), "what is kept for the test"),
-    "fix": Key("a mapping from unknowns to values", _values, "unknowns held, at a value or where they are"),
-    "free": Key("a list of unknowns", _texts, "unknowns identified although the model fixes or ties them"),
-    "tie": Key("a mapping from unknowns to expressions", _expressions, "unknowns computed from the others"),
-    "solver": Key("a name", _text, "solver of the differential equation"),
-    "rtol": Key("a number", _number, "relative tolerance of a step"),
-    "atol": Key("a number", _number, "absolute tolerance of a step"),
-    "max_steps": Key("a whole number", _whole, "most steps of a solve"),
-    "probes": Key("a whole number", _whole, "tangents held to the tolerances beside the state; 0 for none"),
+FILES = Values(_files, lambda: "a file or a list of files", lambda: {"type": ["string", "array"]})
+# What a fit is of, beside its options.
+SUBJECT: Mapping[str, FitOption] = {
+    "data": FitOption("files of measurements", FILES, "FILE"),
+    "model": FitOption("a model of the catalogue, or FILE.py:CLASS", text("a name"), "NAME"),
+    "initial": FitOption("free, known or x=0,v=1: whether the initial state is fitted", text("a text"), "VALUE"),
 }
+KEYS: Mapping[str, FitOption] = {**SUBJECT, **TYPED}
+# a further spelling of a key -> the key
+ALIASES = {key_of(flag): name for name in TYPED for flag in flags_of(name) if key_of(flag) != name}
 
 
 def _shallow(text: str) -> Any:
@@ -129,7 +81,14 @@ def load(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         raise InputError(f"{path} holds a {type(found).__name__}: lines as in 'starts: 10' are allowed.")
-    return {str(key): _checked(path, str(key), value) for key, value in found.items() if value is not None}
+    given: dict[str, Any] = {}
+    for word, value in found.items():
+        key = ALIASES.get(str(word), str(word))
+        if key in given:
+            raise InputError(f"{path}: {key} is given twice, as {word}, too. Give it once.")
+        if value is not None:
+            given[key] = _checked(path, key, value)
+    return given
 
 
 def _count(path: Path, node: Any, known: dict[int, int]) -> int:
@@ -155,35 +114,38 @@ def _count(path: Path, node: Any, known: dict[int, int]) -> int:
 def _checked(path: Path, key: str, value: Any) -> Any:
     if key not in KEYS:
         raise unknown_name(f"setting in {path}", key[:80], KEYS)
-    if not KEYS[key].fits(value):
-        hint = ""
-        if isinstance(value, str) and KEYS[key].fits(0.5):
-            try:
-                return float(value)  # 1e-9 is text for YAML 1.1, which wants 1.0e-9
-            except ValueError:
-                hint = " Write numbers without quotes."
-        raise InputError(f"{path}: {key} is {_told(value)}, but {KEYS[key].what} is allowed.{hint}")
-    return value
-
-
-def _told(value: Any) -> str:
-    """A value as a message shows it, cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of thousands of digits
-        return "an enormous number"
-    return text if len(text) <= 80 else text[:77] + "..."
+    return read(key, value, f"{path}: {key}", KEYS[key])
 
 
 def dump(settings: Mapping[str, Any]) -> str:
-    """Those of the settings that have a key and a value, as a YAML file that `load` reads back."""
+    """Those of the settings that have a key and are not as by default, as a YAML file that `load` reads back."""
     import yaml
 
     kept = {key: settings[key] for key in KEYS if settings.get(key) not in (None, {}, [], ())}
-    return str(yaml.safe_dump(kept, sort_keys=False))
+    kept = {key: value for key, value in kept.items() if key in SUBJECT or value != default_of(key)}
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+    return str(yaml.safe_dump(plain, sort_keys=False)) if plain else ""
 
 
 def template() -> str:
     """A settings file with every key as a comment that says what it means."""
     width = max(map(len, KEYS))
-    return "".join(f"# {name + ':':{width + 1}} {key.help} ({key.what})\n" for name, key in KEYS.items())
+    return "".join(
+        f"# {name + ':':{width + 1}} {one.help}{default_words(name) if name in TYPED else ''}\n"
+        for name, one in KEYS.items()
+    )
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a settings file, by which editors complete and check it."""
+    known: dict[str, Any] = {}
+    for name, one in KEYS.items():
+        known[name] = {**one.read.schema(), "description": one.help + (default_words(name) if name in TYPED else "")}
+    known |= {name: {**known[key], "deprecated": True} for name, key in ALIASES.items()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Settings of physid fit",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": known,
+    }

@@ -7,7 +7,7 @@ ROOMS: dict[str, list[str]] = {
     "base": [  # know nothing
         "arrays errors exits moved",
         "door lazy machine",
-        "formats option_readers settings store",
+        "formats option_readers store",
         "catalog",
     ],
     "ode": [  # the engine
@@ -67,9 +67,9 @@ ROOMS: dict[str, list[str]] = {
         "inference.noise inference.parameters inference.search inference.search.monitor "
         "inference.search.one_start inference.search.worker_calls inference.uncertainty "
         "inference.uncertainty.baselines inference.uncertainty.profile_curve",
-        "inference.batch inference.early_inputs inference.noise_groups inference.options inference.probing "
+        "inference.batch inference.early_inputs inference.fit_options inference.noise_groups inference.probing "
         "inference.residuals inference.uncertainty.contributions inference.uncertainty.identifiability",
-        "inference.problem",
+        "inference.options inference.problem settings",
         "inference.assemble inference.derivative_check inference.search.first_order "
         "inference.search.multiple_shooting inference.search.trust_region inference.uncertainty.determined "
         "inference.uncertainty.information inference.uncertainty.residual_tests inference.uncertainty.scores "

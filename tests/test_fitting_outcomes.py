@@ -13,6 +13,7 @@ from torch import Tensor
 from physid import Experiment, Trajectory, Unknown, between, fit, positive
 from physid.datasets import load
 from physid.errors import InputError
+from physid.inference.fit_options import FitOptions
 from physid.inference.options import adapted, default_integrator, resolve
 from physid.inference.parameters import Entry, Vector
 from physid.inference.problem import Problem
@@ -152,11 +153,11 @@ def test_protocol_draws_its_start_where_the_data_set_has_not() -> None:
         ({"gradient": "acca"}, "Did you mean 'aca'"),
         ({"gradient": "aca"}, "optimizer lm was given gradient aca"),
         ({"epochs": 5}, "epochs=5 was given with optimizer lm"),
-        ({"optimizer": "adam", "strategy": "full"}, "strategies belong to lm"),
+        ({"optimizer": "adam", "strategy": "full"}, "strategy=full was given with optimizer adam, but belongs to lm"),
         ({"optimizer": "lm", "protocol": "paper-text"}, "protocol paper-text is that of adam"),
-        ({"optimizer": "lbfgs", "lr": 0.1}, "which searches its steps"),
-        ({"optimizer": "adam", "lr": -0.1}, "lr=-0.1: a positive number"),
-        ({"time_limit": 0.0}, "time_limit=0.0: a positive number"),
+        ({"optimizer": "lbfgs", "lr": 0.1}, "lr=0.1 was given with optimizer lbfgs, but belongs to adam"),
+        ({"optimizer": "adam", "lr": -0.1}, "lr: expected a positive number, got -0.1"),
+        ({"time_limit": 0.0}, "time_limit: expected a positive number, got 0.0"),
     ],
 )
 def test_contradictions_are_refused(options: dict[str, Any], words: str) -> None:
@@ -255,7 +256,7 @@ def test_missing_physics_is_noticed(sigma: float | None) -> None:
 
 
 def test_plan_is_what_runs() -> None:
-    plan = resolve("lm", "auto", None, None, None, None, None, 0, None)
+    plan = resolve(FitOptions())
     found = fit(Exponential(), decay(0.01, 0))
     chosen = {**plan.settings(), "atol": found.settings["atol"], "max_steps": found.integrator.max_steps}
     assert {name: found.settings[name] for name in plan.settings()} == chosen  # by the states, and by the record
@@ -266,7 +267,7 @@ def test_least_squares_from_the_optimum_stays() -> None:
     problem = Problem(vector, TIGHT)
     start = problem.at(vector.get())
     assert start is not None
-    plan = resolve("lm", "full", None, None, None, None, None, 0, None)
+    plan = resolve(FitOptions(strategy="full"))
     assert plan.integrator.gradient == "forward"
     found = least(problem.at, start, Stop(floor=problem.floor))
     assert found.converged

@@ -144,9 +144,9 @@ BOMB = "k: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
     [
         (f"fix:\n  {BOMB}", "more than 100000 values with its aliases written out"),
         ("fix:\n  k: &x [*x]\n", "more than 100000 values with its aliases written out"),
-        ("fix: {k: 1" + "0" * 400 + "}", "fix is {'k': 1000.*, but a mapping from unknowns to values is allowed"),
-        ("rtol: 1" + "0" * 400, "rtol is 1000.*, but a number is allowed"),
-        ("seed: 0x" + "f" * 9000, "seed is an enormous number, but a whole number is allowed"),
+        ("fix: {k: 1" + "0" * 400 + "}", "fix: expected a mapping from unknowns to values, got {'k': 1000"),
+        ("rtol: 1" + "0" * 400, "rtol: expected a number from 0 up, got 1000"),
+        ("seed: 0x" + "f" * 9000, "seed: expected a whole number from 0 .*, got an enormous number"),
         ("seed: " + ":".join(["59"] * 30_000), "a value of 89999 characters: up to 20000 are allowed"),
         ("fix: " + "[" * 5000, "no YAML"),
     ],
@@ -182,5 +182,5 @@ def test_times_too_near_for_a_rate_are_refused(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_settings_may_still_use_aliases(tmp_path: Path) -> None:
-    (tmp_path / "a.yml").write_text("fix: {a: &v [1, 2.5], b: *v}\ntime_limit: .inf\n")
+    (tmp_path / "a.yml").write_text("fix: {a: &v [1, 2.5], b: *v}\ntime_limit: 1e3\n")
     assert load(tmp_path / "a.yml")["fix"] == {"a": [1, 2.5], "b": [1, 2.5]}

@@ -19,6 +19,7 @@ from physid.check import check
 from physid.datasets import load
 from physid.errors import InputError
 from physid.inference.assemble import agree, prepare
+from physid.inference.fit_options import FitOptions
 from physid.inference.parameters import Vector, vector_of
 from physid.inference.problem import Problem
 from physid.inference.search.multistart import draws
@@ -83,7 +84,7 @@ def test_what_is_held_stays_and_what_is_shared_counts_once() -> None:
     assert twice.twice[0].weight is twice.friction[-1].weight
     assert "2 weights of encoder held" in str(found.report())
     assert float(found.estimates[-1].start) == 0.0  # zero as the constructor made it, whatever the seed
-    prepare(model, {"friction": None}, ["encoder"], {})
+    prepare(model, FitOptions(fix={"friction": None}, free=["encoder"]))
     assert list(model.free()) == ["k", "encoder.weight", "encoder.bias"]
 
 

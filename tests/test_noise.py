@@ -17,6 +17,7 @@ from torch import Tensor
 from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.errors import InputError
 from physid.inference.assemble import noise_model
+from physid.inference.fit_options import FitOptions
 from physid.inference.noise import LOSSES, Noise, read
 from physid.inference.options import resolve
 from physid.modelling.unknown import LogNormal, Normal
@@ -266,9 +267,7 @@ def test_the_noise_of_the_data_counts_before_the_models_and_after_what_is_asked(
     known, other = replace(one, noise="student:5"), replace(one, noise="normal")
 
     def chosen(*experiments: Experiment, **asked: Any) -> str | None:
-        options: dict[str, Any] = dict.fromkeys(("strategy", "integrator", "gradient", "protocol", "epochs", "lr"))
-        plan = resolve(**{"optimizer": None, **options, "seed": 0, "time_limit": None, **asked})
-        return noise_model(Lines(), experiments, plan)
+        return noise_model(Lines(), experiments, resolve(FitOptions(**asked)))
 
     assert chosen(one) is Lines.noise is None
     assert chosen(known) == chosen(known, one) == "student:5"

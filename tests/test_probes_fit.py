@@ -18,6 +18,7 @@ from physid.datasets import load
 from physid.errors import InputError
 from physid.inference import default_integrator
 from physid.inference.assemble import pose, suited
+from physid.inference.fit_options import FitOptions
 from physid.inference.options import resolve
 from physid.inference.parameters import Vector
 from physid.inference.probing import held, sizes_of
@@ -29,11 +30,15 @@ from physid.modelling.prior import Normal
 from physid.models import build
 from physid.ode import Fixed, Integrator, Probes
 from physid.runs.codec import integrator_data, integrator_of
-from physid.runs.origin import arguments
+from physid.runs.origin import options_of
 
 needs_compiler = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
-NAMES = "optimizer strategy integrator gradient protocol epochs lr seed time_limit noise loss loss_scale starts seeds"
-NOTHING: dict[str, Any] = dict.fromkeys((*NAMES.split(), "workers", "holdout"))
+
+
+def probes_of(options: FitOptions) -> Any:
+    """How many probes the integrator of some options has."""
+    assert options.integrator is not None
+    return options.integrator.probes
 
 
 class Shaken(Model):
@@ -111,16 +116,15 @@ def test_sizes_come_from_domain_prior_guess_and_rates() -> None:
 def test_a_fit_has_them_by_default_where_they_pay() -> None:
     experiment = load("pendulum", noise=0.05)
     model = build(experiment)
-    assert suited(NOTHING, model, experiment)["integrator"].probes == 1
-    assert suited({**NOTHING, "optimizer": "adam"}, model, experiment)["integrator"] is None
-    assert suited({**NOTHING, "protocol": "paper-text"}, model, experiment)["integrator"] is None
+    assert probes_of(suited(FitOptions(), model, experiment)) == 1
+    assert suited(FitOptions(optimizer="adam"), model, experiment).integrator is None
+    assert suited(FitOptions(protocol="paper-text"), model, experiment).integrator is None
     mine = Integrator(gradient="forward")
-    assert suited({**NOTHING, "integrator": mine}, model, experiment)["integrator"] is mine
+    assert suited(FitOptions(integrator=mine), model, experiment).integrator is mine
     for changes in ({"solver": "rk4"}, {"engine": "eager"}):
-        found = suited(NOTHING, model, replace(experiment, integrator=changes))["integrator"]
-        assert found.probes == 0
+        assert probes_of(suited(FitOptions(), model, replace(experiment, integrator=changes))) == 0
     weights = build(load("exponential"), knowledge="none")
-    assert suited(NOTHING, weights, load("exponential"))["integrator"].probes == 0
+    assert probes_of(suited(FitOptions(), weights, load("exponential"))) == 0
 
 
 @needs_compiler
@@ -140,8 +144,8 @@ def test_a_run_keeps_them_and_one_from_before_has_none() -> None:
     integrator = Integrator(probes=Probes(2, sizes=(1.0,), initial=(0.0, 3.0), seed=4))
     assert integrator_of(json.loads(json.dumps(integrator_data(integrator)))) == integrator
     asked: dict[str, Any] = {"optimizer": None, "protocol": None, "integrator": None}
-    assert arguments(asked)["integrator"].probes == 0
-    assert arguments({**asked, "optimizer": "adam"})["integrator"] is None
+    assert probes_of(options_of(asked)) == 0
+    assert options_of({**asked, "optimizer": "adam"}).integrator is None
     older = {key: value for key, value in integrator_data(Integrator()).items() if key != "probes"}
     assert integrator_of(older).probes == 0
 
@@ -153,17 +157,17 @@ def test_what_is_said_of_probes_counts_more_than_the_default() -> None:
     assert [(one.integrator.probes, one.settings["probes"]) for one in (default, none)] == [(1, 1), (0, 0)]
     assert none.estimates[0].value == pytest.approx(default.estimates[0].value, rel=1e-6)
     mine = Integrator("dopri5", 1e-5)
-    assert resolve(**{**NOTHING, "seed": 0, "integrator": mine, "probes": 3}).integrator.probes == 3
-    assert resolve(**{**NOTHING, "seed": 0, "optimizer": "lbfgs", "probes": 2}).integrator.probes == 2
+    assert resolve(FitOptions(integrator=mine, probes=3)).integrator.probes == 3
+    assert resolve(FitOptions(optimizer="lbfgs", probes=2)).integrator.probes == 2
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"probes": -1}, "from 0 .none. to 64"),
-        ({"probes": 65}, "from 0 .none. to 64"),
-        ({"probes": True}, "from 0 .none. to 64"),
-        ({"probes": 1.0}, "from 0 .none. to 64"),
+        ({"probes": -1}, "from 0 to 64"),
+        ({"probes": 65}, "from 0 to 64"),
+        ({"probes": True}, "from 0 to 64"),
+        ({"probes": 1.5}, "from 0 to 64"),
         ({"probes": 1, "integrator": Integrator("rk4", control=Fixed(0.1))}, "fixed length .solver rk4."),
         ({"probes": 1, "optimizer": "adam", "gradient": "adjoint"}, "'aca' and 'forward' are allowed"),
     ],
@@ -172,7 +176,7 @@ def test_probes_that_cannot_be_are_refused(options: dict[str, Any], words: str) 
     experiment = load("exponential")
     with pytest.raises(InputError, match=words):
         fit(build(experiment), experiment, **options)
-    assert resolve(**{**NOTHING, "seed": 0, **options, "probes": 0}).integrator.probes == 0
+    assert resolve(FitOptions(**{**options, "probes": 0})).integrator.probes == 0
 
 
 @needs_compiler
@@ -180,13 +184,8 @@ def test_the_gradient_of_a_descent_is_right_with_probes() -> None:
     data, t = quiet().train.observations[:, 0].numpy(), np.array([8.0, 10.0])
     exact = -2 * np.mean(data * (np.cos(3 * t) - np.cos(5 * t)) / 16)
     for probes, good in ((0, False), (1, True)):
-        asked: dict[str, Any] = {
-            **NOTHING,
-            "seed": 0,
-            "optimizer": "adam",
-            "integrator": Integrator("dopri5", 1e-6, atol=1e-6),
-        }
-        plan = resolve(**{**asked, "probes": probes})
+        tight = Integrator("dopri5", 1e-6, atol=1e-6)
+        plan = resolve(FitOptions(optimizer="adam", integrator=tight, probes=probes))
         problem = pose(Shaken(), [quiet()], plan)
         found = Objective(problem, plan, Watch()).at(problem.vector.get(), "adam")
         assert found is not None
@@ -218,7 +217,7 @@ def test_a_run_is_gone_on_with_the_probes_it_was_begun_with(
         assert main(["fit", "pendulum", "--dry-run", "--json", *more.split()]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[-1])["probes"] == left
     assert main(["fit", "pendulum", "--probes", "65"]) == 2
-    assert "65 is not in the range" in capsys.readouterr().err
+    assert "--probes: expected a whole number from 0 to 64, got" in capsys.readouterr().err
     Path("fit.yaml").write_text("probes: 65\n")
     assert main(words) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -14,8 +14,8 @@ from physid.api.forecast import ViewableForecast
 from physid.api.train import Trained
 from physid.datasets import load
 from physid.errors import InputError
+from physid.inference.fit_options import FitOptions
 from physid.inference.identify import identify
-from physid.inference.options import UNASKED
 from physid.inference.recorder import Request, Unrecorded
 from physid.inference.result import FitResult, Provenance
 from physid.inference.search.monitor import Watch
@@ -52,13 +52,12 @@ class Listed(Unrecorded):
 
 def test_identify_tells_its_recorder_request_states_and_result() -> None:
     recorder, data = Listed(), load("exponential")
-    found = identify(Exponential(), data, {"seed": 3}, labels={"note": "mine"}, recorder=recorder)
+    found = identify(Exponential(), data, FitOptions(seed=3), labels={"note": "mine"}, recorder=recorder)
     words = [word for word, _ in recorder.told]
     assert words == ["check", "start", *["keep"] * (len(words) - 4), "done", "close"]
     assert len(words) > 4
     request = recorder.told[1][1]
-    assert request.asked["seed"] == 3
-    assert {*request.asked} == {*UNASKED}
+    assert request.options.seed == 3
     assert request.labels == {"note": "mine"}
     assert recorder.told[-2][1] is found
     assert found.settings["note"] == "mine"
@@ -68,7 +67,7 @@ def test_identify_tells_its_recorder_request_states_and_result() -> None:
 def test_a_refused_fit_tells_nothing_but_its_check() -> None:
     recorder = Listed()
     with pytest.raises(InputError):
-        identify(Exponential(), load("exponential"), {"holdout": "after:1e9"}, recorder=recorder)
+        identify(Exponential(), load("exponential"), FitOptions(holdout="after:1e9"), recorder=recorder)
     assert {word for word, _ in recorder.told} <= {"check"}
 
 

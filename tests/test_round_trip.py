@@ -25,7 +25,6 @@ from physid.ode.request import Limits
 from physid.predict.ensemble import band
 from physid.runs.archive import experiment_files, experiments_of
 from physid.runs.codec import decode, encode, integrator_data, integrator_of, unsaid
-from physid.runs.origin import arguments
 from physid.runs.reader import beginning
 
 # for every field of an integrator values that are none of its default
@@ -165,7 +164,7 @@ def test_load_resume_and_verify_take_the_integrator_of_the_fit(tmp_path: Path) -
     assert found.integrator == kept
     assert Fit.load(tmp_path / "run").integrator == kept
     begun = beginning(tmp_path / "run", None, False)
-    assert arguments(begun.origin.asked)["integrator"] == asked
+    assert begun.origin.options.integrator == asked
     by_data = fit(Exponential(), decay(integrator={"max_step": 0.1}), out=tmp_path / "other")
     assert by_data.integrator.max_step == 0.1
     assert Fit.load(tmp_path / "other").experiment.integrator == {"max_step": 0.1}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Concatenate, ParamSpec, Self
 
 from physid.api.forecast import ViewableForecast
 from physid.arrays import Array
@@ -15,16 +16,15 @@ from physid.data.inputs import Inputs
 from physid.door import there
 from physid.errors import InputError
 from physid.formats import ARCHIVE_ERRORS, SUMS, read_archive, sound
+from physid.inference.fit_options import FitOptions, explained
 from physid.inference.identify import identify, run
 from physid.inference.marginal import part
-from physid.inference.options import UNASKED, resolve
+from physid.inference.options import resolve
 from physid.inference.result import FitResult
 from physid.inference.search.monitor import Progress, Watch
 from physid.inference.uncertainty.profile import profile
 from physid.inference.uncertainty.profile_curve import Profile
 from physid.modelling.model import Model
-from physid.modelling.unknown import Tie
-from physid.ode import Integrator
 from physid.predict.draws import draw, strengths
 from physid.predict.forecast import predict, times_of
 from physid.predict.predictor import even_times, unseen
@@ -33,6 +33,8 @@ from physid.runs.fits import save
 from physid.runs.reader import beginning, load
 from physid.runs.recorder import RunRecorder
 from physid.runs.writer import CHECKPOINT, StartsAnew, recall
+
+P = ParamSpec("P")
 
 
 class Fit(FitResult):
@@ -136,72 +138,61 @@ class Fit(FitResult):
         return cls.of_result(resume(Path(folder), model, trust, progress, time_limit))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitCall(FitOptions):
+    """The keywords of `fit`: the options, and what else it is told."""
+
+    options: FitOptions | None = None
+    out: str | Path | None = None
+    progress: Progress | None = None
+    labels: Mapping[str, Any] | None = None
+
+
+def _keywords(
+    call: Callable[P, FitOptions],
+) -> Callable[[Callable[..., Fit]], Callable[Concatenate[Model, Experiment | Sequence[Experiment], P], Fit]]:
+    """Gives a function the keywords of `call`, for type checkers, `inspect.signature` and `help`."""
+
+    def signed(function: Callable[..., Fit]) -> Callable[..., Fit]:
+        own = signature(function)
+        given = [one for one in own.parameters.values() if one.kind is Parameter.POSITIONAL_OR_KEYWORD]
+        function.__signature__ = own.replace(  # type: ignore[attr-defined]  # as inspect reads it
+            parameters=[*given, *signature(call).parameters.values()]
+        )
+        function.__doc__ = f"{function.__doc__}\n{explained()}"
+        return function
+
+    return signed
+
+
+@_keywords(FitCall)
 def fit(
     model: Model,
     experiment: Experiment | Sequence[Experiment],
     *,
-    optimizer: str | None = None,
-    strategy: str | None = None,
-    integrator: Integrator | None = None,
-    gradient: str | None = None,
-    protocol: str | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    seed: int = 0,
+    options: FitOptions | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
-    time_limit: float | None = None,
     labels: Mapping[str, Any] | None = None,
-    noise: str | None = None,
-    loss: str | None = None,
-    loss_scale: float | None = None,
-    starts: int = 1,
-    seeds: int | None = None,
-    workers: int | None = None,
-    holdout: str | float | None = None,
-    probes: int | None = None,
-    fix: Mapping[str, Any] | None = None,
-    free: Sequence[str] = (),
-    tie: Mapping[str, Tie] | None = None,
+    **keywords: Any,
 ) -> Fit:
     """Identify the free unknowns of `model`, and the free parts of the initial states, from one experiment or several.
 
     Minimises sum ((predicted - measured) / scale)^2 over what was measured. Several experiments share the unknowns,
     but for those declared `per_experiment` and their initial states; what one of them did not measure is a gap.
-    optimizer: "lm" (Levenberg-Marquardt with exact sensitivities, the default), "adam" or "lbfgs"; strategy (of lm):
-    "auto", "full", "segments", "grow", "match" (rates first), "stages" (the known part first) or "rates" (these alone);
-    protocol: "paper-text" or "paper-code", the settings of Zhuang et al. (2020).
-    noise: "equal" (one size of normal errors on all channels), "normal", "lognormal" or "student:NU", each with a sigma
-    for every channel, estimated by maximum likelihood where the experiment does not know it; by default the model's.
-    loss: "linear", "soft_l1", "huber", "cauchy" or "arctan" of errors in units of `loss_scale`. `starts`: how many
-    starts are tried, the model's own values and draws from priors and domains, as one batch, or over `workers`
-    processes; the best wins. `seeds`: from how many seeds a model with weights is fitted; forecasts are then their
-    mean, with bands from their spread. `holdout`: a part of the times, "after:TIME" or an experiment's name, kept for
-    the test. `probes`: how many tangents are held to the tolerances beside the state (see `Probes`), 0 for none, 1 for
-    all columns of lm; by default the integrator's, and without one 1 for lm where the model is compiled, else 0.
-    `fix` holds unknowns at values, or where they are for None; `free` identifies some that the model fixes or ties;
-    `tie` makes some a function of the others, as in {"width": "2 * length"}.
+    The options are the fields of FitOptions, as keywords or as `options`; keywords win. A noise model gives every
+    channel a sigma, estimated by maximum likelihood where the experiment does not know it. Many starts run as one
+    batch, or over `workers` processes; the best wins. Forecasts from several seeds are their mean, with bands from
+    their spread. Probes are tangents held to the tolerances beside the state (see physid.ode.Probes).
     `model` is left at the optimum. `out` is a new folder for the run; `progress` is called with a dict at every
     evaluation; `labels` are kept in the settings. Ctrl-C and the time limit (seconds) end the fit with the best so far
     and a status that says so.
 
     Errors: InputError for names, options and shapes that cannot work. A fit that fails has a status, not an error.
     """
-    asked = {name: value for name, value in locals().items() if name in UNASKED}
+    asked = FitOptions.of(options, keywords)
     recorder = RunRecorder(None if out is None else Path(out))
-    return Fit.of_result(
-        identify(
-            model,
-            experiment,
-            asked,
-            progress=progress,
-            labels=labels,
-            fix=fix,
-            free=free,
-            tie=tie,
-            recorder=recorder,
-        )
-    )
+    return Fit.of_result(identify(model, experiment, asked, progress=progress, labels=labels, recorder=recorder))
 
 
 def resume(
@@ -218,7 +209,7 @@ def resume(
             return found
     begun = beginning(folder, model, trust)
     with sound(folder):
-        plan = resolve(**{**begun.origin.keywords, "time_limit": time_limit})
+        plan = resolve(replace(begun.origin.options, time_limit=time_limit))
     recorder = RunRecorder.continued(folder, begun.origin)
     watch, before = Watch(progress, time_limit), 0
     try:

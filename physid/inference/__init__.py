@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from physid.lazy import names as _names
 
 if TYPE_CHECKING:
+    from physid.inference.fit_options import OPTIMIZERS as OPTIMIZERS
+    from physid.inference.fit_options import STRATEGIES as STRATEGIES
     from physid.inference.identify import identify as identify
-    from physid.inference.options import OPTIMIZERS as OPTIMIZERS
     from physid.inference.options import PROTOCOLS as PROTOCOLS
-    from physid.inference.options import STRATEGIES as STRATEGIES
     from physid.inference.options import default_integrator as default_integrator
     from physid.inference.result import FitResult as FitResult
     from physid.inference.uncertainty.estimates import Estimate as Estimate
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 # name -> the module it lives in
 _HOMES = {
     "Estimate": "physid.inference.uncertainty.estimates",
-    "OPTIMIZERS": "physid.inference.options",
+    "OPTIMIZERS": "physid.inference.fit_options",
     "PROTOCOLS": "physid.inference.options",
-    "STRATEGIES": "physid.inference.options",
+    "STRATEGIES": "physid.inference.fit_options",
     "default_integrator": "physid.inference.options",
     "FitResult": "physid.inference.result",
     "identify": "physid.inference.identify",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,24 @@ import numpy as np
 from physid.data.experiment import Experiment
 from physid.errors import InputError, ModelError, unknown_name
 from physid.inference import noise as noise_models
+from physid.inference.fit_options import OPTIONS, FitOptions, read
 from physid.inference.noise_groups import default_noise
-from physid.inference.options import UNASKED, FitPlan, adapted, default_integrator, resolve
+from physid.inference.options import FitPlan, adapted, default_integrator
 from physid.inference.parameters import vector_of
 from physid.inference.probing import worth_probing
 from physid.inference.problem import Problem
 from physid.modelling.declared import declared_at
 from physid.modelling.model import Model, keyword_names
 from physid.modelling.state_sizes import fitted
-from physid.modelling.unknown import Tie
 from physid.ode import Integrator
 
+# the options that a model's recipe may say; the others are fields of the integrator
+RECIPE = [name for name, one in OPTIONS.items() if not one.solve and name not in ("fix", "free", "tie")]
 
-def prepare(model: Model, fix: Mapping[str, Any], free: Sequence[str], tie: Mapping[str, Tie]) -> None:
+
+def prepare(model: Model, options: FitOptions) -> None:
     """Release, fix and tie unknowns of `model`; InputError for one that is named twice or that the model lacks."""
+    fix, free, tie = options.fix or {}, options.free, options.tie or {}
     named = [*free, *fix, *tie]
     twice = sorted({name for name in named if named.count(name) > 1})
     if twice:
@@ -38,30 +42,30 @@ def prepare(model: Model, fix: Mapping[str, Any], free: Sequence[str], tie: Mapp
         model.tie(name, how)
 
 
-def suited(
-    asked: Mapping[str, Any], model: Model, experiment: Experiment, typed: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """What was asked of a fit, and where nothing was, what suits the model and the data.
+def suited(options: FitOptions, model: Model, experiment: Experiment) -> FitOptions:
+    """The options of a fit, and where they say nothing, what suits the model and the data.
 
-    The model's `recipe` may name keywords of `fit`, and changes to the default Integrator as the experiment does; under
-    a protocol of the paper it does not count, and a strategy belongs to lm alone. Without an integrator, fields of it
-    that were `typed` change that which would be taken, and leave the others as they suit.
+    The model's `recipe` may name options of a fit, and changes to the default Integrator as the experiment does; under
+    a protocol of the paper it does not count, and a strategy belongs to lm alone. Without an integrator, what is asked
+    of solver and tolerances changes that which would be taken, and leaves the rest as it suits.
     """
-    found, changes = dict(asked), {}
-    if found["protocol"] in (None, "default"):
-        for name, value in model.recipe.items():
-            if name not in found:
-                changes[name] = value
-            elif found[name] is None and (name != "strategy" or found["optimizer"] in (None, "lm")):
-                found[name] = value
-    changes |= {**experiment.integrator, **(typed or {})}
-    lm = (found["optimizer"] or "lm") == "lm" and found["protocol"] in (None, "default")
-    unsaid = lm and found["integrator"] is None and found.get("probes") is None
+    changes, said = {}, {}
+    lm = (options.optimizer or "lm") == "lm" and options.protocol in (None, "default")
+    for name, value in model.recipe.items() if options.protocol in (None, "default") else ():
+        if name not in RECIPE:
+            changes[name] = value
+        elif getattr(options, name) is None and (name != "strategy" or lm):
+            said[name] = value
+    options = replace(options, **said)
+    changes |= {**experiment.integrator, **options.of_solve()}
+    lm = (options.optimizer or "lm") == "lm" and options.protocol in (None, "default")
+    unsaid = lm and options.integrator is None and options.probes is None
     if unsaid and not worth_probing(model, experiment, changes):
         changes = {"probes": 0} | changes
-    if found["integrator"] is None and (changes or lm):
-        found["integrator"] = adapted(default_integrator(found["optimizer"], found["protocol"]), changes)
-    return found
+    if options.integrator is None and (changes or lm):
+        chosen = adapted(default_integrator(options.optimizer, options.protocol), changes)
+        options = replace(options, integrator=chosen)
+    return options
 
 
 def agree(model: Model, experiments: Sequence[Experiment]) -> None:
@@ -85,20 +89,19 @@ def agree(model: Model, experiments: Sequence[Experiment]) -> None:
 
 def _sound_recipe(model: Model) -> None:
     """ModelError for a recipe of names and values that `fit` and Integrator do not have."""
-    words, changes = list(UNASKED), [one.name for one in fields(Integrator)]
-    recipe, cls = model.recipe, type(model)
+    known, recipe, cls = [*RECIPE, *(one.name for one in fields(Integrator))], model.recipe, type(model)
     for name in recipe:
-        if name not in words and name not in changes:
+        if name not in known:
             raise ModelError(
-                f"{declared_at(cls, 'recipe')}{unknown_name(f'keyword in {cls.__name__}.recipe', name, words)}"
+                f"{declared_at(cls, 'recipe')}{unknown_name(f'keyword in {cls.__name__}.recipe', name, RECIPE)}"
             )
     try:
-        adapted(default_integrator(), {name: value for name, value in recipe.items() if name not in words})
-        resolve(**{name: recipe[name] for name in words if name in recipe})
-    except InputError:  # what is asked for beside it counts, too
-        return
+        adapted(default_integrator(), {name: value for name, value in recipe.items() if name not in RECIPE})
+        for name in RECIPE:
+            if recipe.get(name) is not None:
+                read(name, recipe[name], name)
     except (TypeError, ValueError, AttributeError) as error:
-        what = f"{cls.__name__}.recipe is {dict(recipe)!r}: {error}"
+        what = f"{cls.__name__}.recipe is {dict(recipe)!r}: {str(error).rstrip('.')}"
         raise ModelError(f"{declared_at(cls, 'recipe')}{what}. Give values as fit takes them.") from None
 
 

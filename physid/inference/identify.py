@@ -14,7 +14,8 @@ from physid.data.holdout import split
 from physid.errors import Diverged, InputError
 from physid.inference.assemble import agree, described, pose, prepare, suited
 from physid.inference.derivative_check import doubt, slope_error
-from physid.inference.options import UNASKED, FitPlan, resolve
+from physid.inference.fit_options import FitOptions
+from physid.inference.options import FitPlan, resolve
 from physid.inference.parameters import aligned, vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.protocols import compare, start_of_protocol
@@ -36,7 +37,6 @@ from physid.modelling.address import blame, contained
 from physid.modelling.answers import answer
 from physid.modelling.model import Model
 from physid.modelling.modules import ready
-from physid.modelling.unknown import Tie
 from physid.ode.hearing import TimeUp, listening, within
 
 GRACE = 0.2  # seconds in which a search that was ended is concluded, at least
@@ -46,19 +46,16 @@ SOLVES = 8  # as many as the conclusion needs, and some
 def identify(
     model: Model,
     experiment: Experiment | Sequence[Experiment],
-    asked: Mapping[str, Any] | None = None,
+    options: FitOptions | None = None,
     *,
     progress: Progress | None = None,
     labels: Mapping[str, Any] | None = None,
-    fix: Mapping[str, Any] | None = None,
-    free: Sequence[str] = (),
-    tie: Mapping[str, Tie] | None = None,
     recorder: FitRecorder | None = None,
 ) -> FitResult:
     """Identify the free unknowns of `model`, and the free parts of the initial states; see physid.fit.
 
-    `asked` are the options of `physid.fit` that differ from its defaults; `recorder` is told of the request, of every
-    point from which the search could go on, and of the result. Errors: InputError, as of `physid.fit`.
+    `recorder` is told of the request, of every point from which the search could go on, and of the result. Errors:
+    InputError, as of `physid.fit`.
     """
     recorder = Unrecorded() if recorder is None else recorder
     if not isinstance(model, Model):
@@ -72,14 +69,14 @@ def identify(
     ready(model)
     agree(model, given)
     answer(model, given[0])
-    options = suited({**UNASKED, **(asked or {})}, model, given[0])
-    plan = resolve(**options)
+    options = suited(options or FitOptions(), model, given[0])
+    plan = resolve(options)
     recorder.check(plan.integrator)
     split(given, plan.holdout)  # refused before anything is changed
-    prepare(model, fix or {}, free, tie or {})
-    model.draw(options["seed"])
+    prepare(model, options)
+    model.draw(options.seed)
     origin = recorder.start(Request(model, given, options, labels or {}))
-    return run(model, given, plan, origin, Watch(progress, options["time_limit"]), labels or {}, recorder)
+    return run(model, given, plan, origin, Watch(progress, options.time_limit), labels or {}, recorder)
 
 
 def run(
@@ -120,8 +117,8 @@ def run(
 
 def go_on(fit: FitResult, points: Sequence[Array]) -> FitResult:
     """The fit on from the best of some points x [Q], by least squares over the full horizon."""
-    asked = {} if fit.origin is None else fit.origin.keywords
-    plan = resolve(**{**asked, "time_limit": None, "starts": 1, "seeds": 1, "workers": None})
+    asked = FitOptions() if fit.origin is None else fit.origin.options
+    plan = resolve(replace(asked, time_limit=None, starts=1, seeds=1, workers=None))
     plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
     problem = pose(fit.model, fit.experiments, plan)
     plan = replace(plan, integrator=problem.integrator)

@@ -1,28 +1,21 @@
-"""How to fit: the optimiser with its settings, resolved and checked before any work."""
+"""From the options of a fit to its plan: optimizer, integrator and schedule, checked before any work."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from inspect import signature
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from physid.data import holdout as held
-from physid.door import bounded
-from physid.errors import InputError, unknown_name
+from physid.errors import InputError
 from physid.inference import noise as noise_models
-from physid.ode import GRADIENTS, Fixed, Integrator
+from physid.inference.fit_options import OPTIONS, TYPED, FitOptions, flags_of, key_of
+from physid.ode import Fixed, Integrator
 from physid.ode.gradients import registry
 from physid.ode.methods import catalogue
-from physid.ode.probes import MOST
 from physid.ode.probes import read as read_probes
 from physid.ode.tolerances import finite_tolerance
-
-STARTS, SEEDS, WORKERS, EPOCHS, SEED = 10_000, 1000, 256, 10_000_000, 2**32 - 1  # at most, unless limits are raised
-OPTIMIZERS = ("lm", "adam", "lbfgs")
-STRATEGIES = ("auto", "full", "segments", "grow", "match", "stages", "rates")
 
 
 @dataclass(frozen=True)
@@ -53,113 +46,62 @@ DEFAULTS: Mapping[str, Integrator] = {
 }
 
 
-@dataclass(frozen=True)
-class FitPlan:
-    """A resolved way to fit."""
+@dataclass(frozen=True, kw_only=True)
+class FitPlan(FitOptions):
+    """The options of a fit with everything decided: what is None here, the problem or the search decides."""
 
     optimizer: str
     strategy: str
     protocol: str
+    loss: str
+    seeds: int
     integrator: Integrator
-    schedule: Schedule
-    seed: int
-    time_limit: float | None
-    noise: str | None = None
-    loss: str = "linear"
-    loss_scale: float | None = None
-    starts: int = 1
-    seeds: int = 1
-    workers: int | None = None
-    holdout: str | float | None = None
-
-    @property
-    def gradient(self) -> str:
-        """The name of the gradient method."""
-        gradient = self.integrator.gradient
-        return gradient if isinstance(gradient, str) else gradient.name
+    schedule: Schedule = Schedule()
 
     def settings(self) -> dict[str, Any]:
         """The plan as data."""
-        found: dict[str, Any] = {
-            "optimizer": self.optimizer,
-            "strategy": self.strategy if self.optimizer == "lm" else None,
-            "protocol": self.protocol,
-            **integrator_settings(self.integrator),
-            "seed": self.seed,
-            "time_limit": self.time_limit,
-            "noise_model": self.noise,
-            "loss": self.loss,
-            "loss_scale": self.loss_scale,
-            "starts": self.starts,
-            "seeds": self.seeds,
-            "workers": self.workers,
-            "holdout": self.holdout,
-        }
+        names = [name for name, one in TYPED.items() if name not in ("fix", "free", "tie", "epochs", "lr")]
+        found = {key_of(flags_of(name)[0]): getattr(self, name) for name in names if not OPTIONS[name].solve}
+        found |= integrator_settings(self.integrator)
+        if self.optimizer != "lm":
+            found["strategy"] = None
         if self.optimizer == "adam":
-            names = ("epochs", "lr", "decay", "betas", "discount", "natural")
-            found |= {name: getattr(self.schedule, name) for name in names}
+            found |= asdict(self.schedule)
         elif self.optimizer == "lbfgs":
             found["epochs"] = self.schedule.epochs
         return found
 
 
-def resolve(
-    optimizer: str | None = None,
-    strategy: str | None = None,
-    integrator: Integrator | None = None,
-    gradient: str | None = None,
-    protocol: str | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    seed: int = 0,
-    time_limit: float | None = None,
-    *,
-    noise: str | None = None,
-    loss: str | None = None,
-    loss_scale: float | None = None,
-    starts: int | None = 1,
-    seeds: int | None = None,
-    workers: int | None = None,
-    holdout: str | float | None = None,
-    probes: int | None = None,
-) -> FitPlan:
-    """The plan for the arguments of `fit`; InputError for unknown names and for options that contradict each other."""
-    protocol = protocol or "default"
-    if protocol not in ("default", *PROTOCOLS):
-        raise unknown_name("protocol", protocol, ("default", *PROTOCOLS))
-    strategy = strategy or "auto"
-    optimizer = optimizer or ("lm" if protocol == "default" else "adam")
-    if optimizer not in OPTIMIZERS:
-        raise unknown_name("optimizer", optimizer, OPTIMIZERS)
-    if strategy not in STRATEGIES:
-        raise unknown_name("strategy", strategy, STRATEGIES)
-    if gradient is not None and gradient not in GRADIENTS:
-        raise GRADIENTS.unknown(gradient)
-    _check(optimizer, strategy, gradient, protocol, epochs, lr, time_limit)
-    bounded("seed", seed, SEED, 0)
-    schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS[optimizer]))
+def resolve(options: FitOptions) -> FitPlan:
+    """The plan of a fit; InputError for options that contradict each other."""
+    protocol = options.protocol or "default"
+    optimizer = options.optimizer or ("lm" if protocol == "default" else "adam")
+    _check(options, optimizer, protocol)
+    schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS.get(optimizer, DEFAULTS["lbfgs"])))
     if optimizer == "lbfgs":
         schedule = replace(schedule, epochs=200)
-    schedule = replace(schedule, epochs=epochs or schedule.epochs, lr=lr or schedule.lr)
-    chosen = integrator or base
+    schedule = replace(schedule, epochs=options.epochs or schedule.epochs, lr=options.lr or schedule.lr)
+    chosen, said = options.integrator or base, options.of_solve()
+    chosen = adapted(chosen, said) if said else chosen
     if optimizer == "lm":
         chosen = replace(chosen, gradient="forward")
-    elif gradient is not None:
-        chosen = replace(chosen, gradient=gradient)
-    if probes is not None:
-        chosen = _probed(chosen, probes)
+    elif options.gradient is not None:
+        chosen = replace(chosen, gradient=options.gradient)
+    if options.probes is not None:
+        chosen = _probed(chosen, options.probes)
     for name in ("rtol", "atol"):
         if getattr(chosen, name) is not None:
             finite_tolerance(name, getattr(chosen, name))
-    loss, starts, holdout = loss or "linear", 1 if starts is None else starts, held.read(holdout)
-    _check_more(optimizer, noise, loss, loss_scale, starts, workers)
-    plan = FitPlan(optimizer, strategy, protocol, chosen, schedule, seed, time_limit)
-    plan = replace(plan, seeds=_seeds(seeds, starts))
-    return replace(plan, noise=noise, loss=loss, loss_scale=loss_scale, starts=starts, workers=workers, holdout=holdout)
-
-
-# the options of a fit, as they are where nothing is asked
-UNASKED: Mapping[str, Any] = {name: one.default for name, one in signature(resolve).parameters.items()}
+    decided = {
+        "optimizer": optimizer,
+        "strategy": options.strategy or "auto",
+        "protocol": protocol,
+        "loss": options.loss or "linear",
+        "seeds": options.seeds or 1,
+        "integrator": chosen,
+        "schedule": schedule,
+    }
+    return FitPlan(**{name: getattr(options, name) for name in OPTIONS} | decided)
 
 
 def integrator_settings(integrator: Integrator) -> dict[str, Any]:
@@ -184,11 +126,7 @@ def number_of(integrator: Integrator) -> int:
 
 
 def _probed(integrator: Integrator, probes: int) -> Integrator:
-    """The integrator with that many probes; InputError for no such number, and where probes are of no use."""
-    if type(probes) is not int or not 0 <= probes <= MOST:
-        raise InputError(
-            f"probes={probes!r}: a whole number from 0 (none) to {MOST} is allowed. With lm 1 means all columns."
-        )
+    """The integrator with that many probes; InputError where probes are of no use."""
     if probes and not chooses(integrator):
         solver = integrator.solver if isinstance(integrator.solver, str) else integrator.solver.name
         raise InputError(
@@ -215,78 +153,40 @@ def chooses(integrator: Integrator) -> bool:
 
 def default_integrator(optimizer: str | None = None, protocol: str | None = None) -> Integrator:
     """The integrator that `fit` takes when none is given, to be changed by dataclasses.replace."""
-    return resolve(optimizer, protocol=protocol).integrator
+    return resolve(FitOptions(optimizer=optimizer, protocol=protocol)).integrator
 
 
-def _check(
-    optimizer: str,
-    strategy: str,
-    gradient: str | None,
-    protocol: str,
-    epochs: int | None,
-    lr: float | None,
-    time_limit: float | None,
-) -> None:
-    """Refuse contradictions, and numbers that cannot be."""
+def _check(options: FitOptions, optimizer: str, protocol: str) -> None:
+    """Errors: InputError for options that contradict each other."""
     if protocol != "default" and optimizer != "adam":
         raise InputError(
             f"protocol {protocol} is that of adam, but the optimizer is {optimizer}. Leave one of them out."
         )
-    if optimizer == "lm":
-        if gradient not in (None, "forward"):
+    if optimizer == "lm" and options.gradient not in (None, "forward"):
+        raise InputError(
+            f"optimizer lm was given gradient {options.gradient}: it needs sensitivities, gradient forward. Leave the "
+            "gradient out, or choose optimizer adam or lbfgs."
+        )
+    for name, value in options.said().items():
+        about = OPTIONS[name]
+        if about.optimizers and optimizer not in about.optimizers and value != about.neutral:
+            owners = " and ".join(about.optimizers)
             raise InputError(
-                f"optimizer lm was given gradient {gradient}: it needs sensitivities, gradient forward. Leave the "
-                "gradient out, or choose optimizer adam or lbfgs."
+                f"{name}={value} was given with optimizer {optimizer}, but belongs to {owners}. Leave one of them out."
             )
-        for name, value in (("epochs", epochs), ("lr", lr)):
-            if value is not None:
-                raise InputError(
-                    f"{name}={value} was given with optimizer lm, which has none. Leave it out or use adam."
-                )
-    elif strategy != "auto":
+    loss = options.loss or "linear"
+    noise_models.read(options.noise or "equal", loss)
+    if options.loss_scale is not None and loss == "linear":
         raise InputError(
-            f"strategy {strategy} was given with optimizer {optimizer}: strategies belong to lm. Leave it out."
+            f"loss_scale={options.loss_scale:g} was given with loss linear, which does not bend. Give another loss, "
+            "or leave the scale out."
         )
-    if optimizer == "lbfgs" and lr is not None:
-        raise InputError(f"lr={lr} was given with optimizer lbfgs, which searches its steps. Leave it out or use adam.")
-    for name, number in (("epochs", epochs), ("lr", lr), ("time_limit", time_limit)):
-        if number is not None and not (0 < number < float("inf")):
-            raise InputError(f"{name}={number}: a positive number is allowed.")
-    bounded("epochs", epochs or 1, EPOCHS)
-
-
-def _check_more(
-    optimizer: str,
-    noise: str | None,
-    loss: str,
-    loss_scale: float | None,
-    starts: int,
-    workers: int | None,
-) -> None:
-    """Refuse what only least squares can do elsewhere, and numbers that cannot be."""
-    noise_models.read(noise or "equal", loss)
-    if loss_scale is not None and (loss == "linear" or not 0 < loss_scale < float("inf")):
+    if options.workers is not None and options.starts == 1:
         raise InputError(
-            f"loss_scale={loss_scale} with loss {loss}: a positive number is allowed, and only with a loss."
+            f"workers={options.workers} was given with one start: workers share many starts. Leave it out."
         )
-    if optimizer != "lm" and (noise not in (None, "equal") or loss != "linear" or starts > 1):
-        what = f"loss {loss}" if loss != "linear" else f"noise model {noise}" if starts == 1 else f"{starts} starts"
-        raise InputError(f"{what} was given with optimizer {optimizer}: it belongs to lm. Leave one of them out.")
-    bounded("starts", starts, STARTS)
-    bounded("workers", 1 if workers is None else workers, WORKERS)
-    if workers is not None and starts == 1:
-        raise InputError(f"workers={workers} was given with one start: workers share many starts. Leave it out.")
-
-
-def _seeds(seeds: int | None, starts: int) -> int:
-    """How many seeds; InputError for none, and for many starts besides."""
-    found = 1 if seeds is None else seeds
-    bounded("seeds", found, SEEDS)
-    if found < 1 or (found > 1 and starts > 1):
-        raise InputError(
-            f"seeds={found} with {starts} starts: a whole number from 1 up, and one start or one seed. Leave one out."
-        )
-    return found
+    if (options.seeds or 1) > 1 and options.starts > 1:
+        raise InputError(f"seeds={options.seeds} with {options.starts} starts: one of them can be many. Leave one out.")
 
 
 def _plain(tolerance: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from physid.data.experiment import Experiment
+from physid.inference.fit_options import FitOptions
 from physid.inference.result import FitResult, Provenance
 from physid.inference.search.monitor import Watch
 from physid.modelling.model import Model
@@ -15,11 +16,11 @@ from physid.ode import Integrator
 
 @dataclass(frozen=True)
 class Request:
-    """What a fit is asked: the model as it begins, the experiments as given, options by name, and the user's labels."""
+    """What a fit is asked: the model as it begins, the experiments as given, the options, and the user's labels."""
 
     model: Model
     experiments: Sequence[Experiment]
-    asked: Mapping[str, Any]
+    options: FitOptions
     labels: Mapping[str, Any]
 
 

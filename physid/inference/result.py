@@ -11,6 +11,7 @@ import numpy as np
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.exits import EXIT_CODES
+from physid.inference.fit_options import FitOptions
 from physid.inference.parameters import Vector, vector_of
 from physid.inference.search.monitor import Watch
 from physid.inference.search.one_start import Start
@@ -32,8 +33,8 @@ class Provenance(Protocol):
         """What was written, by name."""
 
     @property
-    def keywords(self) -> dict[str, Any]:
-        """The options that were asked for, by the names that `resolve` takes."""
+    def options(self) -> FitOptions:
+        """The options that were asked for."""
 
     def experiments(self) -> list[Experiment]:
         """The experiments that were given."""

@@ -19,6 +19,7 @@ import physid.door as door
 from physid import formats
 from physid.errors import InputError
 from physid.formats import json_bytes, table_bytes
+from physid.inference.fit_options import FitOptions
 from physid.inference.result import FitResult
 from physid.modelling.catalogue import MODELS
 from physid.modelling.model import Model, keyword_names
@@ -28,6 +29,7 @@ from physid.report.text import Report
 from physid.runs import writer
 from physid.runs.archive import experiment_files, joined, statistics_files
 from physid.runs.codec import encode, integrator_data, unsaid
+from physid.runs.origin import options_data
 from physid.store import put, whole
 
 FORMAT = 2
@@ -148,14 +150,12 @@ def _end(fit: FitResult) -> float:
     return float((fit.experiment.test or fit.experiment.train).times[-1])
 
 
-def request(model: Model, asked: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
+def request(model: Model, options: FitOptions, labels: Mapping[str, Any]) -> dict[str, Any]:
     """What a fit was asked, as data: request.json but for the sums and the free unknowns."""
-    integrator: Integrator | None = asked["integrator"]
     like = next(iter(model.parameters()), torch.empty(0, dtype=torch.float64))
     ties = {name: tie.text for name, tie in model.ties.items()}
     known = {**identity(model), "ties": ties, "dtype": str(like.dtype).removeprefix("torch.")}
-    data = {**asked, "integrator": None if integrator is None else integrator_data(integrator)}
-    return {"format": FORMAT, "asked": data, "labels": dict(labels), "identity": known}
+    return {"format": FORMAT, "asked": options_data(options, ties), "labels": dict(labels), "identity": known}
 
 
 def environment() -> dict[str, Any]:

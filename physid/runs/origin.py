@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import safetensors.torch
 
 from physid.data.experiment import Experiment
 from physid.formats import json_bytes, read_archive, sha256
+from physid.inference.fit_options import FitOptions
 from physid.inference.search.monitor import Watch
 from physid.modelling.model import Model
 from physid.ode import Integrator
 from physid.runs.archive import experiment_files, experiments_of
-from physid.runs.codec import integrator_of
+from physid.runs.codec import decode, encode, integrator_data, integrator_of
 from physid.runs.writer import REQUEST, START, checkpoint
 
 BEFORE = Integrator("dopri8", 1e-10, 1e-10, gradient="forward")  # of least squares, when runs did not say it
@@ -42,13 +43,13 @@ class Origin:
 
     @property
     def asked(self) -> dict[str, Any]:
-        """The keywords of the fit, as data."""
+        """The options of the fit, as data."""
         return dict(json.loads(self.files[REQUEST])["asked"])
 
     @property
-    def keywords(self) -> dict[str, Any]:
-        """The keywords of the fit."""
-        return arguments(self.asked)
+    def options(self) -> FitOptions:
+        """The options of the fit."""
+        return options_of(self.asked)
 
     def experiments(self) -> list[Experiment]:
         """The experiments that were given."""
@@ -59,9 +60,17 @@ class Origin:
         return checkpoint(watch, self.request)
 
 
-def arguments(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of a fit from those that a request holds as data."""
-    how = asked["integrator"]
-    if how is None and (asked["optimizer"] or "lm") == "lm" and asked["protocol"] in (None, "default"):
-        return {**asked, "integrator": BEFORE}
-    return {**asked, "integrator": None if how is None else integrator_of(how)}
+def options_data(options: FitOptions, ties: Mapping[str, str | None]) -> dict[str, Any]:
+    """The options of a fit as data; `ties` are the texts of its ties, None for a function."""
+    how, tie = options.integrator, options.tie and {name: ties.get(name) or "a function" for name in options.tie}
+    found = {one.name: encode(getattr(options, one.name)) for one in fields(options)}
+    return found | {"integrator": None if how is None else integrator_data(how), "tie": encode(tie)}
+
+
+def options_of(data: Mapping[str, Any]) -> FitOptions:
+    """The options of `options_data`; one that an older run does not have is as by default."""
+    how = data["integrator"]
+    given = {name: decode(value) for name, value in data.items() if name != "integrator"}
+    before = how is None and (given["optimizer"] or "lm") == "lm" and given["protocol"] in (None, "default")
+    integrator = BEFORE if before else None if how is None else integrator_of(how)
+    return FitOptions.of(FitOptions(integrator=integrator), given)

@@ -46,7 +46,7 @@ class RunRecorder:
 
     def start(self, request: Request) -> Origin:
         """Take up the request, and say how the fit began."""
-        about = fits.request(request.model, request.asked, request.labels)
+        about = fits.request(request.model, request.options, request.labels)
         self.origin = Origin.of(request.model, request.experiments, about)
         self.keeper = None if self.out is None else Keeper(self.out, self.origin.files)
         return self.origin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ def verify(
         raise InputError(f"{folder} is '{known.status}': its end cannot be replayed. First: physid resume {folder}.")
     begun = beginning(folder, model, trust)
     with sound(folder):
-        plan = resolve(**{**begun.origin.keywords, "time_limit": None})
+        plan = resolve(replace(begun.origin.options, time_limit=None))
         notes = _notes(folder)
     again = run(begun.model, begun.experiments, plan, begun.origin, Watch(progress), begun.labels, RunRecorder())
     differences = [*_estimates(known, again), *_scores(known, again)]

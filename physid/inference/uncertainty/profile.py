@@ -18,9 +18,9 @@ from physid.arrays import Array, Index
 from physid.data.experiment import Experiment
 from physid.door import bounded
 from physid.errors import InputError, unknown_name
+from physid.inference.fit_options import WORKERS
 from physid.inference.identify import go_on
 from physid.inference.noise import Noise, read
-from physid.inference.options import WORKERS
 from physid.inference.parameters import vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.result import FitResult
