@@ -44,7 +44,7 @@ HOMES = {
     "fitting.lanes": "inference.batch",
     "fitting.lift": "modelling.reconstruct",
     "fitting.likelihood": "inference.uncertainty.information",
-    "fitting.lm": "inference.search.trust_region",
+    "fitting.lm": "inference.search.levenberg_marquardt",
     "fitting.many": "inference.search.levenberg_marquardt",
     "fitting.matching": "inference.search.gradient_matching",
     "fitting.members": "predict.ensemble",

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
 from physid.inference.problem import Point
-from physid.inference.search.levenberg_marquardt import least_many
+from physid.inference.search.levenberg_marquardt import LevenbergMarquardt, StoppingRule
 from physid.inference.search.one_start import Start, agreeing, tally
-from physid.inference.search.trust_region import Stop
 from physid.inference.search.workers import allowance
 from physid.plots.page import page
 
@@ -96,16 +95,26 @@ def test_all_are_tried_with_more_when_none_can_be_solved_within_the_budget() -> 
 
 
 def test_a_start_that_takes_many_times_the_others_is_given_up() -> None:
-    def at(numbers: Any, xs: Any) -> list[Point | None]:
+    class Creeping:
         """A parabola; the second start creeps."""
-        seen.append(0)
-        residuals = [[x[0], 1.0] if i == 0 else [0.2 - 1e-5 * len(seen), 1.0] for i, x in zip(numbers, xs, strict=True)]
-        return [Point(x, np.array(r), np.array([[1.0], [0.0]])) for x, r in zip(xs, residuals, strict=True)]
 
-    seen: list[int] = []
-    starts = at([0, 1], [np.array([1.0]), np.array([0.0])])
-    tracks = least_many(at, starts, Stop(floor=1e-12, ftol=1e-30, xtol=1e-30, evaluations=1000))
-    first, second = tracks
+        asked = 0
+
+        def points(self, xs: Any, numbers: Any) -> list[Point | None]:
+            self.asked += 1
+            slow = [0.2 - 1e-5 * self.asked, 1.0]
+            residuals = [[x[0], 1.0] if i == 0 else slow for i, x in zip(numbers, xs, strict=True)]
+            return [Point(x, np.array(r), np.array([[1.0], [0.0]])) for x, r in zip(xs, residuals, strict=True)]
+
+        def renewed(self, point: Point) -> Point:
+            return point
+
+    objective = Creeping()
+    optimizer = LevenbergMarquardt(StoppingRule(floor=1e-12, ftol=1e-30, xtol=1e-30, evaluations=1000), race=True)
+    state = optimizer.init(objective, np.array([[1.0], [0.0]]))
+    while not optimizer.done(state):
+        state = optimizer.step(objective, state)
+    first, second = state.starts
     assert first is not None
     assert second is not None
     assert first.status == "converged"

@@ -81,13 +81,11 @@ def test_cut_off_on_the_way_and_resumed(where: str, tmp_path: Path, monkeypatch:
     with pytest.raises(Killed):
         fit(model, record(), out=tmp_path / "run", progress=kill)
     assert model.width == 0.02
-    if where == "width 1,":  # nothing was found yet that could be gone on from
-        assert not (tmp_path / "run").exists()
-        return
     found = Fit.resume(tmp_path / "run", model=Weir())
     assert found.x == pytest.approx(whole.x, abs=1e-6)
     led = [row for row in found.history if row["phase"].startswith("width")]
-    assert len(led) == len([row for row in whole.history if row["phase"].startswith("width")])
+    again = len(led) - len([row for row in whole.history if row["phase"].startswith("width")])
+    assert 0 <= again <= 3  # what was going on, and the point where its phase had begun
 
 
 def test_an_interrupt_on_the_way_leaves_the_model_as_it_was() -> None:

@@ -17,7 +17,9 @@ from physid.inference.fit_options import FitOptions
 from physid.inference.options import adapted, default_integrator, resolve
 from physid.inference.parameters import Entry, Vector
 from physid.inference.problem import Problem
-from physid.inference.search.trust_region import Stop, least
+from physid.inference.search.levenberg_marquardt import StoppingRule, minimised
+from physid.inference.search.monitor import Monitor
+from physid.inference.search.objective import PointObjective
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.identifiability import value_of
 from physid.models import Exponential, Pendulum, build
@@ -269,6 +271,6 @@ def test_least_squares_from_the_optimum_stays() -> None:
     assert start is not None
     plan = resolve(FitOptions(strategy="full"))
     assert plan.integrator.gradient == "forward"
-    found = least(problem.at, start, Stop(floor=problem.floor))
-    assert found.converged
-    assert found.point.x == pytest.approx(start.x, rel=1e-9)
+    found = minimised(PointObjective(problem, Monitor(), "full"), start, StoppingRule(floor=problem.floor))
+    assert found.status == "converged"
+    assert found.x == pytest.approx(start.x, rel=1e-9)

@@ -194,7 +194,7 @@ def test_imports_follow_the_direction_of_knowledge() -> None:
         ("physid/modelling/smooth.py", "import physid.reading"),
         ("physid/reading/read.py", "from physid.inference.noise import Noise"),
         ("physid/inference/noise.py", "from physid.inference.problem import Problem"),
-        ("physid/inference/search/trust_region.py", "from physid.inference import result"),
+        ("physid/inference/search/optimality.py", "from physid.inference import result"),
         ("physid/inference/uncertainty/scores.py", "from physid.inference.search import multistart"),
         ("physid/training/learner.py", "def late() -> None:\n    from physid.runs import trainings"),
         ("physid/predict/draws.py", "from physid.report import Report"),

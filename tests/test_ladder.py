@@ -12,7 +12,7 @@ from physid import Experiment, Fit, Unknown, fit
 from physid.datasets import load
 from physid.errors import InputError
 from physid.inference.problem import Point
-from physid.inference.search.trust_region import compressed, removable
+from physid.inference.search.optimality import compressed, removable
 from physid.modelling.model import Model
 from physid.modelling.prior import Ridge
 from physid.models import LADDER, BlackBoxMotion, build

@@ -22,7 +22,7 @@ from physid.inference.assemble import agree, prepare
 from physid.inference.fit_options import FitOptions
 from physid.inference.parameters import Vector, vector_of
 from physid.inference.problem import Problem
-from physid.inference.search.multistart import draws
+from physid.inference.search.start_points import draws
 from physid.modelling.modules import trained
 from physid.modelling.prior import Ridge
 from physid.models import NewtonGravity, build

@@ -17,7 +17,7 @@ from physid.cli.app import main
 from physid.errors import InputError
 from physid.inference.parameters import Vector
 from physid.inference.problem import Problem
-from physid.inference.search import strategies
+from physid.inference.search import full_horizon
 from physid.modelling.modules import trained
 from physid.runs.reader import beginning
 
@@ -86,7 +86,7 @@ def test_without_noise_the_way_along_the_valley_has_an_end() -> None:
 
 def test_weights_that_miss_the_data_have_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fit that stops on the way down a valley, far above the known noise, has not converged."""
-    monkeypatch.setattr(strategies, "VALLEY", 0.9)
+    monkeypatch.setattr(full_horizon, "VALLEY", 0.9)
     found = fit(Damped(), replace(swing(), sigma=1e-5), integrator=ROUGH, strategy="full")
     assert found.statistics is not None
     assert not found.statistics.optimum

@@ -23,8 +23,8 @@ from physid.inference.options import resolve
 from physid.inference.parameters import Vector
 from physid.inference.probing import held, sizes_of
 from physid.inference.problem import Problem
-from physid.inference.search.first_order import Objective
-from physid.inference.search.monitor import Watch
+from physid.inference.search.first_order import DescentLoss
+from physid.inference.search.monitor import Monitor
 from physid.machine import compiler_command
 from physid.modelling.prior import Normal
 from physid.models import build
@@ -187,7 +187,7 @@ def test_the_gradient_of_a_descent_is_right_with_probes() -> None:
         tight = Integrator("dopri5", 1e-6, atol=1e-6)
         plan = resolve(FitOptions(optimizer="adam", integrator=tight, probes=probes))
         problem = pose(Shaken(), [quiet()], plan)
-        found = Objective(problem, plan, Watch()).at(problem.vector.get(), "adam")
+        found = DescentLoss(problem, plan, Monitor()).at(problem.vector.get(), "adam")
         assert found is not None
         assert bool(abs(found[1][0] / exact - 1) < 1e-3) is good
 

@@ -18,7 +18,7 @@ from physid.inference.fit_options import FitOptions
 from physid.inference.identify import identify
 from physid.inference.recorder import Request, Unrecorded
 from physid.inference.result import FitResult, Provenance
-from physid.inference.search.monitor import Watch
+from physid.inference.search.monitor import Monitor
 from physid.models import Exponential
 from physid.ode import Integrator
 from physid.predict.forecast import forecast
@@ -40,10 +40,10 @@ class Listed(Unrecorded):
         self.told.append(("start", request))
         return None
 
-    def keep(self, watch: Watch) -> None:
-        self.told.append(("keep", watch.stage))
+    def keep(self, monitor: Monitor) -> None:
+        self.told.append(("keep", monitor.stage))
 
-    def done(self, result: FitResult, watch: Watch) -> None:
+    def done(self, result: FitResult, monitor: Monitor) -> None:
         self.told.append(("done", result))
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from physid import Experiment, Fit, Integrator, fit
 from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
-from physid.formats import SUMS, Folder, read_archive
+from physid.formats import SUMS, Folder, archive_bytes, read_archive
 from physid.models import build
 from physid.runs import writer
 from physid.runs.verify import verify
@@ -316,22 +317,18 @@ def test_a_run_without_its_checkpoint_starts_anew_and_says_so(
     assert capsys.readouterr().err == f"physid: {tmp_path}/again has no checkpoint.npz: the fit starts anew.\n"
 
 
-def test_checkpoints_hold_what_adam_needs(tmp_path: Path) -> None:
-    from physid.inference.search.monitor import Watch
-
-    watch = Watch()
-    watch.begin(np.array([1.0, 2.0]))
-    watch.saw("adam", np.array([1.0, 3.0]), 0.1 + 0.2)
-    watch.saw("adam", np.array([1.0, 4.0]), np.inf)
-    watch.hold("adam", epoch=3, exp_avg=torch.tensor([0.1, 1e-300], dtype=torch.float64))
-    again = Watch()
-    data = writer.checkpoint(watch, "abc")
-    assert writer.recall(again, read_archive(data), "abc") == 0
-    assert again.history == watch.history
-    assert again.held["epoch"] == 3
-    assert again.held["exp_avg"].tolist() == [0.1, 1e-300]
-    assert again.best is not None
-    assert again.best.tolist() == [1.0, 3.0]
-    assert again.lowest == watch.lowest
-    with pytest.raises(ValueError, match="belongs to another fit"):
-        writer.recall(again, read_archive(data), "abd")
+def test_a_checkpoint_of_an_older_physid_goes_on_from_its_best_point(tmp_path: Path, undisturbed: Fit) -> None:
+    with pytest.raises(Stop):
+        start(out=tmp_path / "run", progress=after(16, Stop))
+    path = tmp_path / "run" / writer.CHECKPOINT
+    arrays = read_archive(path.read_bytes())
+    about = json.loads(arrays["about"].tobytes())
+    del about["state"]
+    about["held"] = {"stage": "weld", "weld": 1, "most": 16, "rows": 4}
+    old: dict[str, Any] = {
+        "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
+        "best": arrays["best"],
+        "state_z": np.ones(9),
+    }
+    path.write_bytes(archive_bytes(**old))
+    same(Fit.resume(tmp_path / "run"), undisturbed)

@@ -19,7 +19,9 @@ from physid import Experiment, Fit, Unknown, fit
 from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
-from physid.inference.search import workers
+from physid.inference.search.monitor import Monitor
+from physid.inference.search.optimizer import StrategyState
+from physid.inference.search.workers import WorkersState
 from physid.models import Pendulum
 from physid.runs import writer
 from physid.runs.verify import verify
@@ -225,15 +227,16 @@ def test_workers_do_not_repeat_the_starts_that_are_done(tmp_path: Path, monkeypa
     monkeypatch.setattr(writer, "EVERY", 0.0)
     monkeypatch.setattr(writer, "SHARE", 0.0)
     ran: list[int] = []
-    inner = workers.hold
+    inner = Monitor.hold
 
-    def hold(watch: Any, done: Mapping[int, Any]) -> None:
-        inner(watch, done)
-        ran.append(len(done))
-        if len(ran) == 3:
-            raise Killed
+    def hold(self: Monitor, state: StrategyState) -> None:
+        inner(self, state)
+        if isinstance(state.running, WorkersState):
+            ran.append(len(state.running.done))
+            if len(ran) == 3:
+                raise Killed
 
-    monkeypatch.setattr(workers, "hold", hold)
+    monkeypatch.setattr(Monitor, "hold", hold)
     with joblib.parallel_config("sequential"):
         with pytest.raises(Killed):
             fit(Pendulum(), pair(), starts=4, workers=1, out=tmp_path / "run")

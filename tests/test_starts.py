@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,10 +20,10 @@ from physid.errors import InputError, MissingError
 from physid.inference.batch import solve_lanes
 from physid.inference.parameters import Vector
 from physid.inference.problem import Point, Problem
-from physid.inference.search.levenberg_marquardt import least_many
-from physid.inference.search.monitor import Watch
-from physid.inference.search.multistart import Batch, draws
-from physid.inference.search.trust_region import Stop
+from physid.inference.search.batched_starts import BatchedStarts
+from physid.inference.search.levenberg_marquardt import LevenbergMarquardt, StoppingRule
+from physid.inference.search.monitor import Monitor
+from physid.inference.search.start_points import draws
 from physid.modelling.address import load_model_file
 from physid.modelling.unknown import Normal, Uniform
 from physid.ode import Integrator
@@ -75,11 +75,16 @@ def test_starts_that_segments_led_astray_go_on_from_where_they_began_too(auto: b
     """1.1 is an optimum whose cost is lower than that of the start at 1.22, which lies in the valley of 1.3."""
     problem = Problem(Vector(Swing(), swing()), Integrator("dopri5", 1e-7, 1e-7, gradient="forward"))
     begins = [problem.vector.raw(np.array([f])) for f in (0.45, 1.22)]
-    batch = Batch(problem, Watch(), begins, auto)
+    batch = BatchedStarts(problem, Monitor(), begins, auto)
     batch.xs = [problem.vector.raw(np.array([1.1]))] * 2
-    batch.full()
+    race = batch.race()
+    phase = next(race)
+    while not phase.optimizer.done(phase.state):
+        phase.optimizer.step(phase.objective, phase.state)
+    with pytest.raises(StopIteration):
+        race.send(phase.state)
     assert problem.vector.natural(batch.xs[1]) == pytest.approx([end], rel=0.02)
-    assert batch.record(1, ended=False).start == pytest.approx([1.22])
+    assert batch.record(1).start == pytest.approx([1.22])
 
 
 def test_workers_change_nothing() -> None:
@@ -174,17 +179,23 @@ def test_least_squares_of_many_starts_is_that_of_each() -> None:
         """The function of Rosenbrock (1960), whose minimum is at (1, 1)."""
         return Point(x, np.array([10 * (x[1] - x[0] ** 2), 1 - x[0]]), np.array([[-20 * x[0], 10.0], [-1.0, 0.0]]))
 
-    def batch(numbers: object, xs: object) -> list[Point | None]:
-        assert isinstance(xs, list)
-        return [None if x[0] > 3 else at(x) for x in xs]
+    class Rosenbrock:
+        def points(self, xs: Sequence[Array], numbers: Sequence[int]) -> list[Point | None]:
+            return [None if x[0] > 3 else at(x) for x in xs]
+
+        def renewed(self, point: Point) -> Point:
+            return point
 
     starts = [np.array([-1.2, 1.0]), np.array([0.0, 0.0]), np.array([2.5, -3.0])]
-    tracks = least_many(batch, [*(at(x) for x in starts), None], Stop(floor=1e-12, ftol=1e-15), race=False)
-    assert tracks[3] is None
-    for track in tracks[:3]:
-        assert track is not None
-        assert track.status == "converged"
-        assert track.point.x == pytest.approx([1.0, 1.0], abs=1e-6)
+    optimizer = LevenbergMarquardt(StoppingRule(floor=1e-12, ftol=1e-15))
+    state = optimizer.init(Rosenbrock(), np.array([*starts, [4.0, 0.0]]))
+    while not optimizer.done(state):
+        state = optimizer.step(Rosenbrock(), state)
+    assert state.starts[3] is None
+    for one in state.starts[:3]:
+        assert one is not None
+        assert one.status == "converged"
+        assert one.x == pytest.approx([1.0, 1.0], abs=1e-6)
 
 
 def test_time_runs_out_for_all_starts() -> None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from physid.arrays import Array
 from physid.inference.problem import Point
-from physid.inference.search.geodesic_acceleration import along, promises
-from physid.inference.search.trust_region import Found, Stop, least
+from physid.inference.search.geodesic_acceleration import GeodesicAcceleration, GeodesicState, promises
+from physid.inference.search.levenberg_marquardt import StoppingRule, minimised
 
 STEEP = 1e3  # of the walls
-STOP = Stop(ftol=1e-2, evaluations=400)
+STOP = StoppingRule(ftol=1e-2, evaluations=400)
 
 
 class Valley:
@@ -32,31 +32,43 @@ class Valley:
         table[:2] = [[-1, 0], [-2 * STEEP * x, STEEP]]
         return Point(z, residual, table)
 
+    def points(self, xs: Sequence[Array], numbers: Sequence[int]) -> list[Point | None]:
+        return [self(x) for x in xs]
 
-def walked(valley: Valley, how: Callable[[Valley, Point], Found]) -> Found:
-    start = valley(np.array([-1.9, 2.0]))
-    assert start is not None
-    return how(valley, start)
+    def renewed(self, point: Point) -> Point:
+        return point
+
+
+def along(
+    valley: Valley, enough: Callable[[Point], bool], stop: StoppingRule = STOP, start: tuple[float, float] = (-1.9, 2.0)
+) -> GeodesicState:
+    optimizer = GeodesicAcceleration(stop, enough)
+    state = optimizer.init(valley, np.array(start))
+    while not optimizer.done(state):
+        state = optimizer.step(valley, state)
+    return state
 
 
 def test_a_bent_valley_is_walked_to_its_end_in_a_fraction_of_the_evaluations() -> None:
     bent, straight = Valley(), Valley()
-    found = walked(bent, lambda valley, start: along(valley, start, STOP, lambda point: point.cost < 1e-20))
-    other = walked(straight, lambda valley, start: least(valley, start, Stop(ftol=1e-12, evaluations=2000)))
+    found = along(bent, lambda point: point.cost < 1e-20)
+    start = straight(np.array([-1.9, 2.0]))
+    assert start is not None
+    other = minimised(straight, start, StoppingRule(ftol=1e-12, evaluations=2000))
     assert found.converged
     assert found.message == "the errors no longer matter beside the data"
-    np.testing.assert_allclose(found.point.x, [1.0, 1.0], atol=1e-9)
-    np.testing.assert_allclose(other.point.x, [1.0, 1.0], atol=1e-9)
+    np.testing.assert_allclose(found.x, [1.0, 1.0], atol=1e-9)
+    np.testing.assert_allclose(other.x, [1.0, 1.0], atol=1e-9)
     assert bent.asked < 0.5 * straight.asked
 
 
 def test_an_end_in_noise_is_one_and_a_limit_is_told() -> None:
     noise = np.random.default_rng(0).normal(size=40)
-    found = walked(Valley(noise), lambda valley, start: along(valley, start, STOP, lambda _: False))
+    found = along(Valley(noise), lambda _: False)
     assert found.converged
     assert found.message in ("the fit no longer improves", "no step would improve the fit")
     valley = Valley()
-    short = walked(valley, lambda _, start: along(valley, start, Stop(evaluations=10), lambda _: False))
+    short = along(valley, lambda _: False, StoppingRule(evaluations=10))
     assert (short.converged, short.message) == (False, "the limit of evaluations was reached")
     assert valley.asked <= 11
 
@@ -84,8 +96,6 @@ def test_every_accepted_point_is_better_than_the_one_before(start: tuple[float, 
         costs.append(point.cost)
         return point.cost < 1e-20
 
-    first = valley(np.array(start))
-    assert first is not None
-    found = along(valley, first, STOP, enough)
+    found = along(valley, enough, start=start)
     assert found.converged
-    assert found.point.cost == min(costs) < 1e-20
+    assert found.costs[-1] == min(costs) < 1e-20

@@ -21,7 +21,7 @@ from physid.inference.identify import identify, run
 from physid.inference.marginal import part
 from physid.inference.options import resolve
 from physid.inference.result import FitResult
-from physid.inference.search.monitor import Progress, Watch
+from physid.inference.search.monitor import Monitor, Progress
 from physid.inference.uncertainty.profile import profile
 from physid.inference.uncertainty.profile_curve import Profile
 from physid.modelling.model import Model
@@ -211,14 +211,14 @@ def resume(
     with sound(folder):
         plan = resolve(replace(begun.origin.options, time_limit=time_limit))
     recorder = RunRecorder.continued(folder, begun.origin)
-    watch, before = Watch(progress, time_limit), 0
+    monitor, before = Monitor(progress, time_limit), 0
     try:
         if begun.checkpoint:
-            before = recall(watch, read_archive(begun.checkpoint), begun.origin.request)
+            before = recall(monitor, read_archive(begun.checkpoint), begun.origin.request)
         else:
             warnings.warn(f"{folder} has no {CHECKPOINT}: the fit starts anew.", StartsAnew, stacklevel=3)
     except (*ARCHIVE_ERRORS, TypeError, IndexError, RuntimeError) as error:
         recorder.close()
         raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None
-    watch.evaluations = lambda: before
-    return run(begun.model, begun.experiments, plan, begun.origin, watch, begun.labels, recorder)
+    monitor.evaluations = lambda: before
+    return run(begun.model, begun.experiments, plan, begun.origin, monitor, begun.labels, recorder)

@@ -11,7 +11,7 @@ import numpy as np
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.data.holdout import split
-from physid.errors import Diverged, InputError
+from physid.errors import InputError
 from physid.inference.assemble import agree, described, pose, prepare, suited
 from physid.inference.derivative_check import doubt, slope_error
 from physid.inference.fit_options import FitOptions
@@ -21,8 +21,9 @@ from physid.inference.problem import Point, Problem
 from physid.inference.protocols import compare, start_of_protocol
 from physid.inference.recorder import FitRecorder, Request, Unrecorded
 from physid.inference.result import FitResult, Provenance
-from physid.inference.search.monitor import Progress, Watch
-from physid.inference.search.optimise import Optimum, optimise
+from physid.inference.search.monitor import Monitor, Progress
+from physid.inference.search.optimise import optimise
+from physid.inference.search.optimizer import Optimum, StrategyState
 from physid.inference.seeds import pooled
 from physid.inference.settle import forecast_judged, left_open, settled, status_needs_optimum
 from physid.inference.uncertainty.baselines import trivial_scores
@@ -33,11 +34,11 @@ from physid.inference.uncertainty.information import likelihood
 from physid.inference.uncertainty.scores import scores
 from physid.inference.uncertainty.shrunken import shrunken
 from physid.inference.uncertainty.statistics import Statistics, assess
-from physid.modelling.address import blame, contained
+from physid.modelling.address import contained
 from physid.modelling.answers import answer
 from physid.modelling.model import Model
 from physid.modelling.modules import ready
-from physid.ode.hearing import TimeUp, listening, within
+from physid.ode.hearing import within
 
 GRACE = 0.2  # seconds in which a search that was ended is concluded, at least
 SOLVES = 8  # as many as the conclusion needs, and some
@@ -76,7 +77,7 @@ def identify(
     prepare(model, options)
     model.draw(options.seed)
     origin = recorder.start(Request(model, given, options, labels or {}))
-    return run(model, given, plan, origin, Watch(progress, options.time_limit), labels or {}, recorder)
+    return run(model, given, plan, origin, Monitor(progress, options.time_limit), labels or {}, recorder)
 
 
 def run(
@@ -84,32 +85,32 @@ def run(
     experiments: Sequence[Experiment],
     plan: FitPlan,
     origin: Provenance | None,
-    watch: Watch,
+    monitor: Monitor,
     labels: Mapping[str, Any],
     recorder: FitRecorder,
 ) -> FitResult:
-    """Fit by a plan from where `watch` stands, and tell the recorder."""
+    """Fit by a plan from where `monitor` stands, and tell the recorder."""
     try:
-        watch.keep = recorder.keep
+        monitor.keep = recorder.keep
         fitted, held = split(experiments, plan.holdout)
         if len(fitted) > 1 and plan.optimizer != "lm":
             raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
         start_of_protocol(vector_of(model, fitted), plan)
         problem = pose(model, fitted, plan)
         plan = replace(plan, integrator=problem.integrator)
-        problem.evaluations = watch.evaluations()
-        watch.evaluations = lambda: problem.evaluations
+        problem.evaluations = monitor.evaluations()
+        monitor.evaluations = lambda: problem.evaluations
         start = problem.vector.get()
         with contained():
-            optimum = _search(problem, plan, watch, start)
+            optimum = optimise(problem, plan, monitor, start)
         with within(_patience(problem, optimum)):
             about = {**described(problem, plan), **recorder.identity(model), **labels}
-            result = _conclude(problem, plan, watch, start, optimum, held, about)
-            last = b"" if origin is None else origin.checkpoint(watch)
+            result = _conclude(problem, plan, monitor, start, optimum, held, about)
+            last = b"" if origin is None else origin.checkpoint(monitor)
             if optimum.members:
                 result = pooled(result, plan, optimum.members)
             result = replace(forecast_judged(result), origin=origin, held=last)
-            recorder.done(result, watch)
+            recorder.done(result, monitor)
     finally:
         recorder.close()
     return result
@@ -126,37 +127,17 @@ def go_on(fit: FitResult, points: Sequence[Array]) -> FitResult:
     solved = [(point.cost, x) for x in points if (point := problem.at(x)) is not None]
     if not solved:
         raise InputError("none of the points to go on from can be solved. Give others.")
-    watch = Watch()
-    watch.before, watch.history = fit.seconds, list(fit.history)
-    watch.held = {"stage": "full", "x": min(solved, key=lambda pair: pair[0])[1]}
+    monitor = Monitor()
+    monitor.before, monitor.history = fit.seconds, list(fit.history)
+    monitor.state = StrategyState(min(solved, key=lambda pair: pair[0])[1], anew=True)
     start = problem.vector.raw(np.array([one.start for one in fit.estimates]))
     out = [] if fit.origin is None else split(fit.origin.experiments(), plan.holdout)[1]
-    optimum = _search(problem, plan, watch, start)
+    optimum = optimise(problem, plan, monitor, start)
     about = {**fit.settings, **described(problem, plan)}
-    found = _conclude(problem, plan, watch, start, optimum, out, about)
-    held = b"" if fit.origin is None else fit.origin.checkpoint(watch)
+    found = _conclude(problem, plan, monitor, start, optimum, out, about)
+    held = b"" if fit.origin is None else fit.origin.checkpoint(monitor)
     found = forecast_judged(found)
     return replace(found, settings=fit.settings, origin=fit.origin, held=held, paper=fit.paper, starts=fit.starts)
-
-
-def _search(problem: Problem, plan: FitPlan, watch: Watch, start: Array) -> Optimum:
-    """The optimum, or the best so far with the reason why it is not one."""
-    try:
-        with listening(watch.left):
-            return optimise(problem, plan, watch)
-    except Diverged as error:
-        status, message = "diverged", str(error)
-    except KeyboardInterrupt as error:
-        if blame(error) is not None:  # the model's own
-            raise
-        status, message = "interrupted", "Interrupted; the unknowns are the best so far."
-    except TimeUp:
-        status, message = (
-            "time limit",
-            f"The time limit of {plan.time_limit:g} s ran out; the unknowns are the best so far.",
-        )
-    best = watch.best if watch.best is not None else start
-    return Optimum(best, None, status, f"{message[:1].upper()}{message[1:]}")
 
 
 def _patience(problem: Problem, optimum: Optimum) -> float | None:
@@ -169,7 +150,7 @@ def _patience(problem: Problem, optimum: Optimum) -> float | None:
 def _conclude(
     problem: Problem,
     plan: FitPlan,
-    watch: Watch,
+    monitor: Monitor,
     start: Array,
     optimum: Optimum,
     held: Sequence[Experiment],
@@ -198,7 +179,7 @@ def _conclude(
         experiments=problem.experiments,
         integrator=plan.integrator,
         settings=about,
-        history=watch.history,
+        history=monitor.history,
         status=status,
         message=f"{message}{doubt(error, plan.integrator)}{small}",
         x=x,
@@ -213,7 +194,7 @@ def _conclude(
         likelihood=None if point is None or statistics is None else likelihood(problem, point, statistics.floor),
         starts=optimum.starts,
         evaluations=problem.evaluations,
-        seconds=watch.seconds,
+        seconds=monitor.seconds,
         engine=problem.engine,
         gradient_error=error,
     )

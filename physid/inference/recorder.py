@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from physid.data.experiment import Experiment
 from physid.inference.fit_options import FitOptions
 from physid.inference.result import FitResult, Provenance
-from physid.inference.search.monitor import Watch
+from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
 from physid.ode import Integrator
 
@@ -41,10 +41,10 @@ class FitRecorder(Protocol):
     def start(self, request: Request) -> Provenance | None:
         """Take up the request, and say how the fit began; None where nothing is kept."""
 
-    def keep(self, watch: Watch) -> None:
+    def keep(self, monitor: Monitor) -> None:
         """Take up where the search stands, if it is time to."""
 
-    def done(self, result: FitResult, watch: Watch) -> None:
+    def done(self, result: FitResult, monitor: Monitor) -> None:
         """Take up the result."""
 
     def close(self) -> None:
@@ -65,10 +65,10 @@ class Unrecorded:
         """Nothing is kept."""
         return None
 
-    def keep(self, watch: Watch) -> None:
+    def keep(self, monitor: Monitor) -> None:
         """Nothing is kept."""
 
-    def done(self, result: FitResult, watch: Watch) -> None:
+    def done(self, result: FitResult, monitor: Monitor) -> None:
         """Nothing is kept."""
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from physid.data.experiment import Experiment
 from physid.exits import EXIT_CODES
 from physid.inference.fit_options import FitOptions
 from physid.inference.parameters import Vector, vector_of
-from physid.inference.search.monitor import Watch
+from physid.inference.search.monitor import Monitor
 from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.information import Likelihood
@@ -39,7 +39,7 @@ class Provenance(Protocol):
     def experiments(self) -> list[Experiment]:
         """The experiments that were given."""
 
-    def checkpoint(self, watch: Watch) -> bytes:
+    def checkpoint(self, monitor: Monitor) -> bytes:
         """Where the search of this fit stands, so that it can go on from there."""
 
 

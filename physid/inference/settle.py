@@ -8,7 +8,7 @@ from dataclasses import replace
 from physid.inference.options import FitPlan
 from physid.inference.problem import Problem
 from physid.inference.result import FitResult
-from physid.inference.search.optimise import Optimum
+from physid.inference.search.optimizer import Optimum
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.statistics import Statistics
 from physid.inference.uncertainty.verdict import FIX, Verdict, useless

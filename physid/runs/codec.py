@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from physid.errors import InputError
+from physid.inference.search.optimise import STATES
 from physid.ode import ACA, PID, Adjoint, Fixed, Forward, Integrator, Naive, Probes, Tableau
 from physid.ode.request import Limits
 
-KNOWN = (ACA, PID, Adjoint, Fixed, Forward, Limits, Naive, Probes, Tableau)
+KNOWN = (ACA, PID, Adjoint, Fixed, Forward, Limits, Naive, Probes, Tableau, *STATES)
 PARTS: Mapping[str, Any] = {cls.__name__: cls for cls in KNOWN}
 UNSAID = "unsaid"  # the key of what is no data: a function, an object of the user's own
 
@@ -45,8 +46,9 @@ def encode(value: Any) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a frozen part but for the engine that it runs on, which a solve chooses."""
-    names = [one.name for one in dataclasses.fields(value) if one.name != "tier"]
+    """The fields of a part but for the engine that it runs on, which a solve chooses, and what is transient."""
+    kept = [one for one in dataclasses.fields(value) if not one.metadata.get("transient")]
+    names = [one.name for one in kept if one.name != "tier"]
     return {name: encode(getattr(value, name)) for name in names}
 
 

@@ -12,7 +12,7 @@ import safetensors.torch
 from physid.data.experiment import Experiment
 from physid.formats import json_bytes, read_archive, sha256
 from physid.inference.fit_options import FitOptions
-from physid.inference.search.monitor import Watch
+from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
 from physid.ode import Integrator
 from physid.runs.archive import experiment_files, experiments_of
@@ -55,9 +55,9 @@ class Origin:
         """The experiments that were given."""
         return experiments_of(json.loads(self.files["data.json"]), read_archive(self.files["data.npz"]))
 
-    def checkpoint(self, watch: Watch) -> bytes:
+    def checkpoint(self, monitor: Monitor) -> bytes:
         """Where a search for this request stands, as an archive of plain arrays."""
-        return checkpoint(watch, self.request)
+        return checkpoint(monitor, self.request)
 
 
 def options_data(options: FitOptions, ties: Mapping[str, str | None]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from physid.inference.recorder import Request
 from physid.inference.result import FitResult
-from physid.inference.search.monitor import Watch
+from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
 from physid.ode import Integrator
 from physid.runs import fits
@@ -51,15 +51,15 @@ class RunRecorder:
         self.keeper = None if self.out is None else Keeper(self.out, self.origin.files)
         return self.origin
 
-    def keep(self, watch: Watch) -> None:
+    def keep(self, monitor: Monitor) -> None:
         """Write a checkpoint, if it is time to."""
         if self.keeper is not None and self.origin is not None:
-            self.keeper(watch.stage, partial(self.origin.checkpoint, watch))
+            self.keeper(monitor.stage, partial(self.origin.checkpoint, monitor))
 
-    def done(self, result: FitResult, watch: Watch) -> None:
+    def done(self, result: FitResult, monitor: Monitor) -> None:
         """Write the finished run."""
         if self.keeper is not None and self.keeper.there:
-            self.keeper.keep(watch.stage, lambda: result.held)
+            self.keeper.keep(monitor.stage, lambda: result.held)
             self.keeper.finish(fits.contents(result))
         elif self.keeper is not None:
             fits.save(result, self.keeper.folder)

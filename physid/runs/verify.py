@@ -14,7 +14,7 @@ from physid.inference.identify import run
 from physid.inference.options import resolve
 from physid.inference.problem import spread
 from physid.inference.result import FitResult
-from physid.inference.search.monitor import Progress, Watch
+from physid.inference.search.monitor import Monitor, Progress
 from physid.modelling.model import Model
 from physid.runs.fits import environment
 from physid.runs.reader import beginning, load
@@ -59,7 +59,7 @@ def verify(
     with sound(folder):
         plan = resolve(replace(begun.origin.options, time_limit=None))
         notes = _notes(folder)
-    again = run(begun.model, begun.experiments, plan, begun.origin, Watch(progress), begun.labels, RunRecorder())
+    again = run(begun.model, begun.experiments, plan, begun.origin, Monitor(progress), begun.labels, RunRecorder())
     differences = [*_estimates(known, again), *_scores(known, again)]
     if known.status != again.status:
         differences.insert(0, f"the status was '{known.status}' and is '{again.status}'")

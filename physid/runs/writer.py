@@ -19,7 +19,9 @@ from physid.arrays import Array
 from physid.door import check_plain
 from physid.errors import InputError
 from physid.formats import SUMS, archive_bytes, json_bytes, sums_bytes
-from physid.inference.search.monitor import Watch
+from physid.inference.search.monitor import Monitor
+from physid.inference.search.optimizer import StrategyState
+from physid.runs.codec import decode, encode
 from physid.store import clear, lock, put, whole
 
 REQUEST, START, CHECKPOINT, LOCK = "request.json", "start.safetensors", "checkpoint.npz", "lock"
@@ -117,38 +119,34 @@ def claim(folder: Path) -> IO[bytes]:
     return file
 
 
-def checkpoint(watch: Watch, request: str) -> bytes:
-    """Where a search stands, as an archive of plain arrays; `request` is the sha256 of what was asked."""
-    numbers, arrays = {}, {}
-    for name, value in watch.held.items():
-        if hasattr(value, "shape"):
-            arrays[f"state_{name}"] = np.asarray(value)
-        else:
-            numbers[name] = value
+def checkpoint(monitor: Monitor, request: str) -> bytes:
+    """Where a search stands, as an archive of plain data; `request` is the sha256 of what was asked."""
     about = {
         "request": request,
-        "held": numbers,
-        "history": watch.history,
-        "seconds": watch.seconds,
-        "lowest": watch.lowest,
-        "evaluations": watch.evaluations(),
+        "state": encode(monitor.state),
+        "history": monitor.history,
+        "seconds": monitor.seconds,
+        "lowest": monitor.lowest,
+        "evaluations": monitor.evaluations(),
     }
-    if watch.best is not None:
-        arrays["best"] = watch.best
+    arrays = {} if monitor.best is None else {"best": monitor.best}
     return archive_bytes(about=np.frombuffer(json_bytes(about), np.uint8), **arrays)
 
 
-def recall(watch: Watch, arrays: Mapping[str, Array], request: str) -> int:
-    """Put `watch` where a checkpoint stood; the number of evaluations until then.
+def recall(monitor: Monitor, arrays: Mapping[str, Array], request: str) -> int:
+    """Put `monitor` where a checkpoint stood; the number of evaluations until then.
 
-    Errors: ValueError for the checkpoint of another request.
+    A checkpoint of an older physid, which has no state, goes on from its best point. Errors: ValueError for the
+    checkpoint of another request.
     """
     about = json.loads(arrays["about"].tobytes())
     if about["request"] != request:
         raise ValueError("the checkpoint belongs to another fit")
-    state = {name.removeprefix("state_"): value for name, value in arrays.items() if name.startswith("state_")}
-    watch.held = {**about["held"], **state}
-    watch.history = [{name: math.inf if v is None else v for name, v in row.items()} for row in about["history"]]
-    watch.before = about["seconds"]
-    watch.best, watch.lowest = arrays.get("best"), math.inf if about["lowest"] is None else about["lowest"]
+    monitor.history = [{name: math.inf if v is None else v for name, v in row.items()} for row in about["history"]]
+    monitor.before = about["seconds"]
+    monitor.best, monitor.lowest = arrays.get("best"), math.inf if about["lowest"] is None else about["lowest"]
+    if "state" in about:
+        monitor.state = decode(about["state"])
+    elif monitor.best is not None:
+        monitor.state = StrategyState(monitor.best, anew=True)
     return int(about["evaluations"])

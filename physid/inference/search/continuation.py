@@ -5,39 +5,29 @@ Source: Allgower and Georg (1990), Numerical Continuation Methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from physid.arrays import Array
 from physid.errors import Diverged
-from physid.inference.problem import Problem
-from physid.inference.search.monitor import Watch
-from physid.inference.search.trust_region import Found
+from physid.inference.search.objective import FitObjective
+from physid.inference.search.optimizer import Phase, Strategy
 from physid.modelling.model import Model
 
 
-def lead(problem: Problem, watch: Watch, x: Array, search: Callable[[Watch, Array], Found]) -> Array:
-    """The unknowns from which the search begins, after one search for each value of the model's `continuation`.
-
-    A search that goes on does not repeat those that are done. Errors: TimeUp when the time runs out.
-    """
-    model, held, done = problem.vector.model, watch.held, 0
+def lead(fit: FitObjective, x: Array, strategy: Callable[[], Strategy]) -> Generator[Phase, Any, Array]:
+    """The unknowns from which the search begins, after one search for each value of the model's `continuation`."""
+    model = fit.problem.vector.model
     names = list(model.continuation)
-    steps = list(zip(*model.continuation.values(), strict=True))
-    if held.get("stage") == "lead":
-        done, x = int(held["done"]), held["x"]
-    elif held:
-        return x
-    for number, values in enumerate(steps[done:], done + 1):
+    for values in zip(*model.continuation.values(), strict=True):
         settings = dict(zip(names, values, strict=True))
-        inner = Watch(watch.progress, watch.left)
-        with changed(model, settings), suppress(Diverged):  # then the next one begins where this one did
-            x = search(inner, x).point.x
-        told = ", ".join(f"{name} {value:g}" for name, value in settings.items())
-        watch.history += [{**row, "phase": f"{told}, {row['phase']}"} for row in inner.history]
-        watch.hold("lead", done=number, x=x)
-    if steps:
-        watch.begin(x)
+        label = ", ".join(f"{name} {value:g}" for name, value in settings.items())
+        with changed(model, settings), fit.monitor.aside(label), suppress(Diverged):
+            end = yield Phase(label, strategy(), fit, x)
+            x = end.x  # where it diverged, the next one begins where this one did
+    if names:
+        fit.monitor.begin(x)
     return x
 
 

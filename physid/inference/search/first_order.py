@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,22 +15,23 @@ from physid.errors import Diverged, InputError
 from physid.inference.options import FitPlan
 from physid.inference.parameters import Vector
 from physid.inference.problem import Problem, prior_rows
-from physid.inference.search.monitor import Watch
+from physid.inference.search.monitor import Monitor
+from physid.inference.search.objective import FitObjective
 from physid.modelling.prior import Ridge
 
-REASONS = {0: "the objective no longer falls", 1: "the limit of iterations was reached"}
 FAILURES = 20  # failing solves in a row after which a descent has diverged
+REASONS = {0: "the objective no longer falls", 1: "the limit of iterations was reached"}
 
 
-class Objective:
+class DescentLoss:
     """The experiment's metric on its training part, weighted by discount^(t - t0), and its gradient by x.
 
     Penalties of weights are added in the same unit; a protocol of the paper has none.
     Errors: InputError for unknowns with priors, which are residuals and need least squares.
     """
 
-    def __init__(self, problem: Problem, plan: FitPlan, watch: Watch) -> None:
-        self.problem, self.plan, self.watch = problem, plan, watch
+    def __init__(self, problem: Problem, plan: FitPlan, monitor: Monitor) -> None:
+        self.problem, self.plan, self.monitor = problem, plan, monitor
         vector = self.vector = problem.vector
         beliefs = vector.beliefs
         priors = [name for name, prior in beliefs.items() if prior is not None and not isinstance(prior, Ridge)]
@@ -53,7 +53,7 @@ class Objective:
 
     def at(self, x: Array, phase: str) -> tuple[float, Array] | None:
         """The loss and its gradient [Q]; None when the solve fails."""
-        limit = self.watch.left
+        limit = self.monitor.left
         shift = torch.from_numpy(x[self.vector.parameters :].copy()).requires_grad_()
         self.vector.put(x)
         y0 = start_of(self.vector, shift)
@@ -64,7 +64,7 @@ class Objective:
         self.problem.account(solution)
         before = solution.statistics.backward_evaluations
         if not solution.ok or not isinstance(states, Tensor):
-            self.watch.saw(phase, x, float("inf"))
+            self.monitor.saw(phase, x, float("inf"))
             return None
         self.problem.took(solution)
         error = self.vector.model.observe(states[1:]).reshape(self.measured.shape) - self.measured
@@ -78,9 +78,9 @@ class Objective:
         if len(rows):
             gradient = gradient + 2.0 * self.penalty * (rows @ slopes)
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            self.watch.saw(phase, x, float("inf"))
+            self.monitor.saw(phase, x, float("inf"))
             return None
-        self.watch.saw(phase, x, value)
+        self.monitor.saw(phase, x, value)
         return value, gradient
 
 
@@ -92,83 +92,83 @@ def start_of(vector: Vector, shift: Tensor) -> Tensor:
     return flat.view(vector.experiment.initial.shape).to(vector.like)
 
 
-def adam(objective: Objective, x: Array, plan: FitPlan) -> Array:
-    """The best x of an Adam run, step size lr decay^epoch. Source: Kingma and Ba (2015).
+@dataclass
+class AdamState:
+    """Where Adam stands: theta [Q] and the last one that was solved, moments, step size, and counts.
+
+    theta are the unknowns x, or their natural values. `epoch` counts evaluations, `steps` those that were solved,
+    `failures` those in a row that were not.
+    """
+
+    theta: Array
+    good: Array
+    first: Array
+    second: Array
+    lr: float
+    epoch: int = 0
+    steps: int = 0
+    failures: int = 0
+
+
+class Adam:
+    """Adam, step size lr decay^epoch. Source: Kingma and Ba (2015).
 
     With `natural` the steps are those of the natural values, held inside their domains. A failing solve is taken back
     and the step size halved. Errors: Diverged after too many of them.
     """
-    vector, schedule = objective.vector, plan.schedule
-    theta = torch.nn.Parameter(torch.from_numpy(vector.natural(x) if schedule.natural else x.copy()))
-    # of gradients far below what Adam divides by at least, no steps would come: data in mol/l have such
-    small = 1.0 if plan.protocol != "default" else min(1.0, objective.problem.spread**2)
-    optimizer = torch.optim.Adam([theta], lr=schedule.lr, betas=schedule.betas, eps=1e-8 * small)
-    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, schedule.decay)
-    good, failures, first = theta.detach().clone(), 0, 0
-    watch, held = objective.watch, objective.watch.held
-    if held.get("stage") == "adam":
-        first, failures = int(held["epoch"]), int(held["failures"])
-        good = _recall(held, theta, optimizer, scheduler)
-    for epoch in range(first, schedule.epochs):
-        x = vector.raw(theta.detach().numpy()) if schedule.natural else theta.detach().numpy().copy()
+
+    def __init__(self, plan: FitPlan) -> None:
+        self.schedule, self.paper = plan.schedule, plan.protocol != "default"
+
+    def init(self, objective: DescentLoss, x: Array) -> AdamState:
+        """The state at x [Q]."""
+        theta = objective.vector.natural(x) if self.schedule.natural else x.copy()
+        return AdamState(theta, theta.copy(), np.zeros(len(x)), np.zeros(len(x)), self.schedule.lr)
+
+    def step(self, objective: DescentLoss, state: AdamState) -> AdamState:
+        """One epoch."""
+        vector, schedule = objective.vector, self.schedule
+        x = vector.raw(state.theta) if schedule.natural else state.theta.copy()
         found = objective.at(x, "adam")
+        state.epoch += 1
         if found is None:
-            failures += 1
-            if failures > FAILURES:
-                raise Diverged(f"{failures} solves failed in a row: {objective.problem.message}")
-            theta.data.copy_(0.5 * (theta.data + good))
-        else:
-            good, failures = theta.detach().clone(), 0
-            theta.grad = torch.from_numpy(found[1] / vector.slopes(x) if schedule.natural else found[1])
-            optimizer.step()
-            scheduler.step()
-        moments = {name: value.clone() for name, value in optimizer.state.get(theta, {}).items()}
-        rate, state = scheduler.get_last_lr()[0], {"theta": theta.detach().clone(), "good": good}
-        watch.hold("adam", epoch=epoch + 1, failures=failures, rate=rate, **state, **moments)
-    return x if objective.watch.best is None else objective.watch.best
+            state.failures += 1
+            if state.failures > FAILURES:
+                raise Diverged(f"{state.failures} solves failed in a row: {objective.problem.message}")
+            state.theta = 0.5 * (state.theta + state.good)
+            return state
+        state.good, state.failures, state.steps = state.theta, 0, state.steps + 1
+        gradient = found[1] / vector.slopes(x) if schedule.natural else found[1]
+        (b1, b2), t = schedule.betas, state.steps
+        state.first = b1 * state.first + (1.0 - b1) * gradient
+        state.second = b2 * state.second + (1.0 - b2) * gradient**2
+        # of gradients far below what Adam divides by at least, no steps would come: data in mol/l have such
+        least = 1e-8 * (1.0 if self.paper else min(1.0, objective.problem.spread**2))
+        size = np.sqrt(state.second / (1.0 - b2**t)) + least
+        state.theta = state.theta - state.lr / (1.0 - b1**t) * state.first / size
+        state.lr *= schedule.decay
+        return state
+
+    def done(self, state: AdamState) -> bool:
+        """Whether all epochs ran."""
+        return state.epoch >= self.schedule.epochs
 
 
-def _recall(
-    held: Mapping[str, Any],
-    theta: torch.nn.Parameter,
-    optimizer: torch.optim.Adam,
-    scheduler: torch.optim.lr_scheduler.ExponentialLR,
-) -> Tensor:
-    """Put Adam back where it stood, and return the last unknowns whose solve succeeded."""
-    with torch.no_grad():
-        theta.copy_(torch.as_tensor(held["theta"]))
-    names = [name for name in ("step", "exp_avg", "exp_avg_sq") if name in held]
-    optimizer.state[theta] = {name: torch.as_tensor(held[name]) for name in names}
-    if names:
-        optimizer.state[theta]["step"] = optimizer.state[theta]["step"].float().reshape(())
-    for group in optimizer.param_groups:
-        group["lr"] = float(held["rate"])
-    scheduler.last_epoch = int(held["epoch"])
-    return torch.as_tensor(held["good"])
-
-
-def lbfgs(objective: Objective, x: Array, plan: FitPlan) -> tuple[Array, str]:
+def lbfgs(objective: FitObjective, x: Array) -> Any:
     """The optimum by limited-memory BFGS, and why it stopped. Source: Byrd et al. (1995)."""
-    watch = objective.watch
-    x = watch.held["x"] if watch.held.get("stage") == "lbfgs" else x
-    first = objective.at(x, "lbfgs")
+    loss = DescentLoss(objective.problem, objective.plan, objective.monitor)
+    first = loss.at(x, "lbfgs")
     if first is None:
         raise Diverged(f"the solve failed at the start: {objective.problem.message}")
     unit = first[0] or 1.0
 
     def value(z: Array) -> tuple[float, Array]:
-        found = objective.at(z, "lbfgs")
-        if watch.best is not None and np.array_equal(watch.best, z):
-            watch.hold("lbfgs", x=z)
+        found = loss.at(z, "lbfgs")
+        if found is not None:
+            objective.note(z, found[0])
         return (1e3, np.zeros_like(z)) if found is None else (found[0] / unit, found[1] / unit)
 
-    found = minimize(
-        value,
-        x,
-        args=(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": plan.schedule.epochs, "ftol": 1e-15, "gtol": 1e-12, "maxls": 40},
-    )
-    best = objective.watch.best
-    return (x if best is None else best), REASONS.get(int(found.status), str(found.message).lower())
+    options: Any = {"maxiter": objective.plan.schedule.epochs, "ftol": 1e-15, "gtol": 1e-12, "maxls": 40}
+    found: Any = minimize(value, x, args=(), jac=True, method="L-BFGS-B", options=options)
+    found.message = f"L-BFGS stopped: {REASONS.get(int(found.status), str(found.message).lower())}"
+    return found

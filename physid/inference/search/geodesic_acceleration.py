@@ -14,13 +14,17 @@ Source: Transtrum and Sethna (2012), arXiv:1201.5885; Moré (1978); Nielsen (199
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.stats import beta
 
 from physid.arrays import Array
+from physid.errors import Diverged
 from physid.inference.problem import Point, Problem, spread
-from physid.inference.search.trust_region import RANK, Evaluate, Found, Stop
+from physid.inference.search.levenberg_marquardt import Residuals, StoppingRule
+from physid.inference.search.optimality import RANK, column_sizes
+from physid.inference.search.optimizer import TRANSIENT
 
 DIFFERENCE = 0.1  # of a step, over which r_vv is taken
 BEND = 0.75  # of the length of a step: more acceleration means that it is too long
@@ -64,8 +68,7 @@ class _Linear:
 
 def promises(point: Point) -> bool:
     """Whether a step would remove more of the residuals at a point, were the problem linear, than of noise."""
-    size = np.linalg.norm(point.jacobian, axis=0)
-    return bool(size.any()) and _Linear(point, np.where(size > 0, size, 1.0)).beyond_noise()
+    return bool(point.jacobian.any()) and _Linear(point, column_sizes(point)).beyond_noise()
 
 
 def exact(problem: Problem, point: Point) -> bool:
@@ -80,48 +83,113 @@ def exact(problem: Problem, point: Point) -> bool:
     return bool((np.sqrt((apart**2).sum(0) / counts) <= EXACT * np.array(spreads)).all())
 
 
-def along(evaluate: Evaluate, start: Point, stop: Stop, enough: Callable[[Point], bool]) -> Found:
-    """The least-squares optimum from the point `start`; a point where `evaluate` gives None is a rejected step.
+@dataclass
+class GeodesicState:
+    """Where the walk along a valley stands, its damping, the costs so far, the evaluations left, and its ending."""
 
-    It has converged where a step would remove nothing more (as in `least`), where a point is `enough`, and where the
-    cost falls by less than `stop.ftol` while no step would remove more than it would of noise.
+    x: Array
+    size: Array
+    costs: list[float]
+    left: int
+    damping: float = FIRST
+    growth: float = 2.0
+    message: str = ""
+    converged: bool = False
+    here: _Linear | None = field(default=None, repr=False, compare=False, metadata=TRANSIENT)
+
+    def ends(self, converged: bool, message: str) -> None:
+        """It goes no further."""
+        self.converged, self.message = converged, message
+
+
+class GeodesicAcceleration:
+    """The optimizer along a bent valley.
+
+    It has converged where a step would remove nothing more (as in Levenberg-Marquardt), where a point is `enough`, and
+    where the cost falls by less than `stop.ftol` while no step would remove more than it would of noise.
     """
-    size = np.linalg.norm(start.jacobian, axis=0)
-    here = _Linear(start, np.where(size > 0, size, 1.0))
-    costs, damping, growth, left = [start.cost], FIRST, 2.0, stop.evaluations
-    while True:
-        point, length = here.point, float(np.sqrt(2.0 * here.point.cost))
-        if here.removable <= max(stop.offset * length, stop.floor):
-            return Found(point, True, "no step would improve the fit")
-        if enough(point):
-            return Found(point, True, "the errors no longer matter beside the data")
-        if damping > LARGEST:
-            return Found(point, False, "no step improves the fit")
-        if left < 2:
-            return Found(point, False, "the limit of evaluations was reached")
-        step, bent, used = _step(evaluate, here, damping)
-        left -= used
-        trial = None if bent is None else evaluate(point.x + bent / here.size)
-        left -= bent is not None
-        if trial is None or not trial.cost < point.cost:
-            damping, growth = damping * growth, 2.0 * growth
-            continue
-        rest = point.residual + here.moved(step)
-        ratio = (point.cost - trial.cost) / max(point.cost - 0.5 * float(rest @ rest), 1e-300)
-        damping, growth = damping * max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3), 2.0
-        here = _Linear(trial, np.maximum(here.size, np.linalg.norm(trial.jacobian, axis=0)))
-        costs.append(trial.cost)
-        if costs[-2] - costs[-1] < stop.ftol * costs[-2] and not here.beyond_noise():
-            return Found(trial, True, "the fit no longer improves")
-        if len(costs) > WINDOW and costs[-1 - WINDOW] - costs[-1] < stop.ftol * costs[-1 - WINDOW]:
-            return Found(trial, False, "the fit hardly improves any more")
+
+    def __init__(self, stop: StoppingRule, enough: Callable[[Point], bool]) -> None:
+        self.stop, self.enough = stop, enough
+
+    def init(self, objective: Residuals, x: Array) -> GeodesicState:
+        """The state at x [Q]. Errors: Diverged where the solve fails."""
+        point = _at(objective, x)
+        if point is None:
+            raise Diverged("the solve fails where the fit began")
+        return self.begun(point)
+
+    def begun(self, point: Point) -> GeodesicState:
+        """The state at a point that is known already."""
+        size = column_sizes(point)
+        here = _Linear(point, size)
+        state = GeodesicState(point.x, size, [point.cost], self.stop.evaluations, here=here)
+        self._judge(state, here)
+        return state
+
+    def step(self, objective: Residuals, state: GeodesicState) -> GeodesicState:
+        """One step along the valley, taken or not: two evaluations."""
+        if state.here is None:  # after a checkpoint
+            point = _at(objective, state.x)
+            if point is None:
+                raise Diverged("the solve fails where the fit stood")
+            state.here = _Linear(point, state.size)
+        here = state.here
+        step, bent, used = _step(objective, here, state.damping)
+        state.left -= used
+        trial = None if bent is None else _at(objective, here.point.x + bent / here.size)
+        state.left -= bent is not None
+        if trial is None or not trial.cost < here.point.cost:
+            state.damping, state.growth = state.damping * state.growth, 2.0 * state.growth
+        else:
+            here = self._take(state, here, step, trial)
+        if not state.message:
+            self._judge(state, here)
+        return state
+
+    def done(self, state: GeodesicState) -> bool:
+        """Whether it has ended."""
+        return bool(state.message)
+
+    def _take(self, state: GeodesicState, here: _Linear, step: Array, trial: Point) -> _Linear:
+        """Accept the trial point, and linearise there."""
+        rest = here.point.residual + here.moved(step)
+        ratio = (here.point.cost - trial.cost) / max(here.point.cost - 0.5 * float(rest @ rest), 1e-300)
+        state.damping, state.growth = state.damping * max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3), 2.0
+        state.x, state.size = trial.x, np.maximum(state.size, np.linalg.norm(trial.jacobian, axis=0))
+        state.here = there = _Linear(trial, state.size)
+        state.costs.append(trial.cost)
+        if state.costs[-2] - trial.cost < self.stop.ftol * state.costs[-2] and not there.beyond_noise():
+            state.ends(True, "the fit no longer improves")
+        elif len(state.costs) > WINDOW:
+            before = state.costs[-1 - WINDOW]
+            if before - trial.cost < self.stop.ftol * before:
+                state.ends(False, "the fit hardly improves any more")
+        return there
+
+    def _judge(self, state: GeodesicState, here: _Linear) -> None:
+        """End the walk at an optimum, at a point that is enough, and where no step or evaluation is left."""
+        length = float(np.sqrt(2.0 * state.costs[-1]))
+        if here.removable <= max(self.stop.offset * length, self.stop.floor):
+            state.ends(True, "no step would improve the fit")
+        elif self.enough(here.point):
+            state.ends(True, "the errors no longer matter beside the data")
+        elif state.damping > LARGEST:
+            state.ends(False, "no step improves the fit")
+        elif state.left < 2:
+            state.ends(False, "the limit of evaluations was reached")
 
 
-def _step(evaluate: Evaluate, here: _Linear, damping: float) -> tuple[Array, Array | None, int]:
+def _at(objective: Residuals, x: Array) -> Point | None:
+    """The point at x [Q]; None where the solve fails."""
+    return objective.points([x], [0])[0]
+
+
+def _step(objective: Residuals, here: _Linear, damping: float) -> tuple[Array, Array | None, int]:
     """The damped step [Q] in units of size, the same bent along the valley, None if too long, and the evaluations."""
     point = here.point
     step = here.damped(point.residual, damping)
-    near = evaluate(point.x + DIFFERENCE * step / here.size)
+    near = _at(objective, point.x + DIFFERENCE * step / here.size)
     if near is None:
         return step, None, 1
     second = 2.0 / DIFFERENCE * ((near.residual - point.residual) / DIFFERENCE - here.moved(step))

@@ -9,7 +9,9 @@ Source: Varah (1982); Brunel (2008).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +23,10 @@ from physid.arrays import Array
 from physid.data.smoothing import FEWEST, smooth
 from physid.inference.parameters import Vector
 from physid.inference.problem import Point, Problem, prior_rows
-from physid.inference.search.monitor import Watch
-from physid.inference.search.trust_region import Stop, least
+from physid.inference.search.levenberg_marquardt import Iterate, StoppingRule, descent
+from physid.inference.search.monitor import Monitor
+from physid.inference.search.objective import PointObjective
+from physid.inference.search.optimizer import Phase
 from physid.modelling.prior import Prior, Ridge
 from physid.modelling.reconstruct import lift
 
@@ -30,7 +34,7 @@ ROUNDS = 40  # at most, of dropping weights and of estimating the misfit that pe
 EXACT = 1e-4  # a misfit, in units of the rates, below which priors do not count for more
 MOST = 500  # times of an experiment that are matched
 CHUNK = 400_000  # unknowns times rows whose derivatives are taken at once
-STOP = Stop(offset=1e-4, ftol=1e-6, xtol=1e-8, evaluations=60)
+STOP = StoppingRule(offset=1e-4, ftol=1e-6, xtol=1e-8, evaluations=60)
 
 
 @dataclass(frozen=True)
@@ -43,21 +47,24 @@ class Path:
     size: Tensor
 
 
-def match(problem: Problem, watch: Watch, x: Array) -> Array | None:
-    """The unknowns, from `x` on, whose rates match the data's best; None where too little is measured."""
+def match(problem: Problem, monitor: Monitor, x: Array) -> Generator[Phase, Any, Array | None]:
+    """The unknowns, from `x` on, whose rates match the data's best; None where too little is measured.
+
+    A script of regressions, one for each round of dropping weights and of estimating the misfit.
+    """
     paths = [path(problem, e, x) for e in range(len(problem.experiments))]
     if not all(paths):
         return None
     x = starts(problem, paths, x)
     misfit = 0.0
     for _ in range(ROUNDS):
-        at = Matching(problem, paths, watch, misfit)
-        watch.begin(x)
-        start = at(x)
-        if start is None:
+        matching = Matching(problem, paths, misfit)
+        monitor.begin(x)
+        at = PointObjective(matching, monitor, "match")
+        end = yield from descent("match", at, x, STOP)
+        if end is None:
             return None
-        found = least(at, start, STOP).point
-        before, misfit, x = misfit, at.misfit(found), found.x
+        before, misfit, x = misfit, matching.misfit(end), end.x
         dropped = pruned(problem, paths, x)
         if dropped is not None:
             x = dropped
@@ -122,14 +129,19 @@ def starts(problem: Problem, paths: list[Path | None], x: Array) -> Array:
 class Matching:
     """The regression (f(t, y) - dy/dt) / size along the paths, and the priors, which weigh against the `misfit`."""
 
-    def __init__(self, problem: Problem, paths: list[Path | None], watch: Watch, misfit: float) -> None:
-        self.problem, self.watch, self.weight = problem, watch, misfit
+    def __init__(self, problem: Problem, paths: list[Path | None], misfit: float) -> None:
+        self.problem, self.weight = problem, misfit
         self.paths = [one for one in paths if one is not None]
         self.count = sum(one.rates.numel() for one in self.paths)
 
-    def __call__(self, x: Array) -> Point | None:
-        """The regression at `x`; None where f is not finite."""
-        _ = self.watch.left
+    def many(self, xs: Sequence[Array]) -> list[Point | None]:
+        """The regression at every x; None where f is not finite."""
+        return [self._at(x) for x in xs]
+
+    def limited(self, seconds: float | None) -> None:
+        """Nothing is solved."""
+
+    def _at(self, x: Array) -> Point | None:
         rows, slopes = [], []
         for e, one in enumerate(self.paths):
             vector, columns = self.problem.vector.vectors[e], self.problem.vector.columns[e]
@@ -141,13 +153,12 @@ class Matching:
             slopes.append(slope / np.sqrt(self.count))
         extra, more = self._priors(x)
         point = Point(x.copy(), np.concatenate([*rows, extra]), np.concatenate([*slopes, more]))
-        fine = bool(np.isfinite(point.residual).all() and np.isfinite(point.jacobian).all())
-        self.watch.saw("match", x, point.cost if fine else np.inf)
-        return point if fine else None
+        return point if np.isfinite(point.residual).all() and np.isfinite(point.jacobian).all() else None
 
-    def misfit(self, point: Point) -> float:
-        """The root mean square of what is left, in units of the rates' sizes."""
-        return float(np.linalg.norm(point.residual[: self.count]))
+    def misfit(self, end: Iterate) -> float:
+        """The root mean square of what is left at an end, in units of the rates' sizes."""
+        point = end.point or self._at(end.x)
+        return 0.0 if point is None else float(np.linalg.norm(point.residual[: self.count]))
 
     def _priors(self, x: Array) -> tuple[Array, Array]:
         """The priors' rows, weighed as if the misfit were the noise of the rates."""

@@ -1,32 +1,31 @@
-"""What is kept of a fit while it runs: history, the best point, where the search stands, and the time that is left."""
+"""Monitor of a running search: its history, the best point, the state from which it can go on, and the time left."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from physid.arrays import Array
 from physid.ode.hearing import TimeUp
 
 Progress = Callable[[Mapping[str, Any]], object]
-State = Mapping[str, Any]
 
 
-class Watch:
-    """Told of every evaluation of the objective, and of every point from which the search could go on.
+class Monitor:
+    """Records every evaluation of the objective, and hands every state from which the search can go on to `keep`.
 
-    `keep` is called with the watch at such points, to write it down. `held` is where the search stands: a stage and
-    what that stage needs, numbers and arrays; empty at the beginning. A search that begins with a stage in `held` goes
-    on from there. `evaluations` tells how often the right-hand side was evaluated.
+    `state` is that of the optimizer, plain data, None at the beginning; a search that begins with one goes on from
+    there. `evaluations` counts those of the right-hand side.
     """
 
     def __init__(
         self,
         progress: Progress | None = None,
         time_limit: float | None = None,
-        keep: Callable[[Watch], object] | None = None,
+        keep: Callable[[Monitor], object] | None = None,
     ) -> None:
         self.progress, self.time_limit, self.keep = progress, time_limit, keep
         self.started = time.perf_counter()
@@ -34,14 +33,18 @@ class Watch:
         self.history: list[dict[str, Any]] = []
         self.best: Array | None = None
         self.lowest = math.inf
-        self.held: State = {}
-        self.carried: State = {}  # what is held besides, whatever the stage
+        self.state: Any = None
         self.evaluations: Callable[[], int] = lambda: 0
+        self._aside = 0
+        self._labels: list[str] = []
 
     @property
     def stage(self) -> str:
-        """The stage of the search."""
-        return str(self.held.get("stage"))
+        """The innermost phase that runs, by name."""
+        state, name = self.state, ""
+        while state is not None:
+            name, state = getattr(state, "stage", name), getattr(state, "running", None)
+        return name
 
     @property
     def seconds(self) -> float:
@@ -60,21 +63,37 @@ class Watch:
 
     def begin(self, x: Array) -> None:
         """A phase starts from `x`; its costs compare with one another only."""
-        self.best, self.lowest = x.copy(), math.inf
+        if not self._aside:
+            self.best, self.lowest = x.copy(), math.inf
 
-    def saw(self, phase: str, x: Array, cost: float, **more: float) -> bool:
-        """One evaluation at `x`, and whether it is the best of its phase: the cost is infinite where a solve failed."""
+    def saw(self, phase: str, x: Array, cost: float, **more: float) -> None:
+        """One evaluation at `x`; its cost is infinite where a solve failed."""
+        phase = ", ".join([*self._labels, phase])
         row = {"phase": phase, "evaluation": len(self.history) + 1, "cost": cost, **more, "seconds": self.seconds}
         self.history.append(row)
-        improved = cost < self.lowest
-        if improved:
+        if cost < self.lowest and not self._aside:
             self.best, self.lowest = x.copy(), cost
         if self.progress is not None:
             self.progress({"phase": phase, "evaluation": row["evaluation"], "cost": cost, **more})
-        return improved
 
-    def hold(self, stage: str, **state: Any) -> None:
-        """The search can go on from here: the stage, and the numbers and arrays that it needs."""
-        self.held = {"stage": stage, **self.carried, **state}
+    def hold(self, state: Any) -> None:
+        """The search can go on from `state`."""
+        self.state = state
         if self.keep is not None:
             self.keep(self)
+
+    @contextmanager
+    def aside(self, label: str = "") -> Iterator[None]:
+        """In here the best point stays as it is, and phases are called "label, phase".
+
+        That is for evaluations of another objective, and where phases that have ended are gone through again.
+        """
+        self._aside += 1
+        if label:
+            self._labels.append(label)
+        try:
+            yield
+        finally:
+            self._aside -= 1
+            if label:
+                self._labels.remove(label)

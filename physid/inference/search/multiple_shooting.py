@@ -5,8 +5,9 @@ Source: multiple shooting, Bock (1981), with continuity as penalties of growing 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +18,15 @@ from physid.data.experiment import Experiment
 from physid.data.smoothing import smooth
 from physid.errors import InputError
 from physid.inference.batch import solve_lanes
+from physid.inference.options import FitPlan
 from physid.inference.parameters import Vector
 from physid.inference.probing import held
 from physid.inference.problem import Point, Problem, prior_rows, together
+from physid.inference.search.full_horizon import ROUGH, looser
+from physid.inference.search.levenberg_marquardt import descent
+from physid.inference.search.monitor import Monitor
+from physid.inference.search.objective import PointObjective
+from physid.inference.search.optimizer import Phase
 from physid.modelling.observation import linearise
 from physid.modelling.reconstruct import lift
 from physid.modelling.state_sizes import STEPS_PER_INTERVAL, intervals
@@ -27,6 +34,8 @@ from physid.ode import Integrator
 
 MOST = 16  # segments of an experiment
 SHORT = 64  # segments, where the solve fails in longer ones
+WELDS = (0.1, 1.0, 10.0, 100.0)
+WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 FEWEST_ROWS = 4  # observation times in a segment
 MOST_STEPS = 2000  # of a segment with few intervals: a start that needs more is a bad one
 
@@ -184,9 +193,12 @@ class Segments:
         table = np.concatenate(rows)
         return Point(z.copy(), table[:, -1], table[:, :-1]) if np.isfinite(table).all() else None
 
-    def gap(self, z: Array) -> float:
-        """The rms of the jumps between segments at a recent point `z` of `at`, in units of initial_scale."""
-        return self._jumps.get(z.tobytes(), float("inf"))
+    def gaps(self, zs: Sequence[Array]) -> list[float]:
+        """The rms of the jumps between segments at points z, in units of initial_scale."""
+        lost = [z for z in zs if z.tobytes() not in self._jumps]  # as after a checkpoint
+        if lost:
+            self.many(lost)
+        return [self._jumps.get(z.tobytes(), float("inf")) for z in zs]
 
     def limited(self, seconds: float | None) -> None:
         """Let no solve take longer than `seconds` of wall clock."""
@@ -236,6 +248,26 @@ class Segments:
         out = self._place(e, s, np.column_stack([lane.by / size[:, None], lane.end / size - z[own]]), len(z))
         out[:, own] -= np.eye(self.n)
         return np.asarray(out * (self.weld / np.sqrt(self.joints)))
+
+
+def weld(
+    problem: Problem, plan: FitPlan, monitor: Monitor, x: Array, most: int, rows: int, welds: Sequence[float] = WELDS
+) -> Generator[Phase, Any, Array | None]:
+    """The unknowns from welded segments, `most` at most, of `rows` times at least; None when none could be solved."""
+    pieces, solved = Segments(problem, looser(plan.integrator), most, rows), False
+    z = pieces.begin(x)
+    for weight in welds:
+        pieces.weld = weight
+        phase = f"segments, weld {weight:g}"
+        at = PointObjective(pieces, monitor, phase, width=len(x))
+        monitor.begin(z[: len(x)])
+        end = yield from descent(phase, at, z, ROUGH)
+        if end is None:
+            break
+        solved, z = True, end.x
+        if pieces.gaps([z])[0] < WELDED:
+            break
+    return z[: len(x)] if solved else None
 
 
 def _intervals(experiment: Experiment, pieces: Pieces) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from physid.arrays import Array
 from physid.inference.problem import Point, Problem
-from physid.inference.search.trust_region import compressed
+from physid.inference.search.optimality import compressed
 
 RANK = 1e-8  # a singular value of the scaled Jacobian below this part of the largest is none
 ROUND = 1e-12  # an entry of a unit vector below this is round-off

@@ -24,8 +24,7 @@ from physid.inference.noise import Noise, read
 from physid.inference.parameters import vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.result import FitResult
-from physid.inference.search.levenberg_marquardt import least_many
-from physid.inference.search.trust_region import Stop, least
+from physid.inference.search.levenberg_marquardt import StoppingRule, minimised
 from physid.inference.search.worker_calls import Afar, tell
 from physid.inference.search.workers import killed
 from physid.inference.uncertainty.profile_curve import Profile
@@ -215,39 +214,47 @@ def _shift(point: Point, i: int, rest: Index) -> Array:
     return np.asarray(np.linalg.lstsq(point.jacobian[:, rest], -point.jacobian[:, i], rcond=1e-10)[0])
 
 
+class _Rest:
+    """The problem in all unknowns but i, which is held at a value: x [Q] with x_i, and `rest` [Q - 1] the others."""
+
+    def __init__(self, problem: Problem, x: Array, rest: Index) -> None:
+        self.problem, self.x, self.rest = problem, x, rest
+        self.whole: dict[bytes, Point] = {}
+
+    def points(self, xs: Sequence[Array], numbers: Sequence[int]) -> list[Point | None]:
+        """The points at the others' values; None where the solve fails."""
+        return [self.at(x) for x in xs]
+
+    def at(self, part: Array) -> Point | None:
+        """The point at the others' values `part` [Q - 1]."""
+        full = self.x.copy()
+        full[self.rest] = part
+        found = self.problem.at(full)
+        return None if found is None else self._of_rest(found)
+
+    def renewed(self, point: Point) -> Point:
+        """The point with the noise that is estimated there."""
+        return self._of_rest(self.problem.renewed(self.whole[point.x.tobytes()]))
+
+    def _of_rest(self, found: Point) -> Point:
+        self.whole[found.x[self.rest].tobytes()] = found
+        return Point(found.x[self.rest], found.residual, found.jacobian[:, self.rest])
+
+
 def _held(problem: Problem, near: Point, value: float, i: int, rest: Index) -> Point | None:
     """The best fit of all unknowns but i, held at `value`, from a point near by; None where no solve succeeds."""
-    x, whole = near.x.copy(), dict[bytes, Point]()
+    x = near.x.copy()
     x[rest] += _shift(near, i, rest) * (value - x[i])
     x[i] = value
-
-    def of_rest(found: Point) -> Point:
-        whole[found.x[rest].tobytes()] = found
-        return Point(found.x[rest], found.residual, found.jacobian[:, rest])
-
-    def at(part: Array) -> Point | None:
-        full = x.copy()
-        full[rest] = part
-        found = problem.at(full)
-        return None if found is None else of_rest(found)
-
-    def renewed(point: Point) -> Point:
-        return of_rest(problem.renewed(whole[point.x.tobytes()]))
-
-    start, stop = at(x[rest]), Stop(floor=problem.floor, evaluations=40)
+    others = _Rest(problem, x, rest)
+    start = others.at(x[rest])
     if start is None:
         return None
-    best = start
-    if problem.weights.unknown.any() and not len(rest):
-        best = renewed(start)
-    elif problem.weights.unknown.any():
-        (track,) = least_many(
-            lambda _, parts: [at(part) for part in parts], [renewed(start)], stop, lambda _, new: renewed(new)
-        )
-        best = renewed(start) if track is None else track.point
-    elif len(rest):
-        best = least(at, start, stop).point
-    return whole[best.x.tobytes()]
+    start = others.renewed(start)
+    if not len(rest):
+        return others.whole[start.x.tobytes()]
+    best = minimised(others, start, StoppingRule(floor=problem.floor, evaluations=40))
+    return others.whole[best.x.tobytes()]
 
 
 def _assemble(fit: FitResult, i: int, sides: tuple[_Side, _Side]) -> Profile:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from physid.arrays import Array
 from physid.inference.problem import Point, Problem
-from physid.inference.search.trust_region import optimal
+from physid.inference.search.optimality import optimal
 from physid.inference.uncertainty.covariance import covariances
 from physid.inference.uncertainty.identifiability import named_basis, null_basis, spoken_direction
 from physid.inference.uncertainty.information import criteria
