@@ -13,9 +13,9 @@ from physid.cli.options import json_option
 if TYPE_CHECKING:
     from physid.catalog import Registry
 
-KINDS = ("experiments", "collections", "options", "models", "networks", "solvers", "gradients")
+KINDS = ("experiments", "collections", "options", "models", "networks", "solvers", "gradients", "noise")
 
-DEFAULT = ("experiments", "collections", "models", "networks", "solvers", "gradients")
+DEFAULT = ("experiments", "collections", "models", "networks", "solvers", "gradients", "noise")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Listing:
 
 
 @click.command(
-    short_help="List experiments, models, solvers and gradient methods.",
+    short_help="List experiments, models, solvers, gradient methods, noise models.",
     epilog="""\b
 Examples:
   physid list
@@ -61,10 +61,11 @@ Examples:
 @click.argument("kind", metavar="[KIND]", type=click.Choice(KINDS), required=False)
 @json_option
 def command(kind: str | None, json: bool) -> int:
-    """List experiments, models, solvers and gradient methods; or only one KIND of them.
+    """List experiments, models, solvers, gradient methods and noise models; or only one KIND of them.
 
     KIND is experiments, collections (data sets that networks are trained on), options (of both and of the networks,
-    with their meaning), models, networks, solvers or gradients. Parts that installed packages add name their package.
+    with their meaning), models, networks, solvers, gradients or noise (noise models). Parts that installed packages add
+    name their package.
     """
     console = Console(json=json)
     readers = {
@@ -75,6 +76,7 @@ def command(kind: str | None, json: bool) -> int:
         "networks": networks,
         "solvers": solvers,
         "gradients": gradients,
+        "noise": noise,
     }
     listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
     for name, listing in listings.items():
@@ -161,6 +163,13 @@ def gradients() -> Listing:
     from physid.ode import GRADIENTS
 
     return Listing(("name", "summary"), [(name, first_line(method)) for name, method in GRADIENTS.each()], GRADIENTS)
+
+
+def noise() -> Listing:
+    """The noise models: name and the first sentence of its docstring."""
+    from physid.inference.noise import NOISE
+
+    return Listing(("name", "summary"), [(name, first_line(model)) for name, model in NOISE.each()], NOISE)
 
 
 def first_line(thing: object) -> str:

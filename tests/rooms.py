@@ -67,6 +67,7 @@ ROOMS: dict[str, list[str]] = {
         "inference.noise inference.parameters inference.search inference.search.catalogue inference.search.monitor "
         "inference.search.one_start inference.search.worker_calls inference.uncertainty "
         "inference.uncertainty.baselines inference.uncertainty.profile_curve",
+        "inference.noise_models",
         "inference.batch inference.early_inputs inference.fit_options inference.noise_groups inference.probing "
         "inference.residuals inference.search.start_points inference.uncertainty.contributions "
         "inference.uncertainty.identifiability",

@@ -192,7 +192,7 @@ def test_imports_follow_the_direction_of_knowledge() -> None:
         ("physid/data/experiment.py", "from physid.modelling.model import Model"),
         ("physid/data/inputs.py", "from physid.data.series import Series"),  # beside it
         ("physid/modelling/smooth.py", "import physid.reading"),
-        ("physid/reading/read.py", "from physid.inference.noise import Noise"),
+        ("physid/reading/read.py", "from physid.inference.noise import NoiseModel"),
         ("physid/inference/noise.py", "from physid.inference.problem import Problem"),
         ("physid/inference/search/optimality.py", "from physid.inference import result"),
         ("physid/inference/uncertainty/scores.py", "from physid.inference.search import multistart"),

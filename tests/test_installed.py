@@ -24,13 +24,14 @@ from physid.catalog import Registry, entry_points, one_of
 from physid.cli.app import main
 from physid.data.catalogue import CATALOG
 from physid.errors import InputError
+from physid.inference.noise import NOISE
 from physid.modelling.catalogue import MODELS
 from physid.ode import METHODS, Tableau
 from physid.training.networks import NETWORKS
 
 ROOT = Path(__file__).parent.parent
 Captured = pytest.CaptureFixture[str]
-GROUPS = ("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections")
+GROUPS = ("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections", "physid.noise")
 
 
 def block(name: str) -> str:
@@ -97,7 +98,7 @@ def test_the_snippet_names_groups_that_are_there_and_parts_that_are_there(spring
 def registries() -> list[Registry[Any]]:
     from physid.training.networks import COLLECTIONS
 
-    return [MODELS, CATALOG, METHODS, NETWORKS, COLLECTIONS]
+    return [MODELS, CATALOG, METHODS, NETWORKS, COLLECTIONS, NOISE]
 
 
 def test_names_are_known_before_anything_is_imported(springs: Path) -> None:
@@ -159,13 +160,13 @@ def test_a_run_whose_package_is_gone_says_which(springs: Path, tmp_path: Path) -
         Fit.load(tmp_path / "run")
 
 
-def test_a_model_and_a_solver_of_a_package_fit_a_file(springs: Path, tmp_path: Path, capsys: Captured) -> None:
+def test_a_model_a_solver_and_noise_of_a_package_fit_a_file(springs: Path, tmp_path: Path, capsys: Captured) -> None:
     t = np.linspace(0, 6, 25)
     x = np.exp(-0.1 * t) * np.cos(2 * t)
     v = np.exp(-0.1 * t) * (-0.1 * np.cos(2 * t) - 2 * np.sin(2 * t))
     rows = "\n".join(f"{a:.9g},{b:.9g},{c:.9g}" for a, b, c in zip(t, x, v, strict=True))
     (tmp_path / "mine.csv").write_text(f"t,x,v\n{rows}\n")
-    how = ["--solver", "ralston", "--rtol", "1e-5", "--initial", "x=1,v=-0.1"]
+    how = ["--solver", "ralston", "--rtol", "1e-5", "--initial", "x=1,v=-0.1", "--noise-model", "hyperbolic"]
     assert main(["fit", "--data", str(tmp_path / "mine.csv"), "--model", "spring", *how, "--json"]) == 0
     done = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [one["value"] for one in done["unknowns"].values()] == pytest.approx([4.01, 0.2], rel=1e-2)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from physid.inference.fit_options import OPTIMIZERS as OPTIMIZERS
     from physid.inference.fit_options import STRATEGIES as STRATEGIES
     from physid.inference.identify import identify as identify
+    from physid.inference.noise import NoiseModel as NoiseModel
+    from physid.inference.noise import ScaledNoise as ScaledNoise
     from physid.inference.options import PROTOCOLS as PROTOCOLS
     from physid.inference.options import default_integrator as default_integrator
     from physid.inference.result import FitResult as FitResult
@@ -24,6 +26,8 @@ _HOMES = {
     "STRATEGIES": "physid.inference.fit_options",
     "default_integrator": "physid.inference.options",
     "FitResult": "physid.inference.result",
+    "NoiseModel": "physid.inference.noise",
+    "ScaledNoise": "physid.inference.noise",
     "identify": "physid.inference.identify",
     "Statistics": "physid.inference.uncertainty.statistics",
 }
@@ -34,6 +38,8 @@ __all__ = [
     "STRATEGIES",
     "Estimate",
     "FitResult",
+    "NoiseModel",
+    "ScaledNoise",
     "Statistics",
     "default_integrator",
     "identify",

@@ -10,7 +10,7 @@ import numpy as np
 
 from physid.data.experiment import Experiment
 from physid.errors import InputError, ModelError, unknown_name
-from physid.inference import noise as noise_models
+from physid.inference import noise_models
 from physid.inference.fit_options import OPTIONS, FitOptions, read
 from physid.inference.noise_groups import default_noise
 from physid.inference.options import FitPlan, adapted, default_integrator
@@ -120,7 +120,7 @@ def pose(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> Prob
     word = noise_model(model, experiments, plan)
     noise = default_noise(experiments, model) if word is None else noise_models.read(word, plan.loss)
     problem = Problem(vector_of(model, experiments), plan.integrator, noise, plan.loss_scale)
-    problem.integrator = fitted(plan.integrator, model, experiments, noise.kind == "lognormal")
+    problem.integrator = fitted(plan.integrator, model, experiments, noise.logarithms)
     problem.patience = problem.integrator.most_steps
     return problem
 
@@ -135,7 +135,7 @@ def noise_model(model: Model, experiments: Sequence[Experiment], plan: FitPlan) 
     if plan.optimizer != "lm" or (plan.loss != "linear" and plan.noise is None):
         return "equal"
     if plan.noise:
-        return plan.noise
+        return str(plan.noise)
     known = list(dict.fromkeys(one.noise for one in experiments if one.noise))
     if len(known) > 1:
         said = ", ".join(f"{one.name} has {one.noise}" for one in experiments if one.noise)
@@ -156,7 +156,7 @@ def described(problem: Problem, plan: FitPlan) -> dict[str, Any]:
             for group, name in zip(problem.noise.groups, experiment.channels, strict=True):
                 parts.setdefault(group, []).append(name)
             every = f"each for {'; '.join(', '.join(names) for names in parts.values())}, by units and sizes"
-        objective = f"-log likelihood, {problem.noise.kind} noise with a sigma {every}"
+        objective = f"-log likelihood, {problem.noise.name} noise with a sigma {every}"
     elif plan.loss != "linear":
         error = f"((predicted - measured) / {problem.scale:.6g})^2"
         objective = f"sum over what was measured of {plan.loss}({error})"
@@ -167,7 +167,7 @@ def described(problem: Problem, plan: FitPlan) -> dict[str, Any]:
         "experiment": experiment.name,
         "options": dict(experiment.options),
         **plan.settings(),
-        "noise": problem.noise.kind if problem.noise.kind != "student" else f"student:{problem.noise.nu:g}",
+        "noise": str(problem.noise),
         "noise_groups": list(problem.noise.groups),
         "ties": {name: tie.text for name, tie in problem.vector.model.ties.items()},
         "objective": objective,

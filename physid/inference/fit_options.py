@@ -15,6 +15,7 @@ from physid.errors import InputError, unknown_name
 from physid.option_readers import Refused, Schema, Values, mapping, named, number, text, texts, whole
 
 if TYPE_CHECKING:
+    from physid.inference.noise import NoiseModel
     from physid.modelling.unknown import Tie
     from physid.ode import Integrator
 
@@ -68,9 +69,20 @@ def _gradients() -> Any:
 
 
 def _losses() -> Any:
-    from physid.inference.noise import LOSSES
+    from physid.inference.noise_models import LOSSES
 
     return LOSSES
+
+
+def _noise(value: Any) -> Any:
+    if isinstance(value, str):
+        return NOISE_NAME(value)
+    from physid.inference.noise import NoiseModel
+    from physid.inference.noise_models import text_of
+
+    if not isinstance(value, NoiseModel):
+        raise TypeError
+    return text_of(value)
 
 
 def _integrator(value: Any) -> Any:
@@ -99,6 +111,7 @@ def _numeric(value: Any) -> bool:
 NUMERIC: Schema = {"type": ["number", "array", "null"]}
 POSITIVE = number(0, above=True)
 LM = ("lm",)
+NOISE_NAME = text("the name of a noise model")
 INTEGRATOR = Values(_integrator, lambda: "a physid.Integrator", dict)
 
 
@@ -151,10 +164,10 @@ class FitOptions:
         otherwise="the model's",
         aliases=("--ensemble",),
     )
-    noise: str | None = _option(
+    noise: str | NoiseModel | None = _option(  # noqa: RUF009  # it makes a field
         None,
         "noise model: equal, normal, lognormal, student or student:NU",
-        text("the name of a noise model"),
+        Values(_noise, NOISE_NAME.words, NOISE_NAME.schema),
         otherwise="the model's",
         flag="--noise-model",
         optimizers=LM,

@@ -8,7 +8,8 @@ import numpy as np
 
 from physid.arrays import Array
 from physid.data.experiment import Experiment
-from physid.inference.noise import Noise
+from physid.inference.noise import NoiseModel
+from physid.inference.noise_models import EqualNoise, NormalNoise
 from physid.modelling.model import Model
 
 APART = 10.0  # a factor of the channels' sizes from which on they have sigmas of their own
@@ -17,15 +18,15 @@ ROUNDED = 0.5  # of the standard deviation of rounding, 1 / sqrt(12) of the last
 OWN = 10.0  # times the solver's tolerance
 
 
-def default_noise(experiments: Sequence[Experiment], model: Model) -> Noise:
+def default_noise(experiments: Sequence[Experiment], model: Model) -> NoiseModel:
     """The noise where nobody said a word: one sigma where all channels are alike, else one for each group of them.
 
     Channels are of one group that have one unit and whose spreads lie within a factor of ten. Known sigmas are a word.
     """
     groups = groups_of(experiments, model)
     if len(set(groups)) == 1 or all(one.sigma for one in experiments):
-        return Noise()
-    return Noise("normal", groups=groups)
+        return EqualNoise()
+    return NormalNoise(groups=groups)
 
 
 def groups_of(experiments: Sequence[Experiment], model: Model) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from physid.errors import InputError
-from physid.inference import noise as noise_models
+from physid.inference import noise_models
 from physid.inference.fit_options import OPTIONS, TYPED, FitOptions, flags_of, key_of
 from physid.ode import Fixed, Integrator
 from physid.ode.gradients import registry

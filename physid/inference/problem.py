@@ -16,8 +16,9 @@ from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.errors import InputError
 from physid.inference.batch import solve_lanes
-from physid.inference.noise import Noise
+from physid.inference.noise import NoiseModel
 from physid.inference.noise_groups import floors
+from physid.inference.noise_models import EqualNoise
 from physid.inference.parameters import Vector
 from physid.inference.probing import held
 from physid.inference.residuals import Weights
@@ -59,12 +60,11 @@ class Problem:
     """
 
     def __init__(
-        self, vector: Vector, integrator: Integrator, noise: Noise | None = None, loss_scale: float | None = None
+        self, vector: Vector, integrator: Integrator, noise: NoiseModel | None = None, loss_scale: float | None = None
     ) -> None:
         self.vector, self.integrator = vector, integrator
         self.experiments = [one.experiment for one in vector.vectors]
-        self.experiment: Experiment = self.experiments[0]
-        self.train = self.experiment.train
+        self.experiment, self.train = self.experiments[0], self.experiments[0].train
         self._check_shapes()
         flat = [(len(one.train), one.train) for one in self.experiments]
         ends = np.cumsum([0, *(count for count, _ in flat)])
@@ -75,7 +75,7 @@ class Problem:
         self.count = int(self.mask.sum())
         self.spread = spread(self.measured, self.mask)
         known = [one.sigma for one in self.experiments]
-        self.noise = noise or Noise()
+        self.noise = noise or EqualNoise()
         least = floors(self.measured, self.mask, float(torch.as_tensor(integrator.rtol).max()))
         shape = (self.noise, self.measured, self.mask, self.parts, known, self.spread, loss_scale)
         self.weights = Weights(*shape, floors=least)
@@ -90,7 +90,7 @@ class Problem:
     @property
     def sigma(self) -> float | None:
         """The noise of normal errors where it is known for every measurement and the same, None elsewhere."""
-        if self.noise.kind not in ("equal", "normal") or self.noise.loss != "linear":
+        if not (self.noise.normal and self.noise.likelihood):
             return None
         known = {one.sigma for one in self.experiments}
         return known.pop() if len(known) == 1 else None

@@ -10,10 +10,9 @@ import numpy as np
 
 from physid.arrays import Array, Bool
 from physid.errors import InputError
-from physid.inference.noise import Noise
+from physid.inference.noise import NoiseModel
 
 FLOOR = 1e-9  # of a channel's spread, below which an estimated sigma does not fall: data without noise
-LEAST_BEND = 0.05  # of the mean of psi', which is negative where most errors are outliers
 OUTLIER = 1.345  # standard deviations at which a loss begins to bend, unless told: 95 % efficient with normal errors
 
 
@@ -27,7 +26,7 @@ class Weights:
 
     def __init__(
         self,
-        noise: Noise,
+        noise: NoiseModel,
         measured: Array,
         mask: Bool,
         parts: Sequence[slice],
@@ -40,32 +39,25 @@ class Weights:
         channels = mask.shape[1]
         self.groups = np.array(noise.groups if len(noise.groups) == channels else range(channels))
         self.limited = np.zeros(channels, dtype=bool)
-        self.floors = np.zeros(channels) if floors is None or noise.kind == "lognormal" else floors
+        self.floors = np.zeros(channels) if floors is None or noise.logarithms else floors
         self.count = int(mask.sum())
-        if noise.kind == "lognormal" and not (measured[mask] > 0).all():
-            raise InputError(
-                f"noise model lognormal with a measurement of {measured[mask].min():g}: positive ones are allowed. "
-                "Mask what was not seen, or use noise model normal or student."
-            )
-        if loss_scale is not None and (noise.loss == "linear" or not 0 < loss_scale < math.inf):
-            raise InputError(
-                f"loss_scale={loss_scale} with loss {noise.loss}: a positive number, with a loss, is allowed."
-            )
+        noise.check(measured[mask])
+        if loss_scale is not None and (noise.likelihood or not 0 < loss_scale < math.inf):
+            raise InputError(f"loss_scale={loss_scale} with {noise}: a positive number, with a loss, is allowed.")
         self.unknown = np.zeros(mask.shape, dtype=bool)  # where sigma is estimated
         self.scales = np.full(mask.shape, spread)
-        counted = noise.kind in ("equal", "normal")  # the known sigma is that of normal errors
         for rows, sigma in zip(parts, known, strict=True):
-            if sigma and counted:
+            if sigma and noise.normal:
                 self.scales[rows] = sigma
             elif noise.estimated:
                 self.unknown[rows] = mask[rows]
-        self.size = float(known[0] or spread) if counted else spread
+        self.size = float(known[0] or spread) if noise.normal else spread
         self.sigma = self._spreads()
         for group in np.unique(self.groups):
             self.sigma[self.groups == group] = np.sqrt(np.mean(self.sigma[self.groups == group] ** 2))
         if noise.estimated:
             self._fill()
-        if noise.loss != "linear":
+        if not noise.likelihood:
             self.scales[:] = loss_scale or OUTLIER * _scatter(measured, mask, known[0], spread)
             self.size = float(self.scales[0, 0])
 
@@ -76,12 +68,9 @@ class Weights:
         return new
 
     def _spreads(self) -> Array:
-        """The standard deviation [M] of what was measured, or of its logarithm."""
-        values = np.where(self.mask, self.measured, np.nan)
-        if self.noise.kind == "lognormal":
-            values = np.log(values)
-        found = [float(np.std(column[~np.isnan(column)])) if (~np.isnan(column)).any() else 1.0 for column in values.T]
-        return np.array([one or 1.0 for one in found])
+        """The spread [M] of what was measured, as the noise has it."""
+        pairs = zip(self.measured.T, self.mask.T, strict=True)
+        return np.array([(self.noise.spread(column[rows]) if rows.any() else 1.0) or 1.0 for column, rows in pairs])
 
     def _fill(self) -> None:
         self.scales = np.where(self.unknown, self.sigma, self.scales)
@@ -94,37 +83,33 @@ class Weights:
 
     def weigh(self, seen: Array, measured: Array, scale: Array, slope: Array) -> tuple[Array, Array]:
         """Residuals [K] and their derivatives [K, Q] of predictions [K] and their derivatives."""
+        g, by = self.noise.residuals(seen, measured, scale)
         root = np.sqrt(self.count)
-        g, by = self.noise.residuals(self.noise.errors(seen, measured) / scale)
-        factor = by * self.noise.slopes(seen) / scale / root
-        return g / root, slope * factor[:, None]
+        return g / root, slope * (by / root)[:, None]
 
     def scores(self, seen: Array, slope: Array) -> tuple[Array, Array]:
         """Rows r [N], J [N, Q] with J^T r the gradient of the objective and J^T J its mean curvature.
 
         Where errors count less the larger they are, Gauss-Newton's rows have too small a curvature: with psi the
-        influence of an error e, here r = psi / sqrt(m) and J = sqrt(m) de / dx, m the mean of psi'.
-        Source: Huber (1981), section 7.6.
+        derivative of -log p by the prediction and m its curvature, here r = psi / sqrt(m) and J = sqrt(m) dseen / dx.
         """
-        if self.noise.kind != "student" and self.noise.loss == "linear":
-            return self.rows(seen, slope)
-        mask, scale, root = self.mask, self.scales[self.mask], np.sqrt(self.count)
-        psi, bend = self.noise.influence(self.noise.errors(seen[mask], self.measured[mask]) / scale)
-        part = np.sqrt(max(float(bend.mean()), LEAST_BEND))
-        factor = part * self.noise.slopes(seen[mask]) / scale / root
-        return psi / part / root, slope[mask] * factor[:, None]
+        mask, root = self.mask, np.sqrt(self.count)
+        psi, curvature = self.noise.influence(seen[mask], self.measured[mask], self.scales[mask])
+        part = np.sqrt(curvature)
+        return psi / part / root, slope[mask] * (part / root)[:, None]
 
     def update(self, seen: Array) -> float:
         """Estimate every sigma at the predictions [R, M]; the largest change of a logarithm of one."""
         if not self.unknown.any():
             return 0.0
-        errors, before = self.noise.errors(seen, self.measured), self.sigma.copy()
+        before = self.sigma.copy()
         lowest = np.maximum(FLOOR * self._spreads(), self.floors)
         for group in np.unique(self.groups):
             channels = np.flatnonzero(self.groups == group)
             rows = self.unknown[:, channels]
             if rows.any():
-                found = self.noise.sigma(errors[:, channels][rows], before[channels[0]])
+                pair = (seen[:, channels][rows], self.measured[:, channels][rows])
+                found = self.noise.sigma(*pair, before[channels[0]])
                 least = float(lowest[channels].max())
                 self.sigma[channels] = max(found, least)
                 self.limited[channels] = found <= least
@@ -134,8 +119,7 @@ class Weights:
     def log_likelihood(self, seen: Array) -> float:
         """Log of the density of all measurements at the predictions [R, M] and the sigmas as they are."""
         mask = self.mask
-        errors = self.noise.errors(seen, self.measured)[mask]
-        return self.noise.log_likelihood(errors, self.scales[mask], self.measured[mask])
+        return float(self.noise.log_density(seen[mask], self.measured[mask], self.scales[mask]).sum())
 
 
 def _scatter(measured: Array, mask: Bool, known: float | None, spread: float) -> float:

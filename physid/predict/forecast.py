@@ -19,6 +19,8 @@ from physid.errors import InputError
 from physid.formats import plain, table_bytes
 from physid.inference.batch import ensemble
 from physid.inference.marginal import part
+from physid.inference.noise import NoiseModel
+from physid.inference.noise_models import of_settings
 from physid.inference.problem import Prediction
 from physid.inference.problem import predict as solved
 from physid.inference.result import FitResult
@@ -253,19 +255,20 @@ def _variance(covariance: Array, found: Prediction) -> Array:
     return np.asarray(np.maximum((found.slope @ covariance * found.slope).sum(-1), 0.0))
 
 
-def noise_of(fit: FitResult) -> Array | None:
-    """The standard deviation of the noise of every channel [M], known or estimated; None where there is none."""
+def noise_of(fit: FitResult) -> tuple[NoiseModel, Array] | None:
+    """The noise and its sigma of every channel [M], known or estimated; None where there is none, or but a loss."""
     statistics, channels = fit.statistics, fit.experiment.channels
-    kind, loss = fit.settings.get("noise", "equal"), fit.settings.get("loss", "linear")
-    if statistics is None or statistics.sigma is None or kind not in ("equal", "normal") or loss != "linear":
-        return None  # the noise is not normal: its band would be another one
-    sigmas: Any = fit.experiment.sigma or statistics.sigma
-    if kind == "normal" and not fit.experiment.sigma:
+    noise = of_settings(fit.settings)
+    if statistics is None or statistics.sigma is None or not noise.likelihood:
+        return None
+    known = fit.experiment.sigma if noise.normal else None
+    sigmas: Any = known or statistics.sigma
+    if noise.estimated and not known:
         if fit.likelihood is None or statistics.dof <= 0 or any(c not in fit.likelihood.sigmas for c in channels):
             return None
         factor = np.sqrt(fit.likelihood.observations / statistics.dof)
         sigmas = [factor * fit.likelihood.sigmas[name] for name in channels]
-    return np.broadcast_to(np.asarray(sigmas, dtype=np.float64), len(channels))
+    return noise, np.broadcast_to(np.asarray(sigmas, dtype=np.float64), len(channels))
 
 
 def _linearised(fit: FitResult, found: Prediction) -> tuple[Array, Array, Array, Array]:
@@ -273,10 +276,11 @@ def _linearised(fit: FitResult, found: Prediction) -> tuple[Array, Array, Array,
     none = np.full(found.mean.shape, np.nan)
     if fit.statistics is None or fit.covariance is None:
         return none, none, none, none
-    variance, noise = _variance(fit.covariance, found), noise_of(fit)
-    inner = fit.statistics.quantile(LEVEL) * np.sqrt(variance)
-    outer = none if noise is None else fit.statistics.quantile(LEVEL) * np.sqrt(variance + noise**2)
-    return found.mean - inner, found.mean + inner, found.mean - outer, found.mean + outer
+    deviation, quantile = np.sqrt(_variance(fit.covariance, found)), fit.statistics.quantile(LEVEL)
+    inner, outer, noise = quantile * deviation, (none, none), noise_of(fit)
+    if noise is not None:
+        outer = noise[0].band(found.mean, deviation, noise[1], quantile, LEVEL)
+    return found.mean - inner, found.mean + inner, *outer
 
 
 def _sampled(
@@ -298,7 +302,7 @@ def _sampled(
     low, high = np.quantile(seen, ends, axis=0)
     if noise is None:
         return low, high, none, none
-    seen = seen + noise * heavy[:, :, None] * random.standard_normal(seen.shape)
+    seen = noise[0].draw(seen, noise[1] * heavy[:, :, None], random)
     return low, high, *np.quantile(seen, ends, axis=0)
 
 

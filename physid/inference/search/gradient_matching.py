@@ -101,7 +101,7 @@ def path(problem: Problem, e: int, x: Array) -> Path | None:
         return None
     initial = vector.put(x[problem.vector.columns[e]])
     times = train.times.numpy()
-    seen, slope = smooth(train, times, problem.noise.kind == "lognormal")
+    seen, slope = smooth(train, times, problem.noise.logarithms)
     guess = initial[None].expand(len(times), *initial.shape)
     scale = experiment.initial_scale.to(initial)
     states = lift(model, times, seen, slope, guess, scale, values=True).double().cpu()

@@ -111,7 +111,7 @@ class Segments:
             starts = pieces.starts[1:]
             if len(starts):
                 initial = vector.put(x[columns])
-                positive = self.problem.noise.kind == "lognormal"
+                positive = self.problem.noise.logarithms
                 seen, rate = smooth(vector.experiment.train, starts, positive)
                 guess = initial[None].expand(len(starts), *initial.shape)
                 scale = torch.from_numpy(size).view(initial.shape)

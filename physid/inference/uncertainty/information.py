@@ -34,7 +34,7 @@ def information(problem: Problem, point: Point, floor: Sequence[str] = ()) -> di
     if (
         floor
         or problem.noise.estimated
-        or problem.noise.loss != "linear"
+        or not problem.noise.likelihood
         or len({one.sigma for one in problem.experiments}) > 1
     ):
         found, names = likelihood(problem, point, floor), ("log_likelihood", "aic", "bic")
@@ -111,7 +111,7 @@ def likelihood(problem: Problem, point: Point, floor: Sequence[str] = ()) -> Lik
     Without known noise, the channels of `floor` are at the solver's error, and left out too.
     """
     weights, noise = problem.weights, problem.noise
-    if noise.loss != "linear" or point.seen is None:
+    if not noise.likelihood or point.seen is None:
         return None
     channels = problem.experiment.channels
     alone = weights.unknown.any(0)
@@ -121,7 +121,7 @@ def likelihood(problem: Problem, point: Point, floor: Sequence[str] = ()) -> Lik
     mask = problem.mask & ~out
     if not mask.any():
         return None
-    errors = noise.errors(point.seen, problem.measured)[mask]
+    pair = (point.seen[mask], problem.measured[mask])
     if noise.estimated:
         estimated = len(set(weights.groups[alone & ~out].tolist()))
         scales = weights.scales
@@ -131,11 +131,11 @@ def likelihood(problem: Problem, point: Point, floor: Sequence[str] = ()) -> Lik
         estimated, scales = 0, weights.scales
         sigmas = dict.fromkeys(channels, weights.size) if len(np.unique(scales)) == 1 else {}
     else:
-        common = float(np.sqrt(np.mean(errors**2)))
+        common = noise.sigma(*pair, problem.spread)
         estimated, scales, sigmas = 1, np.full(mask.shape, common), dict.fromkeys(channels, common)
     if not (scales[mask] > 0).all():
         return None
-    value = noise.log_likelihood(errors, scales[mask], problem.measured[mask])
+    value = float(noise.log_density(*pair, scales[mask]).sum())
     k, n = len(point.x) + estimated, int(mask.sum())
     left = [name for name, flag in zip(channels, out, strict=True) if flag]
-    return Likelihood(noise.kind, value, 2 * k - 2 * value, k * math.log(n) - 2 * value, k, n, sigmas, left)
+    return Likelihood(noise.name, value, 2 * k - 2 * value, k * math.log(n) - 2 * value, k, n, sigmas, left)

@@ -20,7 +20,8 @@ from physid.door import bounded
 from physid.errors import InputError, unknown_name
 from physid.inference.fit_options import WORKERS
 from physid.inference.identify import go_on
-from physid.inference.noise import Noise, read
+from physid.inference.noise import NoiseModel
+from physid.inference.noise_models import of_settings
 from physid.inference.parameters import vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.result import FitResult
@@ -95,9 +96,7 @@ def _sides(fit: FitResult, names: list[str], jobs: int) -> list[tuple[str, tuple
         i = known.index(name)
         step = float(error[i]) if statistics.identifiable[i] and error[i] > 0 else 0.1 * max(1.0, abs(fit.x[i]))
         for sign in (-1.0, 1.0):
-            groups = tuple(fit.settings.get("noise_groups") or ())
-            model = replace(read(fit.settings.get("noise", "equal")), groups=groups)
-            noise = (model, statistics.sigma_known, statistics.dof)
+            noise = (of_settings(fit.settings), statistics.sigma_known, statistics.dof)
             tasks.append((fit.model, fit.experiments, fit.integrator, fit.x, i, sign * step, threshold, *noise))
     bounded("jobs", jobs, WORKERS, -1)
     count = 1 if len(tasks) == 1 else jobs
@@ -135,7 +134,7 @@ def walk(
     i: int,
     step: float,
     threshold: float,
-    noise: Noise,
+    noise: NoiseModel,
     known: bool,
     dof: int,
 ) -> _Side:

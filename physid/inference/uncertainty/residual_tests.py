@@ -53,25 +53,23 @@ class ResidualTest:
 def standardised(problem: Problem, point: Point) -> Array:
     """Residuals [R, M] in units of their scale, normal if the noise model is right; not-a-number where no measurement.
 
-    Those of Student's t go through its distribution to normal scores; those of a robust loss are as the fit weighs
-    them.
+    Those of other than normal noise go through its distribution to normal scores; those of a robust loss are as the
+    fit weighs them.
     """
-    mask, noise = problem.mask, problem.noise
+    mask = problem.mask
     table = np.full(mask.shape, np.nan)
-    if point.seen is None or noise.loss != "linear":
+    if point.seen is None:
         table[mask] = point.residual[: problem.count] * math.sqrt(problem.count)
         return table
-    e = (noise.errors(point.seen, problem.measured) / problem.weights.scales)[mask]
-    if noise.kind == "student":
-        e = np.sign(e) * stats.norm.isf(np.maximum(stats.t.sf(np.abs(e), noise.nu), 1e-300))
-    table[mask] = e
+    triple = (point.seen[mask], problem.measured[mask], problem.weights.scales[mask])
+    table[mask] = problem.noise.normal_scores(*triple)
     return table
 
 
 def residual_tests(problem: Problem, point: Point, judged: Sequence[int], dof: int) -> list[ResidualTest]:
     """Every test of the channels `judged`, then those of all of them together, with `dof` degrees of freedom."""
     names = channels_of(problem)
-    table, normal = standardised(problem, point), problem.noise.loss == "linear"
+    table, normal = standardised(problem, point), problem.noise.likelihood
     found: list[ResidualTest] = []
     for c in judged:
         parts = [column[np.isfinite(column)] for column in (table[rows, c] for rows in problem.parts)]
@@ -222,7 +220,7 @@ def interpolation(problem: Problem, point: Point, judged: Sequence[int]) -> Resi
     The difference d of both predictions is that of the inputs, half a sample times du/dt, seen through the model. With
     what the unknowns can make good taken from it, the regression of the residuals on d is Student's t (a score test).
     """
-    if point.slope is None or point.seen is None or problem.noise.kind == "lognormal" or problem.noise.loss != "linear":
+    if point.slope is None or point.seen is None or problem.noise.logarithms or not problem.noise.likelihood:
         return None
     moved = _linear_instead(problem, point)
     if moved is None:
@@ -285,7 +283,7 @@ def at_solver_error(problem: Problem, point: Point) -> list[bool]:
     that no tolerance that a user loosened makes a model exact.
     """
     mask, count = problem.mask, problem.mask.shape[1]
-    if point.seen is None or problem.noise.kind == "lognormal":
+    if point.seen is None or problem.noise.logarithms:
         return [False] * count
     away = np.where(mask, point.seen - problem.measured, 0.0)
     per = np.maximum(mask.sum(0), 1)

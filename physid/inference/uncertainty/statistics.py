@@ -138,6 +138,7 @@ def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = No
         positive=bool((problem.measured[problem.mask] > 0).all()),
         loose=solver_limited(problem, point),
         search=search or {},
+        noise=problem.noise,
     )
     said = pronounce(evidence)
     if not optimum and needed:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from physid.inference.noise import NoiseModel
 from physid.inference.uncertainty.residual_tests import (
     CORRELATED,
     EXCEEDED,
@@ -70,7 +71,7 @@ class Evidence:
     `size` tells how large the residuals are, `count` how many there are; `tests` are all tests made, `exact` the
     channels at the solver's own error of `channels`; `undetermined` names what the data do not determine; `explained`
     is the fit in per cent, None where it means nothing; `positive` says that all data are, `loose` that residuals are
-    of the size of the solver's own error; `search` holds what was asked of the search, `loss` and `noise` among it.
+    of the size of the solver's own error; `noise` is that of the fit, `search` holds what was asked of the search.
     """
 
     size: str
@@ -82,6 +83,7 @@ class Evidence:
     positive: bool
     loose: bool
     search: Mapping[str, Any]
+    noise: NoiseModel
 
 
 def rejected(tests: Sequence[ResidualTest], level: float = LEVEL) -> list[ResidualTest]:
@@ -187,17 +189,17 @@ def _named(kind: str, found: Sequence[ResidualTest], e: Evidence) -> str:
 
 def _remedies(kinds: Sequence[str], found: Sequence[ResidualTest], e: Evidence) -> list[str]:
     """What may help, the likeliest first."""
-    noise, kept = str(e.search.get("noise")), []
+    noise, kept = e.noise, []
     if INTERPOLATION in kinds:
         kept.append(LINEAR)
     if OUTLIERS in kinds:
         kept += [LOSS, STUDENT]
     if HETEROSCEDASTIC in kinds:
         one = next(one for one in found if one.kind == HETEROSCEDASTIC)
-        if e.positive and one.size > 1.0 and noise != "lognormal":
+        if e.positive and one.size > 1.0 and not noise.logarithms:
             kept.append(LOGNORMAL)
         else:
-            kept.append(STUDENT if not noise.startswith("student") else SEPARATE)
+            kept.append(SEPARATE if noise.heavy_tailed else STUDENT)
     if NOT_NORMAL in kinds:
         heavy = max(one.size for one in found if one.kind == NOT_NORMAL) > 0
         kept.append(STUDENT if heavy or not e.positive else LOGNORMAL)
@@ -205,7 +207,7 @@ def _remedies(kinds: Sequence[str], found: Sequence[ResidualTest], e: Evidence) 
         kept.append(TIGHT if e.loose else LACKING)
     if EXCEEDED in kinds:
         kept.append(LARGER)
-    used = {LOSS: e.search.get("loss") not in (None, "linear"), STUDENT: noise.startswith("student")}
+    used = {LOSS: not noise.likelihood, STUDENT: noise.heavy_tailed}
     return [text for text in dict.fromkeys(kept) if not used.get(text)]
 
 
