@@ -21,27 +21,40 @@ from physid.cli.warned import warned
 from physid.door import VARIABLE, factor
 from physid.errors import PhysidError, visible
 
-COMMANDS = (
-    "list",
-    "data",
-    "check",
-    "init",
-    "simulate",
-    "fit",
-    "resume",
-    "forecast",
-    "view",
-    "report",
-    "compare",
-    "profile",
-    "discover",
-    "verify",
-    "evaluate",
-    "reliability",
-    "reproduce",
-    "gradcheck",
-    "doctor",
-)
+# The commands by the order of work, with what each does; the words stand here so that no command is imported for them.
+GROUPS: dict[str, dict[str, str]] = {
+    "Data and models": {
+        "list": "List experiments, models, solvers, formats and other parts.",
+        "data": "Say what is understood of FILE: columns, units, times.",
+        "simulate": "Write the trajectory of an experiment or of a run as a table.",
+        "init": "Write a model, settings and toy data of your own to start from.",
+        "check": "Check MODEL against its data before any fit.",
+    },
+    "Fit": {
+        "fit": "Identify the unknowns of EXPERIMENT, print the report, write a run.",
+        "resume": "Go on with an interrupted or killed fit.",
+    },
+    "Look": {
+        "report": "Print the report of the run directory RUN.",
+        "forecast": "Forecast with the model of a run, with 95 % bands.",
+        "view": "Show forecasts in space: a window, a page, a picture or a movie.",
+        "export": "Write a run in another format: tables, page, LaTeX, picture.",
+    },
+    "Judge": {
+        "compare": "Compare runs, or a network with itself under other solvers.",
+        "profile": "Profile likelihoods of the unknowns of a run.",
+        "discover": "Find the formula of a run's neural residual.",
+        "verify": "Fit again as a run was fitted, and compare.",
+    },
+    "Paper and machine": {
+        "reproduce": "Make a table or figure of the paper anew.",
+        "gradcheck": "Compare the gradient methods with finite differences.",
+        "doctor": "Say what this machine offers, and what to do about what it lacks.",
+    },
+}
+COMMANDS = tuple(name for group in GROUPS.values() for name in group)
+# Old names, which go on working: what to call instead.
+FORMER = {"evaluate": "compare RUN --solver NAME", "reliability": "compare RUN..."}
 
 # What the machine may have too little of: space, a quota, descriptors, memory.
 SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
@@ -61,28 +74,41 @@ Exit codes:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in `physid.cli.<name>` and are imported when they are asked for."""
+    """A group whose commands live in `physid.cli.<name>` and are imported when they are asked for.
+
+    Those that a program adds by `group.add_command` stand beside them.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of a first session, not of the alphabet."""
-        return list(COMMANDS)
+        """The commands in the order of work, not of the alphabet."""
+        return [*COMMANDS, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command `cmd_name`, or None."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = import_module(f"physid.cli.{cmd_name}").command
-        return command
+        if cmd_name in COMMANDS or cmd_name in FORMER:
+            command: click.Command = import_module(f"physid.cli.{cmd_name}").command
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As in click, but an unknown command is told its nearest neighbour."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0].lower(), COMMANDS, n=1, cutoff=0.5)
+        known = self.list_commands(ctx)
+        if args and args[0] in FORMER:
+            click.echo(f"physid: note: `physid {args[0]}` is now `physid {FORMER[args[0]]}`.", err=True)
+        elif args and args[0] not in known and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0].lower(), [*known, *FORMER], n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise click.UsageError(f"unknown command '{args[0]}'.{hint} Allowed: {', '.join(COMMANDS)}.", ctx)
+            raise click.UsageError(f"unknown command '{args[0]}'.{hint} Allowed: {', '.join(known)}.", ctx)
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by the order of work, those that were added last."""
+        added = {name: command.get_short_help_str(70) for name, command in self.commands.items()}
+        for title, rows in {**GROUPS, **({"Added": added} if added else {})}.items():
+            with formatter.section(title):
+                formatter.write_dl(list(rows.items()), col_max=12)
 
 
 @click.group(

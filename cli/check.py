@@ -15,7 +15,6 @@ from physid.cli.sections import SectionCommand, option
 
 @click.command(
     cls=SectionCommand,
-    short_help="Check MODEL against its data before any fit.",
     epilog="""\b
 Examples:
   physid check swing.py:Swing --data swing.csv

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from physid.cli.console import Console
+from physid.cli.evaluate import compare_solvers, solver_options
 from physid.cli.files import check_file, write_out
-from physid.cli.options import json_option, trust_option
+from physid.cli.options import OUTPUT, json_option, trust_option
+from physid.cli.reliability import compare_classes
+from physid.cli.sections import SectionCommand, option
+from physid.errors import InputError
 
 if TYPE_CHECKING:
     from physid.report.comparison import Comparison
@@ -19,16 +23,21 @@ KINDS = (".csv", ".json", ".tex", ".png", ".svg")
 
 
 @click.command(
-    short_help="Compare runs in one table and one figure.",
+    cls=SectionCommand,
     epilog="""\b
 Examples:
   physid compare runs/lynx runs/lynx-logs
-  physid compare runs/* --out compare.png --out compare.csv""",
+  physid compare runs/* --out compare.png --out compare.csv
+  physid compare runs/node18 --solver bosh3 --solver dopri5 --rtol 1e-2 --rtol 1e-3
+  physid compare runs/node18 --paper --out errors.csv
+  physid compare runs/seed0 runs/seed1 runs/seed2""",
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
+@solver_options
+@option(
     "--out",
     "outs",
+    section=OUTPUT,
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
@@ -36,15 +45,28 @@ Examples:
 )
 @trust_option
 @json_option
-def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: bool) -> int:
-    """Compare the run directories RUN: unknowns with their errors, scores, AIC and BIC, a column for each run."""
+def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: bool, **solvers: Any) -> int:
+    """Compare the run directories RUN: unknowns with their errors, scores, AIC and BIC, a column for each run.
+
+    Runs of networks that tell classes are compared by how far they agree: intraclass correlation with its 95 %
+    interval, of a single run (ICC1) and of the mean of all (ICC1k), on the whole test set and on what any got wrong.
+
+    With solvers, steps or tolerances one trained network is scored under each of them, with the weights that it has.
+    """
     for out in outs:
         check_file(out, KINDS)
     from physid.api.opening import OpenRun
     from physid.report.comparison import Comparison
 
     console = Console(json=json)
-    found = Comparison([OpenRun(run, trust).compared() for run in runs], names_of(runs))
+    if any(value not in (None, (), False) for value in solvers.values()):
+        return compare_solvers(console, runs, outs, **solvers)
+    if len(runs) < 2:
+        raise InputError("one run was given: two or more are needed to compare, or --solver NAME for a trained network.")
+    opened = [OpenRun(run, trust) for run in runs]
+    if not any(one.forecasts for one in opened):
+        return compare_classes(console, runs, outs)
+    found = Comparison([one.compared() for one in opened], names_of(runs))
     for out in outs:
         write_out(out, partial(_write, found, out.suffix.lower()))
         console.note(f"{out}: written")

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=SectionCommand,
-    short_help="Say what is understood of FILE: columns, units, times, experiments.",
     epilog="""\b
 Examples:
   physid data swing.csv

@@ -12,7 +12,6 @@ from physid.cli.options import json_option, run_argument, trust_option
 
 
 @click.command(
-    short_help="Find the formula of a run's neural residual.",
     epilog="""\b
 Examples:
   physid fit threebody --set drag=0.3 --model gravity-residual --out runs/residual

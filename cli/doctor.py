@@ -43,7 +43,6 @@ class Check:
 
 
 @click.command(
-    short_help="Say what this machine offers, and what to do about what it lacks.",
     epilog="""\b
 Examples:
   physid doctor

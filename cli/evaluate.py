@@ -1,16 +1,19 @@
-"""`physid evaluate`: the scores of a trained network under other solvers, without training anew."""
+"""`physid compare RUN --solver NAME`: a trained network under other solvers; once `physid evaluate`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import click
 
 from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument
+from physid.cli.sections import SectionCommand, option
+from physid.formats import table_bytes
 
 PAPER = (
     *((name, {"step": step}) for name in ("euler", "midpoint", "rk4") for step in (1.0, 0.5, 0.2, 0.1)),
@@ -18,44 +21,65 @@ PAPER = (
 )
 
 
-@click.command(
-    short_help="Score a trained network under other solvers.",
-    epilog="""\b
-Examples:
-  physid evaluate runs/node18
-  physid evaluate runs/node18 --solver bosh3 --solver dopri5 --rtol 1e-2 --rtol 1e-3
-  physid evaluate runs/node18 --solver euler --step 1 --step 0.1 --out errors.csv
-  physid evaluate runs/node18 --paper""",
-)
+F = TypeVar("F", bound=Callable[..., Any])
+SECTION = "A trained network under other solvers"
+
+
+OPTIONS: dict[tuple[str, ...], dict[str, Any]] = {
+    ("--solver", "solvers"): {"multiple": True, "metavar": "NAME", "help": "A solver; may be repeated."},
+    ("--rtol", "rtols"): {
+        **{"multiple": True, "type": float, "metavar": "X"},
+        "help": "Relative tolerance; may be repeated.",
+    },
+    ("--atol",): {"type": float, "metavar": "X", "help": "Absolute tolerance. [default: that of --rtol]"},
+    ("--step", "steps"): {
+        **{"multiple": True, "type": float, "metavar": "H"},
+        "help": "Length of fixed steps; may be repeated.",
+    },
+    ("--paper",): {"is_flag": True, "help": "The 21 solvers of the paper's tables 6 and 7."},
+}
+
+
+def solver_options(command: F) -> F:
+    """Add the options of solvers that a trained network is scored under."""
+    for names, settings in reversed(OPTIONS.items()):
+        command = option(*names, section=SECTION, **settings)(command)
+    return command
+
+
+@click.command(cls=SectionCommand, hidden=True)
 @run_argument
-@click.option("--solver", "solvers", multiple=True, metavar="NAME", help="A solver; may be repeated.")
-@click.option("--rtol", "rtols", multiple=True, type=float, metavar="X", help="Relative tolerance; may be repeated.")
-@click.option("--atol", type=float, metavar="X", help="Absolute tolerance. [default: that of --rtol]")
-@click.option("--step", "steps", multiple=True, type=float, metavar="H", help="Length of fixed steps; may be repeated.")
-@click.option("--paper", is_flag=True, help="The 21 solvers of the paper's tables 6 and 7.")
+@solver_options
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table to a .csv file.")
 @json_option
-def command(
-    run: Path,
+def command(run: Path, out: Path | None, json: bool, **solvers: Any) -> int:
+    """Score the network of the training RUN under other solvers: now `physid compare RUN --solver NAME`."""
+    return compare_solvers(Console(json=json), (run,), () if out is None else (out,), **solvers)
+
+
+def compare_solvers(
+    console: Console,
+    runs: Sequence[Path],
+    outs: Sequence[Path],
     solvers: tuple[str, ...],
     rtols: tuple[float, ...],
     atol: float | None,
     steps: tuple[float, ...],
     paper: bool,
-    out: Path | None,
-    json: bool,
 ) -> int:
-    """Score the network of the training RUN on its test set, with its own solver and with every one asked for.
+    """Score the network of a training on its test set, with its own solver and with every one asked for.
 
     The weights stay as they are. `change` is the difference from its own solver; an error is a part of 1.
     """
-    if out is not None:
+    for out in outs:
         check_file(out, (".csv",))
+    if len(runs) > 1:
+        raise click.UsageError(f"{len(runs)} runs with solvers: one run is allowed. Leave the others out.")
     from physid.api.train import Trained
     from physid.training import evaluate
     from physid.training.classifying import scores_with
 
-    console = Console(json=json)
+    (run,) = runs
     trained = Trained.load(run)
     own = evaluate(trained.learner, trained.collection, trained.recipe)
     rows: list[list[Any]] = [["as trained", None, None, *own.values(), *(0.0 for _ in own)]]
@@ -65,15 +89,17 @@ def command(
         rows.append([solver or "as trained", how.get("step"), how.get("rtol"), *found.values(), *changes])
         console.event("progress", solver=solver, **how, **found)
     columns = ["solver", "step", "rtol", *own, *(f"{name} change" for name in own)]
-    if out is not None:
-        from physid.formats import table_bytes
-
+    for out in outs:
         content = table_bytes(columns, [["" if cell is None else cell for cell in row] for row in rows])
-        write_out(out, lambda file: file.write(content))
+        write_out(out, partial(_put, content))
     console.table(f"{trained.collection.name}, {run}", columns, rows)
     entries = [dict(zip(columns, row, strict=True)) for row in rows]
     console.event("done", status="ok", message=f"{len(rows)} solvers", run=run, rows=entries)
     return 0
+
+
+def _put(content: bytes, file: IO[bytes]) -> None:
+    file.write(content)
 
 
 def asked(

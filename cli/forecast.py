@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Forecast with the model of a run, with 95 % bands.",
     epilog="""\b
 Examples:
   physid forecast runs/threebody --until 3

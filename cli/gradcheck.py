@@ -30,7 +30,6 @@ COLUMNS = ("method", "relative difference", "evaluations", "seconds", "bytes")
 
 @click.command(
     cls=SectionCommand,
-    short_help="Compare the gradient methods with one another and with finite differences.",
     epilog="""\b
 Examples:
   physid gradcheck

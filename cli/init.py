@@ -20,7 +20,6 @@ NOISE = 0.01  # of the toy data, as a part of their spread
 
 
 @click.command(
-    short_help="Write a model, settings and toy data of your own to start from.",
     epilog="""\b
 Examples:
   physid init swing --from pendulum

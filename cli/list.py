@@ -13,9 +13,9 @@ from physid.cli.options import json_option
 if TYPE_CHECKING:
     from physid.catalog import Registry
 
-KINDS = ("experiments", "collections", "options", "models", "networks", "solvers", "gradients", "noise")
+KINDS = ("experiments", "collections", "options", "models", "networks", "solvers", "gradients", "noise", "exporters")
 
-DEFAULT = ("experiments", "collections", "models", "networks", "solvers", "gradients", "noise")
+DEFAULT = ("experiments", "collections", "models", "networks", "solvers", "gradients", "noise", "exporters")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class Listing:
 
 
 @click.command(
-    short_help="List experiments, models, solvers, gradient methods, noise models.",
     epilog="""\b
 Examples:
   physid list
@@ -61,11 +60,11 @@ Examples:
 @click.argument("kind", metavar="[KIND]", type=click.Choice(KINDS), required=False)
 @json_option
 def command(kind: str | None, json: bool) -> int:
-    """List experiments, models, solvers, gradient methods and noise models; or only one KIND of them.
+    """List experiments, models, solvers, formats and the other parts; or only one KIND of them.
 
     KIND is experiments, collections (data sets that networks are trained on), options (of both and of the networks,
-    with their meaning), models, networks, solvers, gradients or noise (noise models). Parts that installed packages add
-    name their package.
+    with their meaning), models, networks, solvers, gradients, noise (noise models) or exporters (formats of `physid
+    export`). Parts that installed packages add name their package.
     """
     console = Console(json=json)
     readers = {
@@ -77,6 +76,7 @@ def command(kind: str | None, json: bool) -> int:
         "solvers": solvers,
         "gradients": gradients,
         "noise": noise,
+        "exporters": exporters,
     }
     listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
     for name, listing in listings.items():
@@ -170,6 +170,15 @@ def noise() -> Listing:
     from physid.inference.noise import NOISE
 
     return Listing(("name", "summary"), [(name, first_line(model)) for name, model in NOISE.each()], NOISE)
+
+
+def exporters() -> Listing:
+    """The formats in which a run is written: name, other names, the end of the file's name, what it holds."""
+    from physid.api.export import EXPORTERS
+
+    others = {name: [alias for alias, target in EXPORTERS.aliases.items() if target == name] for name in EXPORTERS}
+    rows: list[Row] = [(name, others[name], one.suffix, one.summary) for name, one in EXPORTERS.each()]
+    return Listing(("name", "also", "suffix", "summary"), rows, EXPORTERS)
 
 
 def first_line(thing: object) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Profile likelihoods of the unknowns of a run.",
     epilog="""\b
 Examples:
   physid profile runs/lynx

@@ -1,33 +1,38 @@
-"""`physid reliability`: how far repeated trainings agree on the class of an image."""
+"""`physid compare RUN...` of networks that tell classes: how far they agree; once `physid reliability`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from physid.cli.console import Console
+from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option
 from physid.errors import InputError
+from physid.formats import table_bytes
 
 
-@click.command(
-    short_help="How far repeated trainings agree: ICC1 and ICC1k.",
-    epilog="""\b
-Examples:
-  physid reliability runs/seed0 runs/seed1 runs/seed2""",
-)
+@click.command(hidden=True)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def command(runs: tuple[Path, ...], json: bool) -> int:
-    """Test-retest reliability of the classes that the trainings RUN... give to one test set.
-
-    Intraclass correlation with its 95 % interval, of a single run (ICC1) and of the mean of all (ICC1k), on the whole
-    test set and on the images that any of the runs got wrong.
-    """
+    """How far the trainings RUN... agree on the classes of one test set: now `physid compare RUN...`."""
     if len(runs) < 2:
         raise click.UsageError("one run has nothing to agree with. Give two at least.")
+    return compare_classes(Console(json=json), runs)
+
+
+def compare_classes(console: Console, runs: Sequence[Path], outs: Sequence[Path] = ()) -> int:
+    """Test-retest reliability of the classes that trainings give to one test set.
+
+    Intraclass correlation with its 95 % interval, of a single run (ICC1) and of the mean of all (ICC1k), on the whole
+    test set and on the images that any of the runs got wrong. Errors: InputError for runs with other test sets.
+    """
+    for out in outs:
+        check_file(out, (".csv",))
     from physid.api.train import Trained
     from physid.training.classifying import predicted, reliability
 
@@ -39,7 +44,6 @@ def command(runs: tuple[Path, ...], json: bool) -> int:
             raise InputError(f"{run} was tested on other images than {first}. Give runs with one test set.")
         answers.append(found)
         truth, first = labels, first or run
-    console = Console(json=json)
     if truth is None:
         raise InputError("no run was given. Give two at least.")
     errors = [float((found != truth).mean()) for found in answers]
@@ -47,6 +51,9 @@ def command(runs: tuple[Path, ...], json: bool) -> int:
     columns = ("images", "number", "ICC1", "low", "high", "ICC1k", "low", "high")
     rows = [(name, part["images"], *ends(part["icc1"]), *ends(part["icc1k"])) for name, part in found_all.items()]
     console.table(f"agreement of {len(runs)} runs, mean error {100 * sum(errors) / len(errors):.4g} %", columns, rows)
+    for out in outs:
+        content = table_bytes(columns, rows)
+        write_out(out, lambda file, content=content: file.write(content))  # type: ignore[misc]
     data = {
         name: {"images": part["images"], "icc1": ends(part["icc1"]), "icc1k": ends(part["icc1k"])}
         for name, part in found_all.items()

@@ -23,7 +23,7 @@ what is finished, and the same command goes on from there. Ends with 0 done,
 """
 
 
-@click.command(epilog=EPILOG, short_help="Make a table or figure of the paper anew.")
+@click.command(epilog=EPILOG)
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--list", "listing", is_flag=True, help="Say which exhibits there are, and stop.")
 @click.option("--quick", is_flag=True, help="A few minutes on two cores; says what it leaves out.")

@@ -14,7 +14,6 @@ from physid.errors import visible
 
 
 @click.command(
-    short_help="Go on with an interrupted or killed fit.",
     epilog="""\b
 Examples:
   physid resume runs/threebody

@@ -11,7 +11,6 @@ from physid.cli.options import json_option, quiet_option, run_argument, trust_op
 
 
 @click.command(
-    short_help="Fit again as a run was fitted, and compare.",
     epilog="""\b
 Examples:
   physid verify runs/threebody

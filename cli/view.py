@@ -35,9 +35,7 @@ of the machine is missing, OpenGL or the writer of movies.
 """
 
 
-@click.command(
-    cls=SectionCommand, epilog=EPILOG, short_help="Show forecasts in space: a window, a page, a picture or a movie."
-)
+@click.command(cls=SectionCommand, epilog=EPILOG)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @option("--html", "page", section=OUTPUT, type=click.Path(path_type=Path), metavar="FILE", help="Write a page.")
 @option("--png", "image", section=OUTPUT, type=click.Path(path_type=Path), metavar="FILE", help="Write a picture.")

@@ -140,6 +140,7 @@ ROOMS: dict[str, list[str]] = {
         "api api.forecast api.train",
         "api.fit api.networks",
         "api.opening",
+        "api.export",
     ],
     "reproduce": [
         "reproduce.counting reproduce.exhibit",

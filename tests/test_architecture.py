@@ -5,22 +5,29 @@ from __future__ import annotations
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from physid.api.export import EXPORTERS
+from physid.catalog import Registry
+from physid.cli.app import group
 from physid.inference.noise import NOISE
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "docs" / "examples").glob("*.py"))
 MOST = 30  # lines of an example
+REGISTRIES: list[Registry[Any]] = [EXPORTERS, NOISE]
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """What an example registers in this process is gone after it."""
-    before = set(NOISE)
+    before = [set(registry) for registry in REGISTRIES]
     yield
-    for name in set(NOISE) - before:
-        del NOISE[name]
+    group.commands.clear()
+    for registry, names in zip(REGISTRIES, before, strict=True):
+        for name in set(registry) - names:
+            del registry[name]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -111,7 +111,7 @@ def last(capsys: Captured) -> dict[str, object]:
 def test_evaluate_under_other_solvers(runs: list[str], capsys: Captured, tmp_path: Path) -> None:
     table = tmp_path / "errors.csv"
     arguments = ["--solver", "euler", "--solver", "rk4", "--step", "1", "--step", "0.5", "--out", str(table)]
-    assert main(["evaluate", runs[0], *arguments, "--json"]) == 0
+    assert main(["compare", runs[0], *arguments, "--json"]) == 0
     rows = last(capsys)["rows"]
     assert isinstance(rows, list)
     assert [(row["solver"], row["step"]) for row in rows] == [
@@ -124,9 +124,19 @@ def test_evaluate_under_other_solvers(runs: list[str], capsys: Captured, tmp_pat
     assert rows[1]["error"] == pytest.approx((answers != truth).mean())
     assert rows[1]["error change"] == pytest.approx(rows[1]["error"] - rows[0]["error"])
     assert len(table.read_text().splitlines()) == 6
-    assert main(["evaluate", runs[0], "--rtol", "1e-4", "--json"]) == 0
-    assert main(["evaluate", runs[0], "--solver", "rk45x"]) == 2
-    assert "solver" in capsys.readouterr().err
+    assert main(["compare", runs[0], "--rtol", "1e-4", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["compare", runs[0], "--solver", "rk45x"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "solver" in line
+    assert main(["compare", *runs, "--paper"]) == 2
+    assert "2 runs with solvers: one run is allowed" in capsys.readouterr().err
+    assert main(["compare", runs[0], "--solver", "euler", "--out", str(tmp_path / "x.png")]) == 2
+    assert "does not end in .csv" in capsys.readouterr().err
+    assert main(["evaluate", runs[0], "--rtol", "1e-4", "--json"]) == 0  # the old name
+    out, err = capsys.readouterr()
+    assert len(json.loads(out.splitlines()[-1])["rows"]) == 2
+    assert err == "physid: note: `physid evaluate` is now `physid compare RUN --solver NAME`.\n"
 
 
 def test_the_own_solver_comes_back_after_another(runs: list[str]) -> None:
@@ -136,15 +146,21 @@ def test_the_own_solver_comes_back_after_another(runs: list[str]) -> None:
     assert trained.learner.integrator == before
 
 
-def test_reliability_of_runs(runs: list[str], capsys: Captured) -> None:
-    assert main(["reliability", *runs, "--json"]) == 0
+def test_runs_are_compared_by_how_far_they_agree(runs: list[str], capsys: Captured, tmp_path: Path) -> None:
+    table = tmp_path / "agreement.csv"
+    assert main(["compare", *runs, "--json", "--out", str(table)]) == 0
     found = last(capsys)
     answers = [predicted(Trained.load(run))[0] for run in runs]
     single = icc(np.stack(answers, 1))[0]
     assert found["all"]["images"] == 20  # type: ignore[index]
     assert found["all"]["icc1"] == pytest.approx([single.value, single.low, single.high])  # type: ignore[index]
+    assert table.read_text().splitlines()[1].startswith("all,20,")
+    assert main(["reliability", *runs, "--json"]) == 0  # the old name
+    assert last(capsys) == found
     assert main(["reliability", runs[0]]) == 2
     assert "two at least" in capsys.readouterr().err
+    assert main(["compare", runs[0]]) == 2
+    assert "two or more are needed" in capsys.readouterr().err
 
 
 def test_the_weights_are_those_that_were_trained(runs: list[str]) -> None:

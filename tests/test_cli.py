@@ -18,7 +18,7 @@ import pytest
 
 from physid import door, errors
 from physid.cli import app
-from physid.cli.app import COMMANDS, main
+from physid.cli.app import COMMANDS, FORMER, GROUPS, main
 from physid.cli.console import Console, jsonable, plain_table, text_of
 from physid.cli.files import check_file, check_run_folder, write_atomically
 
@@ -43,6 +43,27 @@ def one_error_line(captured: Captured) -> str:
     assert out == ""
     (line,) = err.splitlines()
     return str(line)
+
+
+def test_commands_stand_in_groups_and_leave_room(capsys: Captured) -> None:
+    assert len(COMMANDS) <= 22
+    assert len(set(COMMANDS)) == len(COMMANDS)
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    places = [text.index(f"\n{title}:\n") for title in GROUPS]
+    assert places == sorted(places)
+    for group in GROUPS.values():
+        for name, words in group.items():
+            assert f"  {name.ljust(max(map(len, group)))}  {words}\n" in text  # one line each
+    assert not any(name in text for name in FORMER)
+
+
+@pytest.mark.parametrize("name", list(FORMER))
+def test_former_commands_are_known_and_told(name: str, capsys: Captured) -> None:
+    assert main([name, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"physid: note: `physid {name}` is now `physid {FORMER[name]}`.\n"
+    assert "now `physid compare" in " ".join(out.split())
 
 
 def test_help_names_every_command_and_exit_code(capsys: Captured) -> None:

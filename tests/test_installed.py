@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from physid import fit, load, odeint, solve
+from physid.api.export import EXPORTERS
 from physid.api.fit import Fit
 from physid.catalog import Registry, entry_points, one_of
 from physid.cli.app import main
@@ -31,7 +32,10 @@ from physid.training.networks import NETWORKS
 
 ROOT = Path(__file__).parent.parent
 Captured = pytest.CaptureFixture[str]
-GROUPS = ("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections", "physid.noise")
+GROUPS = (
+    *("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections"),
+    *("physid.noise", "physid.exporters"),
+)
 
 
 def block(name: str) -> str:
@@ -98,7 +102,7 @@ def test_the_snippet_names_groups_that_are_there_and_parts_that_are_there(spring
 def registries() -> list[Registry[Any]]:
     from physid.training.networks import COLLECTIONS
 
-    return [MODELS, CATALOG, METHODS, NETWORKS, COLLECTIONS, NOISE]
+    return [MODELS, CATALOG, METHODS, NETWORKS, COLLECTIONS, NOISE, EXPORTERS]
 
 
 def test_names_are_known_before_anything_is_imported(springs: Path) -> None:
@@ -170,6 +174,35 @@ def test_a_model_a_solver_and_noise_of_a_package_fit_a_file(springs: Path, tmp_p
     assert main(["fit", "--data", str(tmp_path / "mine.csv"), "--model", "spring", *how, "--json"]) == 0
     done = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [one["value"] for one in done["unknowns"].values()] == pytest.approx([4.01, 0.2], rel=1e-2)
+
+
+def test_a_format_of_a_package_is_written(springs: Path, tmp_path: Path, capsys: Captured) -> None:
+    found = fit(MODELS["spring"](), load("spring", points=20), out=tmp_path / "run")
+    assert main(["list", "exporters"]) == 0
+    assert re.search(r"^markdown .* springs 1\.2$", capsys.readouterr().out, re.M)
+    out = tmp_path / "unknowns.md"
+    assert main(["export", str(tmp_path / "run"), "--to", "markdown", "--out", str(out)]) == 0
+    one = found.estimates[0]
+    assert f"| stiffness | {one.value:.6g} | {one.stderr:.2g} | 1/s^2 |" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("1 / 0", "failed: ZeroDivisionError: division by zero. Mend or uninstall that package."),
+        ("'text'", "gave str, where bytes are allowed. Mend or uninstall that package."),
+    ],
+)
+def test_a_format_of_a_package_that_fails_leaves_nothing(
+    springs: Path, tmp_path: Path, capsys: Captured, body: str, told: str
+) -> None:
+    source = f"from physid.api.export import Exporter\nX = Exporter('odd', '.odd', 'Odd.', lambda run: {body})"
+    install(springs, "odd", source, project("odd", "physid.exporters", odd="odd:X"))
+    out = tmp_path / "x.odd"
+    assert main(["export", str(tmp_path), "--to", "odd", "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"physid: error: format 'odd' of the installed package odd 0.1 {told}"
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

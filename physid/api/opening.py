@@ -33,19 +33,32 @@ class OpenRun:
     @cached_property
     def fit(self) -> Fit:
         """The fit."""
+        if self.is_training:
+            raise InputError(f"{self.folder} is a training, which has no unknowns. Give a fit.")
         return Fit.load(self.folder, trust=self.trust)
 
     @cached_property
     def trained(self) -> Trained:
         """The training."""
+        if not self.is_training:
+            raise InputError(f"{self.folder} is a fit, not a training. Give a training.")
         return Trained.load(self.folder)
+
+    @cached_property
+    def _network(self) -> FreeRun | SeriesRun | None:
+        return FreeRun.of_training(self.trained) or SeriesRun.of_training(self.trained)
+
+    @property
+    def forecasts(self) -> bool:
+        """Whether anything forecasts by it: not by a network that tells classes."""
+        return not self.is_training or self._network is not None
 
     @cached_property
     def predictor(self) -> Fit | FreeRun | SeriesRun:
         """What forecasts: the fit, or the network that runs on, or predicts the series of its test."""
         if not self.is_training:
             return self.fit
-        found = FreeRun.of_training(self.trained) or SeriesRun.of_training(self.trained)
+        found = self._network
         if found is None:
             raise InputError(
                 f"{self.folder} is a training of {self.trained.learner.identity.get('model')}, which forecasts "
