@@ -62,7 +62,7 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     if any(value not in (None, (), False) for value in solvers.values()):
         return compare_solvers(console, runs, outs, **solvers)
     if len(runs) < 2:
-        raise InputError("one run was given: two or more are needed to compare, or --solver NAME for a trained network.")
+        raise InputError("1 runs were given: two or more are needed to compare, or a trained network and --solver NAME.")
     opened = [OpenRun(run, trust) for run in runs]
     if not any(one.forecasts for one in opened):
         return compare_classes(console, runs, outs)

@@ -13,7 +13,6 @@ from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument
 from physid.cli.sections import SectionCommand, option
-from physid.formats import table_bytes
 
 PAPER = (
     *((name, {"step": step}) for name in ("euler", "midpoint", "rk4") for step in (1.0, 0.5, 0.2, 0.1)),
@@ -76,6 +75,7 @@ def compare_solvers(
     if len(runs) > 1:
         raise click.UsageError(f"{len(runs)} runs with solvers: one run is allowed. Leave the others out.")
     from physid.api.train import Trained
+    from physid.formats import table_bytes
     from physid.training import evaluate
     from physid.training.classifying import scores_with
 

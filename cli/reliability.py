@@ -12,7 +12,6 @@ from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option
 from physid.errors import InputError
-from physid.formats import table_bytes
 
 
 @click.command(hidden=True)
@@ -34,6 +33,7 @@ def compare_classes(console: Console, runs: Sequence[Path], outs: Sequence[Path]
     for out in outs:
         check_file(out, (".csv",))
     from physid.api.train import Trained
+    from physid.formats import table_bytes
     from physid.training.classifying import predicted, reliability
 
     answers, truth, first = [], None, None
