@@ -62,7 +62,7 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     if any(value not in (None, (), False) for value in solvers.values()):
         return compare_solvers(console, runs, outs, **solvers)
     if len(runs) < 2:
-        raise InputError("1 runs were given: two or more are needed to compare, or a trained network and --solver NAME.")
+        raise InputError("1 runs were given: two or more are needed to compare, or a trained one with --solver NAME.")
     opened = [OpenRun(run, trust) for run in runs]
     if not any(one.forecasts for one in opened):
         return compare_classes(console, runs, outs)
