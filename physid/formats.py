@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -20,14 +20,17 @@ import physid.door as door
 from physid.arrays import Array
 from physid.errors import InputError
 
-T = TypeVar("T")
 SUMS = "SHA256SUMS"
 MANY = 2**24  # bytes of sums: there are a few dozen
+# what comes of content of another kind than was written
+FAULTS = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError, csv.Error)
 ARCHIVE_ERRORS = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, AttributeError)
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON can say it: arrays as lists, not-a-number and infinity as null, paths as text."""
+    """`value` as JSON can say it: arrays as lists, records as mappings, infinity and not-a-number as null."""
+    if dataclasses.is_dataclass(value):
+        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, float):
@@ -83,32 +86,8 @@ def sound(folder: Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RuntimeError) as error:
+    except FAULTS as error:
         raise InputError(f"{folder} is damaged: {type(error).__name__}: {error}. Use a copy.") from error
-
-
-KINDS: Mapping[str, tuple[type, ...]] = {
-    **{"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)},
-    **{"list": (list,), "dict": (dict,)},
-}
-
-
-def of_kind(cls: type[T], data: Mapping[str, Any]) -> T:
-    """An object of a dataclass from what JSON said of it; a number that was not finite is None.
-
-    Errors: TypeError for a value of another kind than the field's, or a field that is missing.
-    """
-    given = {}
-    for one in dataclasses.fields(cls):  # type: ignore[arg-type]  # every cls is a dataclass
-        if one.name not in data:
-            continue
-        value, text = data[one.name], str(one.type)
-        kinds = KINDS.get(text.split(" |")[0].split("[")[0])
-        empty = value is None and ("None" in text or text == "float")
-        if kinds and not empty and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            raise TypeError(f"{one.name} is {str(value)[:40]!r}, not of the kind {text}")
-        given[one.name] = value
-    return cls(**given)
 
 
 class Folder:

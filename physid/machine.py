@@ -1,16 +1,19 @@
-"""What the machine offers to physid: a folder for caches that is the user's alone, and a C compiler."""
+"""What the machine offers to physid: a folder for caches that is the user's alone, a C compiler, and packages."""
 
 from __future__ import annotations
 
 import atexit
 import os
+import platform
 import shlex
 import shutil
 import stat
 import sys
 import tempfile
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from physid.errors import InputError
 
@@ -161,3 +164,14 @@ def compiler_command() -> list[str] | None:
         if path := shutil.which(command[0]):
             return [path, *command[1:]]
     return None
+
+
+def environment() -> dict[str, Any]:
+    """What results are computed with: versions of physid, Python and packages, the platform, torch's threads."""
+    modules = {name: import_module(name) for name in ("physid", "torch", "numpy", "scipy")}
+    return {
+        "python": sys.version.split()[0],
+        **{name: module.__version__ for name, module in modules.items()},
+        "platform": platform.platform(),
+        "threads": modules["torch"].get_num_threads(),
+    }

@@ -20,7 +20,7 @@ HOMES = {
     "expression": "modelling.expression",
     "fitting": "inference",
     "fitting.afar": "inference.search.worker_calls",
-    "fitting.archive": "runs.archive",
+    "fitting.archive": "runs.experiments",
     "fitting.codec": "runs.codec",
     "fitting.combinations": "inference.uncertainty.identifiability",
     "fitting.continuation": "inference.search.continuation",
@@ -59,7 +59,7 @@ HOMES = {
     "fitting.problem": "inference.problem",
     "fitting.profile": "inference.uncertainty.profile",
     "fitting.records": "inference.search.one_start",
-    "fitting.restore": "runs.reader",
+    "fitting.restore": "runs.fits",
     "fitting.result": "api.fit",
     "fitting.runs": "runs.fits",
     "fitting.scores": "inference.uncertainty.scores",
@@ -116,21 +116,23 @@ HOMES = {
     "ode.wide": "ode.eager.pullback_batched",
     "prior": "modelling.prior",
     "promotion": "discovery",
+    "reproduce.shelf": "reproduce.cell_store",
     "series": "data.series",
     "seriesforecast": "predict.series_forecast",
     "smooth": "modelling.smooth",
     "spec": "modelling.model",
     "tables": "report.tables",
     "training.runs": "runs.trainings",
-    "training.snapshot": "runs.training_checkpoint",
+    "training.snapshot": "runs.trainings",
     "unknown": "modelling.unknown",
     "viewer.ensemble": "predict.draws",
 }
 
-# module, name in it -> the module that has it now, all after "physid."
+# module, name in it -> the module that has it now, and its name there if that is another; all after "physid."
 NAMES = {
     ("inference", "Fit"): "api.fit",
     ("inference", "fit"): "api.fit",
+    ("reproduce", "Outcome"): "reproduce.run:Reproduction",
     ("training", "Trained"): "api.train",
     ("training", "is_training"): "runs.trainings",
     ("training", "train"): "api.train",
@@ -146,10 +148,12 @@ def named(module: str, name: str) -> Any:
     home = NAMES.get((module.removeprefix("physid."), name))
     if home is None:
         raise AttributeError(f"module '{module}' has no attribute '{name}'")
+    place, _, new = home.partition(":")
+    new = new or name
     warnings.warn(
-        f"{module}.{name} is now physid.{home}.{name}. Import it from there.", DeprecationWarning, stacklevel=3
+        f"{module}.{name} is now physid.{place}.{new}. Import it from there.", DeprecationWarning, stacklevel=3
     )
-    return getattr(import_module(f"physid.{home}"), name)
+    return getattr(import_module(f"physid.{place}"), new)
 
 
 class Moved:

@@ -15,9 +15,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from physid.door import KINDS, opened
+from physid.door import KINDS, check_plain, opened
+from physid.errors import InputError
 
 GRACE = 10.0  # seconds within which a new folder takes its lock
+LOCK = "lock"  # the file of a run directory that is locked while a process works in it
 
 
 @contextmanager
@@ -81,6 +83,43 @@ def lock(folder: Path, name: str) -> IO[bytes] | None:
         file.close()
         return None
     return file
+
+
+def claim(folder: Path) -> IO[bytes]:
+    """The lock of a run directory, held until it is closed or the process ends.
+
+    Errors: InputError when it is held, or cannot be made, and for a run that holds links, devices or pipes.
+    """
+    check_plain(folder)
+    try:
+        file = lock(folder, LOCK)
+    except OSError as error:
+        raise InputError(f"{folder / LOCK} cannot be written: {error.strerror}. Use a copy of the run.") from None
+    if file is None:
+        raise InputError(f"{folder} is being fitted by another process. Wait for it, or choose another run.")
+    return file
+
+
+def check_writable(folder: Path) -> None:
+    """Errors: InputError where no folder is and none can be made, or where nothing can be written into it."""
+    _check_place(folder, folder.absolute())
+
+
+def check_vacant(folder: Path) -> None:
+    """Errors: InputError where no new run directory can be made: not empty, a file, or not to be written."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} exists and is not empty. Choose another folder or remove it.")
+    _check_place(folder, folder.absolute().parent)
+
+
+def _check_place(folder: Path, above: Path) -> None:
+    """Errors: InputError for a file where a folder is to be, and where nothing can be written into `above`."""
+    if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
+        raise InputError(f"{folder} is a file. Choose the name of a new folder.")
+    while not above.exists() and above != above.parent:
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written: {above} is no folder that can be. Choose another place.")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import pytest
 from physid import door, read, store
 from physid.cli.app import main
 from physid.errors import InputError
-from physid.runs.writer import LOCK, claim
+from physid.store import LOCK, claim
 
 ROOT = Path(__file__).parent.parent
 

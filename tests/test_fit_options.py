@@ -26,9 +26,7 @@ from physid.errors import InputError
 from physid.inference.fit_options import OPTIONS, TYPED, FitOptions, default_of, flags_of
 from physid.inference.options import FitPlan, resolve
 from physid.models import Exponential
-from physid.runs.fits import request
-from physid.runs.origin import options_data, options_of
-from physid.runs.reader import beginning
+from physid.runs.origin import beginning, options_data, options_of
 
 Captured = pytest.CaptureFixture[str]
 
@@ -149,7 +147,7 @@ def test_a_run_keeps_the_options_it_was_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_run_of_an_older_layout_has_the_defaults_of_what_it_does_not_say() -> None:
-    asked = request(Exponential(), FitOptions(loss="huber"), {})["asked"]
+    asked = options_data(FitOptions(loss="huber"), {})
     newer = ("fix", "free", "tie", "solver", "rtol", "atol", "max_steps", "engine")
     older = {name: value for name, value in asked.items() if name not in newer}
     assert replace(options_of(older), integrator=None) == FitOptions(loss="huber")

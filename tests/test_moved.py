@@ -47,10 +47,11 @@ def test_an_old_name_gives_the_module_of_now(old: str) -> None:
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
 def test_an_old_place_of_a_name_gives_what_it_names_now(module: str, name: str) -> None:
-    home = NAMES[module, name]
-    with pytest.warns(DeprecationWarning, match=rf"physid\.{module}\.{name} is now physid\.{home}\.{name}\. Import it"):
+    home, _, new = NAMES[module, name].partition(":")
+    new = new or name
+    with pytest.warns(DeprecationWarning, match=rf"physid\.{module}\.{name} is now physid\.{home}\.{new}\. Import it"):
         found = getattr(import_module(f"physid.{module}"), name)
-    assert found is getattr(import_module(f"physid.{home}"), name)
+    assert found is getattr(import_module(f"physid.{home}"), new)
 
 
 def test_a_name_that_never_was_is_no_attribute() -> None:

@@ -19,7 +19,7 @@ from physid.inference.parameters import Vector
 from physid.inference.problem import Problem
 from physid.inference.search import full_horizon
 from physid.modelling.modules import trained
-from physid.runs.reader import beginning
+from physid.runs.origin import beginning
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from physid.inference.search.monitor import Monitor
 from physid.models import Exponential
 from physid.ode import Integrator
 from physid.predict.forecast import forecast
-from physid.runs import writer
+from physid.runs import origin, writer
 from physid.runs.recorder import RunRecorder
 from physid.training.result import TrainingResult
 
@@ -97,5 +97,5 @@ def test_the_recorder_of_runs_writes_what_fit_writes(tmp_path: Path) -> None:
     below, above = ({path.name for path in (tmp_path / name).iterdir()} for name in ("below", "above"))
     assert below == above
     assert writer.REQUEST in below
-    for name in (writer.REQUEST, writer.START, "unknowns.json", "forecast.csv"):
+    for name in (writer.REQUEST, origin.START, "unknowns.json", "forecast.csv"):
         assert (tmp_path / "below" / name).read_bytes() == (tmp_path / "above" / name).read_bytes()

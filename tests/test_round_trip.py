@@ -23,9 +23,9 @@ from physid.models import Exponential
 from physid.ode import ACA, METHODS, PID, Adjoint, Fixed, Probes
 from physid.ode.request import Limits
 from physid.predict.ensemble import band
-from physid.runs.archive import experiment_files, experiments_of
 from physid.runs.codec import decode, encode, integrator_data, integrator_of, unsaid
-from physid.runs.reader import beginning
+from physid.runs.experiments import experiment_files, experiments_of
+from physid.runs.origin import beginning
 
 # for every field of an integrator values that are none of its default
 OTHERS: dict[str, list[Any]] = {
@@ -177,7 +177,7 @@ def test_a_run_of_an_older_layout_is_read(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "run" / "data.json").read_text())
     del about["integrator"], data["integrator"]
     data |= {"constants": {"size": 2.0}, "start": {}, "truth": {}, "options": {}, "channels": ["y[0]"]}
-    from physid.runs.archive import read_integrator
+    from physid.runs.fits import read_integrator
 
     assert read_integrator(about) == replace(found.integrator, probes=0)  # such runs had none
     (again,) = experiments_of(data, read_archive((tmp_path / "run" / "data.npz").read_bytes()))

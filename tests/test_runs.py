@@ -25,8 +25,7 @@ from physid.formats import SUMS, Folder, archive_bytes, read_archive
 from physid.models import build
 from physid.runs import writer
 from physid.runs.verify import verify
-from physid.runs.writer import claim
-from physid.store import put
+from physid.store import claim, put
 
 Captured = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parent.parent

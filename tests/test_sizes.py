@@ -12,7 +12,6 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
-from physid.api.fit import resume
 from physid.data.inputs import Inputs
 from physid.inference.options import default_integrator
 from physid.inference.parameters import Vector
@@ -117,7 +116,7 @@ def test_concentrations_in_mol_per_litre(binding: Experiment, tmp_path: Path) ->
     again = Fit.load(tmp_path / "run", model=Binding())
     assert again.integrator.atol == atol
     assert again.integrator.max_steps == made.integrator.max_steps
-    assert resume(tmp_path / "run", model=Binding()).x == pytest.approx(made.x)
+    assert Fit.resume(tmp_path / "run", model=Binding()).x == pytest.approx(made.x)
 
 
 def test_what_is_asked_for_stays(binding: Experiment) -> None:

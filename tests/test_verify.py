@@ -48,7 +48,7 @@ def test_verify_sees_a_result_that_does_not_come_out(decay: Path, tmp_path: Path
     text = content["unknowns.json"].decode()
     value = repr(Fit.load(folder).estimates[0].value)
     content["unknowns.json"] = text.replace(value, value[:5] + "9" + value[6:]).encode()
-    keeper = writer.Keeper(folder, content, resumed=True)
+    keeper = writer.RunWriter(folder, content, resumed=True)
     keeper.finish(content)  # with sums that fit the forgery
     keeper.close()
     assert main(["verify", str(folder), "--json"]) == 6
@@ -72,7 +72,7 @@ def test_signed_content_of_another_kind_is_damage(
     content = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in (folder / SUMS).read_text()}
     assert old in content[name].decode()
     content[name] = content[name].decode().replace(old, new).encode()
-    keeper = writer.Keeper(folder, content, resumed=True)
+    keeper = writer.RunWriter(folder, content, resumed=True)
     keeper.finish(content)
     keeper.close()
     for command in (["report"], ["verify"]):
@@ -92,7 +92,7 @@ def test_signed_arrays_that_are_lost_or_of_another_kind_are_damage(
     if lost == "rate":
         del arrays[lost]
     content[file] = archive_bytes(**arrays)
-    keeper = writer.Keeper(folder, content, resumed=True)
+    keeper = writer.RunWriter(folder, content, resumed=True)
     keeper.finish(content)
     keeper.close()
     for command in ("report", "verify", "resume"):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, ClassVar, Concatenate, ParamSpec, Self
@@ -13,15 +12,11 @@ from physid.api.forecast import ViewableForecast
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.data.inputs import Inputs
-from physid.door import there
-from physid.errors import InputError
-from physid.formats import ARCHIVE_ERRORS, SUMS, read_archive, sound
 from physid.inference.fit_options import FitOptions, explained
-from physid.inference.identify import identify, run
+from physid.inference.identify import identify
 from physid.inference.marginal import part
-from physid.inference.options import resolve
 from physid.inference.result import FitResult
-from physid.inference.search.monitor import Monitor, Progress
+from physid.inference.search.monitor import Progress
 from physid.inference.uncertainty.profile import profile
 from physid.inference.uncertainty.profile_curve import Profile
 from physid.modelling.model import Model
@@ -30,9 +25,8 @@ from physid.predict.forecast import predict, times_of
 from physid.predict.predictor import even_times, unseen
 from physid.report.text import Report
 from physid.runs.fits import save
-from physid.runs.reader import beginning, load
+from physid.runs.format import Run
 from physid.runs.recorder import RunRecorder
-from physid.runs.writer import CHECKPOINT, StartsAnew, recall
 
 P = ParamSpec("P")
 
@@ -120,7 +114,7 @@ class Fit(FitResult):
         A model of the catalogue is found by its name; any other is given as `model`, or imported from the file that the
         run names with trust=True, if that file has not changed. Errors: InputError for what is no intact run.
         """
-        return cls.of_result(load(Path(folder), model, trust))
+        return cls.of_result(Run.open(folder, "fit").result(model, trust=trust))
 
     @classmethod
     def resume(
@@ -135,7 +129,9 @@ class Fit(FitResult):
 
         Errors: as `load`, and InputError when another process fits into the folder.
         """
-        return cls.of_result(resume(Path(folder), model, trust, progress, time_limit))
+        return cls.of_result(
+            Run.open(folder, "fit").resume(model, trust=trust, progress=progress, time_limit=time_limit)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,32 +189,3 @@ def fit(
     asked = FitOptions.of(options, keywords)
     recorder = RunRecorder(None if out is None else Path(out))
     return Fit.of_result(identify(model, experiment, asked, progress=progress, labels=labels, recorder=recorder))
-
-
-def resume(
-    folder: Path,
-    model: Model | None = None,
-    trust: bool = False,
-    progress: Progress | None = None,
-    time_limit: float | None = None,
-) -> FitResult:
-    """Go on with the run in `folder`; see Fit.resume."""
-    if there(folder, SUMS):
-        found = load(folder, model, trust)
-        if found.status in ("converged", "diverged"):
-            return found
-    begun = beginning(folder, model, trust)
-    with sound(folder):
-        plan = resolve(replace(begun.origin.options, time_limit=time_limit))
-    recorder = RunRecorder.continued(folder, begun.origin)
-    monitor, before = Monitor(progress, time_limit), 0
-    try:
-        if begun.checkpoint:
-            before = recall(monitor, read_archive(begun.checkpoint), begun.origin.request)
-        else:
-            warnings.warn(f"{folder} has no {CHECKPOINT}: the fit starts anew.", StartsAnew, stacklevel=3)
-    except (*ARCHIVE_ERRORS, TypeError, IndexError, RuntimeError) as error:
-        recorder.close()
-        raise InputError(f"{folder / CHECKPOINT} is damaged: {error}. Remove it, and the fit starts anew.") from None
-    monitor.evaluations = lambda: before
-    return run(begun.model, begun.experiments, plan, begun.origin, monitor, begun.labels, recorder)

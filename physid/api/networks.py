@@ -11,7 +11,7 @@ from physid.arrays import Array
 from physid.data.inputs import Inputs
 from physid.errors import InputError
 from physid.predict.networks import NetworkRun
-from physid.runs import trainings
+from physid.runs.format import Run
 
 
 class FreeRun(NetworkRun):
@@ -20,7 +20,7 @@ class FreeRun(NetworkRun):
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """The run in a folder. Errors: InputError for what is no training of a network that runs on."""
-        trained = trainings.load(Path(folder), None)
+        trained = Run.open(folder, "training").result()
         found = cls.of_training(trained)
         if found is None:
             raise InputError(

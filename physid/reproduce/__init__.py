@@ -8,8 +8,11 @@ kept, so that an interrupted run goes on. A new exhibit is a file here and a lin
 
 from __future__ import annotations
 
+from physid.lazy import names as _names
 from physid.reproduce.catalog import EXHIBITS, exhibit
 from physid.reproduce.exhibit import Cell, Exhibit, Results, Table, Work
-from physid.reproduce.run import Outcome, reproduce
+from physid.reproduce.run import Reproduction, reproduce
 
-__all__ = ["EXHIBITS", "Cell", "Exhibit", "Outcome", "Results", "Table", "Work", "exhibit", "reproduce"]
+__all__ = ["EXHIBITS", "Cell", "Exhibit", "Reproduction", "Results", "Table", "Work", "exhibit", "reproduce"]
+
+__getattr__ = _names(__name__, {})

@@ -3,43 +3,102 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from physid.errors import Diverged, InputError
 from physid.formats import json_bytes, sound, table_bytes
+from physid.inference.search.monitor import Progress
+from physid.machine import environment
 from physid.ode.hearing import TimeUp
 from physid.reproduce.catalog import exhibit as find
+from physid.reproduce.cell_store import CellStore, finished, request_of, results_of
 from physid.reproduce.exhibit import Cell, Exhibit, Table, Work
-from physid.reproduce.shelf import Shelf
-from physid.runs.fits import environment
-from physid.store import put
+from physid.runs.format import Run, RunFormat
+from physid.store import check_writable, put
 
-Progress = Callable[[Mapping[str, Any]], object]
 EXIT_CODES = {"complete": 0, "partial": 0, "interrupted": 130, "time limit": 124}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a run left: `status` is complete, partial (cells were not asked for), interrupted or time limit."""
+class Reproduction:
+    """An exhibit as far as it has been computed: its finished `cells` by key, in their order, and the table of them.
+
+    `status` is complete, partial (cells were not asked for), interrupted or time limit; `files` are those written.
+    """
 
     exhibit: Exhibit
     folder: Path
+    quick: bool
     status: str
-    table: Table
+    cells: Mapping[str, Mapping[str, Any]]
     missing: list[str]
+    table: Table
     files: list[Path]
 
     @property
     def exit_code(self) -> int:
         """What the command line ends with."""
         return EXIT_CODES[self.status]
+
+    def __str__(self) -> str:
+        """The table and its notes in Markdown."""
+        return page(self)
+
+
+class ReproductionFormat(RunFormat[Reproduction]):
+    """Exhibits of the paper: request.json, a file for every finished cell, and the table, figure and data of them."""
+
+    kind = "reproduction"
+    noun = "an exhibit of the paper"
+    ended = ()
+
+    def encode(self, result: Reproduction) -> dict[str, bytes]:
+        """NAME.csv, NAME.md, NAME.json and NAME.png."""
+        from physid.plots import png
+
+        table, name = result.table, result.exhibit.name
+        figure = result.exhibit.figure(results_of(result.cells))
+        content = {
+            "csv": table_bytes(table.columns, [["" if cell is None else cell for cell in row] for row in table.rows]),
+            "md": page(result, figure is not None).encode(),
+            "json": json_bytes(data(result)),
+            **({} if figure is None else {"png": png(figure)}),
+        }
+        return {f"{name}.{kind}": text for kind, text in content.items()}
+
+    def decode(self, run: Run, part: Exhibit | None = None, trust: bool = False) -> Reproduction:
+        """What is finished of an exhibit; `part` is one that is not of the catalogue."""
+        chosen, quick = _asked(run, part)
+        cells = {cell.key: cell for cell in chosen.cells(quick)}
+        kept = finished(run.path, cells)
+        with sound(run.path / "cells"):
+            table = chosen.table(results_of(kept))
+        missing = [key for key in cells if key not in kept]
+        written = [path for path in sorted(run.path.glob(f"{chosen.name}.*")) if path.is_file()]
+        status = "partial" if missing else "complete"
+        return Reproduction(chosen, run.path, quick, status, kept, missing, table, written)
+
+    def resume(
+        self, run: Run, part: Exhibit | None, trust: bool, progress: Progress | None, limit: float | None
+    ) -> Reproduction:
+        """Compute the cells that are missing."""
+        chosen, quick = _asked(run, part)
+        return reproduce(chosen, run.path, quick=quick, progress=progress, time_limit=limit)
+
+
+REPRODUCTIONS = ReproductionFormat()
+
+
+def _asked(run: Run, exhibit: Exhibit | None) -> tuple[Exhibit, bool]:
+    """Which exhibit a folder is of, and whether a quick one. Errors: InputError for damage."""
+    about = request_of(run.path)
+    return find(about["exhibit"]) if exhibit is None else exhibit, bool(about["quick"])
 
 
 def reproduce(
@@ -50,7 +109,7 @@ def reproduce(
     only: str | None = None,
     progress: Progress | None = None,
     time_limit: float | None = None,
-) -> Outcome:
+) -> Reproduction:
     """Compute the exhibit's cells that `out` does not hold yet, and write its table, figure and data there.
 
     `out` is new, empty, or holds what an earlier run of the same exhibit left; by default reproduced/NAME, with -quick
@@ -66,18 +125,22 @@ def reproduce(
         some = ", ".join(cell.key for cell in cells[:5])
         raise InputError(f"no cell of {chosen.name} is called {only}. Keys are {some}{' ...' * (len(cells) > 5)}.")
     folder = Path(out) if out is not None else default_folder(chosen.name, quick)
-    writable(folder)
-    shelf = Shelf(folder, chosen, quick, cells)
+    check_writable(folder)
+    store = CellStore(folder, chosen, quick, cells)
     try:
         deadline = None if time_limit is None else time.monotonic() + time_limit
-        status = _compute(shelf, asked, progress or (lambda fields: None), deadline)
-        status = "partial" if status == "complete" and shelf.missing else status
-        with sound(folder / "cells") if shelf.found else nullcontext():
-            table = chosen.table(shelf.results)
-            files = write(chosen, shelf, table, quick)
+        status = _compute(store, asked, progress or (lambda fields: None), deadline)
+        status = "partial" if status == "complete" and store.missing else status
+        kept = {key: store.kept[key] for key in store.cells if key in store.kept}
+        with sound(folder / "cells") if store.found else nullcontext():
+            table = chosen.table(results_of(kept))
+            found = Reproduction(chosen, folder, quick, status, kept, store.missing, table, [])
+            files = REPRODUCTIONS.encode(found)
+        for name, content in files.items():
+            put(folder / name, content)
     finally:
-        shelf.close()
-    return Outcome(chosen, folder, status, table, shelf.missing, files)
+        store.close()
+    return replace(found, files=[folder / name for name in files])
 
 
 def default_folder(name: str, quick: bool) -> Path:
@@ -85,25 +148,14 @@ def default_folder(name: str, quick: bool) -> Path:
     return Path("reproduced") / (f"{name}-quick" if quick else name)
 
 
-def writable(folder: Path) -> None:
-    """Errors: InputError when no folder can be made or written there."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file. Choose the name of a folder.")
-    above = folder.absolute()
-    while not above.exists() and above != above.parent:
-        above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written: {above} is no folder that can be. Choose another place.")
-
-
-def _compute(shelf: Shelf, asked: list[Cell], progress: Progress, deadline: float | None) -> str:
+def _compute(store: CellStore, asked: list[Cell], progress: Progress, deadline: float | None) -> str:
     """Compute what is asked and not there; complete, interrupted or time limit."""
     try:
         for cell in asked:
-            if cell.key in shelf.kept:
+            if cell.key in store.kept:
                 continue
-            head = {"cell": cell.key, "finished": len(shelf.kept), "of": len(shelf.cells)}
-            work = Work(shelf.work(cell), partial(_tell, progress, head), deadline)
+            head = {"cell": cell.key, "finished": len(store.kept), "of": len(store.cells)}
+            work = Work(store.work(cell), partial(_tell, progress, head), deadline)
             work.tell({})
             began = time.perf_counter()
             work.left  # noqa: B018 (raises when there is no time left)
@@ -111,7 +163,7 @@ def _compute(shelf: Shelf, asked: list[Cell], progress: Progress, deadline: floa
                 result = dict(cell.compute(work, **cell.settings))
             except Diverged as error:
                 result = {"diverged": str(error)}
-            shelf.keep(cell, result, time.perf_counter() - began)
+            store.keep(cell, result, time.perf_counter() - began)
     except KeyboardInterrupt:
         return "interrupted"
     except TimeUp:
@@ -123,52 +175,36 @@ def _tell(progress: Progress, head: Mapping[str, Any], fields: Mapping[str, Any]
     progress({**head, **fields})
 
 
-def write(chosen: Exhibit, shelf: Shelf, table: Table, quick: bool) -> list[Path]:
-    """Write NAME.csv, NAME.md, NAME.json and NAME.png, each in one step; the paths."""
-    from physid.plots import png
-
-    figure = chosen.figure(shelf.results)
-    content = {
-        "csv": table_bytes(table.columns, [["" if cell is None else cell for cell in row] for row in table.rows]),
-        "md": page(chosen, shelf, table, quick, figure is not None).encode(),
-        "json": json_bytes(data(chosen, shelf, table, quick)),
-        **({} if figure is None else {"png": png(figure)}),
-    }
-    paths = []
-    for kind, text in content.items():
-        paths.append(shelf.folder / f"{chosen.name}.{kind}")
-        put(paths[-1], text)
-    return paths
-
-
-def page(chosen: Exhibit, shelf: Shelf, table: Table, quick: bool, pictured: bool) -> str:
+def page(found: Reproduction, pictured: bool = False) -> str:
     """The exhibit as a page of Markdown."""
-    seconds = sum(kept["seconds"] for kept in shelf.kept.values())
+    chosen, seconds = found.exhibit, sum(one["seconds"] for one in found.cells.values())
     parts = [f"# {chosen.title}", chosen.setting]
-    if quick:
+    if found.quick:
         parts.append(f"**Quick:** {chosen.left_out}")
-    if shelf.missing:
-        parts.append(f"**Not finished:** {len(shelf.missing)} of {len(shelf.cells)}: {', '.join(shelf.missing)}.")
-    parts.append(table.markdown())
+    if found.missing:
+        count = len(found.missing) + len(found.cells)
+        parts.append(f"**Not finished:** {len(found.missing)} of {count}: {', '.join(found.missing)}.")
+    parts.append(found.table.markdown())
     if pictured:
         parts.append(f"![{chosen.title}]({chosen.name}.png)")
-    parts.append(f"{len(shelf.kept)} cells in {seconds:.3g} s.")
+    parts.append(f"{len(found.cells)} cells in {seconds:.3g} s.")
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def data(chosen: Exhibit, shelf: Shelf, table: Table, quick: bool) -> dict[str, Any]:
+def data(found: Reproduction) -> dict[str, Any]:
     """Everything as data: settings, machine, what the paper printed, the cells, the table."""
+    chosen, table = found.exhibit, found.table
     return {
         "exhibit": chosen.name,
         "title": chosen.title,
         "setting": chosen.setting,
-        "quick": quick,
-        "left_out": chosen.left_out if quick else "",
+        "quick": found.quick,
+        "left_out": chosen.left_out if found.quick else "",
         "machine": environment(),
         "paper": chosen.paper,
-        "missing": shelf.missing,
+        "missing": found.missing,
         "columns": table.columns,
         "rows": table.rows,
         "notes": table.notes,
-        "cells": {key: shelf.kept[key] for key in shelf.cells if key in shelf.kept},
+        "cells": found.cells,
     }

@@ -1,76 +1,169 @@
-"""Run directories: written beside their place and renamed, so that none is ever partial."""
+"""FITS: fits of unknowns as run directories; what a fit found, and where its search stands."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import platform
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.torch
 import torch
 
 import physid.door as door
-from physid import formats
+from physid.arrays import Array
+from physid.data.holdout import split
 from physid.errors import InputError
-from physid.formats import json_bytes, table_bytes
-from physid.inference.fit_options import FitOptions
+from physid.formats import Folder, archive_bytes, json_bytes, read_archive, sound, table_bytes
+from physid.inference.identify import run as fit_by_plan
+from physid.inference.marginal import part as part_of
+from physid.inference.options import resolve
+from physid.inference.problem import predict
 from physid.inference.result import FitResult
-from physid.modelling.catalogue import MODELS
-from physid.modelling.model import Model, keyword_names
+from physid.inference.search.monitor import Monitor, Progress
+from physid.inference.uncertainty.estimates import Estimate
+from physid.inference.uncertainty.profile_curve import Profile
+from physid.inference.uncertainty.statistics import Statistics
+from physid.machine import environment
+from physid.modelling.model import Model
 from physid.ode import Integrator
-from physid.predict.forecast import forecast
+from physid.predict.forecast import Forecast, forecast
+from physid.records import fields_of, record_data, record_of
 from physid.report.text import Report
 from physid.runs import writer
-from physid.runs.archive import experiment_files, joined, statistics_files
-from physid.runs.codec import encode, integrator_data, unsaid
-from physid.runs.origin import options_data
-from physid.store import put, whole
+from physid.runs.codec import integrator_data, integrator_of
+from physid.runs.experiments import experiment_files, experiments_of
+from physid.runs.format import LAYOUT, SETTINGS, CheckpointFormat, Run, checked
+from physid.runs.models import restored, state_of
+from physid.runs.origin import Origin, beginning, check_integrator
+from physid.runs.recorder import RunRecorder
+from physid.runs.writer import RunWriter
+from physid.store import check_vacant
 
-FORMAT = 2
+T = TypeVar("T")
+DERIVED, PROFILES = "derived.json", "profiles.json"
+MATRICES = ("covariance", "robust", "identifiable")  # of the statistics, kept as arrays
+# the fields of a result that have files or forms of their own; all others are in settings.json by their names
+APART = {
+    *("model", "experiment", "experiments", "integrator", "settings", "history", "x", "estimates", "statistics"),
+    *("derived", "shares", "combinations", "members", "origin", "held", "profiles"),
+}
+PLAIN = [one.name for one in fields(FitResult) if one.name not in APART]
 
 
-def check(folder: Path) -> None:
-    """Errors: InputError when no run directory can be made at `folder`: not empty, a file, or not to be written."""
-    if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
-        raise InputError(f"{folder} is a file. Choose the name of a new folder.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} exists and is not empty. Choose another folder or remove it.")
-    above = folder.absolute().parent
-    while not above.exists() and above != above.parent:
-        above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written: {above} is no folder that can be. Choose another place.")
+class FitFormat(CheckpointFormat[FitResult, Monitor]):
+    """Fits of unknowns: data and settings, estimates and statistics, history, reports; the search as plain arrays."""
+
+    kind = "fit"
+    noun = "a fit of unknowns"
+    checkpoint = writer.CHECKPOINT
+    ended = ("converged", "diverged")
+
+    def encode(self, result: FitResult) -> dict[str, bytes]:
+        """Every file of the finished run but those it began with, and the sums."""
+        report = Report(result)
+        about = {
+            "format": LAYOUT,
+            **{name: getattr(result, name) for name in PLAIN},
+            "free": list(result.model.free()),
+            "settings": result.settings,
+            "integrator": integrator_data(result.integrator),
+        }
+        derived = {"derived": result.derived, "shares": result.shares, "combinations": result.combinations}
+        names = list(dict.fromkeys(name for row in result.history for name in row))
+        found = {
+            SETTINGS: json_bytes(record_data(about)),
+            "environment.json": json_bytes(environment()),
+            "history.csv": table_bytes(names, [[row.get(name, "") for name in names] for row in result.history]),
+            "model.safetensors": safetensors.torch.save(state_of(result.model)),
+            "unknowns.json": json_bytes(record_data(result.estimates)),
+            DERIVED: json_bytes(record_data(derived)),
+            "report.txt": (str(report) + "\n").encode(),
+            "report.json": json_bytes(report.json()),
+            **(experiment_files(result.experiments) if result.origin is None else {}),
+            **_statistics_files(result),
+        }
+        if result.profiles:
+            found[PROFILES] = json_bytes(record_data(result.profiles))
+        if result.status != "diverged":
+            found |= _forecast_files(result)
+            found["residuals.csv"] = _joined(result, ["time", *result.experiment.channels], _residuals)
+        return found
+
+    def decode(self, run: Run, part: Model | None = None, trust: bool = False) -> FitResult:
+        """The result of a finished run; `part` is its model."""
+        files = run.files
+        about = checked(files.json(SETTINGS), run.path)
+        with sound(run.path):
+            settings, origin = about["settings"], Origin.read(files) if writer.REQUEST in files.sums else None
+            given = experiments_of(files.json("data.json"), files.archive("data.npz"))
+            experiments, _ = split(given, settings.get("holdout") if origin is not None else None)
+            statistics, arrays = _read_statistics(files)
+            derived = files.json(DERIVED) if DERIVED in files.sums else {"derived": [], "shares": {}}
+            fit = FitResult(
+                model=restored(files, "model.safetensors", settings, about["free"], part, trust),
+                experiment=experiments[0],
+                experiments=experiments,
+                integrator=read_integrator(about),
+                settings=settings,
+                history=_history(files),
+                x=arrays["x"],
+                members=list(arrays.get("members", ())),
+                estimates=_records(Estimate, files.json("unknowns.json")),
+                statistics=statistics,
+                derived=_records(Estimate, derived["derived"]),
+                combinations=_records(Estimate, derived.get("combinations", [])),
+                shares=derived["shares"],
+                origin=origin,
+                held=_held(run.path),
+                profiles=_records(Profile, files.json(PROFILES) if PROFILES in files.sums else []),
+                **fields_of(FitResult, _with_costs(about), PLAIN),
+            )
+            fit.exit_code, fit.vector.put(fit.x)  # a status or a vector that cannot be
+            report = Report(fit)  # made of every field: one of another kind than it was written with cannot be reported
+            str(report), report.json()
+            before = arrays["rate"], arrays["seen"]
+        _compare(before, fit)
+        return fit
+
+    def state(self, live: Monitor, request: str) -> bytes:
+        """Where a search stands, as an archive of plain arrays."""
+        return writer.checkpoint(live, request)
+
+    def restore(self, live: Monitor, data: bytes, request: str) -> None:
+        """Put the monitor where the search stood; its evaluations are those until then."""
+        before = writer.recall(live, read_archive(data), request)
+        live.evaluations = lambda: before
+
+    def resume(
+        self, run: Run, part: Model | None, trust: bool, progress: Progress | None, limit: float | None
+    ) -> FitResult:
+        """Go on with the search, and finish the run."""
+        begun = beginning(run.path, part, trust)
+        with sound(run.path):
+            plan = resolve(dataclasses.replace(begun.origin.options, time_limit=limit))
+        recorder, monitor = RunRecorder.continued(run.path, begun.origin), Monitor(progress, limit)
+        try:
+            self.restored(run, monitor, begun.origin.request)
+        except BaseException:
+            recorder.close()
+            raise
+        return fit_by_plan(begun.model, begun.experiments, plan, begun.origin, monitor, begun.labels, recorder)
 
 
-def check_integrator(integrator: Integrator | None) -> None:
-    """Errors: InputError for an integrator with a function of the user's own in it, which no run directory can hold."""
-    lost = [] if integrator is None else [*unsaid(integrator_data(integrator))]
-    if lost:
-        raise InputError(
-            f"the integrator's {', '.join(lost)} is code, which a run directory cannot keep: numbers and the parts of "
-            "physid.ode are kept. Choose one of these, or fit without a run directory."
-        )
+FITS = FitFormat()
 
 
 def save(fit: FitResult, folder: Path) -> Path:
-    """Write the run: all files into a hidden sibling, which then takes the name; InputError when that fails."""
-    check(folder)
+    """Write the run directory `folder`, in one step. Errors: InputError where that cannot be."""
+    check_vacant(folder)
     check_integrator(fit.integrator)
-    content = contents(fit)
-    try:
-        with whole(folder) as work:
-            for name, data in {**content, formats.SUMS: formats.sums_bytes(content), writer.LOCK: b""}.items():
-                put(work / name, data)
-            if fit.held:
-                put(work / writer.CHECKPOINT, fit.held)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}. Choose another place.") from error
+    _write(fit, RunWriter(folder, {} if fit.origin is None else fit.origin.files))
     return folder
 
 
@@ -81,128 +174,134 @@ def replace(fit: FitResult, folder: Path) -> None:
     """
     if fit.origin is None:
         raise InputError(f"{folder} does not say how it began, so nothing can be added to it. Fit again.")
-    keeper = writer.Keeper(folder, fit.origin.files, resumed=True)
+    _write(fit, RunWriter(folder, fit.origin.files, resumed=True))
+
+
+def _write(fit: FitResult, writer: RunWriter) -> None:
     try:
-        if fit.held:
-            put(folder / writer.CHECKPOINT, fit.held)
-        keeper.finish(contents(fit))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}.") from error
+        writer.finish(FITS.encode(fit), fit.held)
     finally:
-        keeper.close()
+        writer.close()
 
 
-def contents(fit: FitResult) -> dict[str, bytes]:
-    """Every file of the run but the sums."""
-    model = {name: value.detach().cpu().contiguous().clone() for name, value in fit.model.state_dict().items()}
-    report = Report(fit)
-    settings = {
-        "format": FORMAT,
-        "status": fit.status,
-        "message": fit.message,
-        "evaluations": fit.evaluations,
-        "seconds": fit.seconds,
-        "engine": fit.engine,
-        "scores": fit.scores,
-        "scores_of": fit.scores_of,
-        "trivial": fit.trivial,
-        "likelihood": None if fit.likelihood is None else fit.likelihood.data(),
-        "starts": [asdict(one) for one in fit.starts],
-        "paper": fit.paper,
-        "gradient_error": fit.gradient_error,
-        "free": list(fit.model.free()),
-        "settings": fit.settings,
-        "integrator": integrator_data(fit.integrator),
-    }
-    names = list(dict.fromkeys(name for row in fit.history for name in row))
-    history = table_bytes(names, [[row.get(name, "") for name in names] for row in fit.history])
-    found = {
-        "settings.json": json_bytes(settings),
-        "environment.json": json_bytes(environment()),
-        "history.csv": history,
-        "model.safetensors": safetensors.torch.save(model),
-        "unknowns.json": json_bytes([asdict(one) for one in fit.estimates]),
-        "derived.json": json_bytes(
-            {
-                "derived": [asdict(one) for one in fit.derived],
-                "shares": fit.shares,
-                "combinations": [asdict(one) for one in fit.combinations],
-            }
-        ),
-        "report.txt": (str(report) + "\n").encode(),
-        "report.json": json_bytes(report.json()),
-        **(experiment_files(fit.experiments) if fit.origin is None else fit.origin.files),
-        **statistics_files(fit),
-    }
-    if fit.profiles:
-        found["profiles.json"] = json_bytes([asdict(one) for one in fit.profiles])
-    if fit.status != "diverged":
-        ahead = forecast(fit, _end(fit))
-        found["forecast.csv"] = joined(
-            fit, ahead.columns, lambda one: (ahead if one is fit else forecast(one, _end(one))).rows()
-        )
-        found["forecast.json"] = json_bytes({k: v for k, v in ahead.json().items() if k not in ("times", "channels")})
-    return found
+def read_integrator(about: Mapping[str, Any]) -> Integrator:
+    """The integrator of a run, from its settings.json."""
+    if "integrator" in about:
+        return integrator_of(about["integrator"])
+    settings = about["settings"]  # an older run, which kept a part of it
+    names = ("solver", "rtol", "atol", "control", "gradient", "exact", "max_steps")
+    return integrator_of({name: settings[name] for name in names})
 
 
-def _end(fit: FitResult) -> float:
-    """The last time at which anything was measured."""
-    return float((fit.experiment.test or fit.experiment.train).times[-1])
+def _records(kind: type[T], rows: list[Any]) -> list[T]:
+    return [record_of(kind, row) for row in rows]
 
 
-def request(model: Model, options: FitOptions, labels: Mapping[str, Any]) -> dict[str, Any]:
-    """What a fit was asked, as data: request.json but for the sums and the free unknowns."""
-    like = next(iter(model.parameters()), torch.empty(0, dtype=torch.float64))
-    ties = {name: tie.text for name, tie in model.ties.items()}
-    known = {**identity(model), "ties": ties, "dtype": str(like.dtype).removeprefix("torch.")}
-    return {"format": FORMAT, "asked": options_data(options, ties), "labels": dict(labels), "identity": known}
+def _with_costs(about: Mapping[str, Any]) -> dict[str, Any]:
+    """The contents of settings.json, with the infinite costs of starts that older runs left out."""
+    rows = about.get("starts", ())
+    return {**about, "starts": [{**row, "cost": row["cost"] if row["cost"] is not None else math.inf} for row in rows]}
 
 
-def environment() -> dict[str, Any]:
-    """What the fit ran on."""
-    import scipy
-
-    import physid
-
-    return {
-        "physid": physid.__version__,
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-    }
+def _held(folder: Path) -> bytes:
+    """The last checkpoint, none if there is none."""
+    try:
+        return door.inside(folder, writer.CHECKPOINT)
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(f"{folder / writer.CHECKPOINT} cannot be read: {error.strerror}. Use a copy.") from None
 
 
-def identity(model: Model) -> dict[str, Any]:
-    """Where the model's class is found again, and its constants.
-
-    That is a name of the catalogue, with the package that adds it, or a file with its sha256.
-    """
-    cls = type(model)
-    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
-    found: dict[str, Any] = {"model": cls.__name__, "model_file": None, "model_sha256": None}
-    name = MODELS.name_of(cls)
-    if name is not None:
-        found["model"] = name
-        if MODELS.owner(name) != "physid":
-            found["model_package"] = MODELS.owner(name)
-    elif cls.__module__.startswith("physid.models"):
-        found["model"] = cls.__name__
-    elif file is not None and Path(file).is_file():
-        path = Path(file).resolve()
-        found["model"] = f"{path.name}:{cls.__qualname__}"
-        found["model_file"] = str(path)
-        found["model_sha256"] = hashlib.sha256(door.read(path, door.SOURCE)).hexdigest()
-    found["constants"] = {name: encode(value) for name, value in constants_of(model).items()}
-    return found
+def _statistics_files(fit: FitResult) -> dict[str, bytes]:
+    """covariance.npz and statistics.json."""
+    rate, seen = _probe(fit)
+    arrays = {"x": fit.x, "rate": rate, "seen": seen, **({"members": np.stack(fit.members)} if fit.members else {})}
+    about: dict[str, Any] = {"there": fit.statistics is not None}
+    if fit.statistics is not None:
+        arrays |= {name: getattr(fit.statistics, name) for name in MATRICES}
+        names = [one.name for one in fields(Statistics) if one.name not in MATRICES]
+        about |= {name: record_data(getattr(fit.statistics, name)) for name in names}
+    return {"covariance.npz": archive_bytes(**arrays), "statistics.json": json_bytes(about)}
 
 
-def constants_of(model: Model) -> dict[str, Any]:
-    """What else than its unknowns a model was made with, by the names of its constructor's arguments."""
-    names = [name for name in keyword_names(type(model)) if name not in type(model).unknowns]
-    given = {} if model._made is None else model._made.arguments
-    now = {name: getattr(model, name, None) for name in names}
-    plain = {name: value for name, value in now.items() if isinstance(value, bool | int | float | str)}
-    return {name: plain.get(name, given.get(name)) for name in names if name in plain or name in given}
+def _read_statistics(run: Folder) -> tuple[Statistics | None, dict[str, Array]]:
+    """The statistics of a run, and the arrays that are kept beside them."""
+    about, arrays = run.json("statistics.json"), run.archive("covariance.npz")
+    size = arrays["x"].shape[0]
+    if arrays["x"].ndim != 1:
+        raise TypeError(f"x has the shape {arrays['x'].shape}")
+    if not about["there"]:
+        return None, arrays
+    shapes = [arrays[name].shape for name in MATRICES]
+    if shapes != [(size, size), (size, size), (size,)]:
+        raise TypeError(f"the covariances have the shapes {shapes} for {size} numbers")
+    return record_of(Statistics, {**about, **{name: arrays[name] for name in MATRICES}}), arrays
+
+
+def _forecast_files(fit: FitResult) -> dict[str, bytes]:
+    """forecast.csv and forecast.json, up to the last time at which anything was measured."""
+
+    def ahead(one: FitResult) -> Forecast:
+        return forecast(one, float((one.experiment.test or one.experiment.train).times[-1]))
+
+    found = ahead(fit)
+    table = _joined(fit, found.columns, lambda one: (found if one is fit else ahead(one)).rows())
+    about = {name: value for name, value in found.json().items() if name not in ("times", "channels")}
+    return {"forecast.csv": table, "forecast.json": json_bytes(about)}
+
+
+def _joined(fit: FitResult, columns: Sequence[str], rows: Callable[[FitResult], Array]) -> bytes:
+    """A table of every experiment as CSV; that of several says in its first column which one a row is of."""
+    if len(fit.experiments) == 1:
+        return table_bytes(columns, rows(fit).tolist())
+    tables = [(one.name, rows(part_of(fit, one.name)).tolist()) for one in fit.experiments]
+    return table_bytes(["experiment", *columns], [[name, *row] for name, table in tables for row in table])
+
+
+def _residuals(fit: FitResult) -> Array:
+    """Times of training, and what is predicted less what was measured there [T, 1 + M]."""
+    train = fit.experiment.train
+    mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
+    mask = train.mask.reshape(len(train), -1).numpy()
+    residual = np.where(mask, mean - np.nan_to_num(train.observations.reshape(len(train), -1).numpy()), np.nan)
+    return np.column_stack([train.times.numpy(), residual])
+
+
+def _probe(fit: FitResult) -> tuple[Array, Array]:
+    """dy/dt and the observations at the initial state: the fingerprint by which a reader knows the model again."""
+    y0 = fit.vector.put(fit.x)
+    with torch.no_grad():
+        rate = fit.model.field(torch.tensor(float(fit.experiment.initial_time or 0.0)).to(y0), y0)
+        return rate.double().cpu().numpy(), fit.model.observe(y0[None])[0].double().cpu().numpy()
+
+
+def _same(before: Array, now: Array) -> bool:
+    """Whether these are the same numbers to round-off, by the size of each."""
+    size = np.nanmax(np.abs(before), initial=0.0)
+    return np.allclose(before, now, rtol=1e-9, atol=1e-15 * size, equal_nan=True)
+
+
+def _compare(saved: tuple[Array, Array], fit: FitResult) -> None:
+    """Errors: InputError when the model is not the one that was fitted, by the `_probe` that was saved with it."""
+    for before, now in zip(saved, _probe(fit), strict=True):
+        if before.shape != now.shape or not _same(before, now):
+            raise InputError(
+                f"{type(fit.model).__name__} is not the model that was fitted: at the initial state it gives other "
+                "numbers. Give the model as it was made, Fit.load(folder, model=...)."
+            )
+
+
+def _history(run: Folder) -> list[dict[str, Any]]:
+    """The history of a run, with numbers for numbers."""
+    rows = csv.DictReader(io.StringIO(run.read("history.csv").decode(errors="replace")))
+    return [{name: _cell(value) for name, value in row.items() if value != ""} for row in rows]
+
+
+def _cell(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,24 +1,31 @@
-"""Origin: how a fit began, as files of a run."""
+"""Origin: how a fit began, as files of a run: what was asked, the model's state and the experiments."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 
 from physid.data.experiment import Experiment
-from physid.formats import json_bytes, read_archive, sha256
+from physid.errors import InputError
+from physid.formats import Folder, json_bytes, read_archive, sha256, sound
 from physid.inference.fit_options import FitOptions
+from physid.inference.recorder import Request
 from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
 from physid.ode import Integrator
-from physid.runs.archive import experiment_files, experiments_of
-from physid.runs.codec import decode, encode, integrator_data, integrator_of
-from physid.runs.writer import REQUEST, START, checkpoint
+from physid.runs.codec import decode, encode, integrator_data, integrator_of, unsaid
+from physid.runs.experiments import DATA, experiment_files, experiments_of
+from physid.runs.format import LAYOUT, checked
+from physid.runs.models import identity, restored, state_of
+from physid.runs.writer import REQUEST, checkpoint
 
+START = "start.safetensors"
 BEFORE = Integrator("dopri8", 1e-10, 1e-10, gradient="forward")  # of least squares, when runs did not say it
 
 
@@ -29,12 +36,29 @@ class Origin:
     files: Mapping[str, bytes]
 
     @staticmethod
-    def of(model: Model, experiments: Sequence[Experiment], about: Mapping[str, Any]) -> Origin:
-        """The origin of a fit of `model` as it is now; `about` holds what was asked, and what the model is."""
-        state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-        files = {START: safetensors.torch.save(state), **experiment_files(experiments)}
-        sums = {name: sha256(data) for name, data in files.items()}
-        return Origin({REQUEST: json_bytes({**about, "free": list(model.free()), "sums": sums}), **files})
+    def of(asked: Request) -> Origin:
+        """The origin of a fit that is about to begin."""
+        model, ties = asked.model, {name: tie.text for name, tie in asked.model.ties.items()}
+        files = {START: safetensors.torch.save(state_of(model)), **experiment_files(asked.experiments)}
+        like = next(iter(model.parameters()), torch.empty(0, dtype=torch.float64))
+        about = {
+            "format": LAYOUT,
+            "asked": options_data(asked.options, ties),
+            "labels": dict(asked.labels),
+            "identity": {
+                **identity(model),
+                "ties": ties,
+                "dtype": str(like.dtype).removeprefix("torch."),
+            },
+            "free": list(model.free()),
+            "sums": {name: sha256(data) for name, data in files.items()},
+        }
+        return Origin({REQUEST: json_bytes(about), **files})
+
+    @staticmethod
+    def read(run: Folder) -> Origin:
+        """The origin in the files of a run."""
+        return Origin({name: run.read(name) for name in (REQUEST, START, *DATA)})
 
     @property
     def request(self) -> str:
@@ -53,11 +77,35 @@ class Origin:
 
     def experiments(self) -> list[Experiment]:
         """The experiments that were given."""
-        return experiments_of(json.loads(self.files["data.json"]), read_archive(self.files["data.npz"]))
+        about, arrays = (self.files[name] for name in DATA)
+        return experiments_of(json.loads(about), read_archive(arrays))
 
     def checkpoint(self, monitor: Monitor) -> bytes:
         """Where a search for this request stands, as an archive of plain arrays."""
         return checkpoint(monitor, self.request)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a fit began with: the model and the experiments as they were, what was asked, and the user's labels."""
+
+    model: Model
+    experiments: list[Experiment]
+    origin: Origin
+    labels: dict[str, Any]
+
+
+def beginning(folder: Path, model: Model | None = None, trust: bool = False) -> Beginning:
+    """What the fit in `folder`, finished or not, began with.
+
+    Errors: InputError for what is no run, for damage, and for a model that is in no catalogue and no trusted file.
+    """
+    run, request = Folder.begun(folder)
+    checked(request, folder)
+    with sound(folder):
+        origin = Origin.read(run)
+        model = restored(run, START, request["identity"], request["free"], model, trust)
+        return Beginning(model, origin.experiments(), origin, dict(request["labels"]))
 
 
 def options_data(options: FitOptions, ties: Mapping[str, str | None]) -> dict[str, Any]:
@@ -74,3 +122,13 @@ def options_of(data: Mapping[str, Any]) -> FitOptions:
     before = how is None and (given["optimizer"] or "lm") == "lm" and given["protocol"] in (None, "default")
     integrator = BEFORE if before else None if how is None else integrator_of(how)
     return FitOptions.of(FitOptions(integrator=integrator), given)
+
+
+def check_integrator(integrator: Integrator) -> None:
+    """Errors: InputError for an integrator with a function of the user's own in it, which no run directory can hold."""
+    lost = [*unsaid(integrator_data(integrator))]
+    if lost:
+        raise InputError(
+            f"the integrator's {', '.join(lost)} is code, which a run directory cannot keep: numbers and the parts of "
+            "physid.ode are kept. Choose one of these, or fit without a run directory."
+        )

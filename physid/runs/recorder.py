@@ -11,9 +11,11 @@ from physid.inference.result import FitResult
 from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
 from physid.ode import Integrator
-from physid.runs import fits
-from physid.runs.origin import Origin
-from physid.runs.writer import Keeper
+from physid.runs.format import FORMATS
+from physid.runs.models import identity
+from physid.runs.origin import Origin, check_integrator
+from physid.runs.writer import RunWriter
+from physid.store import check_vacant
 
 
 class RunRecorder:
@@ -25,46 +27,42 @@ class RunRecorder:
     def __init__(self, out: Path | None = None) -> None:
         self.out = out
         self.origin: Origin | None = None
-        self.keeper: Keeper | None = None
+        self.writer: RunWriter | None = None
 
     @classmethod
     def continued(cls, folder: Path, origin: Origin) -> RunRecorder:
         """The recorder of an unfinished run. Errors: InputError when another process fits into its folder."""
         found = cls(folder)
-        found.origin, found.keeper = origin, Keeper(folder, origin.files, resumed=True)
+        found.origin, found.writer = origin, RunWriter(folder, origin.files, resumed=True)
         return found
 
     def check(self, integrator: Integrator) -> None:
         """Errors: InputError where no run can be made, and for an integrator that none can hold."""
         if self.out is not None:
-            fits.check(self.out)
-            fits.check_integrator(integrator)
+            check_vacant(self.out)
+            check_integrator(integrator)
 
     def identity(self, model: Model) -> dict[str, Any]:
         """Where the model's class is found again, and its constants."""
-        return fits.identity(model)
+        return identity(model)
 
     def start(self, request: Request) -> Origin:
         """Take up the request, and say how the fit began."""
-        about = fits.request(request.model, request.options, request.labels)
-        self.origin = Origin.of(request.model, request.experiments, about)
-        self.keeper = None if self.out is None else Keeper(self.out, self.origin.files)
+        self.origin = Origin.of(request)
+        self.writer = None if self.out is None else RunWriter(self.out, self.origin.files)
         return self.origin
 
     def keep(self, monitor: Monitor) -> None:
         """Write a checkpoint, if it is time to."""
-        if self.keeper is not None and self.origin is not None:
-            self.keeper(monitor.stage, partial(self.origin.checkpoint, monitor))
+        if self.writer is not None and self.origin is not None:
+            self.writer(monitor.stage, partial(self.origin.checkpoint, monitor))
 
     def done(self, result: FitResult, monitor: Monitor) -> None:
         """Write the finished run."""
-        if self.keeper is not None and self.keeper.there:
-            self.keeper.keep(monitor.stage, lambda: result.held)
-            self.keeper.finish(fits.contents(result))
-        elif self.keeper is not None:
-            fits.save(result, self.keeper.folder)
+        if self.writer is not None:
+            self.writer.finish(FORMATS["fit"].encode(result), result.held)
 
     def close(self) -> None:
         """Let others fit into the folder again."""
-        if self.keeper is not None:
-            self.keeper.close()
+        if self.writer is not None:
+            self.writer.close()

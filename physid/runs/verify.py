@@ -15,9 +15,10 @@ from physid.inference.options import resolve
 from physid.inference.problem import spread
 from physid.inference.result import FitResult
 from physid.inference.search.monitor import Monitor, Progress
+from physid.machine import environment
 from physid.modelling.model import Model
-from physid.runs.fits import environment
-from physid.runs.reader import beginning, load
+from physid.runs.format import Run
+from physid.runs.origin import beginning
 from physid.runs.recorder import RunRecorder
 
 ERRORS = 1e-3  # standard errors by which an estimate may differ
@@ -50,7 +51,7 @@ def verify(
     altered = [f"{name} is not what was written" for name in Folder(folder).altered()]
     if altered:
         return Verification(altered, [], 0, None)
-    known = load(folder, model, trust)
+    known: FitResult = Run.open(folder, "fit").result(model, trust=trust)
     if known.origin is None:
         raise InputError(f"{folder} does not say how it began, so it cannot be replayed. Fit again.")
     if known.status in ("interrupted", "time limit"):

@@ -1,4 +1,4 @@
-"""A fit that runs is kept: what it was asked, what it began with, and from time to time where it stands.
+"""Checkpoints a run under way: its request and starting point once, its state periodically, then its result.
 
 The folder appears whole, at the first point from which the search could go on; after that one file changes, in one
 step, so that whatever ends the process leaves a run that `physid resume` continues.
@@ -16,15 +16,14 @@ from typing import IO
 import numpy as np
 
 from physid.arrays import Array
-from physid.door import check_plain
 from physid.errors import InputError
 from physid.formats import SUMS, archive_bytes, json_bytes, sums_bytes
 from physid.inference.search.monitor import Monitor
 from physid.inference.search.optimizer import StrategyState
 from physid.runs.codec import decode, encode
-from physid.store import clear, lock, put, whole
+from physid.store import LOCK, claim, clear, put, whole
 
-REQUEST, START, CHECKPOINT, LOCK = "request.json", "start.safetensors", "checkpoint.npz", "lock"
+REQUEST, CHECKPOINT = "request.json", "checkpoint.npz"
 EVERY = 1.0  # seconds between checkpoints at least
 SHARE = 20.0  # and that many times what one costs
 
@@ -33,11 +32,11 @@ class StartsAnew(UserWarning):
     """A run that is resumed has no checkpoint, so that its fit or training starts from its beginning."""
 
 
-class Keeper:
-    """Writes a running fit into `folder`, which it makes, or which holds an unfinished run that is `resumed`.
+class RunWriter:
+    """Writes a run that is under way into `folder`, which it makes, or which holds an unfinished run that is `resumed`.
 
     `files` are those that a run begins with, request.json among them; `checkpoint` is the name of the one that changes.
-    Only one process at a time may fit into a folder. Errors: InputError when another does, or when the folder cannot be
+    Only one process at a time may write a folder. Errors: InputError when another does, or when the folder cannot be
     made; a later checkpoint that fails leaves the one before it, with the reason in `trouble`.
     """
 
@@ -53,17 +52,17 @@ class Keeper:
         if resumed:
             clear(folder)
 
-    def __call__(self, stage: str, data: Callable[[], bytes]) -> None:
-        """Keep what `data` gives, where the fit stands in `stage`, if it is time to."""
+    def __call__(self, stage: str, state: Callable[[], bytes]) -> None:
+        """Keep the `state` of a run that stands in `stage`, if it is time to."""
         if not self.there or stage != self.stage or time.monotonic() >= self.due:
-            self.keep(stage, data)
+            self.keep(stage, state)
 
-    def keep(self, stage: str, data: Callable[[], bytes]) -> None:
-        """Keep what `data` gives, where the fit stands in `stage`."""
+    def keep(self, stage: str, state: Callable[[], bytes]) -> None:
+        """Keep the `state` of a run that stands in `stage`."""
         began = time.monotonic()
-        content = data()
+        content = state()
         if not self.there:
-            self._appear(content)
+            self._appear({**self.files, self.checkpoint: content})
         else:
             try:
                 put(self.folder / self.checkpoint, content)
@@ -73,8 +72,17 @@ class Keeper:
         now = time.monotonic()
         self.stage, self.due = stage, now + max(EVERY, SHARE * (now - began))
 
-    def finish(self, content: Mapping[str, bytes]) -> None:
-        """Write the files of the finished run; its sums come last, and say that it is whole."""
+    def finish(self, content: Mapping[str, bytes], state: bytes = b"") -> None:
+        """Write the finished run, with its last `state` where one is given.
+
+        Its files are those that it began with and the `content`; the sums come last, and say that it is whole.
+        """
+        content = {**self.files, **content}
+        if not self.there:
+            self._appear({**content, SUMS: sums_bytes(content), **({self.checkpoint: state} if state else {})})
+            return
+        if state:
+            self.keep("end", lambda: state)
         try:
             (self.folder / SUMS).unlink(missing_ok=True)
             for name, data in content.items():
@@ -87,36 +95,21 @@ class Keeper:
             ) from error
 
     def close(self) -> None:
-        """Let others fit into the folder again."""
+        """Let others write the folder again."""
         if self.lock is not None:
             self.lock.close()
             self.lock = None
 
-    def _appear(self, data: bytes) -> None:
+    def _appear(self, files: Mapping[str, bytes]) -> None:
         """Make the folder with everything in it."""
         try:
             with whole(self.folder) as work:
-                for name, content in {**self.files, self.checkpoint: data, LOCK: b""}.items():
+                for name, content in {**files, LOCK: b""}.items():
                     put(work / name, content)
                 self.lock = claim(work)
         except OSError as error:
             raise InputError(f"{self.folder} cannot be written: {error.strerror}. Choose another place.") from error
         self.there = True
-
-
-def claim(folder: Path) -> IO[bytes]:
-    """The lock of a run directory, held until it is closed or the process ends.
-
-    Errors: InputError when it is held, or cannot be made, and for a run that holds links, devices or pipes.
-    """
-    check_plain(folder)
-    try:
-        file = lock(folder, LOCK)
-    except OSError as error:
-        raise InputError(f"{folder / LOCK} cannot be written: {error.strerror}. Use a copy of the run.") from None
-    if file is None:
-        raise InputError(f"{folder} is being fitted by another process. Wait for it, or choose another run.")
-    return file
 
 
 def checkpoint(monitor: Monitor, request: str) -> bytes:

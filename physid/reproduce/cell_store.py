@@ -13,16 +13,15 @@ from typing import IO, Any
 import physid.door as door
 from physid.errors import InputError
 from physid.formats import json_bytes, plain
+from physid.machine import environment
 from physid.reproduce.exhibit import Cell, Exhibit
-from physid.runs.fits import environment
-from physid.runs.writer import claim
-from physid.store import clear, put
+from physid.store import claim, clear, put
 
 FORMAT = 1
 REQUEST = "request.json"
 
 
-class Shelf:
+class CellStore:
     """The folder of one exhibit, open for one process at a time; made where there is none.
 
     Errors: InputError for a folder of another exhibit, of other settings, of something else, or in use.
@@ -45,7 +44,7 @@ class Shelf:
                 door.check_plain(part)
                 clear(part)
             put(folder / REQUEST, json_bytes(request))
-            self.kept = self._read()
+            self.kept = finished(folder, self.cells)
             self._adopt(exhibit, quick)
             self.found = frozenset(self.kept)  # not computed here
         except BaseException:
@@ -54,41 +53,13 @@ class Shelf:
 
     def _compare(self, request: Mapping[str, Any]) -> None:
         """Refuse a folder that holds something else."""
-        try:
-            found = json.loads(door.inside(self.folder, REQUEST))
-            differs = [name for name in request if found[name] != request[name]]
-        except FileNotFoundError:
-            raise InputError(f"{self.folder} is not empty and holds no exhibit. Choose another folder.") from None
-        except InputError:
-            raise
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise InputError(f"{self.folder / REQUEST} is damaged. Choose another folder.") from None
+        found = request_of(self.folder)
+        differs = [name for name in request if found[name] != request[name]]
         if differs:
             told = ", ".join(
                 f"{name} {json.dumps(found[name])} and not {json.dumps(request[name])}" for name in differs
             )
             raise InputError(f"{self.folder} was begun with {told}. Choose another folder, or ask for the same.")
-
-    def _read(self) -> dict[str, dict[str, Any]]:
-        """The finished cells. Errors: InputError for one that had other settings, or that cannot be read."""
-        kept = {}
-        for cell in self.cells.values():
-            path = self.path(cell)
-            if not door.there(self.folder, "cells", path.name):
-                continue
-            try:
-                found = _cell(door.inside(self.folder, "cells", path.name))
-            except InputError:
-                raise
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise InputError(f"{path} is damaged. Remove it, and the cell is computed again.") from None
-            if found["settings"] != plain(cell.settings):
-                raise InputError(
-                    f"{path} was computed with other settings than this physid has. Choose another folder, or remove "
-                    "the file."
-                )
-            kept[cell.key] = found
-        return kept
 
     def _adopt(self, exhibit: Exhibit, quick: bool) -> None:
         """Take over finished cells of the same key and settings from folders of other exhibits beside this one."""
@@ -104,14 +75,10 @@ class Shelf:
                     data = door.inside(*place)
                     found = _cell(data)
                     if found["settings"] == plain(cell.settings):
-                        put(self.path(cell), data)
+                        put(_path(self.folder, cell), data)
                         self.kept[cell.key] = found
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # what cannot be read there is computed here
-
-    def path(self, cell: Cell) -> Path:
-        """The file of a cell."""
-        return self.folder / "cells" / f"{cell.key}.json"
 
     def work(self, cell: Cell) -> Path:
         """The folder that is a cell's own."""
@@ -121,7 +88,7 @@ class Shelf:
         """Write a finished cell in one step."""
         content = {"key": cell.key, "settings": cell.settings, "result": result, "seconds": seconds}
         data = json_bytes({**content, "environment": environment()})
-        put(self.path(cell), data)
+        put(_path(self.folder, cell), data)
         self.kept[cell.key] = json.loads(data)
 
     @property
@@ -129,14 +96,57 @@ class Shelf:
         """The keys of the cells that are not finished."""
         return [key for key in self.cells if key not in self.kept]
 
-    @property
-    def results(self) -> dict[str, Any]:
-        """The results of the finished cells, in the order of the cells."""
-        return {key: self.kept[key]["result"] for key in self.cells if key in self.kept}
-
     def close(self) -> None:
         """Let others in again."""
         self.lock.close()
+
+
+def request_of(folder: Path) -> dict[str, Any]:
+    """What was asked for in a folder. Errors: InputError for a folder that holds something else, and for damage."""
+    try:
+        found: dict[str, Any] = json.loads(door.inside(folder, REQUEST))
+        return {name: found[name] for name in ("format", "exhibit", "quick")}
+    except FileNotFoundError:
+        raise InputError(f"{folder} is not empty and holds no exhibit. Choose another folder.") from None
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{folder / REQUEST} is damaged. Choose another folder.") from None
+
+
+def finished(folder: Path, cells: Mapping[str, Cell]) -> dict[str, dict[str, Any]]:
+    """The finished cells of a folder by key, in the order of the cells.
+
+    Errors: InputError for one that had other settings, or that cannot be read.
+    """
+    kept = {}
+    for cell in cells.values():
+        path = _path(folder, cell)
+        if not door.there(folder, "cells", path.name):
+            continue
+        try:
+            found = _cell(door.inside(folder, "cells", path.name))
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise InputError(f"{path} is damaged. Remove it, and the cell is computed again.") from None
+        if found["settings"] != plain(cell.settings):
+            raise InputError(
+                f"{path} was computed with other settings than this physid has. Choose another folder, or remove "
+                "the file."
+            )
+        kept[cell.key] = found
+    return kept
+
+
+def results_of(kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The results of finished cells by key."""
+    return {key: one["result"] for key, one in kept.items()}
+
+
+def _path(folder: Path, cell: Cell) -> Path:
+    """The file of a cell."""
+    return folder / "cells" / f"{cell.key}.json"
 
 
 def _cell(data: bytes) -> dict[str, Any]:

@@ -1,0 +1,181 @@
+"""RunFormat: how the runs of one kind are kept; Run: a run directory of any kind, which its format reads."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import physid.door as door
+from physid.catalog import Registry
+from physid.errors import InputError
+from physid.formats import ARCHIVE_ERRORS, SUMS, Folder
+from physid.inference.search.monitor import Progress
+from physid.runs.writer import REQUEST, StartsAnew
+
+SETTINGS = "settings.json"
+LAYOUT = 2  # of the files of a run; another one is read by the physid that wrote it
+# what comes of a checkpoint of another kind than was written
+DAMAGE = (*ARCHIVE_ERRORS, TypeError, IndexError, RuntimeError)
+
+
+class HasStatus(Protocol):
+    """What the result of every run has."""
+
+    @property
+    def status(self) -> str:
+        """How the run ended, in a word or two."""
+
+
+ResultT = TypeVar("ResultT", bound=HasStatus)
+LiveT = TypeVar("LiveT")
+
+
+class RunFormat(ABC, Generic[ResultT]):
+    """How the runs of one kind are kept: the files of a result, and how an unfinished run is gone on with.
+
+    `kind` stands in request.json, `noun` names a run of it in messages. A run whose status is one of `ended` is not
+    gone on with. `part`, where one is given, is the model or network of the run, and `trust` allows that code of the
+    run is executed.
+    """
+
+    kind: ClassVar[str]
+    noun: ClassVar[str]
+    ended: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def encode(self, result: ResultT) -> dict[str, bytes]:
+        """Every file of the finished run but those it began with, and the sums."""
+
+    @abstractmethod
+    def decode(self, run: Run, part: Any = None, trust: bool = False) -> ResultT:
+        """The result of a finished run.
+
+        Errors: InputError for what is no intact run, and for a part that is in no catalogue and was not given.
+        """
+
+    @abstractmethod
+    def resume(self, run: Run, part: Any, trust: bool, progress: Progress | None, limit: float | None) -> ResultT:
+        """Go on with an unfinished run for `limit` seconds at most, and finish it."""
+
+
+class CheckpointFormat(RunFormat[ResultT], Generic[ResultT, LiveT]):
+    """The format of runs that go on from one file, their `checkpoint`: the state of a search or a training."""
+
+    checkpoint: ClassVar[str]
+
+    @abstractmethod
+    def state(self, live: LiveT, request: str) -> bytes:
+        """Where `live`, a search or a training, stands; `request` is the sha256 of what was asked."""
+
+    @abstractmethod
+    def restore(self, live: LiveT, data: bytes, request: str) -> None:
+        """Put `live` where a `state` stood. Errors: DAMAGE; ValueError for the state of another request."""
+
+    def restored(self, run: Run, live: LiveT, request: str) -> bool:
+        """Put `live` where the run stands; False, with the warning StartsAnew, for a run without its checkpoint.
+
+        Errors: InputError for a checkpoint that is damaged or of another request.
+        """
+        path = run.path / self.checkpoint
+        try:
+            data = door.inside(run.path, self.checkpoint)
+        except FileNotFoundError:
+            warnings.warn(f"{run.path} has no {path.name}: the {self.kind} starts anew.", StartsAnew, stacklevel=5)
+            return False
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}. Use a copy.") from None
+        try:
+            self.restore(live, data, request)
+        except DAMAGE as error:
+            raise InputError(f"{path} is damaged: {error}. Remove it, and the {self.kind} starts anew.") from None
+        return True
+
+
+FORMATS: Registry[RunFormat[Any]] = Registry(
+    "kind of run",
+    places={
+        "fit": "physid.runs.fits:FITS",
+        "training": "physid.runs.trainings:TRAININGS",
+        "reproduction": "physid.reproduce.run:REPRODUCTIONS",
+    },
+)
+
+
+class Run:
+    """A run directory of any kind, finished or not: Run.open("runs/orbits").result()."""
+
+    def __init__(self, path: Path, format: RunFormat[Any]) -> None:
+        self.path, self.format = path, format
+
+    @classmethod
+    def open(cls, path: str | Path, kind: str | None = None) -> Run:
+        """The run in the folder `path`, which must be of the `kind` where one is given.
+
+        Whether the folder is there and intact is seen when it is read. Errors: InputError for a run of another kind.
+        """
+        path = Path(path)
+        found = FORMATS.lookup(kind_of(path))
+        if kind not in (None, found.kind):
+            raise InputError(
+                f"{path} is {found.noun}, but {FORMATS[str(kind)].noun} is expected. `physid report {path}` shows what "
+                "it holds."
+            )
+        return cls(path, found)
+
+    @property
+    def kind(self) -> str:
+        """The name of the format."""
+        return self.format.kind
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has been written to its end."""
+        return door.there(self.path, SUMS)
+
+    @cached_property
+    def files(self) -> Folder:
+        """The files of the finished run, each compared with its sum. Errors: InputError, see Folder."""
+        return Folder(self.path)
+
+    def result(self, part: Any = None, *, trust: bool = False) -> Any:
+        """What the finished run found, as plain data; see RunFormat.decode."""
+        return self.format.decode(self, part, trust)
+
+    def resume(
+        self,
+        part: Any = None,
+        *,
+        trust: bool = False,
+        progress: Progress | None = None,
+        time_limit: float | None = None,
+    ) -> Any:
+        """Go on with the run where it stands, and finish it; the result of one that has come to its end."""
+        if self.finished:
+            found = self.result(part, trust=trust)
+            if found.status in self.format.ended:
+                return found
+        return self.format.resume(self, part, trust, progress, time_limit)
+
+
+def checked(about: Any, path: Path) -> Mapping[str, Any]:
+    """The contents of a run's JSON file. Errors: InputError for those of another layout."""
+    if not isinstance(about, dict) or about.get("format") != LAYOUT:
+        raise InputError(f"{path} has another format than {LAYOUT}, the one this physid reads. Use its own version.")
+    return about
+
+
+def kind_of(path: Path) -> str:
+    """The kind of the run in a folder, "fit" where nothing says another."""
+    for name in (REQUEST, SETTINGS):
+        try:
+            about = json.loads(door.inside(path, name))
+        except (OSError, ValueError, RecursionError):  # told by whoever reads the run
+            continue
+        if isinstance(about, dict):
+            return str(about.get("kind", "reproduction" if "exhibit" in about else "fit"))
+    return "fit"
