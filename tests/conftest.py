@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import shlex
@@ -9,6 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import simulated
 import torch
 import warm
 from hypothesis import settings
@@ -53,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(skip)
 
 
+def pytest_collection_finish() -> None:
+    """Spare the collector what is there for good: torch, the packages, the tests themselves."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of the test: its C compiler, with the flags of the product where a mark asks for them."""
@@ -83,6 +91,7 @@ def _common(factory: pytest.TempPathFactory) -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cache of the run in place of the user's; what one worker compiles serves all."""
     os.environ["XDG_CACHE_HOME"] = str(_common(tmp_path_factory) / "cache")
+    simulated.remember(_common(tmp_path_factory) / "simulated")
 
 
 @pytest.fixture(autouse=True)

@@ -68,6 +68,18 @@ def run(solver: Solver, f: nn.Module, y0: Any, t: Tensor, **keywords: Any) -> tu
     return y.detach(), list(torch.autograd.grad(loss, wanted))
 
 
+TRUTHS: dict[str, tuple[Tensor, list[Tensor]]] = {}
+
+
+def truth(f: nn.Module, y0: Any, t: Tensor, jumps: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+    """What `run` gives at tight tolerances, solved once for all comparisons of the same problem."""
+    key = repr((type(f), dict(f.named_parameters()), y0, t, jumps))
+    if key not in TRUTHS:
+        options = {} if jumps is None else {"jump_t": jumps}
+        TRUTHS[key] = run(peer.odeint, f, y0, t, method="dopri5", rtol=1e-11, atol=1e-11, options=options)
+    return TRUTHS[key]
+
+
 def agree(mine: Tensor, theirs: Tensor, tol: float, what: str = "result", truth: Tensor | None = None) -> None:
     """Within ten times the tolerance of the peer, or of the truth where the peer itself is further off."""
     assert mine.shape == theirs.shape
@@ -95,9 +107,7 @@ def compare(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         values, gradients = run(getattr(peer, name), f, y0, t, **(keywords | (theirs or {})))
-        jumps = {key: value for key, value in (keywords.get("options") or {}).items() if key == "jump_t"}
-        tight: dict[str, Any] = {"method": "dopri5", "rtol": 1e-11, "atol": 1e-11, "options": jumps}
-        best = run(peer.odeint, f, y0, t, **tight) if against_truth else None
+        best = truth(f, y0, t, (keywords.get("options") or {}).get("jump_t")) if against_truth else None
     have, slopes = run(getattr(ode, name), f, y0, t, **keywords)
     agree(have, values, tol, "values", best and best[0])
     for i, (mine, other) in enumerate(zip(slopes, gradients, strict=True)):

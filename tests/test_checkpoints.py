@@ -107,7 +107,7 @@ def test_the_schedule_takes_the_fewest_steps(slots: int) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("checkpoints", [1, 3, 60])
 def test_evaluations_and_memory_are_bounded(engine: str, checkpoints: int) -> None:
-    steps = 100
+    steps = 64
     f, y0 = Spring(), torch.randn(8, 2, dtype=DOUBLE)
     t = torch.linspace(0, 4, steps + 1, dtype=DOUBLE)
     solution = ode.solve(f, y0, t, solver="euler", engine=engine, checkpoints=checkpoints)

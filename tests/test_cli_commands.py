@@ -15,6 +15,7 @@ from physid.cli.options import EXPERIMENT_OPTIONS
 from physid.datasets import CATALOG, COLLECTIONS
 from physid.models import MODELS
 from physid.ode import GRADIENTS, METHODS
+from physid.viewer.gl import Probe
 
 Captured = pytest.CaptureFixture[str]
 
@@ -132,6 +133,7 @@ def test_doctor_tells_what_is_there(capsys: Captured) -> None:
 
 
 def test_doctor_gives_a_remedy_for_everything_absent(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("physid.viewer.gl.probe", lambda: Probe(reason="a trial failed"))
     monkeypatch.setenv("CC", "no-such-compiler")
     monkeypatch.setenv("PHYSID_DATA", "/no/such/folder")
     assert main(["doctor", "--json"]) == 0
@@ -142,6 +144,7 @@ def test_doctor_gives_a_remedy_for_everything_absent(capsys: Captured, monkeypat
 
 
 def test_doctor_ends_with_5_when_a_needed_package_is_missing(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("physid.viewer.gl.probe", lambda: Probe(reason="a trial failed"))
     monkeypatch.setattr("physid.cli.doctor.REQUIRED", ("torch", "no-such-package"))
     assert main(["doctor", "--json"]) == 5
     assert last_event(capsys)["message"] == "broken: no-such-package"

@@ -241,7 +241,9 @@ def test_an_existing_run_is_not_overwritten(run: Path, capsys: Captured) -> None
     assert sorted((path.name, path.stat().st_mtime_ns) for path in run.iterdir()) == before
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_an_interrupted_fit_leaves_a_usable_run(
     number: signal.Signals, code: int, desk: Path, capsys: Captured, python: str
 ) -> None:

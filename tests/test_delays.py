@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -56,6 +57,7 @@ def signal(s: float, kind: str) -> float:
     return float(np.interp(s, TIMES, VALUES))
 
 
+@cache
 def truth(kind: str, delay: float = 0.73, gain: float = 0.7) -> float:
     """The weighted sum over the asked states, by SciPy from one jump or kink to the next."""
     y, total = np.array([0.4, -0.2]), 0.0
@@ -175,6 +177,7 @@ def other(reads: str, delay: float = 1.0, scale: float = 0.5, kind: str = "hold"
     return model  # type: ignore[no-any-return]
 
 
+@cache
 def numeric(reads: str, step: float = 1e-6, **options: Any) -> list[float]:
     def at(**values: Any) -> Tensor:
         return other(reads, **values).sum(**options)[0]

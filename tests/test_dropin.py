@@ -15,6 +15,7 @@ from physid import ode
 pytestmark = pytest.mark.peer
 ADAPTIVE = ["dopri8", "dopri5", "bosh3", "fehlberg2", "adaptive_heun"]
 FIXED = ["euler", "midpoint", "heun2", "heun3", "rk4"]
+BACK = pytest.param(True, marks=pytest.mark.slow)  # backwards in time, where another test goes backwards by default
 LOOSE = {"adaptive_heun": 1e-4, "fehlberg2": 1e-4, "bosh3": 1e-5}  # methods of low order take thousands of steps below
 
 
@@ -25,7 +26,7 @@ def test_adaptive_methods(method: str | None, reverse: bool) -> None:
     compare(Oscillator(), start(), times(reverse), tol, against_truth=True, method=method, rtol=tol, atol=tol)
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, BACK])
 @pytest.mark.parametrize("method", FIXED)
 @pytest.mark.parametrize("options", [None, {"step_size": 0.07}, {"step_size": 0.07, "interp": "cubic"}])
 def test_fixed_methods(method: str, options: dict[str, Any] | None, reverse: bool) -> None:
@@ -34,8 +35,14 @@ def test_fixed_methods(method: str, options: dict[str, Any] | None, reverse: boo
     compare(Oscillator(), start(), t, 1e-12, method=method, options=options)
 
 
-@pytest.mark.parametrize("method", FIXED)
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("method", "reverse"),
+    [
+        *((method, False) for method in FIXED),
+        ("rk4", True),
+        *(pytest.param(method, True, marks=pytest.mark.slow) for method in FIXED[:-1]),
+    ],
+)
 def test_grid_constructor_and_perturb(method: str, reverse: bool) -> None:
     def grid(f: Any, y0: Any, t: Tensor) -> Tensor:
         return torch.linspace(float(t[0]), float(t[-1]), 23, dtype=t.dtype)
@@ -60,7 +67,7 @@ def test_grid_constructor_and_perturb(method: str, reverse: bool) -> None:
     ],
     ids=lambda options: "+".join(options) or "none",
 )
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, BACK])
 def test_options_of_adaptive_methods(options: dict[str, Any], reverse: bool) -> None:
     compare(
         Oscillator(),
@@ -175,7 +182,7 @@ def test_plain_functions_and_closures_carry_gradients() -> None:
 # --- the adjoint
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, BACK])
 @pytest.mark.parametrize(
     "keywords",
     [

@@ -35,9 +35,18 @@ def ball() -> Tensor:
 
 
 @pytest.mark.parametrize("interface", ["odeint", "odeint_adjoint"])
-@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(
-    "keywords", [{}, {"method": "dopri8"}, {"method": "rk4", "options": {"step_size": 0.01, "interp": "cubic"}}]
+    ("reverse", "keywords"),
+    [
+        (False, {}),
+        (True, {"method": "dopri8"}),
+        (False, {"method": "rk4", "options": {"step_size": 0.02, "interp": "cubic"}}),
+        pytest.param(True, {}, marks=pytest.mark.slow),
+        pytest.param(False, {"method": "dopri8"}, marks=pytest.mark.slow),
+        pytest.param(
+            True, {"method": "rk4", "options": {"step_size": 0.01, "interp": "cubic"}}, marks=pytest.mark.slow
+        ),
+    ],
 )
 def test_event_times_and_states_with_gradients(interface: str, reverse: bool, keywords: dict[str, Any]) -> None:
     results = []

@@ -148,7 +148,7 @@ def test_growth_of_the_uncertainty_is_the_exponent_of_the_system() -> None:
 
 def test_coverage_on_held_out_data_over_draws() -> None:
     inside, total = 0.0, 0
-    for seed in range(12):
+    for seed in range(6):
         found = fit(Drift(), line(seed, held=60))
         forecast = found.forecast(4.0)
         assert forecast.coverage is not None

@@ -97,7 +97,7 @@ def test_integers_that_no_number_holds_are_refused_and_others_kept(tmp_path: Pat
         values: Any = np.array([1, 2**53, lost], dtype=kind)
         np.savez(tmp_path / "a.npz", t=t, x=values)
         savemat(tmp_path / "a.mat", {"t": t, "x": values})
-        for name in ("a.npz", "a.mat"):
+        for name in ("a.npz", "a.mat") if lost == top else ("a.npz",):
             with pytest.raises(InputError, match=rf"{name}, column 'x', row 3: {lost} is beyond 2\^53"):
                 read(tmp_path / name)
     np.savez(tmp_path / "a.npz", t=t, x=np.array([0, 2**53, 2**60], dtype=kind))

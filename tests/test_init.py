@@ -21,7 +21,10 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "source",
+    [one if one in ("exponential", "pendulum") else pytest.param(one, marks=pytest.mark.slow) for one in SOURCES],
+)
 def test_what_it_writes_passes_the_check_and_fits(source: str, capsys: Captured) -> None:
     assert main(["init", "my-own", "--from", source]) == 0
     out = capsys.readouterr().out

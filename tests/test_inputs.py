@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
@@ -177,6 +177,7 @@ def test_every_gradient_method_lands_on_the_switches(gradient: str) -> None:
     assert grads[0] == pytest.approx(difference, rel=2e-7)
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 1000))
 def test_sensitivities_are_exact_whatever_the_switches(seed: int) -> None:
     """x' = gain u - leak x is linear in the gain: dx / d gain is the solution itself, from zero."""

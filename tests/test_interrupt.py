@@ -26,9 +26,9 @@ SCRIPT = Path(__file__).parent / "interrupting.py"
 ALLOWED = 0.5  # seconds, beside what any program takes on this machine at the time
 
 
-def interrupted(*kinds: str) -> dict[str, float]:
+def interrupted(python: str, *kinds: str) -> dict[str, float]:
     """Seconds that every kind of work took to stop, by its name."""
-    command = [sys.executable, str(SCRIPT), "busy", *kinds]
+    command = [python, str(SCRIPT), "busy", *kinds]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=False, env=warm.unmeasured(os.environ)
     )
@@ -36,9 +36,9 @@ def interrupted(*kinds: str) -> dict[str, float]:
     return {name: float(seconds) for name, seconds in (line.split() for line in done.stdout.splitlines())}
 
 
-def test_ctrl_c_is_heard_within_half_a_second_wherever_a_solve_is() -> None:
+def test_ctrl_c_is_heard_within_half_a_second_wherever_a_solve_is(python: str) -> None:
     kinds = ("compiled", "eager", "batch", "backward", "graph", "forward", "compiler", "event", "fitting")
-    took = interrupted(*kinds)
+    took = interrupted(python, *kinds)
     slack = ALLOWED + 5 * took.pop("busy")
     assert {name: seconds for name, seconds in took.items() if not seconds < slack} == {}
     assert set(took) == set(kinds)
@@ -46,7 +46,7 @@ def test_ctrl_c_is_heard_within_half_a_second_wherever_a_solve_is() -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_starts_over_processes() -> None:
-    took = interrupted("workers")
+    took = interrupted(sys.executable, "workers")
     assert took["workers"] < 2 * ALLOWED + 5 * took["busy"]  # the workers are ended, too
 
 

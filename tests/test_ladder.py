@@ -26,6 +26,13 @@ def small() -> Experiment:
     return load("threebody", points=40, horizon=0.3)
 
 
+@pytest.fixture(scope="module")
+def black(tmp_path_factory: pytest.TempPathFactory) -> tuple[Fit, Path]:
+    """The black box of three bodies, three seeds of it, and its run directory."""
+    experiment, run = small(), tmp_path_factory.mktemp("black") / "run"
+    return fit(build(experiment, "none"), experiment, seeds=3, seed=4, out=run), run
+
+
 def built(rung: str, experiment: Experiment) -> Model:
     known = rung in ("none", "partial")
     return build(experiment, knowledge=rung if known else None, model=None if known else rung)
@@ -42,7 +49,7 @@ def test_the_ladder_has_three_rungs() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["exponential", "lotka-volterra", "vanderpol"])
+@pytest.mark.parametrize("name", ["exponential", pytest.param("lotka-volterra", marks=pytest.mark.slow), "vanderpol"])
 def test_a_black_box_forecasts_a_system_whose_states_are_seen(name: str) -> None:
     experiment = load(name)
     found = fit(build(experiment, "none"), experiment, seeds=1)
@@ -68,9 +75,8 @@ def test_native_agrees_with_eager(rung: str) -> None:
     torch.testing.assert_close(native.y, eager.y, rtol=1e-9, atol=1e-10)
 
 
-def test_the_black_box_is_fitted_forecast_saved_and_loaded(tmp_path: Path) -> None:
-    experiment = small()
-    found = fit(build(experiment, "none"), experiment, seeds=3, out=tmp_path / "run")
+def test_the_black_box_is_fitted_forecast_saved_and_loaded(black: tuple[Fit, Path]) -> None:
+    experiment, (found, run) = small(), black
     assert (found.status, found.settings["strategy"], found.settings["seeds"]) == ("converged", "rates", 3)
     assert len(found.members) == 3
     forecast = found.forecast(0.6, points=7)
@@ -80,25 +86,23 @@ def test_the_black_box_is_fitted_forecast_saved_and_loaded(tmp_path: Path) -> No
     text = str(found.report())
     assert "mean over 3 seeds" in text
     assert "weights (linear, out, bias)" in text
-    again = Fit.load(tmp_path / "run")
+    again = Fit.load(run)
     np.testing.assert_array_equal(again.forecast(0.6, points=7).mean, forecast.mean)
     assert again.scores == found.scores
     assert str(again.report()) == text
 
 
-def test_the_scores_of_seeds_are_those_of_their_mean() -> None:
-    experiment = small()
-    found = fit(build(experiment, "none"), experiment, seeds=2)
+def test_the_scores_of_seeds_are_those_of_their_mean(black: tuple[Fit, Path]) -> None:
+    experiment, (found, _) = small(), black
     assert experiment.test is not None
     mean = found.forecast(experiment.test.times.numpy()).mean.reshape(experiment.test.observations.shape)
     assert found.scores["test"] == experiment.score(torch.from_numpy(mean), experiment.test)
 
 
-def test_a_seed_alone_has_the_members_of_many(tmp_path: Path) -> None:
+def test_a_seed_alone_has_the_members_of_many(black: tuple[Fit, Path]) -> None:
     experiment = small()
-    many = fit(build(experiment, "none"), experiment, seeds=2, seed=4)
     alone = fit(build(experiment, "none"), experiment, seeds=1, seed=5)
-    np.testing.assert_allclose(many.members[1], alone.x, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(black[0].members[1], alone.x, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -62,12 +61,10 @@ def loud(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_model_s_warnings_are_told_once_and_its_prints_do_not_mix_with_results(loud: Path) -> None:
+def test_a_model_s_warnings_are_told_once_and_its_prints_do_not_mix_with_results(loud: Path, python: str) -> None:
     words = ["fit", "--data", "a.csv", "--model", "loud.py:M", "--engine", "eager", "--json", "--out", "run"]
-    environment = {**os.environ, "PYTHONWARNINGS": "default"}
-    done = subprocess.run(
-        [sys.executable, "-c", HOME, *words], cwd=loud.parent, env=environment, capture_output=True, text=True
-    )
+    command = [python, "-W", "default", "-c", HOME, *words]
+    done = subprocess.run(command, cwd=loud.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert {json.loads(line)["event"] for line in done.stdout.splitlines()} <= {"progress", "done"}
     assert done.stderr.count("warning") == 1, done.stderr

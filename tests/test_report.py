@@ -63,7 +63,7 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_the_page_stands_alone(theme: str, desk: Path) -> None:
     text = page(Fit.load(desk / "a"), theme)
     found = Reader(text)

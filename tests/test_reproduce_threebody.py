@@ -69,7 +69,7 @@ def test_a_cell_that_is_cut_off_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_training_of_a_cell(tmp_path: Path) -> None:
-    found = threebody.by_training(Work(tmp_path / "cell"), model="lstm-aug", seed=0, epochs=2)
+    found = threebody.by_training(Work(tmp_path / "cell"), model="lstm-aug", seed=0, epochs=1)
     assert found["test"]["sum"] == pytest.approx(9 * found["test"]["mean"])
     assert found["test"]["sum"] > 0.1
     assert (found["recovered"], found["masses"], found["weights"] > 1000) == (None, {}, True)
@@ -128,12 +128,12 @@ def test_other_systems(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "fig21-23.png").is_file()
 
 
-@pytest.mark.parametrize("horizon", [0.4, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("horizon", [0.2, pytest.param(None, marks=pytest.mark.slow)])
 def test_gradient_errors_shrink_with_the_tolerance(
     horizon: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if horizon is not None:
-        monkeypatch.setattr(datasets, "load", partial(datasets.load, horizon=horizon, points=40))
+        monkeypatch.setattr(datasets, "load", partial(datasets.load, horizon=horizon, points=20))
     loose, tight = (threebody.gradient_errors(Work(tmp_path), tolerance, 1) for tolerance in (1e-5, 1e-7))
     for name in ("aca", "aca, step-aware", "naive", "adjoint"):
         assert tight["median"][name] < 0.2 * loose["median"][name]

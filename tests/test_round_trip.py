@@ -156,9 +156,7 @@ def test_every_field_of_an_experiment_survives() -> None:
 
 
 def test_load_resume_and_verify_take_the_integrator_of_the_fit(tmp_path: Path) -> None:
-    asked = replace(
-        default_integrator(), engine="eager", max_step=0.1, first_step=0.05, control=PID("mine", safety=0.7)
-    )
+    asked = replace(default_integrator(), engine="eager", max_step=0.4, first_step=0.2, control=PID("mine", safety=0.7))
     found = fit(Exponential(), decay(), integrator=asked, out=tmp_path / "run")
     kept = replace(asked, atol=found.integrator.atol, max_steps=found.integrator.max_steps)  # by the states, the record
     assert found.integrator == kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -58,10 +58,25 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+Whole = Callable[[str], tuple[Fit, Path]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """The undisturbed fit of a case, and its run: one for all tests that only look at it."""
+
+    @cache
+    def of(case: str) -> tuple[Fit, Path]:
+        run = tmp_path_factory.mktemp("whole") / "run"
+        return fit(Pendulum(), pair(), out=run, **CASES[case]), run
+
+    return of
+
+
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_kept_is_what_was_found(case: str, tmp_path: Path) -> None:
-    found = fit(Pendulum(), pair(), out=tmp_path / "run", **CASES[case])
-    again = Fit.load(tmp_path / "run")
+def test_what_is_kept_is_what_was_found(case: str, whole: Whole) -> None:
+    found, run = whole(case)
+    again = Fit.load(run)
     assert found.status == again.status == "converged"
     assert [one.name for one in again.experiments] == [one.name for one in found.experiments]
     for a, b in zip(again.experiments, found.experiments, strict=True):
@@ -70,42 +85,43 @@ def test_what_is_kept_is_what_was_found(case: str, tmp_path: Path) -> None:
     assert again.likelihood == found.likelihood
     assert again.starts == found.starts
     assert np.array_equal(again.x, found.x)
-    checked = verify(tmp_path / "run")
+    checked = verify(run)
     assert checked.differences == []
     assert checked.compared == len(found.estimates)
 
 
 def cuts() -> list[Any]:
-    """Every case cut off early or late in turn, and under -m slow the other way too."""
-    found = [(case, (number + other) % 2 == 1) for other in (0, 1) for number, case in enumerate(CASES)]
-    return [*found[: len(CASES)], *(pytest.param(*one, marks=pytest.mark.slow) for one in found[len(CASES) :])]
+    """Every case cut off early and late; some of both by default, the others under -m slow."""
+    default = [("several", False), ("tied", True), ("student", True), ("starts", True), ("grow", False)]
+    every = [(case, late) for late in (False, True) for case in CASES]
+    return [*default, *(pytest.param(*one, marks=pytest.mark.slow) for one in every if one not in default)]
 
 
 @pytest.mark.parametrize(("case", "late"), cuts())
 def test_an_interrupted_fit_goes_on_to_the_same_end(
-    case: str, late: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, late: bool, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "EVERY", 0.0)
     monkeypatch.setattr(writer, "SHARE", 0.0)
-    whole = fit(Pendulum(), pair(), **CASES[case])
-    at = len(whole.history) - 1 if late else len(whole.history) // 3
+    undisturbed, _ = whole(case)
+    at = len(undisturbed.history) - 1 if late else len(undisturbed.history) // 3
     run = tmp_path / "run"
     assert fit(Pendulum(), pair(), out=run, progress=Stopper(at), **CASES[case]).status == "interrupted"
     found = Fit.resume(run)
     assert found.status == "converged"
-    assert found.x == pytest.approx(whole.x, rel=1e-5, abs=1e-7)
-    assert [one.start for one in found.starts] == [one.start for one in whole.starts]
+    assert found.x == pytest.approx(undisturbed.x, rel=1e-5, abs=1e-7)
+    assert [one.start for one in found.starts] == [one.start for one in undisturbed.starts]
     assert Fit.load(run).status == "converged"
 
 
-def test_a_profile_of_several_is_that_of_all_and_a_loss_has_none() -> None:
-    found = fit(Pendulum(), pair())
+def test_a_profile_of_several_is_that_of_all_and_a_loss_has_none(whole: Whole) -> None:
+    found, _ = whole("several")
     (profile,) = found.profile("length")[1]
     estimate = next(one for one in found.estimates if one.name == "length")
     assert profile.low == pytest.approx(estimate.low, rel=1e-5)
     assert profile.high == pytest.approx(estimate.high, rel=1e-5)
     with pytest.raises(InputError, match="loss huber, which is no likelihood and has no profiles"):
-        fit(Pendulum(), pair(), **CASES["loss"]).profile("length")
+        whole("loss")[0].profile("length")
 
 
 def test_the_band_of_a_measurement_is_that_of_normal_noise_alone() -> None:
@@ -161,9 +177,10 @@ def test_a_file_of_several_experiments_is_fitted_as_one(
     assert main(["report", "run", "--trust"]) == 0
 
 
-def test_every_experiment_of_a_joint_run_is_written_shown_and_forecast(tmp_path: Path, capsys: Captured) -> None:
-    run = tmp_path / "run"
-    found = fit(Pendulum(), pair(), out=run)
+def test_every_experiment_of_a_joint_run_is_written_shown_and_forecast(
+    whole: Whole, tmp_path: Path, capsys: Captured
+) -> None:
+    found, run = whole("several")
     for name, rows in (("residuals.csv", 70), ("forecast.csv", 402)):
         table = pd.read_csv(run / name)
         assert len(table) == rows
@@ -202,7 +219,7 @@ class Killed(BaseException):
     """The end of a process, as a test can catch it."""
 
 
-@pytest.mark.parametrize("at", [20, 75, pytest.param(92, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("at", [20, *(pytest.param(at, marks=pytest.mark.slow) for at in (75, 92))])
 def test_every_start_goes_on_from_where_it_was(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut off among the welded segments, and in the race; the records of the starts are those of an undisturbed fit."""
     monkeypatch.setattr(writer, "EVERY", 0.0)

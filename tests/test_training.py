@@ -127,7 +127,7 @@ def after(steps: int, error: type[BaseException]) -> Any:
     return progress
 
 
-@pytest.mark.parametrize("steps", [2, 5, 6, 13, 20])
+@pytest.mark.parametrize("steps", [5, 13, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 6, 20))])
 def test_killed_anywhere_and_resumed_to_the_same_bits(tmp_path: Path, undisturbed: Trained, steps: int) -> None:
     run = tmp_path / "run"
     with pytest.raises(Stop):

@@ -26,13 +26,23 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import simulated
+
 ROOT = Path(__file__).parent.parent
 POSSIBLE = sys.platform == "linux"
 STARTED: list[subprocess.Popen[bytes]] = []  # kept, or Python complains of what it still runs
 
 # what most commands import; fork copies it at no cost
 MODULES = (
-    *("torch", "pandas", "scipy.stats", "scipy.optimize", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *(
+        "torch",
+        "torch._dynamo",
+        "pandas",
+        "scipy.stats",
+        "scipy.optimize",
+        "matplotlib.figure",
+        "matplotlib.backends.backend_agg",
+    ),
     *("pyvista", "pint", "yaml", "physid", "physid.cli.fit", "physid.cli.report", "physid.cli.forecast"),
     *(
         "physid.ode.native.compiler.build",
@@ -88,7 +98,7 @@ def shared(folder: Path, watched: int) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not told.exists():
             address = Path(tempfile.mkdtemp(), "s")  # the path of a socket is short
-            _start(address, watched)
+            _start(address, watched, folder / "simulated")
             told.write_text(str(address))
     return Path(told.read_text())
 
@@ -102,10 +112,10 @@ def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith("COVERAGE_PROCESS_")}
 
 
-def _start(address: Path, watched: int) -> None:
+def _start(address: Path, watched: int, results: Path) -> None:
     """Start the process that forks, and wait until it listens."""
     environment = {**unmeasured(os.environ), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    command = [sys.executable, __file__, str(address), str(watched)]
+    command = [sys.executable, __file__, str(address), str(watched), str(results)]
     with open(address.with_suffix(".log"), "wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -119,10 +129,11 @@ def _start(address: Path, watched: int) -> None:
         time.sleep(0.02)
 
 
-def serve(address: Path, watched: int) -> None:
-    """Fork for every start that is asked for, until the process `watched` has ended."""
+def serve(address: Path, watched: int, results: Path) -> None:
+    """Fork for every start that is asked for, until the process `watched` has ended; `results` of simulations."""
     for module in MODULES:
         importlib.import_module(module)
+    simulated.remember(results)
     sys.modules["physid.ode.native.compiler.build"].CORES = 1  # type: ignore[attr-defined]
     door = socket.socket(socket.AF_UNIX)
     unready = address.with_suffix(".new")
@@ -191,11 +202,8 @@ def _exit(arguments: Sequence[str], folder: str, environment: dict[str, str]) ->
         os.environ.update(environment)
         warnings.filterwarnings("error", category=DeprecationWarning, module="physid")
         arguments = list(arguments)
-        if arguments[:2] == ["-W", "error"]:
-            warnings.simplefilter("error")
-            arguments = arguments[2:]
-        if arguments[:2] == ["-W", "ignore"]:
-            warnings.simplefilter("ignore")
+        while arguments[:1] == ["-W"]:
+            warnings.simplefilter(arguments[1])  # type: ignore[arg-type]
             arguments = arguments[2:]
         if arguments[:1] == ["-c"]:
             sys.path[0], sys.argv = folder, ["-c", *arguments[2:]]
@@ -219,4 +227,4 @@ def _exit(arguments: Sequence[str], folder: str, environment: dict[str, str]) ->
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), int(sys.argv[2]))
+    serve(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
