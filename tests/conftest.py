@@ -10,15 +10,11 @@ import signal
 from pathlib import Path
 
 import pytest
-import simulated
-import torch
 import warm
 from hypothesis import settings
 
 from physid.machine import compiler_command
-from physid.ode.native.compiler import build
 
-torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under cron, or in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("physid", deadline=None, derandomize=True, max_examples=50)
@@ -37,6 +33,8 @@ def _is_there(mark: str) -> bool:
         return bool(os.environ.get("PHYSID_DATA")) and Path(os.environ["PHYSID_DATA"]).is_dir()
     if mark == "peer":
         return importlib.util.find_spec("torchdiffeq") is not None
+    import torch
+
     return torch.cuda.is_available()
 
 
@@ -65,11 +63,13 @@ def pytest_collection_finish() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of the test: its C compiler, with the flags of the product where a mark asks for them."""
     thorough = item.get_closest_marker("optimised") or item.get_closest_marker("slow")
+    from physid.ode.native.compiler import build
+
     command = COMPILER if thorough or item.config.getoption("--optimised") else HASTY
     os.environ.pop("CC", None)
     if command:
         os.environ["CC"] = command
-    build.CORES = CORES if thorough else 1  # one unit whole costs less than its parts, where all cores are busy
+    build.CORES = (os.cpu_count() or 1) if thorough else 1  # whole, a unit costs less than its parts, all cores busy
 
 
 def _hasty() -> str:
@@ -78,7 +78,7 @@ def _hasty() -> str:
     return shlex.join(["sh", "-c", f'exec {shlex.join(found)} "$@" -O0', "cc"]) if found else COMPILER
 
 
-COMPILER, HASTY, CORES = os.environ.get("CC", ""), _hasty(), build.CORES
+COMPILER, HASTY = os.environ.get("CC", ""), _hasty()
 
 
 def _common(factory: pytest.TempPathFactory) -> Path:
@@ -90,6 +90,10 @@ def _common(factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A cache of the run in place of the user's; what one worker compiles serves all."""
+    import simulated
+    import torch
+
+    torch.set_num_threads(1)
     os.environ["XDG_CACHE_HOME"] = str(_common(tmp_path_factory) / "cache")
     simulated.remember(_common(tmp_path_factory) / "simulated")
 

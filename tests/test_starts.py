@@ -212,9 +212,9 @@ def test_time_runs_out_for_all_starts() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"starts": 0}, "starts=0: 1 to 10000 is allowed"),
+        ({"starts": 0}, "starts: expected a whole number from 1 to 10000"),
         ({"workers": 2}, "workers share many starts"),
-        ({"starts": 3, "optimizer": "adam"}, "it belongs to lm"),
+        ({"starts": 3, "optimizer": "adam"}, "belongs to lm"),
     ],
 )
 def test_what_cannot_be(options: dict[str, int], words: str) -> None:

@@ -26,8 +26,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import simulated
-
 ROOT = Path(__file__).parent.parent
 POSSIBLE = sys.platform == "linux"
 STARTED: list[subprocess.Popen[bytes]] = []  # kept, or Python complains of what it still runs
@@ -131,6 +129,8 @@ def _start(address: Path, watched: int, results: Path) -> None:
 
 def serve(address: Path, watched: int, results: Path) -> None:
     """Fork for every start that is asked for, until the process `watched` has ended; `results` of simulations."""
+    import simulated
+
     for module in MODULES:
         importlib.import_module(module)
     simulated.remember(results)
