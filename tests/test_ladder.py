@@ -125,7 +125,7 @@ def test_an_interrupted_fit_goes_on_with_the_seed_at_which_it_stood(tmp_path: Pa
 
 def test_seeds_that_cannot_be_are_refused() -> None:
     experiment = small()
-    with pytest.raises(InputError, match="seeds=0"):
+    with pytest.raises(InputError, match="seeds: expected a whole number from 1 to 1000"):
         fit(build(experiment, "none"), experiment, seeds=0)
     with pytest.raises(InputError, match="one start or one seed"):
         fit(build(experiment, "none"), experiment, seeds=2, starts=2)
