@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "Fit": {
         "fit": "Identify the unknowns of EXPERIMENT, print the report, write a run.",
+        "train": "Train a network of the catalogue on a data set or an experiment.",
         "resume": "Go on with an interrupted or killed fit.",
     },
     "Look": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
@@ -34,6 +35,12 @@ def check_run_folder(path: Path) -> Path:
         raise InputError(f"--out {path} is a file. Choose the name of a new folder.")
     check_writable(path)
     return path
+
+
+def default_folder(experiment: str) -> Path:
+    """runs/EXPERIMENT-TIME, with the time in UTC to the second."""
+    name = Path(experiment.split(":")[0]).stem
+    return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
 
 
 def check_writable(path: Path, option: str = "--out") -> None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from physid.cli.console import Console, Row
-from physid.cli.files import check_run_folder
-from physid.cli.measured import MEASURED, column_options
+from physid.cli.files import check_run_folder, default_folder
+from physid.cli.measured import brief_column_options
 from physid.cli.options import (
-    EXPERIMENT_OPTIONS,
+    DATA,
     OUTPUT,
+    data_options,
+    device_option,
+    dtype_option,
     experiment_options,
     fit_options,
     json_option,
     knowledge_option,
     model_option,
     network_options,
+    out_option,
     quiet_option,
 )
 from physid.cli.sections import SectionCommand, option
@@ -32,20 +36,9 @@ if TYPE_CHECKING:
     from physid.modelling.model import Model
 
 EPILOG = """\b
-Examples:
-  physid fit threebody --knowledge full
-  physid fit threebody --protocol paper-code --gradient adjoint
-  physid fit threebody --random-masses 3 --noise 0.01 --out runs/noisy
-  physid fit threebody --model drag.py:DragGravity
-  physid fit solarsystem --bodies sun,jupiter,saturn --window 1970-2000
-  physid fit cooling.py:coffee --model cooling.py:Cooling
-  physid fit --data swing.csv --model swing.py:Swing
-
-\b
-Ends with 0 converged, 2 bad input, 3 not converged, or known noise exceeded,
-or of no use, 4 diverged, 5 something of the machine is missing, 124 time
-limit, 130 Ctrl-C, 143 SIGTERM; an interrupted fit leaves a run directory
-that can be used.
+Examples: physid fit --data swing.csv --model swing.py:Swing
+          physid fit solarsystem --set bodies=sun,jupiter --set window=1970-2000
+Exit codes: physid --help. Networks, as lstm: physid train --help.
 """
 
 
@@ -56,26 +49,26 @@ that can be used.
 @experiment_options
 @option(
     "--data",
-    section=MEASURED,
+    section=DATA,
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="A CSV, Parquet, NPZ or MAT file of measurements, in place of EXPERIMENT; may be repeated.",
+    help="A CSV, Parquet, NPZ or MAT file of yours; may be repeated.",
 )
-@column_options
-@option("--sigma", section=MEASURED, type=float, metavar="X", help="Standard deviation of the noise, if it is known.")
-@fit_options
-@network_options
-@option("--device", section="Solver", metavar="D", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-@option("--dtype", section="Solver", metavar="T", help="float64, float32. [default: float64; networks float32]")
+@brief_column_options
+@option("--sigma", section=DATA, type=float, metavar="X", help="Standard deviation of the noise, if it is known.")
+@fit_options()
+@network_options(hidden=True)
+@device_option
+@dtype_option
+@out_option
 @option(
-    "--out",
+    "--print-settings",
     section=OUTPUT,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Run directory. [default: runs/EXPERIMENT-TIME]",
+    is_flag=True,
+    help="Print a settings file, and stop; --print-schema: its schema.",
 )
-@option("--print-settings", section=OUTPUT, is_flag=True, help="Print the settings as a YAML file, and stop.")
+@option("--print-schema", section=OUTPUT, is_flag=True, hidden=True)
 @option("--dry-run", section=OUTPUT, is_flag=True, help="Say what would be fitted, and how, and stop.")
 @json_option
 @quiet_option
@@ -87,21 +80,26 @@ def command(
     out: Path | None,
     dry_run: bool,
     print_settings: bool,
+    print_schema: bool,
     json: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
     """Identify the unknowns of EXPERIMENT, print the report and write a run directory.
 
-    EXPERIMENT is a name from `physid list`, or FILE.py:NAME of a function of yours that returns a physid.Experiment.
-    The physics is a level of --knowledge about a system of the catalogue, or a --model. Measurements of your own come
-    from --data, with a --model of yours; `physid data FILE` says what is understood of them.
+    EXPERIMENT is a name of `physid list`, or FILE.py:NAME of yours; --data are measurements of your own. The physics is
+    a --model, or --knowledge of a system.
     """
+    if print_schema:
+        from physid.settings import schema
+
+        click.echo(dumps(schema(), indent=2))
+        return 0
     from physid.api.fit import fit
     from physid.cli.choose import build_model, choose_experiments
     from physid.cli.method import asked_for, place, unheeded
     from physid.cli.result import done_fields
-    from physid.cli.train import is_trained, refuse_network_options, train_command
+    from physid.cli.training import is_trained, refuse_network_options, train_command
     from physid.inference.assemble import prepare, suited
     from physid.inference.options import resolve
     from physid.modelling.address import contained
@@ -149,17 +147,6 @@ def command(
     if result.status == "diverged":
         raise Diverged(result.message)
     return result.exit_code
-
-
-def default_folder(experiment: str) -> Path:
-    """runs/EXPERIMENT-TIME, with the time in UTC to the second."""
-    name = Path(experiment.split(":")[0]).stem
-    return Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-
-
-def data_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the command's options that are the data set's."""
-    return {name: options[name] for name in ("settings", *EXPERIMENT_OPTIONS)}
 
 
 def tell_plan(console: Console, chosen: Sequence[Experiment], system: Model, asked: FitOptions, run: Path) -> None:

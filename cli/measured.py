@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from physid.cli.options import DATA
 from physid.cli.sections import option
 from physid.errors import InputError
 
@@ -30,6 +31,16 @@ def column_options(command: F) -> F:
     """Add the options about columns to `command`, which gets them as text or None."""
     for name, (metavar, text) in reversed(COLUMN_OPTIONS.items()):
         command = option(f"--{name}", name, section=MEASURED, metavar=metavar, help=text)(command)
+    return command
+
+
+def brief_column_options(command: F) -> F:
+    """Add the options about columns to `command`, with one line of help for all."""
+    first, *others = COLUMN_OPTIONS
+    about = COLUMN_OPTIONS[first][0], f"And {', '.join(f'--{name}' for name in others)}: see physid data."
+    record = f"--{first} {about[0]}", about[1]
+    for name, (metavar, _) in reversed(COLUMN_OPTIONS.items()):
+        command = option(f"--{name}", name, section=DATA, metavar=metavar, hidden=name != first, record=record)(command)
     return command
 
 

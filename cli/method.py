@@ -29,12 +29,12 @@ def asked_for(options: Mapping[str, Any], experiment: str | None = None) -> tupl
     if experiment is not None and files:
         given.pop("initial", None)
         files = []
-    rest = {**options, "data": [*options["data"]] or files}
+    rest = {**options, "data": [*options.get("data", ())] or files}
     for name in ("model", "initial"):
         said = given.pop(name, None)
         rest[name] = said if rest[name] is None else rest[name]
     for name in TYPED:
-        value = rest.pop(dest_of(name))
+        value = rest.pop(dest_of(name), None)
         if value in (None, ()):
             continue
         if name in ("fix", "tie"):

@@ -54,7 +54,7 @@ def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet:
 
         warnings.showwarning = tell
         if is_training(run):
-            from physid.cli.train import conclude
+            from physid.cli.training import conclude
 
             return conclude(console, Trained.resume(run, progress=progress, time_limit=time_limit), run)
         fit = Fit.resume(run, trust=trust, progress=progress, time_limit=time_limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
@@ -13,34 +13,32 @@ OTHER = "Options"
 
 
 class SectionOption(click.Option):
-    """An option that knows under which heading of the help it stands."""
+    """An option that knows under which heading of the help it stands; `record` is what the help says in its place."""
 
-    def __init__(self, *arguments: Any, section: str = OTHER, aliases: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(
+        self, *arguments: Any, section: str = OTHER, record: tuple[str, str] | None = None, **settings: Any
+    ) -> None:
         super().__init__(*arguments, **settings)
-        self.section, self.aliases = section, aliases
+        self.section, self.record = section, record
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The spelling and the help, without the aliases."""
-        record = super().get_help_record(ctx)
-        if record is None:
-            return None
-        spelling = record[0]
-        for alias in self.aliases:
-            spelling = spelling.replace(f", {alias}", "")
-        return spelling, record[1]
+        """The spelling and the help."""
+        return super().get_help_record(ctx) if self.hidden or self.record is None else self.record
 
 
 class SectionCommand(click.Command):
     """A command whose help shows its options by section, in the order in which the sections first appear."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one definition list per section."""
+        """Write one definition list per section; --help stands in the last."""
         sections: dict[str, list[tuple[str, str]]] = {}
         options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+        last = OTHER
         for one in sorted(options, key=lambda one: not isinstance(one, SectionOption)):  # --help comes last
             record = one.get_help_record(ctx)
             if record is not None:
-                sections.setdefault(getattr(one, "section", OTHER), []).append(record)
+                last = getattr(one, "section", last)
+                sections.setdefault(last, []).append(record)
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)

@@ -25,7 +25,7 @@ PARTS = ("train", "test")
 Examples:
   physid simulate threebody > threebody.csv
   physid simulate threebody --noise 0.01 --out noisy.npz
-  physid simulate solarsystem --window 2000-2010 --part test --out later.csv""",
+  physid simulate solarsystem --set window=2000-2010 --part test --out later.csv""",
 )
 @experiment_argument
 @experiment_options

@@ -1,149 +1,80 @@
-"""The half of `physid fit` that trains networks: what was typed becomes a collection, a learner and a recipe."""
+"""`physid train`: a network of the catalogue is trained by batches, and its run directory written."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
+import click
 
-from physid.catalog import Registry
-from physid.cli.choose import given_options, load_experiment
 from physid.cli.console import Console
-from physid.cli.method import place
-from physid.cli.options import EXPERIMENT_OPTIONS, NETWORK_OPTIONS, RECIPE_OPTIONS, flag_of
-from physid.data.catalogue import CATALOG
-from physid.errors import Diverged, InputError, unknown_name
-from physid.inference.fit_options import FitOptions
-from physid.modelling.address import is_file_name
-from physid.modelling.catalogue import MODELS
-from physid.training.networks import COLLECTIONS, NETWORKS, Network, collect, network
+from physid.cli.files import check_run_folder, default_folder
+from physid.cli.options import (
+    DATA,
+    OUTPUT,
+    device_option,
+    dtype_option,
+    experiment_options,
+    fit_options,
+    json_option,
+    network_options,
+    out_option,
+    quiet_option,
+)
+from physid.cli.sections import SectionCommand, option
 
-if TYPE_CHECKING:
-    from physid.api.train import Trained
-    from physid.training import Collection, Recipe
-
-# options of `physid fit` that a training takes, beside those of the data set, the network and the recipe
-TAKEN = ("epochs", "lr", "time_limit", "protocol", "seed")
-# those that a network may take: of its solver, and how many are trained at once
-BUILT = ("gradient", "solver", "engine", "rtol", "atol", "seeds")
-
-
-def is_trained(experiment: str | None, model: str | None) -> bool:
-    """Whether what was asked for is a network that is trained by batches, not a model whose unknowns are identified."""
-    return _named(experiment, COLLECTIONS, CATALOG) or _named(model, NETWORKS, MODELS)
-
-
-def _named(name: str | None, trained: Registry[Any], fitted: Registry[Any]) -> bool:
-    """Whether a name is of the one registry, not of the other and no file's."""
-    return name is not None and not fitted.owns(name) and not is_file_name(name) and name in trained
+# the options of a fit that a training takes, in its own words where they mean less
+OPTIONS = {
+    "epochs": "Passes over the data. [default: the network's]",
+    "lr": "Learning rate, at its beginning. [default: the network's]",
+    "time_limit": "Seconds after which the training ends (exit code 124); physid resume goes on.",
+    "protocol": "default, or a protocol of a paper by its name. [default: default]",
+    "seeds": "Networks from seeds of their own, trained at once; their spread is the band of a forecast.",
+    "seed": "Seed of noise, weights and batches. [default: 0]",
+    "solver": "A solver of `physid list solvers`, for networks with an ODE in them.",
+    "gradient": "aca, naive or adjoint. [default: the network's]",
+    "engine": "",
+    "rtol": "",
+    "atol": "Absolute tolerance of a step. [default: the network's]",
+}
 
 
-def train_command(
-    console: Console, experiment: str | None, run: Path, asked: FitOptions, options: Mapping[str, Any]
+@click.command(
+    cls=SectionCommand,
+    short_help="Train a network of the catalogue on a data set or an experiment.",
+    epilog="""\b
+Examples:
+  physid train images-toy --model node18 --epochs 3 --out runs/stripes
+  physid train series --model latent-ode --set table=swings.csv --set observed=0.6
+  physid train threebody --model lstm --seeds 3
+
+\b
+Ends as physid fit does; physid evaluate, forecast and resume take the run.""",
+)
+@click.argument("experiment", metavar="DATA")
+@option(
+    "--model", section=DATA, metavar="NAME", help="A network of `physid list networks`. [default: the first for DATA]"
+)
+@experiment_options
+@fit_options(OPTIONS, OPTIONS)
+@network_options()
+@device_option
+@dtype_option
+@out_option
+@option("--dry-run", section=OUTPUT, is_flag=True, help="Say what would be trained, and how, and stop.")
+@json_option
+@quiet_option
+def command(
+    experiment: str, model: str | None, out: Path | None, dry_run: bool, json: bool, quiet: bool, **options: Any
 ) -> int:
-    """Train what was asked for, print the report, and return the exit code."""
-    from physid.api.train import train
-    from physid.training.processes import local
+    """Train a network on DATA by batches, print the scores and write a run directory.
 
-    entry = _network(experiment, options["model"])
-    said = asked.said()
-    _refuse(entry.name, [*said], options)
-    options = {**options, **{name: getattr(asked, name) for name in (*TAKEN, *BUILT)}}
-    options["protocol"] = asked.protocol or "default"
-    recipe = _recipe(entry, options)
-    built = {name: options[name] for name in (*NETWORK_OPTIONS, "compile", *BUILT) if options.get(name) is not None}
-    collection = _collection(entry, experiment, options)
-    torch.manual_seed(recipe.seed)
-    learner = network(entry.name, collection, **built)
-    place(learner, local(options["device"]), options["dtype"] or "float32")
-    if options["dry_run"]:
-        tell_plan(console, entry, collection, recipe, run)
-        return 0
-    labels = {"protocol": options["protocol"]}
-    with console.progress(f"fit {collection.name}") as progress:
-        found = train(
-            learner, collection, recipe, out=run, progress=progress, time_limit=options["time_limit"], labels=labels
-        )
-    return conclude(console, found, run)
+    DATA is a collection or an experiment of `physid list`. Unknowns of an equation are identified by physid fit, which
+    takes the name of a network, too.
+    """
+    from physid.cli.method import asked_for
+    from physid.cli.training import train_command
 
-
-def conclude(console: Console, found: Trained, run: Path) -> int:
-    """Print what a training found, and return its exit code. Errors: Diverged when it did."""
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        console.say(str(found))
-        console.note(f"run directory: {run}")
-        console.event("done", run=run, **found.json())
-    if found.status == "diverged":
-        raise Diverged(found.message)
-    return found.exit_code
-
-
-def _network(experiment: str | None, model: str | None) -> Network:
-    """The network that was named, or the first that takes the collection."""
-    if model is None:
-        taker = next((entry for _, entry in NETWORKS.each() if experiment in entry.collections), None)
-        if taker is None:
-            raise InputError(f"{experiment} needs a --model: one of {', '.join(NETWORKS)}.")
-        return taker
-    if model not in NETWORKS:
-        raise unknown_name(f"network for {experiment}", model, NETWORKS)
-    return NETWORKS[model]
-
-
-def _refuse(name: str, said: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Refuse what belongs to fits of unknowns. Errors: InputError."""
-    given = [flag_of(one) for one in said if one not in (*TAKEN, *BUILT)]
-    given += ["--knowledge"] if options["knowledge"] is not None else []
-    if given:
-        raise InputError(f"{given[0]} belongs to fits of unknowns, but {name} is trained by batches. Leave it out.")
-
-
-def refuse_network_options(options: Mapping[str, Any]) -> None:
-    """Refuse what belongs to trainings. Errors: InputError."""
-    names = [name for name in (*NETWORK_OPTIONS, "compile", *RECIPE_OPTIONS) if name != "lr"]
-    given = [name for name in names if options[name] not in (None, False)]
-    if given:
-        raise InputError(
-            f"--{given[0].replace('_', '-')} belongs to networks that are trained by batches, and none was asked for. "
-            "Leave it out."
-        )
-
-
-def _recipe(entry: Network, options: Mapping[str, Any]) -> Recipe:
-    """The recipe with what was asked for changed."""
-    changes = {name: options[name] for name in ("epochs", *RECIPE_OPTIONS) if options[name] not in (None, False)}
-    return replace(entry.choose(options["protocol"]), seed=options["seed"] or 0, **changes)
-
-
-def _collection(entry: Network, experiment: str | None, options: Mapping[str, Any]) -> Collection:
-    """The collection that was named, or one made of the experiment that was."""
-    data = {name: options[name] for name in ("settings", *EXPERIMENT_OPTIONS)}
-    if experiment is None:
-        raise InputError(f"nothing to train {entry.name} on was given: name a data set of `physid list`.")
-    if experiment in COLLECTIONS:
-        known = COLLECTIONS[experiment].options
-        seed = {"seed": options["seed"]} if "seed" in known and options["seed"] is not None else {}
-        return collect(experiment, **seed, **given_options(data))
-    if entry.collect is None:
-        takes = ", ".join(entry.collections)
-        raise InputError(f"{entry.name} cannot be trained on {experiment}: it takes {takes}. Choose one of them.")
-    if experiment not in CATALOG:
-        raise unknown_name("experiment", experiment, [*CATALOG, *COLLECTIONS])
-    return entry.collect(load_experiment(experiment, data, seed=options["seed"] or 0, protocol=options["protocol"]))
-
-
-def tell_plan(console: Console, entry: Network, collection: Collection, recipe: Recipe, run: Path) -> None:
-    """What would be trained, and how."""
-    rows = [
-        ("data", collection.name),
-        *((name, value) for name, value in collection.describe().items()),
-        ("model", entry.name),
-        *((name, value) for name, value in recipe.data().items() if name not in ("rate", "options")),
-        ("run directory", run),
-    ]
-    console.table("plan", ("what", "value"), rows)
-    console.event("done", status="dry run", message="nothing was trained", **{str(k): v for k, v in rows})
+    asked, options = asked_for({**options, "model": model}, experiment)
+    run = check_run_folder(out or default_folder(experiment))
+    return train_command(Console(json=json, quiet=quiet), experiment, run, asked, {**options, "dry_run": dry_run})

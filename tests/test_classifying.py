@@ -95,7 +95,7 @@ def test_a_learner_without_classes_or_an_ode_is_refused(monkeypatch: pytest.Monk
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("runs")
     arguments = ["fit", "images-toy", "--model", "node18", "--width", "2", "--epochs", "2", "--batch", "24", "--quiet"]
-    data = ["--images", "48", "--test-images", "20", "--set", "size=8", "--set", "classes=3"]
+    data = ["--set", "images=48", "--set", "test_images=20", "--set", "size=8", "--set", "classes=3"]
     found = []
     for seed in (0, 1):
         found.append(str(folder / f"seed{seed}"))

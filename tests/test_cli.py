@@ -91,7 +91,7 @@ def test_every_command_has_examples(command: str, capsys: Captured) -> None:
         (["doctor", "--jsn"], "Did you mean '--json'?"),
         (["doctor", "more"], "unexpected extra argument"),
         (["fit"], "nothing to fit was given"),
-        (["fit", "threebody", "--rtol", "small"], "'small' is not a valid float"),
+        (["fit", "threebody", "--rtol", "small"], "--rtol: expected a number from 0 up, got 'small'"),
         (["list", "solver"], "'solver' is not one of"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 
 import physid
 from physid.cli.app import main
-from physid.cli.options import EXPERIMENT_OPTIONS
+from physid.cli.options import EXPERIMENT_OPTIONS, OLD_OPTIONS
 from physid.datasets import CATALOG, COLLECTIONS
 from physid.models import MODELS
 from physid.ode import GRADIENTS, METHODS
@@ -69,7 +69,47 @@ def test_every_listed_thing_is_described(capsys: Captured) -> None:
 
 def test_options_of_their_own_belong_to_some_data_set() -> None:
     known = {name for entry in (*CATALOG.values(), *COLLECTIONS.values()) for name in entry.options}
-    assert set(EXPERIMENT_OPTIONS) <= known
+    assert {*EXPERIMENT_OPTIONS, *OLD_OPTIONS} <= known
+
+
+def test_an_old_flag_of_a_data_set_is_taken_with_a_note(capsys: Captured) -> None:
+    old = ["simulate", "threebody", "--points", "9", "--random-masses", "1", "--start", "1,1,1"]
+    new = ["simulate", "threebody", "--points", "9", "--set", "random_masses=1", "--set", "start=1,1,1"]
+    assert main(new) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert main(old) == 0
+    again, notes = capsys.readouterr()
+    assert again == out
+    first, second = notes.splitlines()
+    assert {first, second} == {
+        "physid: note: --random-masses goes with the next version. Write --set random_masses=1 instead.",
+        "physid: note: --start goes with the next version. Write --set start=1,1,1 instead.",
+    }
+    for command in ("fit", "simulate", "gradcheck", "train"):
+        assert main([command, "--help"]) == 0
+        assert "--random-masses" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("windwo=1", "unknown option of solarsystem 'windwo'. Did you mean 'window'? Allowed: bodies, tables, window."),
+        ("window", "--set window is not NAME=VALUE"),
+        ("=3", "--set =3 is not NAME=VALUE"),
+    ],
+)
+def test_what_set_cannot_say_is_told_with_what_can(word: str, part: str, capsys: Captured) -> None:
+    assert main(["fit", "solarsystem", "--set", word]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_the_help_of_fit_fits_on_a_screen_and_a_half(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["fit", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 100
 
 
 def test_simulate_writes_a_table_that_reads_back_exactly(capsys: Captured) -> None:
@@ -85,7 +125,7 @@ def test_simulate_writes_a_table_that_reads_back_exactly(capsys: Captured) -> No
 
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_simulate_to_files(part: str, tmp_path: Path, capsys: Captured) -> None:
-    options = ["simulate", "threebody", "--points", "12", "--random-masses", "1", "--part", part]
+    options = ["simulate", "threebody", "--points", "12", "--set", "random_masses=1", "--part", part]
     assert main([*options, "--out", str(tmp_path / "new" / "a.csv")]) == 0
     assert "9 channels" in capsys.readouterr().out
     assert main([*options, "--out", str(tmp_path / "a.npz"), "--json"]) == 0
@@ -105,7 +145,7 @@ def test_simulate_to_files(part: str, tmp_path: Path, capsys: Captured) -> None:
     [
         (["threbody"], "unknown experiment 'threbody'. Did you mean 'threebody'?"),
         (["threebody", "--noise", "loud"], "option noise of threebody was given 'loud'"),
-        (["exponential", "--bodies", "sun"], "unknown option of exponential 'bodies'"),
+        (["exponential", "--set", "bodies=sun"], "unknown option of exponential 'bodies'"),
         (["exponential", "--set", "niose=1"], "Did you mean 'noise'?"),
         (["exponential", "--set", "noise"], "--set noise is not NAME=VALUE"),
         (["exponential", "--set", "noise=1", "--noise", "1"], "the option noise is given twice"),

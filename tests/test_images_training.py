@@ -64,7 +64,7 @@ def test_interrupted_in_mid_epoch_and_resumed(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kill_9_in_mid_epoch(tmp_path: Path) -> None:
     """The command itself, killed by the real signal, then physid resume."""
-    data = ["--images", "40", "--test-images", "16", "--set", "size=8", "--set", "augment=yes"]
+    data = ["--set", "images=40", "--set", "test_images=16", "--set", "size=8", "--set", "augment=yes"]
     arguments = ["fit", "images-toy", "--model", "node18", "--width", "2", "--epochs", "3", "--batch", "8", *data]
     plain, run = tmp_path / "plain", tmp_path / "run"
     assert main([*arguments, "--seed", "5", "--out", str(plain), "--quiet"]) == 0
@@ -137,7 +137,7 @@ def test_the_schedules_of_the_paper() -> None:
         (["images-toy", "--model", "node18", "--gradient", "forward"], "one of aca, naive, adjoint"),
         (["images-toy", "--model", "node18", "--protocol", "paper"], "protocol of node18 'paper'"),
         (["images-toy", "--model", "node18", "--solver", "heun_eular"], "heun_euler"),
-        (["images-toy", "--model", "node18", "--images", "none"], "a whole number from 1 to 1000000"),
+        (["images-toy", "--model", "node18", "--set", "images=none"], "a whole number from 1 to 1000000"),
         (["images-toy", "--set", "version=binary"], "unknown option of images-toy"),
         (["exponential", "--compile"], "--compile belongs to networks"),
     ],
@@ -154,7 +154,18 @@ def test_what_the_command_refuses(
 def test_a_learnt_task(tmp_path: Path, capsys: Captured) -> None:
     """A narrow network learns stripes far better than chance, which is an error of a half."""
     arguments = ["images-toy", "--model", "anode18", "--width", "4", "--epochs", "6", "--batch", "16", "--lr", "0.05"]
-    data = ["--images", "96", "--test-images", "64", "--set", "size=8", "--set", "classes=2", "--set", "noise=0.05"]
+    data = [
+        "--set",
+        "images=96",
+        "--set",
+        "test_images=64",
+        "--set",
+        "size=8",
+        "--set",
+        "classes=2",
+        "--set",
+        "noise=0.05",
+    ]
     assert main(["fit", *arguments, *data, "--out", str(tmp_path / "run"), "--json"]) == 0
     done = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert done["scores"]["error"] < 0.25

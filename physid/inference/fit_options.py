@@ -125,30 +125,28 @@ class FitOptions:
 
     optimizer: str | None = _option(
         None,
-        "how to minimise: lm (Levenberg-Marquardt with exact sensitivities), adam or lbfgs",
+        "optimizer: lm (Levenberg-Marquardt), adam or lbfgs",
         named("optimizer", lambda: OPTIMIZERS),
-        otherwise="lm; adam as in the paper",
+        otherwise="lm",
     )
     strategy: str | None = _option(
         None,
-        f"how lm comes near the optimum: {', '.join(STRATEGIES)}",
+        f"way of lm to the optimum: {', '.join(STRATEGIES)}",
         named("strategy", lambda: STRATEGIES),
-        otherwise="auto",
         optimizers=LM,
         neutral="auto",
     )
     protocol: str | None = _option(
         None,
-        "default, or the settings of Zhuang et al. (2020): paper-text, paper-code",
+        "settings of a paper, Zhuang et al. (2020): paper-text or paper-code",
         named("protocol", lambda: PROTOCOL_NAMES),
-        otherwise="default",
     )
     epochs: int | None = _option(
         None, "epochs of adam, iterations of lbfgs", whole(1, EPOCHS), "N", optimizers=("adam", "lbfgs")
     )
     lr: float | None = _option(None, "learning rate of adam, at its beginning", POSITIVE, "X", optimizers=("adam",))
     time_limit: float | None = _option(
-        None, "seconds after which the fit ends with the best so far (exit code 124)", POSITIVE, "S"
+        None, "seconds after which the fit ends with the best so far (exit 124)", POSITIVE, "S"
     )
     starts: int = _option(
         1, "starts that are tried: the guess, and draws from priors", whole(1, STARTS), "K", optimizers=LM
@@ -158,7 +156,7 @@ class FitOptions:
     )
     seeds: int | None = _option(
         None,
-        "seeds from which a model with weights is fitted, for bands",
+        "seeds from which weights are fitted, for bands",
         whole(1, SEEDS),
         "K",
         otherwise="the model's",
@@ -166,7 +164,7 @@ class FitOptions:
     )
     noise: str | NoiseModel | None = _option(  # noqa: RUF009  # it makes a field
         None,
-        "noise model: equal, normal, lognormal, student or student:NU",
+        "noise model: equal, normal, lognormal, student[:NU]",
         Values(_noise, NOISE_NAME.words, NOISE_NAME.schema),
         otherwise="the model's",
         flag="--noise-model",
@@ -175,7 +173,7 @@ class FitOptions:
     )
     loss: str | None = _option(
         None,
-        "linear, soft_l1, huber, cauchy or arctan",
+        "loss: linear, soft_l1, huber, cauchy or arctan",
         named("loss", _losses),
         otherwise="linear",
         optimizers=LM,
@@ -186,7 +184,7 @@ class FitOptions:
     )
     holdout: str | float | None = _option(
         None,
-        "kept for the test: a part of the times, after:TIME, or an experiment's name",
+        "kept for the test: a part of the times, after:TIME, or an experiment",
         Values(
             _holdout,
             lambda: "a part from 0 to below 1, after:TIME, or the name of an experiment",
@@ -225,14 +223,14 @@ class FitOptions:
     )
     gradient: str | None = _option(
         None,
-        "aca, naive, adjoint or forward",
+        "gradient: aca, naive, adjoint or forward",
         named("gradient method", _gradients),
         section=SOLVER,
         otherwise="forward with lm, else aca",
     )
     engine: str | None = _option(
         None,
-        "auto, native (f as compiled C) or eager (by torch)",
+        "engine: auto, native (f as compiled C) or eager (by torch)",
         named("engine", lambda: ENGINES),
         section=SOLVER,
         otherwise="auto",
@@ -259,11 +257,11 @@ class FitOptions:
     )
     probes: int | None = _option(
         None,
-        "tangents held to the tolerances, too: 0 none, 1 all columns of lm",
+        "tangents held to the tolerances: 0 none, 1 all of lm",
         whole(0, PROBES, fixed=True),
         "N",
         section=SOLVER,
-        otherwise="1 in lm if compiled",
+        otherwise="1 if compiled",
     )
     seed: int = _option(0, "seed of noise and random starts", whole(0, SEED), "N", section=DATA)
 

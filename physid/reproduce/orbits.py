@@ -153,7 +153,7 @@ FIG21 = Exhibit(
     "fig21-23",
     "Figures 21 to 23: ODE-ACA with other initial conditions",
     "Newton's law with three unknown masses, fitted to other systems with gradient aca. Which systems the paper shows "
-    "is unstated; here they are three random ones of unequal masses (threebody --random-masses 1, 2, 3), by both "
+    "is unstated; here they are three random ones of unequal masses (threebody --set random_masses=1, 2, 3), by both "
     "readings of the settings and by physid's default recipe. The figure shows the settings of the paper's code.",
     "the systems of figures 22 and 23.",
     systems,
