@@ -111,6 +111,7 @@ def _numeric(value: Any) -> bool:
 NUMERIC: Schema = {"type": ["number", "array", "null"]}
 POSITIVE = number(0, above=True)
 LM = ("lm",)
+PROTOCOL = text("the name of a protocol")  # networks have their own
 NOISE_NAME = text("the name of a noise model")
 INTEGRATOR = Values(_integrator, lambda: "a physid.Integrator", dict)
 
@@ -139,7 +140,7 @@ class FitOptions:
     protocol: str | None = _option(
         None,
         "settings of a paper, Zhuang et al. (2020): paper-text or paper-code",
-        named("protocol", lambda: PROTOCOL_NAMES),
+        PROTOCOL,
     )
     epochs: int | None = _option(
         None, "epochs of adam, iterations of lbfgs", whole(1, EPOCHS), "N", optimizers=("adam", "lbfgs")

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from physid.errors import InputError
+from physid.errors import InputError, unknown_name
 from physid.inference import noise_models
-from physid.inference.fit_options import OPTIONS, TYPED, FitOptions, flags_of, key_of
+from physid.inference.fit_options import OPTIONS, PROTOCOL_NAMES, TYPED, FitOptions, flags_of, key_of
 from physid.ode import Fixed, Integrator
 from physid.ode.gradients import registry
 from physid.ode.methods import catalogue
@@ -75,6 +75,8 @@ class FitPlan(FitOptions):
 def resolve(options: FitOptions) -> FitPlan:
     """The plan of a fit; InputError for options that contradict each other."""
     protocol = options.protocol or "default"
+    if protocol not in PROTOCOL_NAMES:
+        raise unknown_name("protocol", protocol, PROTOCOL_NAMES)
     optimizer = options.optimizer or ("lm" if protocol == "default" else "adam")
     _check(options, optimizer, protocol)
     schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS.get(optimizer, DEFAULTS["lbfgs"])))
