@@ -49,7 +49,7 @@ Examples:
   physid train threebody --model lstm --seeds 3
 
 \b
-Ends as physid fit does; physid evaluate, forecast and resume take the run.""",
+Ends as physid fit does; physid compare, forecast and resume take the run.""",
 )
 @click.argument("experiment", metavar="DATA")
 @option(
