@@ -120,7 +120,10 @@ def command(
     if print_settings:
         from physid import settings
 
-        click.echo(settings.template() + settings.dump({**options, **asked.said()}), nl=False)
+        click.echo(
+            settings.template() + settings.dump({**{name: options[name] for name in settings.SUBJECT}, **asked.said()}),
+            nl=False,
+        )
         return 0
     chosen = choose_experiments(experiment, data, model, data_options(options), options)
     system = build_model(chosen[0], knowledge, model)

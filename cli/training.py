@@ -97,7 +97,7 @@ def _network(experiment: str | None, model: str | None) -> Network:
 def _refuse(name: str, said: Sequence[str], options: Mapping[str, Any]) -> None:
     """Refuse what belongs to fits of unknowns. Errors: InputError."""
     given = [flag_of(one) for one in said if one not in (*TAKEN, *BUILT)]
-    given += ["--knowledge"] if options["knowledge"] is not None else []
+    given += ["--knowledge"] if options.get("knowledge") is not None else []
     if given:
         raise InputError(f"{given[0]} belongs to fits of unknowns, but {name} is trained by batches. Leave it out.")
 

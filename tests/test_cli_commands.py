@@ -11,7 +11,7 @@ import pytest
 
 import physid
 from physid.cli.app import main
-from physid.cli.options import EXPERIMENT_OPTIONS, OLD_OPTIONS
+from physid.cli.options import EXPERIMENT_OPTIONS, NETWORK_OPTIONS, OLD_OPTIONS
 from physid.datasets import CATALOG, COLLECTIONS
 from physid.models import MODELS
 from physid.ode import GRADIENTS, METHODS
@@ -188,3 +188,46 @@ def test_doctor_ends_with_5_when_a_needed_package_is_missing(capsys: Captured, m
     monkeypatch.setattr("physid.cli.doctor.REQUIRED", ("torch", "no-such-package"))
     assert main(["doctor", "--json"]) == 5
     assert last_event(capsys)["message"] == "broken: no-such-package"
+
+
+def test_train_is_fit_by_the_name_of_a_network(tmp_path: Path, capsys: Captured) -> None:
+    words = ["images-toy", "--model", "node18", "--width", "2", "--batch", "8", "--epochs", "2", "--seed", "3"]
+    words += ["--set", "images=16", "--set", "test_images=8", "--set", "size=8", "--protocol", "paper-90"]
+    rows = {}
+    for command in ("fit", "train"):
+        assert main([command, *words, "--dry-run", "--json", "--out", str(tmp_path / "run")]) == 0
+        rows[command] = last_event(capsys)
+    assert rows["fit"] == rows["train"]
+    assert (rows["fit"]["batch"], rows["fit"]["epochs"], rows["fit"]["seed"]) == (8, 2, 3)
+    assert main(["train", *words, "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert last_event(capsys)["status"] == "finished"
+    assert main(["report", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["exponential", "--model", "blackbox"], "unknown network for exponential 'blackbox'"),
+        (["threebody", "--model", "lstm", "--starts", "3"], "No such option '--starts'"),
+        (["threebody"], "threebody needs a --model: one of "),
+        (["images-toy", "--model", "node18", "--seeds", "2"], "unknown option of node18 'seeds'"),
+        (["images-toy", "--protocol", "paper-text"], "unknown protocol of node18 'paper-text'"),
+        (["images-toy", "--lr", "-1"], "--lr: expected a positive number, got '-1'"),
+    ],
+)
+def test_train_refuses_in_one_line(words: list[str], part: str, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["train", *words, "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert part in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_options_of_networks_are_in_the_help_of_train_alone(capsys: Captured) -> None:
+    texts = {}
+    for command in ("fit", "train"):
+        assert main([command, "--help"]) == 0
+        texts[command] = capsys.readouterr().out
+    for name in (*NETWORK_OPTIONS, "batch", "amp", "compile"):
+        flag = f"  --{name.replace('_', '-')}"
+        assert flag in texts["train"]
+        assert f"{flag} " not in texts["fit"]

@@ -100,6 +100,7 @@ def test_what_is_typed_counts_more_than_the_file(
     assert main([*arguments, "--print-settings"]) == 0
     Path("again.yaml").write_text(capsys.readouterr().out)
     found = settings.load("again.yaml")
+    assert set(found) == {"strategy", "rtol", "fix", "holdout"}
     assert (found["strategy"], found["rtol"], found["holdout"]) == ("full", 1e-9, 0.25)
     assert settings.load("fit.yaml")["strategy"] == "grow"
     assert main(["fit", "pendulum", "--settings", "again.yaml", "--json", "--out", "run"]) == 0
