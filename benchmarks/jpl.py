@@ -52,7 +52,7 @@ def main() -> None:
     print(table(["window", "unknown", "error, %", "robust s.e., %", "away, s.e."], rows), end="\n\n")
     within = sum(float(row[-1]) <= 3 for row in rows)
     print(f"{within} of {len(rows)} within 3 robust standard errors")
-    experiment = load("solarsystem", bodies=["sun", "jupiter", "saturn"], window="1970-2000")
+    experiment = load("solarsystem", bodies=["sun", "jupiter", "saturn"], window="1970:2000")
     found = fit(build(experiment), experiment)
     if found.statistics is not None:
         print(f"Sun, Jupiter and Saturn alone: {found.statistics.verdict}, rms {found.statistics.rms:.2e} au")

@@ -8,6 +8,7 @@ from typing import Any
 
 from physid import models
 from physid.cli.measured import given_columns, model_for_files, read_measured
+from physid.cli.spelling import note_old_spellings
 from physid.data.catalogue import CATALOG, load
 from physid.data.experiment import Experiment
 from physid.errors import InputError
@@ -80,6 +81,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
         if name in given:
             raise InputError(f"the option {name} is given twice. Give it once.")
         given[name] = value
+    note_old_spellings(given)
     return given
 
 

@@ -28,6 +28,7 @@ from physid.cli.options import (
     quiet_option,
 )
 from physid.cli.sections import SectionCommand, option
+from physid.cli.spelling import note_old_spellings
 from physid.errors import Diverged
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples: physid fit --data swing.csv --model swing.py:Swing
-          physid fit solarsystem --set bodies=sun,jupiter --set window=1970-2000
+          physid fit solarsystem --set bodies=sun,jupiter --set window=1970:2000
 Exit codes: physid --help. Networks, as lstm: physid train --help.
 """
 
@@ -107,6 +108,7 @@ def command(
 
     console = Console(json=json, quiet=quiet)
     typed = {**options, "model": model, "data": [str(path) for path in data]}
+    note_old_spellings({"holdout": options["holdout"]})
     asked, options = asked_for(typed, experiment)
     model, data = options["model"], tuple(map(Path, options["data"]))
     options |= {"knowledge": knowledge, "dry_run": dry_run, "seed": asked.seed, "protocol": asked.protocol or "default"}

@@ -44,20 +44,20 @@ def read_bodies(value: Any) -> tuple[str, ...]:
 
 
 def read_window(value: Any) -> tuple[float, float]:
-    """Reads two years, the first before the second, as in 1970-2000."""
+    """Reads two years, the first before the second, as in 1970:2000, or as it was once written, 1970-2000."""
     years: Sequence[Any] = value if not isinstance(value, str) else re.split(r"[-:, ]+", value.strip())
     try:
         first, last = (float(year) for year in years)
     except (TypeError, ValueError):
         first = last = 0.0
     if not first < last:
-        raise Refused("a pair of years, the earlier first, as in 1970-2000,")
+        raise Refused("a pair of years, the earlier first, as in 1970:2000,")
     return first, last
 
 
 OPTIONS = {
     "window": Option(
-        "Years that are fitted, as in 1970-2000; the ten years after them are the test.", read_window, (1970.0, 2000.0)
+        "Years that are fitted, as in 1970:2000; the ten years after them are the test.", read_window, (1970.0, 2000.0)
     ),
     "bodies": Option("Bodies to keep, the Sun among them, as in sun,jupiter,saturn.", read_bodies, tuple(TARGETS)),
     "tables": Option("Folder of Horizons vector tables Sun.txt, Jupiter.txt, ...", folder),

@@ -101,7 +101,7 @@ ROOMS: dict[str, list[str]] = {
         "predict predict.draws predict.ensemble predict.predictability",
         "predict.forecast",
         "predict.predictor",
-        "predict.networks predict.series_forecast predict.sheet",
+        "predict.networks predict.series_forecast predict.sheet predict.simulation",
     ],
     "report": [
         "report.latex report.tables report.weight_groups",
@@ -171,7 +171,6 @@ HOMONYMS: set[str] = {
     "Fixed",
     "Held",
     "Holder",
-    "Layout",
     "Loop",
     "Plan",
     "Probe",

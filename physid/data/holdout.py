@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,29 +12,47 @@ import torch
 from physid.data.experiment import Experiment
 from physid.errors import InputError, unknown_name
 
-AFTER = "after:"
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+AFTER = "after:"  # as a window without an end was once written
 
 
 def read(text: str | float | None) -> str | float | None:
-    """A hold-out as it is written: a part below 1, "after:TIME", or the name of an experiment; InputError otherwise."""
-    if text is None or (isinstance(text, str) and text.startswith(AFTER)):
-        if text is not None and not _is_number(str(text).removeprefix(AFTER)):
-            raise InputError(f"holdout={text}: a time belongs after the colon, as in after:12.5.")
-        return text
+    """A hold-out as it is written: a part below 1, a window, or the name of an experiment; InputError otherwise.
+
+    A window of times is "A:B", and "A:" without an end, which may also be written "after:A".
+    """
+    if text is None:
+        return None
     if isinstance(text, str) and not _is_number(text):
+        _window(text)
         return text
     part = float(text)
     if not 0.0 <= part < 1.0:
         raise InputError(
-            f"holdout={text}: a part from 0 to below 1, after:TIME, or the name of an experiment is allowed."
+            f"holdout={text}: a part from 0 to below 1, a window of times A:B, or the name of an experiment is allowed."
         )
     return part or None
+
+
+def _window(text: str) -> tuple[float, float] | None:
+    """First and last time of a window A:B, of which one may be missing; None for what is not written so.
+
+    Errors: InputError for a first time that is not before the last, and for "after:" without a time.
+    """
+    ends = re.fullmatch(f"({NUMBER})?:({NUMBER})?", text.removeprefix(AFTER) + ":" * text.startswith(AFTER))
+    if ends is None and not text.startswith(AFTER):
+        return None
+    low, high = (-math.inf, math.inf) if ends is None else (float(ends[1] or -math.inf), float(ends[2] or math.inf))
+    if not low < high or low == -high == -math.inf:
+        raise InputError(f"holdout={text}: a window of times is written A:B, as in 12.5:20, or 12.5: without an end.")
+    return low, high
 
 
 def split(experiments: Sequence[Experiment], holdout: str | float | None) -> tuple[list[Experiment], list[Experiment]]:
     """The experiments to fit, whose `test` is then what was held out of them, and those that are held out whole.
 
-    A part holds out the last times of every experiment, "after:TIME" the times later than that.
+    A part holds out the last times of every experiment, a window "A:B" those with A < t <= B, "A:" (or "after:A")
+    those later than A. A name counts before a window that is written like it.
 
     Errors: InputError when nothing would be left to fit or to test, for a name that no experiment has, and for a whole
     experiment whose initial state would have to be fitted.
@@ -41,8 +60,8 @@ def split(experiments: Sequence[Experiment], holdout: str | float | None) -> tup
     given = list(experiments)
     if holdout is None:
         return given, []
-    if isinstance(holdout, str) and not holdout.startswith(AFTER):
-        names = [one.name for one in given]
+    names = [one.name for one in given]
+    if isinstance(holdout, str) and (holdout in names or _window(holdout) is None):
         if holdout not in names:
             raise unknown_name("experiment to hold out", holdout, names)
         held = given.pop(names.index(holdout))
@@ -56,7 +75,8 @@ def split(experiments: Sequence[Experiment], holdout: str | float | None) -> tup
 def _cut(one: Experiment, holdout: str | float) -> Experiment:
     times = one.train.times
     if isinstance(holdout, str):
-        early = times <= float(holdout.removeprefix(AFTER))
+        low, high = _window(holdout) or (math.inf, math.inf)
+        early = (times <= low) | (times > high)
     else:
         early = torch.arange(len(times)) < math.ceil(len(times) * (1.0 - holdout))
     train, test = (one.train.select(rows) if bool(rows.any()) else None for rows in (early, ~early))

@@ -185,10 +185,10 @@ class FitOptions:
     )
     holdout: str | float | None = _option(
         None,
-        "kept for the test: a part of the times, after:TIME, or an experiment",
+        "kept for the test: a part of the times, a window A:B, or an experiment",
         Values(
             _holdout,
-            lambda: "a part from 0 to below 1, after:TIME, or the name of an experiment",
+            lambda: "a part from 0 to below 1, a window A:B, or the name of an experiment",
             lambda: {"type": ["number", "string"]},
         ),
         "WHAT",

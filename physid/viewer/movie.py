@@ -15,7 +15,7 @@ from physid.errors import InputError, MissingError
 from physid.plots.look import Theme, channels
 from physid.viewer.actors import Scene
 from physid.viewer.camera import Camera
-from physid.viewer.still import Image, Layout, blend, overlay, time_label
+from physid.viewer.still import Image, StillLayout, blend, overlay, time_label
 from physid.viewer.tracks import Tracks
 
 SIZE = (1280, 720)
@@ -91,7 +91,7 @@ def frames(
 
     Without depth peeling, which is slow and flickers in motion; the strips fill from the left as the clock runs.
     """
-    layout = Layout(size, len(runs))
+    layout = StillLayout(size, len(runs))
     scene = Scene(runs, theme, size, camera, layout.box, scale=size[0] / 1270.0)
     try:
         full, bare = (overlay(scene, layout, title, lines=lines) for lines in (True, False))
@@ -107,7 +107,7 @@ def frames(
         scene.plotter.close()
 
 
-def _revealed(scene: Scene, layout: Layout, full: Image, bare: Image, time: float) -> Image:
+def _revealed(scene: Scene, layout: StillLayout, full: Image, bare: Image, time: float) -> Image:
     """The words around the scene with the strips' lines up to `time`."""
     found = bare.copy()
     height, width = found.shape[:2]
@@ -120,7 +120,7 @@ def _revealed(scene: Scene, layout: Layout, full: Image, bare: Image, time: floa
     return found
 
 
-def _column(run: Tracks, layout: Layout, index: int, time: float, width: int) -> int:
+def _column(run: Tracks, layout: StillLayout, index: int, time: float, width: int) -> int:
     """The pixel of a time in the strip of a run."""
     left, right = layout.column(index)
     part = (min(time, float(run.times[-1])) - float(run.times[0])) / float(run.times[-1] - run.times[0])
@@ -135,7 +135,7 @@ def _bytes(color: str) -> tuple[int, int, int]:
 class Clock:
     """Draws the time into a picture, under the legend's end of the header of one run, or at the foot of several."""
 
-    def __init__(self, scene: Scene, layout: Layout) -> None:
+    def __init__(self, scene: Scene, layout: StillLayout) -> None:
         import matplotlib
         from PIL import ImageFont
 

@@ -29,7 +29,7 @@ DOTS = 100.0
 
 
 @dataclass(frozen=True)
-class Layout:
+class StillLayout:
     """Where things stand, in parts of the picture from the bottom: the strips, the box of the tracks."""
 
     size: tuple[int, int]
@@ -89,7 +89,7 @@ def _drawn(
     title: str,
 ) -> Image:
     """The picture, of a scene that is closed when it is drawn."""
-    layout = Layout(size, len(runs))
+    layout = StillLayout(size, len(runs))
     scene = Scene(runs, theme, (2 * size[0], 2 * size[1]), camera, layout.box, scale=2.0 * size[0] / 1270.0)
     try:
         if time is not None:
@@ -118,7 +118,9 @@ def blend(below: Image, above: Image) -> Image:
     return np.asarray(mixed + 0.5, dtype=np.uint8)
 
 
-def overlay(scene: Scene, layout: Layout, title: str = "", lines: bool = True, until: float | None = None) -> Image:
+def overlay(
+    scene: Scene, layout: StillLayout, title: str = "", lines: bool = True, until: float | None = None
+) -> Image:
     """Words, legend and strips [height, width, 4] on nothing."""
     with look(scene.theme):
         from matplotlib.figure import Figure
@@ -135,7 +137,7 @@ def overlay(scene: Scene, layout: Layout, title: str = "", lines: bool = True, u
     return np.frombuffer(file.getvalue(), dtype=np.uint8).reshape(height, width, 4)
 
 
-def _veil(figure: Figure, theme: Theme, layout: Layout) -> None:
+def _veil(figure: Figure, theme: Theme, layout: StillLayout) -> None:
     """The floor fades out above the strips, so that nothing lies under their lines."""
     top = theme.top if layout.count == 1 else theme.background
     rows = np.linspace(1.0, 0.0, 200)  # parts of the height from the top of the picture down
@@ -147,7 +149,7 @@ def _veil(figure: Figure, theme: Theme, layout: Layout) -> None:
     )
 
 
-def _header(figure: Figure, scene: Scene, layout: Layout, title: str) -> None:
+def _header(figure: Figure, scene: Scene, layout: StillLayout, title: str) -> None:
     """Title and subtitle, the legend, and the head of each run when there are several."""
     u, theme, runs = layout.unit, scene.theme, scene.runs
     left = 0.035 if layout.count == 1 else 0.022
@@ -169,7 +171,7 @@ def _header(figure: Figure, scene: Scene, layout: Layout, title: str) -> None:
             figure.text(x1, 0.828, "rms distance, forecast", fontsize=11 * u, va="top", ha="right", color=theme.muted)
 
 
-def _settle(words: Sequence[Text], legend: Legend, layout: Layout) -> None:
+def _settle(words: Sequence[Text], legend: Legend, layout: StillLayout) -> None:
     """Make what would overlap smaller: title and subtitle left of the legend, or a long legend beside the subtitle."""
     gap = 0.02 * layout.size[0]
     if layout.count > 1:  # one row, level with the subtitle
@@ -186,7 +188,7 @@ def _settle(words: Sequence[Text], legend: Legend, layout: Layout) -> None:
             )  # small letters are rounded up
 
 
-def _legend(figure: Figure, scene: Scene, layout: Layout) -> Legend:
+def _legend(figure: Figure, scene: Scene, layout: StillLayout) -> Legend:
     """Bodies, forecast, bands or strands, and the end of training, of what there is."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -233,7 +235,7 @@ def _legend(figure: Figure, scene: Scene, layout: Layout) -> Legend:
     )
 
 
-def _strip(figure: Figure, scene: Scene, layout: Layout, index: int, lines: bool) -> Axes:
+def _strip(figure: Figure, scene: Scene, layout: StillLayout, index: int, lines: bool) -> Axes:
     """The distance between forecast and truth over time, for every body, on a logarithmic scale."""
     u, theme, run = layout.unit, scene.theme, scene.runs[index]
     (left, right), (bottom, top) = layout.column(index), layout.strip
@@ -306,7 +308,7 @@ def _scales(axes: Sequence[Axes], scene: Scene) -> None:
             one.tick_params(labelleft=False)
 
 
-def _floor_labels(figure: Figure, scene: Scene, layout: Layout) -> None:
+def _floor_labels(figure: Figure, scene: Scene, layout: StillLayout) -> None:
     """The radii of the floor's rings, where they do not fall under the strips or the heads."""
     width, height = layout.size
     aspect = width / layout.count / height
