@@ -16,7 +16,7 @@ from viewing import centroid, circles, like
 from physid.plots import DARK, LIGHT
 from physid.viewer import Tracks, save, scene
 from physid.viewer.actors import Scene
-from physid.viewer.still import Layout, overlay
+from physid.viewer.still import StillLayout, overlay
 
 SIZE = (480, 360)
 
@@ -110,10 +110,12 @@ def test_stills_have_their_size_their_words_and_no_clipped_legend(
         image = np.asarray(Image.open(path))
         assert image.shape == (size[1], size[0], 3)
         made = scene(runs, theme, size=size)
-        words = overlay(made, Layout(size, len(runs)))
+        words = overlay(made, StillLayout(size, len(runs)))
         edge = words[: int(0.65 * size[1])]
         assert edge[:, -3:, 3].max() == edge[:, :3, 3].max() == edge[:2, :, 3].max() == 0  # nothing touches an edge
-        long = overlay(made, Layout(size, len(runs)), "a title that is much too long to stand beside any legend " * 2)
+        long = overlay(
+            made, StillLayout(size, len(runs)), "a title that is much too long to stand beside any legend " * 2
+        )
         assert long[:, -3:, 3][: len(edge)].max() == 0
         head = words[: int(0.12 * size[1]), ..., 3] > 128
         assert head.mean() > 0.02

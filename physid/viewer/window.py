@@ -12,7 +12,7 @@ from physid.viewer.actors import Scene
 from physid.viewer.camera import Camera
 from physid.viewer.gl import load_pyvista
 from physid.viewer.movie import Clock
-from physid.viewer.still import Layout
+from physid.viewer.still import StillLayout
 from physid.viewer.tracks import Tracks
 
 SIZE = (1280, 800)
@@ -46,7 +46,7 @@ class Window:
         )
         self.scene = Scene(runs, self.theme, size, camera, (-0.9, 0.9, -0.72, 0.78), plotter)
         self.plotter: Any = plotter
-        self.clock = Clock(self.scene, Layout(size, len(runs)))
+        self.clock = Clock(self.scene, StillLayout(size, len(runs)))
         self.keys: dict[str, Callable[[], object]] = self._keys()
         self._words()
         self._slider()
