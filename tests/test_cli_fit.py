@@ -222,7 +222,7 @@ def test_a_folder_that_is_no_run_is_refused(command: str, desk: Path, capsys: Ca
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (["--until", "-1"], "is not after the start of the data"),
+        (["--until", "-1"], "but the data start at 0"),
         (["--points", "1"], "1 is not in the range x>=2"),
         (["--out", "a.npz"], "does not end in .csv"),
         (["--json"], "--json needs --out FILE"),

@@ -93,7 +93,7 @@ def test_noise_has_its_size_and_its_seed(name: str) -> None:
         ({"points": "7"}, "a whole number from 8 to 1000000"),
         ({"noise": "-1"}, "a number from 0 up"),
         ({"noise": "nan"}, "a number from 0 up"),
-        ({"horizon": 0}, "a number above 0"),
+        ({"horizon": 0}, "a positive number"),
         ({"initial": "maybe"}, "one of known, free"),
         ({"simulator": "euler"}, "one of dop853, lsoda"),
         ({"start": "1,2"}, "one or three positive masses"),
