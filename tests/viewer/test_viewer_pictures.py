@@ -217,7 +217,7 @@ print("fine")
 @pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="there is no Xvfb for a window")
 def test_the_window_obeys_keys_and_slider(opengl: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "VTK_DEFAULT_OPENGL_WINDOW"}
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     command = ["xvfb-run", "-a", "-s", "-screen 0 800x600x24", sys.executable, "-c", WINDOW, str(tmp_path)]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout.strip() == "fine", done.stderr[-2000:]

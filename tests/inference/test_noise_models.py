@@ -80,7 +80,7 @@ class Proportional(NoiseModel):
 
 
 def hyperbolic() -> NoiseModel:
-    source = Path(__file__).parent.parent / "docs/examples/noise_model.py"
+    source = Path(__file__).parents[2] / "docs/examples/noise_model.py"
     names: dict[str, Any] = {"__name__": "of_a_script"}
     exec(source.read_text().partition("\nt = ")[0], names)  # its class, without the fit
     found: NoiseModel = names["Hyperbolic"]()
@@ -266,7 +266,7 @@ def test_what_is_no_noise_model_is_refused() -> None:
 
 
 def test_the_example_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
-    source = Path(__file__).parent.parent / "docs/examples/noise_model.py"
+    source = Path(__file__).parents[2] / "docs/examples/noise_model.py"
     runpy.run_path(str(source), run_name="__main__")
     name, _, low, _, high = capsys.readouterr().out.split()
     assert name == "hyperbolic"

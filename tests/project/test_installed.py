@@ -30,7 +30,7 @@ from physid.modelling.catalogue import MODELS
 from physid.ode import METHODS, Tableau
 from physid.training.networks import NETWORKS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 GROUPS = (
     *("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections"),

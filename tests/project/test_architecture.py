@@ -14,7 +14,7 @@ from physid.catalog import Registry
 from physid.cli.app import group
 from physid.inference.noise import NOISE
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "docs" / "examples").glob("*.py"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "examples").glob("*.py"))
 MOST = 30  # lines of an example
 REGISTRIES: list[Registry[Any]] = [EXPORTERS, NOISE]
 

@@ -19,7 +19,7 @@ from physid.errors import InputError
 from physid.training import Rate, Recipe
 from physid.training.processes import ALONE, Processes, SharedBatchNorm, share_batch_norm, size
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 SCRIPT = """
 import sys

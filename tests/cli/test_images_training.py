@@ -21,7 +21,7 @@ from physid.models.node18 import NODE18
 from physid.runs import writer
 from physid.training import Rate, Recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 RECIPE = Recipe(2, 16, 0.05, "sgd", {"momentum": 0.9, "weight_decay": 5e-4}, Rate("one-cycle"), seed=3)
 DATA = {"images": 40, "test_images": 16, "classes": 3, "size": 8, "augment": "yes"}

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import warm
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

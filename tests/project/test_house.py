@@ -21,7 +21,7 @@ from rooms import ROOMS as FLOORS
 import physid
 from physid.cli.app import COMMANDS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROOMS = ("models", "datasets", "cli")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -256,6 +256,15 @@ def test_files_stay_small() -> None:
     folders = "physid", *ROOMS, "tests", "benchmarks", "attacks"
     lengths = {path: len(path.read_text().splitlines()) for folder in folders for path in sources(ROOT / folder)}
     assert {str(path.relative_to(ROOT)): n for path, n in lengths.items() if n > 350} == {}
+
+
+def test_tests_stand_in_the_room_of_what_they_test() -> None:
+    """In a folder of a room's name, or in `project` for what concerns all; helpers beside the folders."""
+    folders = {*FLOORS, *ROOMS, "project"} - {"physid"}
+    places = [path.relative_to(ROOT / "tests") for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    assert {str(place) for place in places if len(place.parts) != 2 or place.parts[0] not in folders} == set()
+    names = [place.name for place in places]
+    assert sorted(set(names)) == sorted(names)  # pytest imports each by its name alone
 
 
 def test_version_from_a_bare_checkout() -> None:

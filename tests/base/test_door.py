@@ -18,7 +18,7 @@ from physid.cli.app import main
 from physid.errors import InputError
 from physid.store import LOCK, claim
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:

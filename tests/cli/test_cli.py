@@ -25,7 +25,7 @@ from physid.cli.files import check_file, check_run_folder, write_atomically
 Captured = pytest.CaptureFixture[str]
 
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def planted(action: object) -> mock._patch[object]:

@@ -27,7 +27,7 @@ from physid.models import network
 from physid.runs import writer
 from physid.training import Rate, Recipe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 
 

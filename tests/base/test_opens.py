@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOORS = ("physid/door.py", "physid/store.py")
 NAMES = {"open"}  # functions
 PATHS = {"read_text", "read_bytes", "write_text", "write_bytes"}  # methods of a path

@@ -16,7 +16,7 @@ import pytest
 from physid.cli.app import main
 
 Captured = pytest.CaptureFixture[str]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 DONE = [
     "event", "status", "verdict", "message", "run", "experiment", "knowledge", "model", "gradient", "solver", "engine",
