@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import isroutine
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +14,10 @@ from physid.cli.options import json_option
 if TYPE_CHECKING:
     from physid.catalog import Registry
 
-KINDS = ("experiments", "collections", "options", "models", "networks", "solvers", "gradients", "noise", "exporters")
+PARTS = ("models", "networks", "solvers", "gradients", "noise", "optimizers", "exporters")
+KINDS = ("experiments", "collections", "options", *PARTS)
 
-DEFAULT = ("experiments", "collections", "models", "networks", "solvers", "gradients", "noise", "exporters")
+DEFAULT = ("experiments", "collections", *PARTS)
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ def command(kind: str | None, json: bool) -> int:
     """List experiments, models, solvers, formats and the other parts; or only one KIND of them.
 
     KIND is experiments, collections (data sets that networks are trained on), options (of both and of the networks,
-    with their meaning), models, networks, solvers, gradients, noise (noise models) or exporters (formats of `physid
-    export`). Parts that installed packages add name their package.
+    with their meaning), models, networks, solvers, gradients, noise (noise models), optimizers or exporters (formats of
+    `physid export`). Parts that installed packages add name their package.
     """
     console = Console(json=json)
     readers = {
@@ -77,6 +79,7 @@ def command(kind: str | None, json: bool) -> int:
         "gradients": gradients,
         "noise": noise,
         "exporters": exporters,
+        "optimizers": optimizers,
     }
     listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
     for name, listing in listings.items():
@@ -181,7 +184,14 @@ def exporters() -> Listing:
     return Listing(("name", "also", "suffix", "summary"), rows, EXPORTERS)
 
 
+def optimizers() -> Listing:
+    """The optimizers of fits: name and the first sentence of its docstring."""
+    from physid.inference import OPTIMIZERS
+
+    return Listing(("name", "summary"), [(name, first_line(one)) for name, one in OPTIMIZERS.each()], OPTIMIZERS)
+
+
 def first_line(thing: object) -> str:
-    """The first line of the docstring of a class, or of a value's class."""
-    text = (thing if isinstance(thing, type) else type(thing)).__doc__ or ""
+    """The first line of the docstring of a class or a function, or of a value's class."""
+    text = (thing if isinstance(thing, type) or isroutine(thing) else type(thing)).__doc__ or ""
     return text.strip().splitlines()[0] if text.strip() else ""

@@ -111,7 +111,7 @@ ROOMS: dict[str, list[str]] = {
     "runs": [
         "runs runs.codec",
         "runs.writer",
-        "runs.experiments runs.format runs.models",
+        "runs.experiments runs.format runs.models runs.optimizers",
         "runs.origin runs.trainings",
         "runs.recorder",
         "runs.fits runs.verify",

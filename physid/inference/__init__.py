@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from physid.lazy import names as _names
 
 if TYPE_CHECKING:
-    from physid.inference.fit_options import OPTIMIZERS as OPTIMIZERS
     from physid.inference.fit_options import STRATEGIES as STRATEGIES
     from physid.inference.identify import identify as identify
     from physid.inference.noise import NoiseModel as NoiseModel
@@ -15,13 +14,14 @@ if TYPE_CHECKING:
     from physid.inference.options import PROTOCOLS as PROTOCOLS
     from physid.inference.options import default_integrator as default_integrator
     from physid.inference.result import FitResult as FitResult
+    from physid.inference.search.catalogue import OPTIMIZERS as OPTIMIZERS
     from physid.inference.uncertainty.estimates import Estimate as Estimate
     from physid.inference.uncertainty.statistics import Statistics as Statistics
 
 # name -> the module it lives in
 _HOMES = {
     "Estimate": "physid.inference.uncertainty.estimates",
-    "OPTIMIZERS": "physid.inference.fit_options",
+    "OPTIMIZERS": "physid.inference.search.catalogue",
     "PROTOCOLS": "physid.inference.options",
     "STRATEGIES": "physid.inference.fit_options",
     "default_integrator": "physid.inference.options",

@@ -160,7 +160,7 @@ def described(problem: Problem, plan: FitPlan) -> dict[str, Any]:
     elif plan.loss != "linear":
         error = f"((predicted - measured) / {problem.scale:.6g})^2"
         objective = f"sum over what was measured of {plan.loss}({error})"
-    if plan.optimizer != "lm":
+    if not plan.least_squares:
         over = "sum over channels, mean over time" if experiment.metric == "sum" else "mean over what was measured"
         objective = f"{over} of{weight} (predicted - measured)^2"
     return {

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 STARTS, SEEDS, WORKERS, EPOCHS, SEED = 10_000, 1000, 256, 10_000_000, 2**32 - 1  # at most, unless limits are raised
 STEPS, PROBES = 10**12, 64
-OPTIMIZERS = ("lm", "adam", "lbfgs")
 STRATEGIES = ("auto", "full", "segments", "grow", "match", "stages", "rates")
 PROTOCOL_NAMES = ("default", "paper-text", "paper-code")
 ENGINES = ("auto", "native", "eager")
@@ -85,6 +84,12 @@ def _noise(value: Any) -> Any:
     return text_of(value)
 
 
+def _optimizer(value: Any) -> Any:
+    from physid.inference.search.catalogue import chosen
+
+    return chosen(value)
+
+
 def _integrator(value: Any) -> Any:
     from physid.ode import Integrator
 
@@ -113,6 +118,7 @@ POSITIVE = number(0, above=True)
 LM = ("lm",)
 PROTOCOL = text("the name of a protocol")  # networks have their own
 NOISE_NAME = text("the name of a noise model")
+OPTIMIZER = Values(_optimizer, lambda: "a name, FILE.py:NAME, a class or a function", lambda: {"type": "string"})
 INTEGRATOR = Values(_integrator, lambda: "a physid.Integrator", dict)
 
 
@@ -124,10 +130,10 @@ class FitOptions:
     `physid.inference.options.resolve`.
     """
 
-    optimizer: str | None = _option(
+    optimizer: Any = _option(  # noqa: RUF009  # it makes a field
         None,
-        "optimizer: lm (Levenberg-Marquardt), adam or lbfgs",
-        named("optimizer", lambda: OPTIMIZERS),
+        "optimizer: lm (Levenberg-Marquardt), adam, lbfgs or FILE.py:NAME",
+        OPTIMIZER,
         otherwise="lm",
     )
     strategy: str | None = _option(

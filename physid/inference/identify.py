@@ -15,12 +15,14 @@ from physid.errors import InputError
 from physid.inference.assemble import agree, described, pose, prepare, suited
 from physid.inference.derivative_check import doubt, slope_error
 from physid.inference.fit_options import FitOptions
-from physid.inference.options import FitPlan, resolve
+from physid.inference.options import DEFAULTS, FitPlan, resolve
 from physid.inference.parameters import aligned, vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.protocols import compare, start_of_protocol
 from physid.inference.recorder import FitRecorder, Request, Unrecorded
 from physid.inference.result import FitResult, Provenance
+from physid.inference.search.catalogue import name_of
+from physid.inference.search.external import optimizer_of
 from physid.inference.search.monitor import Monitor, Progress
 from physid.inference.search.optimise import optimise
 from physid.inference.search.optimizer import Optimum, StrategyState
@@ -72,8 +74,10 @@ def identify(
     answer(model, given[0])
     options = suited(options or FitOptions(), model, given[0])
     plan = resolve(options)
-    recorder.check(plan.integrator)
-    split(given, plan.holdout)  # refused before anything is changed
+    if name_of(plan.optimizer) not in DEFAULTS:
+        optimizer_of(plan.optimizer, plan.seed)  # refused before anything is changed, as the rest here
+    recorder.check(plan)
+    split(given, plan.holdout)
     prepare(model, options)
     model.draw(options.seed)
     origin = recorder.start(Request(model, given, options, labels or {}))
@@ -93,7 +97,7 @@ def run(
     try:
         monitor.keep = recorder.keep
         fitted, held = split(experiments, plan.holdout)
-        if len(fitted) > 1 and plan.optimizer != "lm":
+        if len(fitted) > 1 and not plan.least_squares:
             raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
         start_of_protocol(vector_of(model, fitted), plan)
         problem = pose(model, fitted, plan)
@@ -164,9 +168,9 @@ def _conclude(
         point = problem.at(x)
     needed = status_needs_optimum(problem, plan)
     statistics: Statistics | None = None if point is None else assess(problem, point, about, needed)
-    least = plan.optimizer == "lm" and plan.strategy != "rates"
+    least = plan.least_squares and plan.strategy != "rates"
     status, message = settled(optimum, statistics, needed, least)
-    error = None if point is None or plan.optimizer != "lm" else slope_error(problem, point)
+    error = None if point is None or not plan.least_squares else slope_error(problem, point)
     small = shrunken(problem, x) if error is not None and status == "converged" else ""
     together, each = scores(problem, x, plan.integrator, held)
     vector.put(x)

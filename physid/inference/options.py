@@ -11,6 +11,7 @@ from torch import Tensor
 from physid.errors import InputError, unknown_name
 from physid.inference import noise_models
 from physid.inference.fit_options import OPTIONS, PROTOCOL_NAMES, TYPED, FitOptions, flags_of, key_of
+from physid.inference.search.catalogue import DESCENTS, name_of
 from physid.ode import Fixed, Integrator
 from physid.ode.gradients import registry
 from physid.ode.methods import catalogue
@@ -44,13 +45,14 @@ DEFAULTS: Mapping[str, Integrator] = {
     "adam": Integrator("dopri5", 1e-7),
     "lbfgs": Integrator("dopri8", 1e-10),
 }
+OUTSIDE = Integrator("dopri8", 1e-10, gradient="forward")  # of an optimizer that is none of physid's
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitPlan(FitOptions):
     """The options of a fit with everything decided: what is None here, the problem or the search decides."""
 
-    optimizer: str
+    optimizer: Any
     strategy: str
     protocol: str
     loss: str
@@ -58,11 +60,16 @@ class FitPlan(FitOptions):
     integrator: Integrator
     schedule: Schedule = Schedule()
 
+    @property
+    def least_squares(self) -> bool:
+        """Whether the optimizer goes by residuals and their Jacobian, as all but the descents do."""
+        return name_of(self.optimizer) not in DESCENTS
+
     def settings(self) -> dict[str, Any]:
         """The plan as data."""
         names = [name for name, one in TYPED.items() if name not in ("fix", "free", "tie", "epochs", "lr")]
         found = {key_of(flags_of(name)[0]): getattr(self, name) for name in names if not OPTIONS[name].solve}
-        found |= integrator_settings(self.integrator)
+        found |= integrator_settings(self.integrator) | {"optimizer": name_of(self.optimizer)}
         if self.optimizer != "lm":
             found["strategy"] = None
         if self.optimizer == "adam":
@@ -78,14 +85,15 @@ def resolve(options: FitOptions) -> FitPlan:
     if protocol not in PROTOCOL_NAMES:
         raise unknown_name("protocol", protocol, PROTOCOL_NAMES)
     optimizer = options.optimizer or ("lm" if protocol == "default" else "adam")
-    _check(options, optimizer, protocol)
-    schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS.get(optimizer, DEFAULTS["lbfgs"])))
+    name = name_of(optimizer)
+    _check(options, name, protocol)
+    schedule, base = PROTOCOLS.get(protocol, (Schedule(), DEFAULTS.get(name, OUTSIDE)))
     if optimizer == "lbfgs":
         schedule = replace(schedule, epochs=200)
     schedule = replace(schedule, epochs=options.epochs or schedule.epochs, lr=options.lr or schedule.lr)
     chosen, said = options.integrator or base, options.of_solve()
     chosen = adapted(chosen, said) if said else chosen
-    if optimizer == "lm":
+    if name not in DESCENTS:
         chosen = replace(chosen, gradient="forward")
     elif options.gradient is not None:
         chosen = replace(chosen, gradient=options.gradient)
@@ -164,10 +172,10 @@ def _check(options: FitOptions, optimizer: str, protocol: str) -> None:
         raise InputError(
             f"protocol {protocol} is that of adam, but the optimizer is {optimizer}. Leave one of them out."
         )
-    if optimizer == "lm" and options.gradient not in (None, "forward"):
+    if optimizer not in DESCENTS and options.gradient not in (None, "forward"):
         raise InputError(
-            f"optimizer lm was given gradient {options.gradient}: it needs sensitivities, gradient forward. Leave the "
-            "gradient out, or choose optimizer adam or lbfgs."
+            f"optimizer {optimizer} was given gradient {options.gradient}: it needs sensitivities, gradient forward. "
+            "Leave the gradient out, or choose optimizer adam or lbfgs."
         )
     for name, value in options.said().items():
         about = OPTIONS[name]

@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from physid.data.experiment import Experiment
 from physid.inference.fit_options import FitOptions
+from physid.inference.options import FitPlan
 from physid.inference.result import FitResult, Provenance
 from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
-from physid.ode import Integrator
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Request:
 class FitRecorder(Protocol):
     """Checkpoints a running fit: its request and starting point once, its search state periodically, then its result.
 
-    `check` refuses, before anything is changed, an integrator that cannot be written down; `identity` says how the
+    `check` refuses, before anything is changed, a plan that cannot be written down; `identity` says how the
     class of a model is found again. Then one `start`, a `keep` at every point from which the search could go on, `done`
     with the result, and `close` however the fit ends.
     """
 
-    def check(self, integrator: Integrator) -> None:
-        """Errors: InputError for an integrator that cannot be written down."""
+    def check(self, plan: FitPlan) -> None:
+        """Errors: InputError for an integrator or an optimizer that cannot be written down."""
 
     def identity(self, model: Model) -> dict[str, Any]:
         """How the class of a model is found again: settings, "model" among them."""
@@ -54,8 +54,8 @@ class FitRecorder(Protocol):
 class Unrecorded:
     """The FitRecorder that writes nothing."""
 
-    def check(self, integrator: Integrator) -> None:
-        """Every integrator will do."""
+    def check(self, plan: FitPlan) -> None:
+        """Every plan will do."""
 
     def identity(self, model: Model) -> dict[str, Any]:
         """The name of the class."""

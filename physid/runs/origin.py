@@ -23,6 +23,7 @@ from physid.runs.codec import decode, encode, integrator_data, integrator_of, un
 from physid.runs.experiments import DATA, experiment_files, experiments_of
 from physid.runs.format import LAYOUT, checked
 from physid.runs.models import identity, restored, state_of
+from physid.runs.optimizers import check_trusted, file_sums, reference
 from physid.runs.writer import REQUEST, checkpoint
 
 START = "start.safetensors"
@@ -49,6 +50,7 @@ class Origin:
                 **identity(model),
                 "ties": ties,
                 "dtype": str(like.dtype).removeprefix("torch."),
+                **file_sums(asked.options.optimizer),
             },
             "free": list(model.free()),
             "sums": {name: sha256(data) for name, data in files.items()},
@@ -103,6 +105,7 @@ def beginning(folder: Path, model: Model | None = None, trust: bool = False) -> 
     run, request = Folder.begun(folder)
     checked(request, folder)
     with sound(folder):
+        check_trusted(request, trust)
         origin = Origin.read(run)
         model = restored(run, START, request["identity"], request["free"], model, trust)
         return Beginning(model, origin.experiments(), origin, dict(request["labels"]))
@@ -112,6 +115,8 @@ def options_data(options: FitOptions, ties: Mapping[str, str | None]) -> dict[st
     """The options of a fit as data; `ties` are the texts of its ties, None for a function."""
     how, tie = options.integrator, options.tie and {name: ties.get(name) or "a function" for name in options.tie}
     found = {one.name: encode(getattr(options, one.name)) for one in fields(options)}
+    if (name := reference(options.optimizer)) is not None:
+        found["optimizer"] = name
     return found | {"integrator": None if how is None else integrator_data(how), "tie": encode(tie)}
 
 

@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from physid.inference.options import FitPlan
 from physid.inference.recorder import Request
 from physid.inference.result import FitResult
 from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
-from physid.ode import Integrator
 from physid.runs.format import FORMATS
 from physid.runs.models import identity
+from physid.runs.optimizers import check_optimizer
 from physid.runs.origin import Origin, check_integrator
 from physid.runs.writer import RunWriter
 from physid.store import check_vacant
@@ -36,11 +37,12 @@ class RunRecorder:
         found.origin, found.writer = origin, RunWriter(folder, origin.files, resumed=True)
         return found
 
-    def check(self, integrator: Integrator) -> None:
-        """Errors: InputError where no run can be made, and for an integrator that none can hold."""
+    def check(self, plan: FitPlan) -> None:
+        """Errors: InputError where no run can be made, and for an integrator or an optimizer that none can hold."""
         if self.out is not None:
             check_vacant(self.out)
-            check_integrator(integrator)
+            check_integrator(plan.integrator)
+            check_optimizer(plan.optimizer)
 
     def identity(self, model: Model) -> dict[str, Any]:
         """Where the model's class is found again, and its constants."""

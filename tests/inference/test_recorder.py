@@ -16,11 +16,11 @@ from physid.datasets import load
 from physid.errors import InputError
 from physid.inference.fit_options import FitOptions
 from physid.inference.identify import identify
+from physid.inference.options import FitPlan
 from physid.inference.recorder import Request, Unrecorded
 from physid.inference.result import FitResult, Provenance
 from physid.inference.search.monitor import Monitor
 from physid.models import Exponential
-from physid.ode import Integrator
 from physid.predict.forecast import forecast
 from physid.runs import origin, writer
 from physid.runs.recorder import RunRecorder
@@ -33,8 +33,8 @@ class Listed(Unrecorded):
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
 
-    def check(self, integrator: Integrator) -> None:
-        self.told.append(("check", integrator))
+    def check(self, plan: FitPlan) -> None:
+        self.told.append(("check", plan))
 
     def start(self, request: Request) -> Provenance | None:
         self.told.append(("start", request))

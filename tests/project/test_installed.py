@@ -25,6 +25,7 @@ from physid.catalog import Registry, entry_points, one_of
 from physid.cli.app import main
 from physid.data.catalogue import CATALOG
 from physid.errors import InputError
+from physid.inference import OPTIMIZERS
 from physid.inference.noise import NOISE
 from physid.modelling.catalogue import MODELS
 from physid.ode import METHODS, Tableau
@@ -34,7 +35,7 @@ ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 GROUPS = (
     *("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections"),
-    *("physid.noise", "physid.exporters"),
+    *("physid.noise", "physid.optimizers", "physid.exporters"),
 )
 
 
@@ -102,7 +103,7 @@ def test_the_snippet_names_groups_that_are_there_and_parts_that_are_there(spring
 def registries() -> list[Registry[Any]]:
     from physid.training.networks import COLLECTIONS
 
-    return [MODELS, CATALOG, METHODS, NETWORKS, COLLECTIONS, NOISE, EXPORTERS]
+    return [MODELS, CATALOG, METHODS, NETWORKS, COLLECTIONS, NOISE, OPTIMIZERS, EXPORTERS]
 
 
 def test_names_are_known_before_anything_is_imported(springs: Path) -> None:

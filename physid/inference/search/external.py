@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
 import numpy as np
 
 from physid.arrays import Array
 from physid.errors import InputError, unknown_name
-from physid.inference.search.catalogue import OPTIMIZERS
+from physid.inference.search.catalogue import OPTIMIZERS, has, name_of
 from physid.inference.search.objective import FitObjective
 from physid.inference.search.optimizer import TRANSIENT, Optimizer
 from physid.modelling.address import import_file, is_file_name, split_file_name
@@ -39,8 +37,8 @@ class AskTell(Protocol):
     def ask(self) -> Sequence[Array]:
         """The next points [N, Q], which are evaluated as one batch."""
 
-    def tell(self, xs: Sequence[Array], costs: Array) -> object:
-        """Take the costs [N] of the points; infinite where a solve failed."""
+    def tell(self, xs: Array, costs: Array) -> object:
+        """Take the costs [N] of the points xs [N, Q]; infinite where a solve failed."""
 
     def done(self) -> bool:
         """Whether nothing more is to be asked."""
@@ -74,8 +72,8 @@ class Asking:
         if not made.done():
             xs = self._ask(made, len(state.x))
             costs = objective.costs(xs)
-            made.tell(xs, costs.copy())
-            state.asked.append(np.stack(xs))
+            made.tell(xs.copy(), costs.copy())
+            state.asked.append(xs)
             state.costs.append(costs)
         state.over = bool(made.done())
         return state
@@ -89,7 +87,7 @@ class Asking:
         made = self.make(state.x.copy(), objective.bounds, self.seed)
         for number, (before, costs) in enumerate(zip(state.asked, state.costs, strict=True), 1):
             xs = self._ask(made, len(state.x))
-            if np.stack(xs).tobytes() != before.tobytes():
+            if xs.tobytes() != before.tobytes():
                 raise InputError(
                     f"optimizer {self.name} asked for other points in batch {number} than when the run was made: one "
                     "that draws from its seed alone is expected, so that it can go on. Use the seed that it is given, "
@@ -100,15 +98,15 @@ class Asking:
                 objective.note(x, float(cost))
         return made
 
-    def _ask(self, made: AskTell, width: int) -> list[Array]:
-        """The next points. Errors: InputError for what is none."""
+    def _ask(self, made: AskTell, width: int) -> Array:
+        """The next points [N, Q]. Errors: InputError for what is none."""
         found = np.array([np.asarray(x, dtype=np.float64) for x in made.ask()], dtype=np.float64)
         if found.ndim != 2 or found.shape[1] != width or not len(found) or not np.isfinite(found).all():
             raise InputError(
                 f"optimizer {self.name} asked for points of shape {list(found.shape)}: finite numbers of shape "
                 f"[N, {width}] are expected. Correct ask()."
             )
-        return [row.copy() for row in found]
+        return found
 
 
 @dataclass
@@ -224,10 +222,10 @@ def optimizer_of(given: Any, seed: int) -> Optimizer[Any]:
     name = name_of(given)
     if isinstance(given, str):
         given = _from_file(given) if is_file_name(given) else OPTIMIZERS.lookup(given)
-    if all(callable(getattr(given, word, None)) for word in ("init", "step", "done")):
+    if has(given, "init", "step", "done"):
         return Stepping(given() if isinstance(given, type) else given, name)
     inner = given.func if isinstance(given, functools.partial) else given
-    if isinstance(inner, type) and all(callable(getattr(inner, word, None)) for word in ("ask", "tell", "done")):
+    if isinstance(inner, type) and has(inner, "ask", "tell", "done"):
         return Asking(given, name, seed)
     if callable(given) and not isinstance(inner, type):
         return RunToCompletion(given)
@@ -246,24 +244,3 @@ def _from_file(text: str) -> Any:
         there = [key for key, value in own.items() if callable(value) and not key.startswith("_")]
         raise unknown_name(f"optimizer of {path.name}", name, there)
     return own[name]
-
-
-def name_of(given: Any) -> str:
-    """What an optimizer is called: its name as it was typed, or that of its class or function."""
-    if isinstance(given, str):
-        return split_file_name(given)[1] if is_file_name(given) else given
-    inner = given.func if isinstance(given, functools.partial) else given
-    return str(getattr(inner, "__name__", type(inner).__name__))
-
-
-def reference(given: Any) -> str | None:
-    """How a run directory names an optimizer: by its name, or as `FILE.py:NAME`; None for one that has neither."""
-    if isinstance(given, str):
-        path, name = split_file_name(given)
-        return f"{path.resolve()}:{name}" if is_file_name(given) else given
-    known = OPTIMIZERS.name_of(given)
-    if known is not None:
-        return known
-    name, module = getattr(given, "__qualname__", ""), sys.modules.get(getattr(given, "__module__", ""))
-    file = getattr(module, "__file__", None)
-    return f"{Path(file).resolve()}:{name}" if file and getattr(module, name, None) is given else None

@@ -111,7 +111,7 @@ class AdamState:
 
 
 class Adam:
-    """Adam, step size lr decay^epoch. Source: Kingma and Ba (2015).
+    """Adam over the gradient of a solve, step size lr decay^epoch. Source: Kingma and Ba (2015).
 
     With `natural` the steps are those of the natural values, held inside their domains. A failing solve is taken back
     and the step size halved. Errors: Diverged after too many of them.
@@ -155,7 +155,7 @@ class Adam:
 
 
 def lbfgs(objective: FitObjective, x: Array) -> Any:
-    """The optimum by limited-memory BFGS, and why it stopped. Source: Byrd et al. (1995)."""
+    """Limited-memory BFGS over the gradient of a solve. Source: Byrd et al. (1995)."""
     loss = DescentLoss(objective.problem, objective.plan, objective.monitor)
     first = loss.at(x, "lbfgs")
     if first is None:

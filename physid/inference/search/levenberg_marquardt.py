@@ -1,8 +1,9 @@
 """Levenberg-Marquardt with the exact Jacobian, for one start or many: every start has a damping of its own.
 
-Marquardt's damping with Moré's scaling by the largest column norms so far and Nielsen's rule for its growth. The steps
-of all starts are evaluated as one batch. The scales of estimated noise are renewed wherever a step is accepted
-(variable projection over the sigmas), so that they and the unknowns are found together.
+Marquardt's damping with Moré's scaling by the largest column norms so far and Nielsen's rule for its growth; where the
+problem is linear, steps become those of Gauss and Newton. The steps of all starts are evaluated as one batch. Scales of
+estimated noise are renewed wherever a step is accepted (variable projection over the sigmas), so that they and the
+unknowns are found together.
 
 Source: Marquardt (1963); Moré (1978); Nielsen (1999); Bates and Watts (1981) for the relative offset.
 """
@@ -27,6 +28,7 @@ from physid.inference.search.optimizer import TRANSIENT, Phase
 WINDOW = 5  # iterations over which the rate of a start is judged
 PATIENCE = 10  # iterations before any start is judged
 WIDE = 300  # columns from which on the normal equations are solved
+LINEAR = 0.01, 1e-3  # a fall this near to that of the linear problem, and the damping's factor: Gauss-Newton from there
 LARGEST = 1e14  # damping beyond which a start is stuck
 BUDGET = 4  # times the iterations that the others took: more no start gets that is behind one that has converged
 
@@ -104,7 +106,7 @@ class Iterate:
         fall = before - trial.cost if trial is not None else -math.inf
         if trial is not None and fall > 0:
             ratio = fall / gain if gain > 0 else 0.0
-            self.damping *= max(1.0 / 3.0, 1.0 - (2.0 * ratio - 1.0) ** 3)
+            self.damping *= LINEAR[1] if abs(ratio - 1.0) < LINEAR[0] else max(1 / 3, 1.0 - (2.0 * ratio - 1.0) ** 3)
             self.growth = 2.0
             self.point = objective.renewed(trial)
             self.x = self.point.x
@@ -131,7 +133,7 @@ class LevenbergMarquardtState:
 
 
 class LevenbergMarquardt:
-    """The optimizer of least squares from one start or many.
+    """Levenberg-Marquardt: least squares by damped Gauss-Newton steps, from one start or many.
 
     With `race`, a start is "hopeless", and stopped, that at its rate of the last iterations could not catch up with
     the best one in all iterations that are left, and "over budget" that took many times those of the starts that

@@ -104,7 +104,7 @@ class FitObjective:
         """Half the sum of squared residuals at x [Q]; infinite where the solve fails."""
         return float(self.costs([x])[0])
 
-    def costs(self, xs: Sequence[Array]) -> Array:
+    def costs(self, xs: Sequence[Array] | Array) -> Array:
         """The costs [N] at several x [N, Q], solved as one batch."""
         rows = [np.array(x, dtype=np.float64).reshape(len(self.problem.vector)) for x in xs]
         self.problem.limited(self.monitor.left)

@@ -14,12 +14,12 @@ from physid.arrays import Array
 from physid.errors import InputError
 from physid.inference.options import FitPlan
 from physid.inference.problem import Problem
+from physid.inference.search.catalogue import name_of
 from physid.inference.search.external import (
     AskTellState,
     CompletionState,
     RunToCompletion,
     SteppedState,
-    name_of,
     optimizer_of,
 )
 from physid.inference.search.first_order import Adam, AdamState, DescentLoss, lbfgs
