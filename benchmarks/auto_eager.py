@@ -62,13 +62,13 @@ def pointed(f: Callable[..., Any], k: Tensor) -> tuple[str, str]:
     integrator = Integrator(engine="auto")
     try:
         problem = integrator.pose(f, y0, [0.0, 1.0], None, False, memory("auto"))
-        tier: Any = choose(problem, "auto").tier
+        engine: Any = choose(problem, "auto").engine
     except Exception:
         return "error", ""
-    if tier.name == "eager":
+    if engine.name == "eager":
         return "eager", ""
-    kernel, captured = tier.kernel, problem.captured
-    c = kernel.constants() if tier.constants is None else tier.constants
+    kernel, captured = engine.kernel, problem.captured
+    c = kernel.constants() if engine.constants is None else engine.constants
     p = kernel.prepare(kernel.flat(captured), c)
     for moment, state in POINTS:
         t = torch.tensor(moment, dtype=DOUBLE)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physid.ode.eager.backend import EAGER, Cotangents
+from physid.ode.eager.engine import EAGER, Cotangents
 from physid.ode.eager.outcome import Outcome
 from physid.ode.native import cache, choose, compile
-from physid.ode.native.compiler.derive import Tangents, reachable, reverse
+from physid.ode.native.compiler.derive import TangentCode, reachable, reverse
 from physid.ode.native.compiler.interpret import Numbers
 from physid.ode.native.compiler.ir import PARAMS, SHIFT, STATE, Ids
 from physid.ode.native.compiler.library import Sizes
@@ -23,7 +23,7 @@ from physid.ode.native.compiler.lower import Program, lower
 from physid.ode.native.compiler.trace import Graph, Unsupported
 from physid.ode.native.kernel import Kernel
 from physid.ode.native.reach import Surroundings
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics
 
 
@@ -39,7 +39,7 @@ class Executable:
         buffers = {int(program.y[0] >> SHIFT) - 1: dy}
         if program.raw.size:
             buffers[int(program.raw[0] >> SHIFT) - 1] = dp
-        tangents = Tangents(b, buffers, {})
+        tangents = TangentCode(b, buffers, {})
         for place in reachable(b, program.k, ()):
             if b.deps[place] & (STATE | PARAMS):
                 tangents.push(place)
@@ -110,7 +110,7 @@ class Interpreted:
     constants: Tensor | None = None
     name: str = "native"
 
-    def _other(self, problem: Problem) -> Problem:
+    def _other(self, problem: ODEProblem) -> ODEProblem:
         captured = problem.captured
 
         def f(t: Tensor, y: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Interpreted:
 
         return replace(problem, f=f, named=captured, slope=None)
 
-    def march(self, problem: Problem, *options: Any, **more: Any) -> tuple[Outcome, Any]:
+    def march(self, problem: ODEProblem, *options: Any, **more: Any) -> tuple[Outcome, Any]:
         """As the eager one."""
         other = self._other(problem)
         outcome, tape = EAGER.march(other, *options, **more)
@@ -127,7 +127,7 @@ class Interpreted:
 
     def pull(
         self,
-        problem: Problem,
+        problem: ODEProblem,
         kept: Any,
         captured: Sequence[Tensor],
         needs: Sequence[bool],
@@ -158,7 +158,7 @@ def interpreted() -> Iterator[None]:
     """In here the compiled engine runs its programs by NumPy."""
     with (
         patch.object(compile, "assemble", _assembled),
-        patch.object(choose, "tier_of", Interpreted),
+        patch.object(choose, "engine_of", Interpreted),
         patch.object(choose, "Native", Interpreted),
         patch.object(cache, "Native", Interpreted),
     ):

@@ -24,7 +24,7 @@ from physid.ode.native.compiler.trace import trace
 from physid.ode.native.kernel import Kernel
 from physid.ode.native.reach import Surroundings
 from physid.ode.native.witness import witness
-from physid.ode.rhs import Field, Layout
+from physid.ode.rhs import Field, StateLayout
 
 DOUBLE = torch.float64
 COLUMNS = 8
@@ -102,7 +102,7 @@ def main(names: list[str]) -> None:
         torch.manual_seed(0)
         f, y0 = CASES[name]()
         captured, y, t = list(f.parameters()), y0.reshape(-1), torch.tensor(0.0, dtype=DOUBLE)
-        field = Field(f, Layout(y0, False), captured)
+        field = Field(f, StateLayout(y0, False), captured)
         clock = [time.perf_counter()]
         graph = trace(field, t, y, captured, TABLE.__contains__)
         clock.append(time.perf_counter())

@@ -35,7 +35,7 @@ from problems import FIRST, SECOND, fresh, three_bodies, three_bodies_start, van
 from timing import interleave, table, versions
 
 from physid import ode
-from physid.ode.native.backend import Native
+from physid.ode.native.engine import Native
 from physid.ode.native.kernel import Kernel
 
 Loss = Callable[[Tensor], Tensor]
@@ -118,12 +118,12 @@ class Row:
         """Seconds of the bare evaluations and products of the last solve."""
         *params, y0 = fresh(0, *self.values)
         problem = ode.Integrator(rtol=self.tol, atol=self.tol).pose(self.make(*params), y0, self.t, None, self.batched)
-        from physid.ode.native.choose import native_tier
+        from physid.ode.native.choose import native_engine
 
-        tier = native_tier(problem)
-        if not isinstance(tier, Native):
-            raise SystemExit(f"{self.name}: {tier}")
-        field, product = bare(tier.kernel, problem.y0.detach()[: tier.kernel.n], problem.captured)
+        engine = native_engine(problem)
+        if not isinstance(engine, Native):
+            raise SystemExit(f"{self.name}: {engine}")
+        field, product = bare(engine.kernel, problem.y0.detach()[: engine.kernel.n], problem.captured)
         return self.statistics.evaluations * field + self.statistics.backward_vjps * product
 
 

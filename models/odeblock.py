@@ -1,4 +1,4 @@
-"""An ODE block of a convolutional network: dz/dt = f(z) on [0, 1], by the engine's eager tier."""
+"""An ODE block of a convolutional network: dz/dt = f(z) on [0, 1], by the eager engine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack
 
 from physid.ode import Adjoint, Fixed, Integrator, Statistics
+from physid.ode.torch_internals import function_modes
 
 
 class ConvField(nn.Module):
@@ -46,7 +46,7 @@ class RightHandSide:
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt in the type of y."""
         kind, dtype, enabled = self.autocast
-        run = self.field if _get_current_function_mode_stack() else self.run  # a recorded f is not compiled
+        run = self.field if function_modes() else self.run  # a recorded f is not compiled
         # weights that were cast without a graph must not be found again by an evaluation that needs one
         with torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=torch.is_grad_enabled()):
             k = run(y.permute(0, 3, 1, 2) if self.last else y)

@@ -111,7 +111,7 @@ HOMES = {
     "ode.tableaus": "ode.methods.catalogue",
     "ode.tangents": "ode.eager.tangents",
     "ode.tape": "ode.eager.checkpoints",
-    "ode.tier": "ode.eager.backend",
+    "ode.tier": "ode.eager.engine",
     "ode.transition": "ode.eager.forward_sensitivity",
     "ode.wide": "ode.eager.pullback_batched",
     "prior": "modelling.prior",

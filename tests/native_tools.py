@@ -14,7 +14,7 @@ from physid.ode.native.compiler.trace import trace
 from physid.ode.native.kernel import Kernel
 from physid.ode.native.reach import Surroundings
 from physid.ode.native.witness import witness
-from physid.ode.problem import Problem, pose
+from physid.ode.problem import ODEProblem, pose
 
 Field = Callable[[Tensor, Tensor], Tensor]
 DOUBLE = torch.float64
@@ -22,7 +22,7 @@ TIME = torch.tensor(0.3, dtype=DOUBLE)
 Y0 = torch.tensor([1.0, 0.5], dtype=DOUBLE)
 
 
-def problem(f: Callable[..., Any], y0: Any = Y0, **options: Any) -> Problem:
+def problem(f: Callable[..., Any], y0: Any = Y0, **options: Any) -> ODEProblem:
     return pose(f, y0, [0.0, 1.0], solver="dopri5", rtol=1e-6, atol=1e-6, **options)
 
 

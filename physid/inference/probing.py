@@ -41,7 +41,7 @@ def worth_probing(model: Model, experiment: Experiment, changes: Mapping[str, An
         y0, times = vector.put(vector.get()), [float(experiment.initial_time or 0.0), float(experiment.train.times[-1])]
         recall = memory(integrator.engine)
         problem = integrator.pose(model, y0, times, vector.raws, False, recall)
-        return choose(problem, integrator.engine, forward=True).tier.name == "native"
+        return choose(problem, integrator.engine, forward=True).engine.name == "native"
     except Exception:  # whatever is wrong with a model is told by the fit itself
         return True
     finally:

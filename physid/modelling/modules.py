@@ -14,14 +14,13 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
 from physid.errors import InputError, unknown_name
 from physid.modelling.declared import unmade
 from physid.modelling.prior import Ridge
 from physid.modelling.unknown import Unknown
+from physid.ode.torch_internals import BATCH_NORM, DROPOUT
 
 MOST = 4000  # weights that a fit takes: it keeps a covariance of all unknowns
 RAW = "raw"  # the module of a model that holds the raw parameters of its own unknowns
@@ -183,8 +182,8 @@ def ready(model: nn.Module) -> None:
     """
     own = [(path, one) for path, one in model.named_parameters() if not path.startswith(f"{RAW}.")]
     for path, module in model.named_modules():
-        random = isinstance(module, _DropoutNd) and module.p > 0
-        if module.training and (random or isinstance(module, _BatchNorm)):
+        random = isinstance(module, DROPOUT) and module.p > 0
+        if module.training and (random or isinstance(module, BATCH_NORM)):
             why = "its value is random" if random else "its value goes by the batch"
             raise InputError(
                 f"{path} of {type(model).__name__} is a {type(module).__name__} in training mode: {why}, so there is "

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from physid.ode.backend import Backend
+from physid.ode.caching import clear_caches
 from physid.ode.control import CONTROLS, PID, Control, Fixed
 from physid.ode.dense import DenseSolution, odeint_dense
 from physid.ode.gradcheck import GradientAudit, gradcheck, toy
-from physid.ode.gradients.aca import ACA, Gradient, Naive
-from physid.ode.gradients.adjoint import Adjoint
-from physid.ode.gradients.forward import Forward
-from physid.ode.gradients.registry import GRADIENTS
+from physid.ode.gradients import ACA, GRADIENTS, Adjoint, Forward, Gradient, Naive, with_pullback
 from physid.ode.methods.catalogue import METHODS, Tableau
 from physid.ode.misfit import misfit
 from physid.ode.odeint import odeint, odeint_adjoint, odeint_event
 from physid.ode.probes import Probes
+from physid.ode.problem import ODEProblem
 from physid.ode.sensitivities import Sensitivity, sensitivities
 from physid.ode.solution import Solution, SolveError, Statistics, Status
 from physid.ode.solve import Integrator, solve
@@ -24,6 +24,7 @@ __all__ = [
     "METHODS",
     "PID",
     "Adjoint",
+    "Backend",
     "Control",
     "DenseSolution",
     "Fixed",
@@ -32,6 +33,7 @@ __all__ = [
     "GradientAudit",
     "Integrator",
     "Naive",
+    "ODEProblem",
     "Probes",
     "Sensitivity",
     "Solution",
@@ -39,6 +41,7 @@ __all__ = [
     "Statistics",
     "Status",
     "Tableau",
+    "clear_caches",
     "gradcheck",
     "misfit",
     "odeint",
@@ -48,4 +51,5 @@ __all__ = [
     "sensitivities",
     "solve",
     "toy",
+    "with_pullback",
 ]

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from physid.ode.eager.outcome import Outcome
 from physid.ode.precision import Again, asked
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Solution, SolveError, Status
 
 
 def conclude(
-    problem: Problem,
+    problem: ODEProblem,
     values: Tensor,
     outcome: Outcome,
     gradient: str,
@@ -49,11 +49,11 @@ def conclude(
         statistics=statistics,
         solver=problem.tableau.name,
         gradient=gradient,
-        engine="eager" if outcome.fallback else engine,
+        engine=engine,
         read_grid=read_grid,
         statuses=outcome.statuses if layout.batched else [],
         event_time=outcome.event_time,
-        engine_note=outcome.fallback or note,
+        engine_note=note,
         measure=None if again is None else asked(problem, values, outcome, again),
     )
     if failed and throw:

@@ -13,9 +13,9 @@ from physid.ode.eager.checkpoints import Tape
 from physid.ode.eager.dense_output import theta_of
 from physid.ode.eager.march import March
 from physid.ode.eager.replay import pieces
-from physid.ode.gradients.aca import wants_gradient
+from physid.ode.gradients.protocol import wants_gradient
 from physid.ode.odeint import Options, read_options
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.request import Tolerance
 from physid.ode.rhs import RightHandSide, State
 
@@ -24,7 +24,7 @@ from physid.ode.rhs import RightHandSide, State
 class DenseSolution:
     """y(t) for t between `t0` and `t1`: a scalar gives [*state], times [m] give [m, *state]; differentiable."""
 
-    problem: Problem
+    problem: ODEProblem
     starts: Tensor
     steps: Tensor
     states: Tensor

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.probes import Probes
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Directions:
     params: tuple[Tensor, ...]
 
     @staticmethod
-    def of(problem: Problem, probes: Probes) -> Directions:
+    def of(problem: ODEProblem, probes: Probes) -> Directions:
         """The directions for a problem and the parameters that its f depends on."""
         layout, unknowns, k = problem.layout, problem.unknowns, probes.count
         initial = _initial(problem, probes).view(1, layout.lanes, -1)
@@ -34,7 +34,7 @@ class Directions:
         return Directions(start.reshape(k, -1), tuple(params))
 
 
-def column_sizes(problem: Problem, probes: Probes, params: Sequence[Tensor]) -> Tensor:
+def column_sizes(problem: ODEProblem, probes: Probes, params: Sequence[Tensor]) -> Tensor:
     """The sizes [L, N + Q] of the columns that gradient "forward" carries."""
     lanes = problem.layout.lanes
     initial = _initial(problem, probes).view(lanes, -1)
@@ -42,7 +42,7 @@ def column_sizes(problem: Problem, probes: Probes, params: Sequence[Tensor]) -> 
     return torch.cat([initial, *sizes], 1).contiguous()
 
 
-def _initial(problem: Problem, probes: Probes) -> Tensor:
+def _initial(problem: ODEProblem, probes: Probes) -> Tensor:
     """The size of every component of the initial states [L, N]."""
     layout = problem.layout
     if probes.initial is None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from physid.errors import InputError
 from physid.ode.conclude import conclude
 from physid.ode.eager.march import March
-from physid.ode.eager.outcome import Step
-from physid.ode.problem import Problem
+from physid.ode.eager.outcome import AcceptedStep
+from physid.ode.problem import ODEProblem
 from physid.ode.rhs import RightHandSide, State, attribute
 from physid.ode.solution import Solution, SolveError, Status
 
@@ -84,7 +84,7 @@ class Watch:
     crossing. One that crosses in a direction that nobody asked for goes on with the sign that it has then.
     """
 
-    def __init__(self, problem: Problem, events: Events) -> None:
+    def __init__(self, problem: ODEProblem, events: Events) -> None:
         self.problem, self.events = problem, events
         self.which = 0  # the component that met its event
         t, state = self._as_seen(problem.grid[0, 0], problem.y0.detach())
@@ -94,7 +94,7 @@ class Watch:
         near = value.abs() <= self._round_off(t, state)
         self.sign = torch.where(near, 0.0, torch.sign(value))
 
-    def __call__(self, step: Step) -> Tensor | None:
+    def __call__(self, step: AcceptedStep) -> Tensor | None:
         """The time of the first event in this step, or None."""
         before = 0.0
         states = step.dense(PROBES)
@@ -111,7 +111,7 @@ class Watch:
             before = theta
         return None
 
-    def _root(self, step: Step, i: int, before: float, after: float) -> float:
+    def _root(self, step: AcceptedStep, i: int, before: float, after: float) -> float:
         """Where component i is zero, within a step: theta."""
         sign = float(self.sign[i])
 
@@ -151,7 +151,7 @@ class Watch:
         return ROUND_OFF * eps * torch.tensor(found, dtype=torch.float64)
 
 
-def find_event(problem: Problem, events: Events) -> tuple[Tensor | None, int, Solution | None]:
+def find_event(problem: ODEProblem, events: Events) -> tuple[Tensor | None, int, Solution | None]:
     """The time [] of the first event on the way to the problem's end and its component; no time where there is none."""
     if problem.layout.batched:
         raise InputError("events with batched=True: solve the samples one by one, or with batched=False.")
@@ -232,7 +232,7 @@ def _tangent(k: Tensor, eps: Tensor) -> Tensor:
 
 
 def solve_event(
-    pose: Callable[[Tensor], Problem],
+    pose: Callable[[Tensor], ODEProblem],
     solve: Callable[[Tensor], Solution],
     f: RightHandSide,
     event_fn: EventFunction,

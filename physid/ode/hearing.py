@@ -13,8 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
+
+from physid.ode.torch_internals import transforms_active
 
 
 class TimeUp(BaseException):
@@ -118,7 +119,7 @@ def check() -> None:
 
 def audible(y: Tensor) -> None:
     """A backward pass through a graph comes back to Python at y, where signals and deadlines are heard."""
-    if y.requires_grad and not torch._C._are_functorch_transforms_active():
+    if y.requires_grad and not transforms_active():
         y.register_hook(_check_in_graph)
 
 

@@ -20,11 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physid.ode.caching import Cache
+from physid.ode.torch_internals import transforms_active
+
 MOST_STILL, MOST_TIMES = 32, 10_000  # jumps that are kept, and the times of each
 
 
 @dataclass(frozen=True, eq=False)
-class Reads:
+class SwitchReads:
     """Which read of a driver passes which of its switches at a jump, so that f can be had with some of them passed.
 
     At jump j of lane l read `read` [J, L] (-1: none, f jumps by itself) passes the time `switch` [J, L] of the driver,
@@ -52,7 +55,7 @@ class Jumps:
     times: Tensor
     clear: Tensor | None = None
     moved: Tensor | None = None
-    reads: Reads | None = None
+    reads: SwitchReads | None = None
     tied: bool = False
 
     @staticmethod
@@ -68,10 +71,8 @@ class Jumps:
             return kept[1]
         moved = times.to("cpu", torch.float64).reshape(-1).sort().values[:, None]
         found = Jumps(moved.detach(), moved=moved if moved.requires_grad else None)
-        if found.moved is None and moved.numel() <= MOST_TIMES and not torch._C._are_functorch_transforms_active():
-            if len(_STILL) >= MOST_STILL:
-                _STILL.clear()
-            _STILL[times.shape] = (times.detach().to("cpu", torch.float64, copy=True), found)
+        if found.moved is None and moved.numel() <= MOST_TIMES and not transforms_active():
+            _STILL.put(times.shape, (times.detach().to("cpu", torch.float64, copy=True), found))
         return found
 
     @cached_property
@@ -200,7 +201,7 @@ class Jumps:
         return found
 
     def _forced(
-        self, problem: Any, reads: Reads, lane: int, t: Tensor, y: Tensor, sides: dict[int, tuple[bool, float]]
+        self, problem: Any, reads: SwitchReads, lane: int, t: Tensor, y: Tensor, sides: dict[int, tuple[bool, float]]
     ) -> Tensor:
         """f [N] in a lane, each of its reads on the side of a switch (upper or not, where) that is asked for."""
         layout, driver = problem.layout, reads.owner.driver
@@ -268,7 +269,7 @@ class Jumps:
         return torch.zeros_like(weight) if found is None else found
 
 
-_STILL: dict[torch.Size, tuple[Tensor, Jumps]] = {}  # those that do not move, with the times they were made of
+_STILL: Cache[torch.Size, tuple[Tensor, Jumps]] = Cache(MOST_STILL)  # of no moving jumps, with what they were made of
 
 
 def jump_cotangents(problem: Any) -> Tensor | None:

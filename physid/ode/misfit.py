@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from physid.errors import InputError
 from physid.ode.conclude import conclude
 from physid.ode.dispatch import choose, memory
 from physid.ode.gradients import registry
-from physid.ode.gradients.aca import ACA, wants_gradient
-from physid.ode.problem import Problem
+from physid.ode.gradients.protocol import Gradient, wants_gradient
+from physid.ode.problem import ODEProblem
 from physid.ode.rhs import RightHandSide
 from physid.ode.solve import Integrator
+from physid.ode.torch_internals import inside_transform, transforms_active
 
 
 def misfit(
@@ -45,19 +45,19 @@ def misfit(
     method = registry.lookup(integrator.gradient, integrator.checkpoints)
     if integrator.probes:
         registry.check_probes(method)
-    problem = integrator.pose(f, y0, t, params, batched, memory(integrator.engine, method))
+    problem = integrator.pose(f, y0, t, params, batched, memory(integrator.engine))
     shape = (problem.grid.shape[0], *y0.shape)
     target = _fitted("target", target, shape, y0)
     weight = None if weight is None else _fitted("weight", weight, shape, y0)
     if _fuses(problem, method, target, weight):
-        tier: Any = choose(problem, integrator.engine).tier
-        if tier.name == "native":
-            ask = partial(tier.misfit, problem, target, weight)
+        engine: Any = choose(problem, integrator.engine).engine
+        if hasattr(engine, "misfit"):
+            ask = partial(engine.misfit, problem, target, weight)
             total: Tensor = _Fused.apply(problem, ask, y0, *problem.captured)  # type: ignore[no-untyped-call]
             if torch.isnan(total):
                 _refuse_gaps(target)
             return total
-    if not torch._C._are_functorch_transforms_active():
+    if not transforms_active():
         _refuse_gaps(target)
     y = integrator.solve(f, y0, t, params=params, batched=batched).y
     squares = (y - target) ** 2  # type: ignore[operator]
@@ -84,20 +84,19 @@ def _fitted(name: str, value: Tensor, shape: tuple[int, ...], y0: Tensor) -> Ten
         ) from None
 
 
-def _fuses(problem: Problem, method: Any, target: Tensor, weight: Tensor | None) -> bool:
+def _fuses(problem: ODEProblem, method: Gradient, target: Tensor, weight: Tensor | None) -> bool:
     """Whether nothing but a plain gradient by y0 and parameters is asked for."""
     fixed = not target.requires_grad and (weight is None or not weight.requires_grad) and not problem.t.requires_grad
-    plain = isinstance(method, ACA) and not method.step_aware and method.checkpoints is None
-    nested = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    nested = inside_transform()
     fixed = fixed and problem.moved is None
-    return fixed and plain and not nested and wants_gradient(problem) and not problem.entangled
+    return fixed and getattr(method, "fused", False) and not nested and wants_gradient(problem)
 
 
 class _Fused(torch.autograd.Function):
     """The sum [] with its gradient already at hand."""
 
     @staticmethod
-    def forward(ctx: Any, problem: Problem, ask: Callable[[], Any], y0: Tensor, *captured: Tensor) -> Tensor:
+    def forward(ctx: Any, problem: ODEProblem, ask: Callable[[], Any], y0: Tensor, *captured: Tensor) -> Tensor:
         outcome, total, ybar, grads = ask()
         if outcome is not None:
             conclude(problem, outcome.values, outcome, "aca", True, "native")

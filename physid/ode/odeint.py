@@ -13,15 +13,15 @@ from torch import Tensor
 from physid.errors import InputError, unknown_name
 from physid.ode.conclude import conclude
 from physid.ode.control import CONTROLS, Control, Fixed
-from physid.ode.dispatch import check_engine, equip
+from physid.ode.dispatch import Dispatch, check_engine
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.gradients import registry
-from physid.ode.gradients.aca import Gradient
 from physid.ode.gradients.adjoint import Adjoint
+from physid.ode.gradients.protocol import Gradient
 from physid.ode.methods import catalogue
 from physid.ode.methods.catalogue import Tableau, with_interpolation
 from physid.ode.probes import Probes, read
-from physid.ode.problem import Problem, pose
+from physid.ode.problem import ODEProblem, pose
 from physid.ode.request import Limits, Norm, Tolerance, read_times
 from physid.ode.rhs import RightHandSide, State
 from physid.ode.solution import Solution, SolveError, Status
@@ -63,7 +63,7 @@ class Setup:
 
     def pose(
         self, f: RightHandSide, y0: State, t: Tensor, rtol: Tolerance, atol: Tolerance, params: Sequence[Tensor] | None
-    ) -> Problem:
+    ) -> ODEProblem:
         """The checked problem."""
         stops = self.stops
         if self.grid_constructor is not None:
@@ -184,14 +184,14 @@ def _integrate(
     gradient = registry.lookup(gradient, (options or {}).get("checkpoints"))
     times = read_times(t)
 
-    def posed(when: Tensor) -> Problem:
+    def posed(when: Tensor) -> ODEProblem:
         return setup.pose(func, y0, when, rtol, atol, params)
 
     def solved(when: Tensor) -> Solution:
         problem = posed(when)
-        equipped, choice = equip(gradient, problem, engine)
-        values, outcome = equipped.solve(problem)
-        return conclude(problem, values, outcome, gradient.name, True, choice.tier.name, choice.note)
+        backend = Dispatch(engine)
+        values, outcome = gradient.solve(problem, backend)
+        return conclude(problem, values, outcome, gradient.name, True, backend.name, backend.note)
 
     if event_fn is None:
         return solved(times)

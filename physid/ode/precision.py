@@ -11,13 +11,14 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode.eager.outcome import Outcome
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
+from physid.ode.torch_internals import version_of
 
 TIGHTER = 1e-2  # the tolerances of the second solve, as a share of those of the first
-Again = Callable[[Problem], Outcome]
+Again = Callable[[ODEProblem], Outcome]
 
 
-def asked(problem: Problem, values: Tensor, outcome: Outcome, again: Again) -> Callable[[], float] | None:
+def asked(problem: ODEProblem, values: Tensor, outcome: Outcome, again: Again) -> Callable[[], float] | None:
     """What measures the error of the tangents when asked, of a solve that gave `values` [T, L * N].
 
     None without tangents; not-a-number where no lane reached its end in both solves. The unknowns must still be what
@@ -26,12 +27,12 @@ def asked(problem: Problem, values: Tensor, outcome: Outcome, again: Again) -> C
     if outcome.tangents is None:
         return None
     found = _reached(outcome, problem)
-    marks = [(x, x._version) for x in (problem.y0, *problem.unknowns)]
+    marks = [(x, version_of(x)) for x in (problem.y0, *problem.unknowns)]
 
     def measure() -> float:
         if not any(status.ok for status in outcome.statuses):
             return float("nan")
-        if any(x._version != version for x, version in marks):
+        if any(version_of(x) != version for x, version in marks):
             raise InputError(
                 "gradient_error: the unknowns have changed since the solve. Ask for it before they do, or solve again."
             )
@@ -43,7 +44,7 @@ def asked(problem: Problem, values: Tensor, outcome: Outcome, again: Again) -> C
     return measure
 
 
-def _reached(outcome: Outcome, problem: Problem) -> Tensor:
+def _reached(outcome: Outcome, problem: ODEProblem) -> Tensor:
     """The tangents [K, L * N] of an outcome that has them, not-a-number in lanes that did not reach their end."""
     tangents, layout = outcome.tangents, problem.layout
     if tangents is None:
@@ -55,7 +56,7 @@ def _reached(outcome: Outcome, problem: Problem) -> Tensor:
     return lanes.masked_fill(failed[:, None].to(tangents.device), float("nan")).view(tangents.shape)
 
 
-def relative(problem: Problem, values: Tensor, found: Tensor, truth: Tensor) -> float:
+def relative(problem: ODEProblem, values: Tensor, found: Tensor, truth: Tensor) -> float:
     """The size of found - truth [K, L * N] over that of the truth, in the lane where it is largest.
 
     Components count in units of the largest that each has been in `values` [T, L * N]; not-a-number where no lane has

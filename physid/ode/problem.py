@@ -19,25 +19,26 @@ from physid.ode.jumps import Jumps
 from physid.ode.methods import catalogue
 from physid.ode.probes import Probes
 from physid.ode.reads import driven_by, jumps_of
-from physid.ode.request import Limits, Norm, Wishes, plan_of
-from physid.ode.rhs import Field, Layout, RightHandSide, State, attribute, layout_of
+from physid.ode.request import Limits, Norm, SolveOptions, plan_of
+from physid.ode.rhs import Field, RightHandSide, State, StateLayout, attribute, layout_of, made_from
 
+Recall = Callable[[RightHandSide, "Sequence[Tensor] | None", StateLayout], "tuple[list[Tensor], Any] | None"]
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 
 
 @dataclass
-class Problem:
+class ODEProblem:
     """dy/dt = f(t, y), y(t[0]) = y0 on flat states [L * N], with the times of lane l in grid[:, l].
 
     `origin` is y0 as it was given; `unknowns` are the captured tensors, in which `probes` have directions, also where a
-    gradient leaves them out of `captured`. `recalled` is what a compiled engine remembers of f, which need not be
-    looked at again then: field, slope and coefficients are made when they are asked for. `notes` are kept with the
-    plan, for every solve of its kind.
+    gradient leaves them out of `captured`. `engine` is what carries it out, where that is known: one that remembers f
+    need not look at it again, and field, slope and coefficients are made when they are asked for. `notes` are kept with
+    the plan, for every solve of its kind.
     """
 
     f: RightHandSide
     named: Sequence[Tensor] | None
-    layout: Layout
+    layout: StateLayout
     y0: Tensor
     t: Tensor
     grid: Tensor
@@ -57,7 +58,8 @@ class Problem:
     notes: dict[str, Any]
     landings: Jumps | None = None
     origin: State = ()
-    recalled: Any = None
+    engine: Any = None
+    recall: Recall | None = None
     slope: Tensor | None = None
     probes: Probes | None = None
     unknowns: Sequence[Tensor] = ()
@@ -67,10 +69,10 @@ class Problem:
         """f on flat states."""
         return Field(self.f, self.layout, self.named)
 
-    @property
+    @cached_property
     def entangled(self) -> bool:
-        """Whether f was seen to use a tensor and another one made from it."""
-        return "field" in self.__dict__ and self.field.entangled
+        """Whether f uses a tensor and another one made from it, so that their graphs run into each other."""
+        return any(made_from(self.captured))
 
     @cached_property
     def coefficients(self) -> Coefficients:
@@ -84,11 +86,33 @@ class Problem:
             self.slope, _ = self.probe()
         return self.slope
 
-    def but(self, **changes: Any) -> Problem:
+    def but(self, **changes: Any) -> ODEProblem:
         """The same problem with some values changed, and the same field."""
         other = replace(self, **changes)
         other.field = self.field
         return other
+
+    def at(self, y0: Tensor, captured: Sequence[Tensor]) -> ODEProblem:
+        """The same problem with other numbers: y0 [L * N], and others in the place of the captured tensors."""
+        values = [new.detach() for new in captured]
+        other = replace(self, y0=y0.detach(), captured=values, unknowns=values, slope=None, started=time.perf_counter())
+        if any(new is not old for new, old in zip(captured, self.captured, strict=True)):
+            other.field = self.field.exchanged(self.captured, values)
+        else:
+            other.field = self.field
+        return other
+
+    def posed(self, f: RightHandSide, y0: State, t: Tensor | Sequence[float], **changes: Any) -> ODEProblem:
+        """Another problem, solved in the same way but for the `changes`, options of `pose`; its f captures nothing."""
+        least = {"rtol": self.rtol, "atol": self.atol}
+        how: dict[str, Any] = {name: float(torch.as_tensor(value).min()) for name, value in least.items()}
+        how |= {"solver": self.tableau, "control": self.control, "limits": self.limits}
+        return pose(f, y0, t, **(how | {"params": [], "recall": self.recall} | changes))
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What the states depend on: y0 [L * N], t, the captured tensors, and the times of jumps that move."""
+        return [self.y0, self.t, *self.captured, *([] if self.moved is None else [self.moved])]
 
     def probe(self) -> tuple[Tensor, list[Tensor]]:
         """The first evaluation, and the tensors that f depends on."""
@@ -187,9 +211,6 @@ class Problem:
         return ratio.to("cpu", torch.float64)
 
 
-Recall = Callable[[RightHandSide, "Sequence[Tensor] | None", Layout], "tuple[list[Tensor], Any] | None"]
-
-
 def pose(
     f: RightHandSide,
     y0: State,
@@ -197,19 +218,19 @@ def pose(
     *,
     params: Sequence[Tensor] | None = None,
     recall: Recall | None = None,
-    wishes: Wishes | None = None,
+    asked: SolveOptions | None = None,
     landings: Jumps | None = None,
     graph: bool | None = None,
     **options: Any,
-) -> Problem:
+) -> ODEProblem:
     """Check the arguments of a solve and evaluate f once; InputError says what cannot work.
 
-    How to solve comes as `wishes`, or as its fields by name. `recall` may know f from an earlier solve and give the
+    How to solve comes as `asked`, or as its fields by name. `recall` may know f from an earlier solve and give the
     tensors that it depends on, with what it remembers. `landings` are the jumps of f, which are else looked for;
     `graph` says whether those that move are to have one, by default whether autograd is on.
     """
     started = time.perf_counter()
-    asked = wishes or Wishes(**options)
+    asked = asked or SolveOptions(**options)
     found, by = None, driven_by(f)
     driven = landings is None and by[1] is not None
     recall = recall if asked.norm is None else None
@@ -222,7 +243,7 @@ def pose(
     plan, times = plan_of(y0, t, asked)
     if plan.relative:
         _check_relative(plan.layout.pack(y0), plan.atol)
-    problem = Problem(
+    problem = ODEProblem(
         f=f,
         named=params,
         layout=plan.layout,
@@ -246,11 +267,12 @@ def pose(
         landings=landings,
         origin=y0,
         probes=plan.probes,
+        recall=recall,
     )
     if recall and not driven:
         found = recall(f, params, problem.layout)
     if found is not None and not (landings is not None and landings.tied):
-        problem.captured, problem.recalled = found
+        problem.captured, problem.engine = found
         problem.unknowns = problem.captured
         return problem
     problem.slope, problem.captured = problem.probe()

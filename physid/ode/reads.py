@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError
-from physid.ode.jumps import Jumps, Reads, by_lane
+from physid.ode.jumps import Jumps, SwitchReads, by_lane
 from physid.ode.rhs import RightHandSide, State, attribute
 from physid.ode.transforms import plain_where_transformed, refuse_transformed
 
@@ -80,7 +80,7 @@ def jumps_of(
         switches = refuse_transformed(_both(asked, switches))
         if driver is None or not hasattr(owner, "reading") or not _sensible(y0, t):
             return None if switches is None else Jumps.at(switches)
-        probe = plain_where_transformed(lambda: Probe(f, owner, y0, t, batched, foreseen))
+        probe = plain_where_transformed(lambda: ReadProbe(f, owner, y0, t, batched, foreseen))
         own = None if alone or switches is None else _without(switches, driver.switches)
         if probe.plain and (own is None or not len(own)):
             return Jumps.at(driver.switches) if len(driver.switches) else None
@@ -125,7 +125,7 @@ def _sensible(y0: State, t: Tensor | Sequence[float]) -> bool:
     return times.ndim in (1, 2) and bool(times.numel()) and bool(torch.isfinite(times).all())
 
 
-class Probe:
+class ReadProbe:
     """What f reads where a solve begins, found out by evaluations of f there."""
 
     def __init__(
@@ -241,7 +241,7 @@ class Probe:
             )
 
 
-def _joined(lines: Lines, own: Tensor | None, owner: Any, probe: Probe) -> Jumps | None:
+def _joined(lines: Lines, own: Tensor | None, owner: Any, probe: ReadProbe) -> Jumps | None:
     """The jumps of all reads and f's own ones in order, those within round-off of each other as one landing."""
     landings = owner.driver.landings
     unique = _unique(lines)
@@ -272,7 +272,7 @@ def _joined(lines: Lines, own: Tensor | None, owner: Any, probe: Probe) -> Jumps
     landed, group = _together(times.detach(), clear)
     moves = times.requires_grad
     tied = bool((group[1:] == group[:-1]).any()) and moves
-    reads = Reads(owner, probe.apart, unique, read, switch, rising)
+    reads = SwitchReads(owner, probe.apart, unique, read, switch, rising)
     return Jumps(landed, clear, times if moves else None, reads, tied)
 
 
@@ -346,5 +346,5 @@ def earliest_read(f: RightHandSide, y0: State, t: Tensor | Sequence[float]) -> f
     if getattr(owner, "driver", None) is None or not hasattr(owner, "reading") or not _sensible(y0, t):
         return None
     with torch.no_grad(), _same_random():
-        lines = Probe(f, owner, y0, t, batched=False).lines()
+        lines = ReadProbe(f, owner, y0, t, batched=False).lines()
         return None if lines is None else float(torch.stack([lines.a * end + lines.b for end in lines.ends]).min())

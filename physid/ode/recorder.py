@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
-from torch.utils._pytree import tree_leaves
 
 from physid.errors import InputError
+from physid.ode.torch_internals import is_mapped, transforms_active, tree_leaves
 
 # Over a whole tensor their derivative shares a tie evenly; under vmap it goes to one of the equals.
 SHARED = (torch.max, torch.min, Tensor.max, Tensor.min, torch.median, Tensor.median, torch.aminmax, Tensor.aminmax)
@@ -24,7 +24,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, y: Tensor) -> None:
         super().__init__()
         self.state = id(y)
-        self.mapped = torch._C._are_functorch_transforms_active()
+        self.mapped = transforms_active()
         self.shares = False
         self.found: dict[int, Tensor] = {}
         self.made: dict[int, Tensor] = {}  # by f itself: a view taken without a graph may still ask for gradients
@@ -51,13 +51,3 @@ class Recorder(TorchFunctionMode):
         elif isinstance(out, tuple | list):
             self.made.update((id(leaf), leaf) for leaf in tree_leaves(out) if id(leaf) not in self.found)
         return out
-
-
-def is_mapped(tensor: Tensor) -> bool:
-    """Whether a tensor is one of torch.func.vmap's, under whatever other transforms."""
-    functorch: Any = torch._C._functorch
-    while functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            return True
-        tensor = functorch.get_unwrapped(tensor)
-    return False

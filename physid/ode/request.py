@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,11 +15,13 @@ from torch import Tensor
 
 from physid.errors import InputError
 from physid.ode import control as controls
+from physid.ode.caching import Cache
 from physid.ode.control import Control, Fixed
 from physid.ode.methods import catalogue
 from physid.ode.probes import Probes, check
-from physid.ode.rhs import Layout, State
+from physid.ode.rhs import State, StateLayout
 from physid.ode.tolerances import finite_tolerance
+from physid.ode.torch_internals import transforms_active
 
 Norm = Callable[[State], Tensor]
 Tolerance = float | Tensor | Sequence[Any]  # numbers, or numbers nested as the state is
@@ -68,7 +69,7 @@ NO_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SolveOptions:
     """How to solve, as it was asked for: the arguments of a solve but f, y0, t and the parameters."""
 
     solver: str | catalogue.Tableau
@@ -102,14 +103,14 @@ def is_plain(tolerance: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SolvePlan:
     """The checked arguments of a solve; `grid` [T, L] are the asked times, `stops` [P, L] those to land on.
 
     f jumps at the times `jumps` [J], or [J, L] where every lane has its own.
     `notes` is for what an engine derives from them.
     """
 
-    layout: Layout
+    layout: StateLayout
     grid: Tensor
     direction: int
     tableau: catalogue.Tableau
@@ -130,15 +131,14 @@ class Plan:
 class _Kept:
     """A plan with the tensors that it was made from."""
 
-    plan: Plan
+    plan: SolvePlan
     times: Tensor
-    wishes: Wishes
+    asked: SolveOptions
 
-    def serves(self, times: Tensor, wishes: Wishes) -> bool:
+    def serves(self, times: Tensor, asked: SolveOptions) -> bool:
         """Whether these are the same numbers."""
         return torch.equal(self.times, times) and (
-            wishes is self.wishes
-            or (_alike(self.wishes.stops, wishes.stops) and _alike(self.wishes.jumps, wishes.jumps))
+            asked is self.asked or (_alike(self.asked.stops, asked.stops) and _alike(self.asked.jumps, asked.jumps))
         )
 
 
@@ -147,54 +147,51 @@ def _alike(a: Tensor | None, b: Tensor | None) -> bool:
     return torch.equal(a, b) if a is not None and b is not None else a is b
 
 
-_PLANS: OrderedDict[Hashable, _Kept] = OrderedDict()
+_PLANS: Cache[Hashable, _Kept] = Cache(MOST_PLANS)
 
 
-def plan_of(y0: State, t: Tensor | Sequence[float], wishes: Wishes) -> tuple[Plan, Tensor]:
+def plan_of(y0: State, t: Tensor | Sequence[float], asked: SolveOptions) -> tuple[SolvePlan, Tensor]:
     """The plan of a solve and its times, with their graph; InputError says what cannot work."""
     times = _as_times(t)
-    key = _key(y0, times, wishes)
+    key = _key(y0, times, asked)
     kept = None if key is None else _PLANS.get(key)
-    if kept is not None and kept.serves(times, wishes):
+    if kept is not None and kept.serves(times, asked):
         return kept.plan, times
-    layout = Layout(y0, wishes.batched)
+    layout = StateLayout(y0, asked.batched)
     check_times(times, layout)
     if key is None or times.numel() > MOST_TIMES:
-        return _planned(layout, times.detach(), wishes), times
+        return _planned(layout, times.detach(), asked), times
     copy = times.detach().clone()
-    plan = _planned(layout, copy, wishes)
-    _PLANS[key] = _Kept(plan, copy, _copied(wishes))
-    _PLANS.move_to_end(key)
-    while len(_PLANS) > MOST_PLANS:
-        _PLANS.popitem(last=False)
+    plan = _planned(layout, copy, asked)
+    _PLANS.put(key, _Kept(plan, copy, _copied(asked)))
     return plan, times
 
 
-def _copied(wishes: Wishes) -> Wishes:
-    """The same wishes, whose times nobody else can change; itself where there are none."""
-    if wishes.stops is None and wishes.jumps is None:
-        return wishes
-    stops, jumps = (None if x is None else x.detach().clone() for x in (wishes.stops, wishes.jumps))
-    return replace(wishes, stops=stops, jumps=jumps)
+def _copied(asked: SolveOptions) -> SolveOptions:
+    """The same options, whose times nobody else can change; itself where there are none."""
+    if asked.stops is None and asked.jumps is None:
+        return asked
+    stops, jumps = (None if x is None else x.detach().clone() for x in (asked.stops, asked.jumps))
+    return replace(asked, stops=stops, jumps=jumps)
 
 
-def _key(y0: State, times: Tensor, wishes: Wishes) -> Hashable | None:
+def _key(y0: State, times: Tensor, asked: SolveOptions) -> Hashable | None:
     """What plans are kept under; None where none can be."""
-    if torch._C._are_functorch_transforms_active():
+    if transforms_active():
         return None
-    asked = wishes.key
+    options = asked.key
     if isinstance(y0, Tensor):
         kind: Any = (y0.shape, y0.dtype, y0.device)
     elif isinstance(y0, tuple) and all(isinstance(part, Tensor) for part in y0):
         kind = tuple((part.shape, part.dtype, part.device) for part in y0)
     else:
         return None
-    return None if asked is None else (asked, kind, times.shape)
+    return None if options is None else (options, kind, times.shape)
 
 
-def _planned(layout: Layout, times: Tensor, wishes: Wishes) -> Plan:
+def _planned(layout: StateLayout, times: Tensor, asked: SolveOptions) -> SolvePlan:
     """The plan for checked times [T] or [T, L] without a graph."""
-    w = wishes
+    w = asked
     tableau = catalogue.lookup(w.solver) if isinstance(w.solver, str) else w.solver
     chosen = resolve_control(tableau, controls.lookup(w.control))
     if w.norm is not None and w.batched:
@@ -220,7 +217,7 @@ def _planned(layout: Layout, times: Tensor, wishes: Wishes) -> Plan:
     if relative and bool(((torch.as_tensor(atol) == 0) & (torch.as_tensor(rtol) == 0)).any()):
         raise InputError("rtol and atol are both 0: no step is that exact. Give one of them a positive value.")
     _warn_of_resolution(grid, layout.real)
-    return Plan(
+    return SolvePlan(
         layout=layout,
         grid=grid,
         direction=direction,
@@ -256,7 +253,7 @@ def _warn_of_resolution(grid: Tensor, real: torch.dtype) -> None:
         )
 
 
-def read_times(t: Tensor | Sequence[float], layout: Layout | None = None) -> Tensor:
+def read_times(t: Tensor | Sequence[float], layout: StateLayout | None = None) -> Tensor:
     """t as float64 on the host, [T] or per lane [T, L], strictly checked; keeps its graph."""
     times = _as_times(t)
     check_times(times, layout)
@@ -278,7 +275,7 @@ def _as_times(t: Tensor | Sequence[float]) -> Tensor:
     return times.to("cpu", torch.float64)
 
 
-def check_times(times: Tensor, layout: Layout | None) -> None:
+def check_times(times: Tensor, layout: StateLayout | None) -> None:
     """InputError unless the times [T] or [T, L] are finite and in order."""
     batched = layout is not None and layout.batched
     allowed = "[T] or [T, samples]" if batched else "[T]"
@@ -286,7 +283,7 @@ def check_times(times: Tensor, layout: Layout | None) -> None:
         raise InputError(f"t has shape {tuple(times.shape)}: {allowed} is allowed.")
     if times.shape[0] == 0:
         raise InputError("t is empty: give the start time and the times at which states are wanted.")
-    values = np.asarray(times.tolist()) if torch._C._are_functorch_transforms_active() else times.detach().numpy()
+    values = np.asarray(times.tolist()) if transforms_active() else times.detach().numpy()
     if not np.isfinite(values).all():
         raise InputError("t holds a value that is not finite: every time must be a finite number.")
     rows = values.reshape(len(values), -1)
@@ -319,7 +316,7 @@ def fixed_grid(grid: Tensor, step: float, direction: int) -> Tensor:
     return grid[:1] + direction * step * torch.arange(1, max(count, 1), dtype=torch.float64)[:, None]
 
 
-def _tolerance(name: str, value: Tolerance, layout: Layout) -> float | Tensor:
+def _tolerance(name: str, value: Tolerance, layout: StateLayout) -> float | Tensor:
     value = finite_tolerance(name, value)
     if isinstance(value, float):
         return value

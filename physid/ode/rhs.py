@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from physid.errors import InputError
+from physid.ode.caching import Cache
 from physid.ode.hearing import OutOfTime, check
 from physid.ode.recorder import Recorder
+from physid.ode.torch_internals import is_wrapped, transforms_active
 
 State = Tensor | tuple[Tensor, ...]
 RightHandSide = Callable[..., Any]
 
 
-class Layout:
+class StateLayout:
     """How a state, a tensor or a tuple of tensors, lies in rows [L, N]: one lane for all, or one per sample."""
 
     def __init__(self, y0: State, batched: bool) -> None:
@@ -78,21 +82,14 @@ def attribute(f: Any, name: str) -> Any:
         return None
 
 
-_LAYOUTS: dict[Any, Layout] = {}
-MOST_LAYOUTS = 64
+_LAYOUTS: Cache[Any, StateLayout] = Cache(64)
 
 
-def layout_of(y0: State, batched: bool) -> Layout:
+def layout_of(y0: State, batched: bool) -> StateLayout:
     """The layout of a state, made once for tensors of one kind."""
-    if not isinstance(y0, Tensor) or torch._C._are_functorch_transforms_active():
-        return Layout(y0, batched)
-    key = (y0.shape, y0.dtype, y0.device, batched)
-    found = _LAYOUTS.get(key)
-    if found is None:
-        if len(_LAYOUTS) >= MOST_LAYOUTS:
-            _LAYOUTS.clear()
-        found = _LAYOUTS[key] = Layout(y0, batched)
-    return found
+    if not isinstance(y0, Tensor) or transforms_active():
+        return StateLayout(y0, batched)
+    return _LAYOUTS.made((y0.shape, y0.dtype, y0.device, batched), lambda: StateLayout(y0, batched))
 
 
 SHOWN = 3  # evaluations after which it is known whether f keeps a buffer for its results
@@ -105,7 +102,7 @@ class Field:
     state at every evaluation of a solve, so that it is a function of (t, y).
     """
 
-    def __init__(self, f: RightHandSide, layout: Layout, params: Sequence[Tensor] | None) -> None:
+    def __init__(self, f: RightHandSide, layout: StateLayout, params: Sequence[Tensor] | None) -> None:
         if not callable(f):
             raise InputError(f"f is {type(f).__name__}: a function f(t, y) or a module is allowed.")
         self.f, self.layout, self.count = f, layout, 0
@@ -113,7 +110,6 @@ class Field:
         self.buffers = _moving_buffers(self.modules)
         self.named = None if params is None else list(params)
         self.random: dict[str, Tensor] | None = None
-        self.entangled = False  # a captured tensor is made from another one, so that their graphs run into each other
         self.recorded: list[tuple[Tensor, Tensor]] | None = None  # state and derivative of every call, with its graph
         self.until: float | None = None  # by time.perf_counter: no evaluation begins later
         self.last: Tensor | None = None  # of the first few results
@@ -137,7 +133,6 @@ class Field:
             self.random = before
         found = self.named if self.named is not None else _unique([*self._held(), *recorder.found.values()])
         captured = [tensor for tensor in found if tensor.requires_grad]
-        self.entangled = _entangled(captured)
         self.shares = recorder.shares
         return value if self.layout.is_tuple else value.clone(), captured  # f may write the next one to the same place
 
@@ -206,6 +201,12 @@ class Field:
             if isinstance(value, Tensor) and value.requires_grad:
                 yield value
 
+    def exchanged(self, old: Sequence[Tensor], new: Sequence[Tensor]) -> Field:
+        """This field with other numbers in the place of tensors that f holds on to."""
+        other = copy.copy(self)
+        other.f = _Exchanged(self.f, tuple(old), tuple(new))
+        return other
+
     @contextmanager
     def unseen(self) -> Iterator[None]:
         """Evaluations in here leave no trace: forward statistics are put back."""
@@ -236,10 +237,28 @@ class Field:
             torch.cuda.set_rng_state(state["cuda"], self.layout.device)
 
 
+@dataclass(frozen=True)
+class _Exchanged:
+    """f, while whose evaluations the tensors `old` have the numbers of `new`; not for evaluations with a graph."""
+
+    f: RightHandSide
+    old: tuple[Tensor, ...]
+    new: tuple[Tensor, ...]
+
+    def __call__(self, t: Tensor, y: State) -> Any:
+        kept = [x.data for x in self.old]
+        try:
+            for x, value in zip(self.old, self.new, strict=True):
+                x.data = value  # whose version stays, so that graphs which hold it stay whole
+            return self.f(t, y)
+        finally:
+            for x, value in zip(self.old, kept, strict=True):
+                x.data = value
+
+
 def _address(k: Tensor) -> int:
     """Where the numbers of a plain tensor lie; 0 for one that has no such place."""
-    functorch: Any = torch._C._functorch
-    plain = type(k) is Tensor and not functorch.is_functorch_wrapped_tensor(k) and not k.is_meta
+    plain = type(k) is Tensor and not is_wrapped(k) and not k.is_meta
     return k.data_ptr() if plain else 0
 
 
@@ -273,24 +292,25 @@ def _moving_buffers(modules: list[nn.Module]) -> list[Tensor]:
     return _unique([buffer for part in norms for buffer in part.buffers(recurse=False)])
 
 
-def _entangled(tensors: list[Tensor]) -> bool:
-    """Whether the graph of one tensor leads to another one of them."""
-    made = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-    if not made or len(tensors) < 2:
-        return False
-    leaves = {id(tensor) for tensor in tensors if tensor.grad_fn is None}
-    others = {id(node) for node in made}
-    seen: set[int] = set()
-    queue = [node for start in made for node, _ in start.next_functions]
-    while queue:
-        node = queue.pop()
-        if node is None or id(node) in seen:
-            continue
-        if id(node) in others or id(getattr(node, "variable", None)) in leaves:
-            return True
-        seen.add(id(node))
-        queue.extend(after for after, _ in node.next_functions)
-    return False
+def made_from(tensors: Sequence[Tensor]) -> list[set[int]]:
+    """For every tensor the numbers of the other ones from which it is made, by its graph."""
+    found: list[set[int]] = [set() for _ in tensors]
+    if len(tensors) < 2 or all(tensor.grad_fn is None for tensor in tensors):
+        return found
+    nodes = {id(tensor.grad_fn): i for i, tensor in enumerate(tensors) if tensor.grad_fn is not None}
+    leaves = {id(tensor): i for i, tensor in enumerate(tensors) if tensor.grad_fn is None}
+    for i, tensor in enumerate(tensors):
+        seen: set[int] = set()
+        queue = [] if tensor.grad_fn is None else [node for node, _ in tensor.grad_fn.next_functions]
+        while queue:
+            node = queue.pop()
+            if node is None or id(node) in seen:
+                continue
+            seen.add(id(node))
+            met = nodes.get(id(node), leaves.get(id(getattr(node, "variable", None))))
+            found[i] |= set() if met is None else {met}
+            queue.extend(after for after, _ in node.next_functions)
+    return found
 
 
 def _unique(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -58,8 +58,8 @@ def sensitivities(
     start = y0.detach().requires_grad_()  # jumps may depend on it
     problem = integrator.pose(f, start, t, params, batched, memory(integrator.engine), graph=True)
     choice = choose(problem, integrator.engine, forward=True)
-    outcome, by_state, by_params = choice.tier.differentiate(problem, list(params))
-    how = (choice.tier.name, choice.note, lambda other: choice.tier.differentiate(other, list(params))[0])
+    outcome, by_state, by_params = choice.engine.differentiate(problem, list(params))
+    how = (choice.engine.name, choice.note, lambda other: choice.engine.differentiate(other, list(params))[0])
     solution = conclude(problem, outcome.values, outcome, "forward", throw, *how)
     lead, n = (problem.grid.shape[0], *y0.shape), problem.layout.width
     pieces = by_params.split([p.numel() for p in params], dim=-1) if params else ()

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, Fixed
-from physid.ode.dispatch import check_engine, equip, memory
+from physid.ode.dispatch import Dispatch, check_engine, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.gradients import registry
-from physid.ode.gradients.aca import Gradient
+from physid.ode.gradients.protocol import Gradient
 from physid.ode.methods import catalogue
 from physid.ode.methods.catalogue import Tableau
 from physid.ode.probes import Probes, read
-from physid.ode.problem import Problem, Recall, pose
-from physid.ode.request import MOST_STEPS, Limits, Norm, Tolerance, Wishes, is_plain, read_times
+from physid.ode.problem import ODEProblem, Recall, pose
+from physid.ode.request import MOST_STEPS, Limits, Norm, SolveOptions, Tolerance, is_plain, read_times
 from physid.ode.rhs import RightHandSide, State
 from physid.ode.solution import Solution
 
@@ -88,13 +88,13 @@ class Integrator:
         batched: bool,
         recall: Recall | None = None,
         graph: bool | None = None,
-    ) -> Problem:
+    ) -> ODEProblem:
         """The checked problem; `graph` says whether jumps are to have one, by default whether autograd is on."""
         check_engine(self.engine)
-        return pose(f, y0, t, params=params, recall=recall, wishes=self._plain[batched], graph=graph)
+        return pose(f, y0, t, params=params, recall=recall, asked=self._plain[batched], graph=graph)
 
     @cached_property
-    def _plain(self) -> tuple[Wishes, Wishes]:
+    def _plain(self) -> tuple[SolveOptions, SolveOptions]:
         """What it asks for, for one state and for a batch."""
         steps = (self.first_step, self.max_step, self.most_steps, self.time_limit)
         asked = (self.solver, self.rtol, self.absolute, self.control, self.exact, self.norm, read(self.probes), *steps)
@@ -117,14 +117,14 @@ class Integrator:
         if self.probes:
             registry.check_probes(method)
 
-        def posed(times: Tensor | Sequence[float]) -> Problem:
+        def posed(times: Tensor | Sequence[float]) -> ODEProblem:
             return self.pose(f, y0, times, params, batched)
 
         def solved(times: Tensor | Sequence[float]) -> Solution:
-            problem = self.pose(f, y0, times, params, batched, memory(self.engine, method))
-            equipped, choice = equip(method, problem, self.engine)
-            values, outcome = equipped.solve(problem)
-            how = (choice.tier.name, choice.note, lambda other: equipped.solve(other)[1])
+            problem = self.pose(f, y0, times, params, batched, memory(self.engine))
+            backend = Dispatch(self.engine)
+            values, outcome = method.solve(problem, backend)
+            how = (backend.name, backend.note, lambda other: method.solve(other, Dispatch(self.engine))[1])
             return conclude(problem, values, outcome, method.name, throw, *how)
 
         if event_fn is None:
@@ -209,10 +209,10 @@ def _wishes(
     max_step: float,
     max_steps: int,
     time_limit: float | None,
-) -> tuple[Wishes, Wishes]:
+) -> tuple[SolveOptions, SolveOptions]:
     """What an integrator asks for, for one state and for a batch."""
     limits = Limits(first_step, 0.0, max_step, max_steps, time_limit)
-    one = Wishes(solver, rtol, atol, control, exact=exact, limits=limits, norm=norm, probes=probes)
+    one = SolveOptions(solver, rtol, atol, control, exact=exact, limits=limits, norm=norm, probes=probes)
     return one, replace(one, batched=True)
 
 

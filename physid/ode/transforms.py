@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
 from physid.errors import InputError
-from physid.ode.recorder import is_mapped
+from physid.ode.torch_internals import forward_mode, inside_transform, is_mapped
 
 
 class Reading(Protocol):
@@ -31,8 +30,7 @@ def refuse_transformed(switches: Tensor | None) -> Tensor | None:
             "torch.func.vmap over the times at which f jumps: every sample would land on steps of its own. Solve the "
             "samples one by one."
         )
-    level = forward_ad._current_level
-    if level >= 0 and not switches.requires_grad and forward_ad.unpack_dual(switches).tangent is not None:
+    if forward_mode() and not switches.requires_grad and forward_ad.unpack_dual(switches).tangent is not None:
         raise InputError(
             "forward-mode derivatives (torch.func.jvp, jacfwd) by the times at which f jumps are not there. Use "
             "torch.func.grad or jacrev, or gradient='forward'."
@@ -42,7 +40,7 @@ def refuse_transformed(switches: Tensor | None) -> Tensor | None:
 
 def plain_where_transformed(probe: Callable[[], Some]) -> Some:
     """What f reads; InputError for other times than t inside of a transform."""
-    if not torch._C._are_functorch_transforms_active() and forward_ad._current_level < 0:
+    if not inside_transform():
         return probe()
     try:
         found = probe()

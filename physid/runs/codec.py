@@ -18,6 +18,7 @@ from physid.ode.request import Limits
 
 KNOWN = (ACA, PID, Adjoint, Fixed, Forward, Limits, Naive, Probes, Tableau, *STATES)
 PARTS: Mapping[str, Any] = {cls.__name__: cls for cls in KNOWN}
+FORMER = {"compiled"}  # fields of parts that older runs have
 UNSAID = "unsaid"  # the key of what is no data: a function, an object of the user's own
 
 
@@ -46,9 +47,8 @@ def encode(value: Any) -> Any:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """The fields of a part but for the engine that it runs on, which a solve chooses, and what is transient."""
-    kept = [one for one in dataclasses.fields(value) if not one.metadata.get("transient")]
-    names = [one.name for one in kept if one.name != "tier"]
+    """The fields of a part but for what is transient."""
+    names = [one.name for one in dataclasses.fields(value) if not one.metadata.get("transient")]
     return {name: encode(getattr(value, name)) for name in names}
 
 
@@ -71,7 +71,8 @@ def decode(data: Any) -> Any:
     if "array" in data:
         return np.array(decode(data["array"]), dtype=data["dtype"]).reshape(data["shape"])
     if "part" in data:
-        return PARTS[data["part"]](**{name: decode(part) for name, part in data["fields"].items()})
+        fields = {name: decode(part) for name, part in data["fields"].items() if name not in FORMER}
+        return PARTS[data["part"]](**fields)
     return {key: decode(part) for key, part in data.items()}  # as older runs have it
 
 

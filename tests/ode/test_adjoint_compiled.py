@@ -34,7 +34,7 @@ def gradients(
     wanted = [start, *f.parameters()]
     found = torch.autograd.grad(torch.as_tensor(solution.y).square().sum(), wanted, allow_unused=True)
     zeros = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, found, strict=True)]
-    return zeros, solution.engine_note, solution.statistics.backward_evaluations
+    return zeros, solution.engine, solution.statistics.backward_evaluations
 
 
 @pytest.mark.parametrize("name", ["network", "gravity"])
@@ -45,9 +45,9 @@ def test_same_gradients_and_evaluations(name: str) -> None:
     else:
         experiment = load("threebody")
         f, y0, t = build(experiment, "full"), experiment.initial, torch.linspace(0, 0.5, 5)
-    ours, note, count = gradients(f, y0, t, "adjoint", "auto")
-    theirs, _, expected = gradients(f, y0, t, "adjoint", "eager")
-    assert "reverse solves are compiled" in note
+    ours, ran, count = gradients(f, y0, t, "adjoint", "auto")
+    theirs, other, expected = gradients(f, y0, t, "adjoint", "eager")
+    assert (ran, other) == ("native", "eager")
     assert count == expected > 0
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape

@@ -18,6 +18,7 @@ import pytest
 from physid import machine
 from physid.errors import InputError
 from physid.machine import cache_folder, compiler_command, distrust, private, wished_folder
+from physid.ode.caching import Cache
 from physid.ode.native.compiler import build
 from physid.ode.native.compiler.disk_cache import Cabinet
 from physid.ode.native.compiler.trace import Unsupported
@@ -38,7 +39,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir(mode=0o777)
     (tmp_path / "tmp").chmod(0o1777)
-    monkeypatch.setattr(build, "LOADED", {})
+    monkeypatch.setattr(build, "LOADED", Cache(8))
     monkeypatch.setattr(build, "HANGS", [])
     build.version.cache_clear()
     machine._of_this_process.cache_clear()
@@ -51,6 +52,13 @@ TEXT = """
 int answer(void) { return NUMBER; }
 #endif
 """
+
+
+def last() -> ctypes.CDLL:
+    """The library that was loaded last, which counts as not loaded any more."""
+    found = build.LOADED.values()[-1]
+    build.LOADED.clear()
+    return found
 
 
 def answer(number: int) -> ctypes.CDLL:
@@ -185,7 +193,7 @@ def test_a_planted_library_is_not_loaded(own: Path, monkeypatch: pytest.MonkeyPa
     answer(1)
     native = own / "cache" / "native"
     (sums,) = native.glob("*.sum")
-    library = build.LOADED.popitem()[1]._name
+    library = last()._name
     planted = answer(2)._name
     shared = own / "shared" / "native"
     shutil.copytree(native, shared)
@@ -195,11 +203,11 @@ def test_a_planted_library_is_not_loaded(own: Path, monkeypatch: pytest.MonkeyPa
         folder.chmod(0o777)
     monkeypatch.setenv("PHYSID_CACHE", str(shared.parent))
     assert answer(1).answer() == 1
-    assert build.LOADED.popitem()[1]._name != library  # made anew, in the stand-in
+    assert last()._name != library  # made anew, in the stand-in
     monkeypatch.setenv("PHYSID_CACHE", str(own / "fresh"))
     monkeypatch.setenv(machine.SHARED, str(shared))
     assert answer(1).answer() == 2  # who names a folder trusts it
-    assert build.LOADED.popitem()[1]._name.startswith(str(own / "fresh"))
+    assert last()._name.startswith(str(own / "fresh"))
     monkeypatch.setenv(machine.SHARED, "shared")
     assert "an absolute path of a folder is expected" in reason(5)
 

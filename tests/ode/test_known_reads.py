@@ -85,7 +85,7 @@ def test_a_known_f_is_not_evaluated_for_its_reads(kind: str, monkeypatch: pytest
             model.raw.delay.fill_(delay)
         expected = found(model, "eager")
         with monkeypatch.context() as patch:
-            patch.setattr(reads.Probe, "_read", lambda *_: pytest.fail("f was evaluated"))
+            patch.setattr(reads.ReadProbe, "_read", lambda *_: pytest.fail("f was evaluated"))
             assert found(model, "native") == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 

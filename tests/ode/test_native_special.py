@@ -15,7 +15,7 @@ from torch import Tensor
 
 from physid.ode import solve
 from physid.ode.native.compiler.all_rules import TABLE
-from physid.ode.native.compiler.derive import Tangents, reachable
+from physid.ode.native.compiler.derive import TangentCode, reachable
 from physid.ode.native.compiler.interpret import Numbers, products
 from physid.ode.native.compiler.ir import SHIFT, STATE
 from physid.ode.native.compiler.lower import lower
@@ -239,7 +239,7 @@ def forwards(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Any:
     )
     program = lower(graph)
     b = program.b
-    found = Tangents(b, {int(program.y[0] >> SHIFT) - 1: b.input("dy", flat.numel(), STATE)}, {})
+    found = TangentCode(b, {int(program.y[0] >> SHIFT) - 1: b.input("dy", flat.numel(), STATE)}, {})
     for place in reachable(b, program.k, ()):
         if b.deps[place] & STATE:
             found.push(place)

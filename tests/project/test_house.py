@@ -207,7 +207,7 @@ def test_imports_follow_the_direction_of_knowledge() -> None:
         ("physid/inference/identify.py", "from physid.runs.recorder import RunRecorder"),
         ("physid/api/fit.py", "from physid.reproduce import exhibit"),
         ("physid/ode/native/compiler/ir.py", "from physid.ode.native.kernel import Kernel"),
-        ("physid/ode/eager/march.py", "from physid.ode.native.backend import Native"),
+        ("physid/ode/eager/march.py", "from physid.ode.native.engine import Native"),
         ("physid/ode/methods/tableau.py", "from physid.ode.control import PID"),
         ("models/classics.py", "import physid.reproduce"),
     ],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from physid.ode.eager.checkpoints import Tape
 from physid.ode.eager.stages import Stages, evaluate
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 
 PENDING_BYTES = 4 * 2**20  # of steps whose outputs are read together
 
@@ -21,7 +21,7 @@ def theta_of(times: Tensor, start: Tensor, h: Tensor) -> Tensor:
 
 
 def dense_stages(
-    problem: Problem,
+    problem: ODEProblem,
     stages: Stages,
     t: Tensor,
     h: Tensor,
@@ -51,7 +51,7 @@ class Taken:
 class Outputs:
     """Reads the states at the asked times off the accepted steps, many steps at a time."""
 
-    def __init__(self, problem: Problem, y: Tensor, moving: Tensor, tape: Tape | None) -> None:
+    def __init__(self, problem: ODEProblem, y: Tensor, moving: Tensor, tape: Tape | None) -> None:
         self.p, self.moving, self.tape = problem, moving, tape
         lanes = problem.layout.lanes
         self.sorted = (problem.grid * problem.direction).T.contiguous()

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from physid.ode.control import Fixed
 from physid.ode.eager.stages import InPlace, Stages
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Status
 
 STIFF = 3.25  # |h lambda| on the border of stability of the 5th-order method (Hairer and Wanner, 1996, IV.2)
 
 
-def sentence(problem: Problem, lane: int, status: Status, culprit: Tensor | None, t: float, stiff: bool) -> str:
+def sentence(problem: ODEProblem, lane: int, status: Status, culprit: Tensor | None, t: float, stiff: bool) -> str:
     """The sentence for a lane that ended at t; `culprit` [L * N] shows which components are not numbers."""
     at = f"near t = {t:.9g}"
     if status is Status.NOT_A_NUMBER and culprit is not None:
@@ -35,7 +35,7 @@ def sentence(problem: Problem, lane: int, status: Status, culprit: Tensor | None
     return f"{limit} reached only t = {t:.9g}: raise it or loosen the tolerances.{remedy}"
 
 
-def flown_off(problem: Problem, y: Tensor, y1: Tensor) -> Tensor:
+def flown_off(problem: ODEProblem, y: Tensor, y1: Tensor) -> Tensor:
     """Which lanes have grown far beyond their start, or with fixed steps to infinity [L]."""
     lanes, fixed = problem.layout.lanes, isinstance(problem.control, Fixed)
     rows, first = (x.detach().view(lanes, -1).abs().amax(1).cpu() for x in (y, problem.y0))
@@ -43,7 +43,7 @@ def flown_off(problem: Problem, y: Tensor, y1: Tensor) -> Tensor:
     return (rows > 1e8 * (1 + first)) | (infinite & fixed)
 
 
-def looks_stiff(problem: Problem, stages: Stages) -> bool:
+def looks_stiff(problem: ODEProblem, stages: Stages) -> bool:
     """Whether h times the dominant eigenvalue, seen in the last two stages, lies on the border of stability."""
     if not problem.tableau.fsal or len(problem.tableau.b) < 6 or not isinstance(stages, InPlace):
         return False

@@ -14,7 +14,7 @@ from physid.ode.eager.replay import Replay
 from physid.ode.eager.stage_jacobians import Stages
 from physid.ode.hearing import check
 from physid.ode.jumps import asked_at, half_at_start
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 
 CHUNK_BYTES = 256 * 2**20  # of stage sensitivities held at a time
 
@@ -22,7 +22,7 @@ CHUNK_BYTES = 256 * 2**20  # of stage sensitivities held at a time
 class Flow:
     """The derivative of the discrete flow, M = N + Q columns: by the initial state and by the parameters."""
 
-    def __init__(self, problem: Problem, tape: Tape, params: list[Tensor]) -> None:
+    def __init__(self, problem: ODEProblem, tape: Tape, params: list[Tensor]) -> None:
         self.p, self.params = problem, params
         self.replay = Replay(problem, tape)
         self.lanes, self.n = problem.layout.lanes, problem.layout.width

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 
 
-def initial_step(problem: Problem) -> Tensor:
+def initial_step(problem: ODEProblem) -> Tensor:
     """Signed first step [L] from the sizes of y, y' and an estimate of y''; f is not evaluated past the end.
 
     Source: Hairer, Norsett and Wanner (1993), Solving ODEs I, II.4, algorithm for the starting step size.

@@ -19,11 +19,11 @@ from physid.ode.eager.checkpoints import CAPPED, CUT, KEPT, LIMITED, Tape
 from physid.ode.eager.dense_output import Outputs
 from physid.ode.eager.diagnostics import flown_off, looks_stiff, sentence
 from physid.ode.eager.initial_step import initial_step
-from physid.ode.eager.outcome import Outcome, Step
+from physid.ode.eager.outcome import AcceptedStep, Outcome
 from physid.ode.eager.stages import InPlace, Stages, Traced, evaluate
 from physid.ode.eager.tangents import Tangents
 from physid.ode.hearing import OutOfTime, audible, end_of
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics, Status
 
 HEARD_STEPS = 256  # whose outputs become one piece of a graph: within it a backward pass hears nothing
@@ -34,11 +34,11 @@ class March:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: ODEProblem,
         *,
         traced: bool = False,
         tape: Tape | None = None,
-        watch: Callable[[Step], Tensor | None] | None = None,
+        watch: Callable[[AcceptedStep], Tensor | None] | None = None,
         tangents: Tangents | None = None,
     ) -> None:
         p = self.problem = problem
@@ -339,7 +339,7 @@ class March:
         if self.watch is None:
             return None
         dense = self.outputs.interpolant(self.t, h, scaled, self.y, self.stages)
-        return self.watch(Step(self.t, h, self.y, y1, dense))
+        return self.watch(AcceptedStep(self.t, h, self.y, y1, dense))
 
     def _fail(self, lanes: Tensor, status: Status, culprit: Tensor | None, t: Tensor) -> None:
         """End these lanes with a status and the sentence that a user reads."""

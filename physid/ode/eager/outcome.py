@@ -13,7 +13,7 @@ from physid.ode.solution import Statistics, Status
 
 
 @dataclass
-class Step:
+class AcceptedStep:
     """An accepted step, as an event sees it: from t to t + h, states at both ends, dense output in between."""
 
     t: Tensor
@@ -28,7 +28,7 @@ class Outcome:
     """What the loop leaves: states [T, L * N], one status per lane, sentences, statistics, the last state reached.
 
     `tangents` [K, L * N]: where probes ended, if there were any. `fallback`: why the eager engine ran in place of the
-    one that was chosen.
+    one that was asked.
     """
 
     values: Tensor

@@ -24,7 +24,7 @@ from physid.ode.eager.checkpoints import Tape
 from physid.ode.eager.replay import Replay, Wave
 from physid.ode.eager.stages import InPlace
 from physid.ode.jumps import add_saltation, jump_cotangents
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics
 
 
@@ -40,7 +40,7 @@ class Pullback:
     """Cotangents of y0, the captured tensors and the times, for the cotangent of the states at the asked times."""
 
     def __init__(
-        self, problem: Problem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
+        self, problem: ODEProblem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
     ) -> None:
         self.p, self.captured, self.stats = problem, captured, stats
         self.replay = Replay(problem, tape)

@@ -15,7 +15,7 @@ from physid.ode.eager.replay import Replay
 from physid.ode.eager.stage_jacobians import Stages
 from physid.ode.hearing import check
 from physid.ode.jumps import add_saltation, jump_cotangents
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics
 
 WIDEST = 64  # components of a state up to which Jacobians pay
@@ -28,7 +28,7 @@ class NotWide(Exception):
     """f does not work under vmap, or gives other values there."""
 
 
-def applies(problem: Problem) -> bool:
+def applies(problem: ODEProblem) -> bool:
     """Whether the states are small and f is a plain function of (t, y)."""
     layout, field = problem.layout, problem.field
     work = layout.width * layout.lanes * sum(tensor.numel() for tensor in problem.captured)
@@ -42,7 +42,7 @@ class WidePullback:
     """Cotangents of y0, the captured tensors and the times, for the cotangent of the states at the asked times."""
 
     def __init__(
-        self, problem: Problem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
+        self, problem: ODEProblem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
     ) -> None:
         self.p, self.captured, self.stats = problem, captured, stats
         self.replay = Replay(problem, tape)

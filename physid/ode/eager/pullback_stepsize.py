@@ -27,7 +27,7 @@ from physid.ode.control import PID
 from physid.ode.eager.checkpoints import BROKEN, CAPPED, CUT, FLAGS, KEPT, LENGTH, LIMITED, OWNER, RATIO, TRIED, Tape
 from physid.ode.eager.replay import Piece, Replay, Wave, read, walk
 from physid.ode.eager.stages import Traced, pinned
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics
 
 SHRUNK = 0.1  # what is left of a length after an error that is no number
@@ -46,7 +46,7 @@ class Link(NamedTuple):
 class Recursion:
     """The steps of a tape with choices, each as a function of what the step before leaves."""
 
-    def __init__(self, problem: Problem, tape: Tape) -> None:
+    def __init__(self, problem: ODEProblem, tape: Tape) -> None:
         if tape.choices is None or not isinstance(problem.control, PID):
             raise RuntimeError("the choice of the steps was not kept")
         self.p, self.control = problem, problem.control
@@ -116,7 +116,7 @@ class Recursion:
         return torch.where(there, torch.where(sound, factor, SHRUNK) * h, wanted)
 
 
-def linked(problem: Problem, tape: Tape, y0: Tensor, t: Tensor) -> Iterator[Piece]:
+def linked(problem: ODEProblem, tape: Tape, y0: Tensor, t: Tensor) -> Iterator[Piece]:
     """The accepted steps as one graph from y0 [L * N] and t, their lengths included."""
     recursion = Recursion(problem, tape)
     moving = t.reshape(t.shape[0], -1).expand(-1, problem.layout.lanes)
@@ -132,7 +132,7 @@ class AwarePullback:
     """Cotangents of y0, the captured tensors and the times, for the cotangent of the states at the asked times."""
 
     def __init__(
-        self, problem: Problem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
+        self, problem: ODEProblem, tape: Tape, captured: list[Tensor], need_times: bool, stats: Statistics
     ) -> None:
         self.p, self.captured, self.need_times, self.stats = problem, captured, need_times, stats
         self.recursion = Recursion(problem, tape)

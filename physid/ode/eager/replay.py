@@ -13,7 +13,7 @@ from physid.ode.eager.dense_output import theta_of
 from physid.ode.eager.revolve import Shelf
 from physid.ode.eager.stages import InPlace, Traced, evaluate
 from physid.ode.hearing import audible
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Wave:
 class Replay:
     """Reads a tape wave by wave, in either direction; the small numbers of all waves are prepared at once."""
 
-    def __init__(self, problem: Problem, tape: Tape) -> None:
+    def __init__(self, problem: ODEProblem, tape: Tape) -> None:
         self.problem, self.tape = problem, tape
         layout = problem.layout
         self.rows, self.counts = tape.waves()
@@ -148,7 +148,7 @@ class Piece:
 
 
 def walk(
-    problem: Problem,
+    problem: ODEProblem,
     stages: Traced,
     wave: Wave,
     start: Tensor,
@@ -176,7 +176,7 @@ def walk(
 
 
 def pieces(
-    problem: Problem, tape: Tape, y0: Tensor, t: Tensor, moved: Tensor | None = None, *, dense: bool = False
+    problem: ODEProblem, tape: Tape, y0: Tensor, t: Tensor, moved: Tensor | None = None, *, dense: bool = False
 ) -> Iterator[Piece]:
     """The accepted steps as one graph from y0 [L * N], t and the jumps `moved` [J, L or 1].
 
@@ -205,7 +205,7 @@ def pieces(
         yield piece
 
 
-def read(problem: Problem, piece: Piece, times: Tensor) -> Tensor:
+def read(problem: ODEProblem, piece: Piece, times: Tensor) -> Tensor:
     """The states [m, N] at the asked times [m] inside of a step, which move through the dense output."""
     wave, rows, device = piece.wave, problem.layout.lanes, problem.layout.device
     theta = theta_of(times, piece.start[wave.lane], piece.h[wave.lane])
@@ -215,7 +215,7 @@ def read(problem: Problem, piece: Piece, times: Tensor) -> Tensor:
     return piece.y.view(rows, -1)[lane] + torch.einsum("ms,smn->mn", weights, hk)
 
 
-def half_saltations(problem: Problem, piece: Piece, values: Tensor, wave: Wave, moved: Tensor) -> Tensor:
+def half_saltations(problem: ODEProblem, piece: Piece, values: Tensor, wave: Wave, moved: Tensor) -> Tensor:
     """Zeros [m, N] with half the derivative that jumps at the very times of outputs give them."""
     landings, halves = problem.landings, list(torch.zeros_like(values).unbind())
     if landings is None:
@@ -234,7 +234,7 @@ def half_saltations(problem: Problem, piece: Piece, values: Tensor, wave: Wave, 
 
 
 def differentiable(
-    problem: Problem, steps: Iterable[Piece], y0: Tensor, t: Tensor, moved: Tensor | None = None
+    problem: ODEProblem, steps: Iterable[Piece], y0: Tensor, t: Tensor, moved: Tensor | None = None
 ) -> Tensor:
     """The discrete map as one graph: states [T, L * N] from y0 [L * N], t, jumps and the steps that begin with them.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from physid.ode.eager.products import batched_vjp
 from physid.ode.eager.replay import Replay
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Stages:
     end: Tensor
 
     @staticmethod
-    def of(problem: Problem, replay: Replay, waves: range, width: int) -> Stages:
+    def of(problem: ODEProblem, replay: Replay, waves: range, width: int) -> Stages:
         """Evaluate the first `width` stages of these waves; `h` [W, L], `end` [W, L * N] the states at the ends."""
         c, lanes, n = problem.coefficients, problem.layout.lanes, problem.layout.width
         y = torch.stack([replay.state(w) for w in waves])

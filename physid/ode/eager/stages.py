@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from physid.ode.methods.catalogue import Tableau
-from physid.ode.rhs import Layout
+from physid.ode.rhs import StateLayout
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Coefficients:
     c: Tensor
 
     @staticmethod
-    def of(tableau: Tableau, layout: Layout) -> Coefficients:
+    def of(tableau: Tableau, layout: StateLayout) -> Coefficients:
         """The tensors of `tableau` for states laid out as `layout`."""
         return Coefficients._made(tableau, layout.dtype, layout.device)
 
@@ -69,7 +69,7 @@ class Coefficients:
 class StageTimes:
     """t + c_i h in the state's real dtype, never outside of the interval of the solve."""
 
-    def __init__(self, layout: Layout, start: Tensor, end: Tensor) -> None:
+    def __init__(self, layout: StateLayout, start: Tensor, end: Tensor) -> None:
         self.layout = layout
         low, high = torch.minimum(start, end), torch.maximum(start, end)
         self.low, self.high = inward(low, layout.real, up=True), inward(high, layout.real, up=False)
@@ -108,7 +108,7 @@ def inward(value: Tensor, dtype: torch.dtype, *, up: bool) -> Tensor:
 class InPlace:
     """Stage storage [stages, L * N] that is written over at every step; for solves without a graph."""
 
-    def __init__(self, coefficients: Coefficients, layout: Layout) -> None:
+    def __init__(self, coefficients: Coefficients, layout: StateLayout) -> None:
         total = len(coefficients.a)
         self.a = coefficients.a
         self.hk = torch.zeros(total, layout.lanes * layout.width, dtype=layout.dtype, device=layout.device)
@@ -140,7 +140,7 @@ class InPlace:
 class Traced:
     """Stage storage that autograd can follow, through h as well."""
 
-    def __init__(self, coefficients: Coefficients, layout: Layout) -> None:
+    def __init__(self, coefficients: Coefficients, layout: StateLayout) -> None:
         self.a, self.layout = coefficients.a, layout
         self._rows: list[Tensor] = []
 

@@ -12,7 +12,7 @@ from physid.ode.directions import Directions, column_sizes
 from physid.ode.eager.products import batched_vjps
 from physid.ode.eager.stages import Stages
 from physid.ode.probes import Probes
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.rhs import Field
 
 
@@ -23,7 +23,11 @@ class Tangents:
     """
 
     def __init__(
-        self, problem: Problem, start: Tensor, along: Sequence[tuple[Tensor, Tensor]], sizes: Tensor | None = None
+        self,
+        problem: ODEProblem,
+        start: Tensor,
+        along: Sequence[tuple[Tensor, Tensor]],
+        sizes: Tensor | None = None,
     ) -> None:
         if problem.field.buffers:
             raise InputError(
@@ -38,13 +42,13 @@ class Tangents:
         self.pushed = 0  # evaluations of the tangents of f
 
     @staticmethod
-    def random(problem: Problem, probes: Probes) -> Tangents:
+    def random(problem: ODEProblem, probes: Probes) -> Tangents:
         """Those of a solve with probes."""
         found = Directions.of(problem, probes)
         return Tangents(problem, found.start, list(zip(problem.unknowns, found.params, strict=True)))
 
     @staticmethod
-    def columns(problem: Problem, probes: Probes, params: Sequence[Tensor]) -> Tangents:
+    def columns(problem: ODEProblem, probes: Probes, params: Sequence[Tensor]) -> Tangents:
         """Those by every component of the initial state and every element of the parameters."""
         layout = problem.layout
         lanes, n, total = layout.lanes, layout.width, sum(x.numel() for x in params)

@@ -1,63 +1,27 @@
-"""How gradients pass through a solve: four frozen values with one method, `solve(problem) -> (states, outcome)`.
-
-The march is handed in as a value, so that integration and differentiation do not know each other.
-"""
+"""The gradient method `aca`: the exact derivative of the accepted steps, from checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from physid.errors import InputError
+from physid.ode.backend import Backend, Engine
 from physid.ode.control import Fixed
-from physid.ode.eager.backend import EAGER, Tier
-from physid.ode.eager.march import March
+from physid.ode.eager.engine import EAGER
 from physid.ode.eager.outcome import Outcome
 from physid.ode.eager.pullback_stepsize import linked
 from physid.ode.eager.replay import differentiable, pieces
-from physid.ode.problem import Problem
+from physid.ode.gradients.protocol import Left, fold_times, wants_gradient
+from physid.ode.problem import ODEProblem
+from physid.ode.rhs import made_from
 from physid.ode.solution import Statistics
-
-
-class Gradient(Protocol):
-    """A gradient method: turns a problem into states [T, L * N] that autograd can follow."""
-
-    @property
-    def name(self) -> str:
-        """The name in messages and reports."""
-        ...
-
-    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
-        """Solve, and arrange for the backward pass."""
-        ...
-
-
-def wants_gradient(problem: Problem) -> bool:
-    """Whether anything that the solve depends on asks for a gradient."""
-    moves = problem.moved is not None
-    tracked = problem.y0.requires_grad or problem.t.requires_grad or bool(problem.captured) or moves
-    return torch.is_grad_enabled() and tracked
-
-
-@dataclass(frozen=True)
-class Naive:
-    """Backpropagation through everything, rejected trials and the search for the step size included.
-
-    Memory and depth grow with every attempt. Source: Zhuang et al. (2020), section 3.2.
-    """
-
-    name: str = "naive"
-
-    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
-        """March inside of autograd's graph."""
-        outcome = March(problem, traced=wants_gradient(problem)).run()
-        return outcome.values, outcome
+from physid.ode.torch_internals import inside_transform, transforms_active
 
 
 @dataclass(frozen=True)
@@ -84,7 +48,6 @@ class ACA:
     """
 
     name: str = "aca"
-    tier: Tier = EAGER
     step_aware: bool = False
     checkpoints: int | None = None
     remember: bool = False
@@ -97,7 +60,17 @@ class ACA:
         if self.step_aware:
             raise InputError("checkpoints with step_aware=True: that gradient needs every step; leave one of them out.")
 
-    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
+    @property
+    def probed(self) -> bool:
+        """Whether probes may be carried: not in steps that are differentiated through."""
+        return not self.step_aware
+
+    @property
+    def fused(self) -> bool:
+        """Whether nothing but the derivative of the frozen steps is taken, from stages that are all kept."""
+        return not self.step_aware and self.checkpoints is None
+
+    def solve(self, problem: ODEProblem, backend: Backend) -> tuple[Tensor, Outcome]:
         """March without a graph and leave checkpoints for the backward pass."""
         aware = self.step_aware and not isinstance(problem.control, Fixed)
         if aware and problem.moved is not None:
@@ -105,44 +78,28 @@ class ACA:
                 "step_aware=True with times of jumps that unknowns move: the lengths of the steps would move with them "
                 "in a way that this gradient does not follow. Leave step_aware out."
             )
-        holder = Holder(self.tier, aware)
-        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        engine = backend.of(problem)
+        if inside_transform():
             if problem.probes is not None:
                 raise InputError("probes inside of a torch.func transform: leave them out there.")
-            return transformed(problem, holder)
+            return transformed(problem, engine, aware)
         if not wants_gradient(problem):
-            outcome, _ = self.tier.march(problem, keep=False)
+            outcome = engine.solve(problem)
             return outcome.values, outcome
-        if problem.entangled:
-            return transformed(problem, Holder(EAGER, aware))
-        holder.checkpoints = self.checkpoints
+        if aware and engine is not EAGER and problem.entangled:
+            engine = backend.by_torch("a step-aware gradient by a tensor and another one made from it")
+        if engine is EAGER and problem.entangled:
+            return transformed(problem, engine, aware)
         origin = problem.origin if isinstance(problem.origin, Tensor) else problem.y0
-        plain = self.tier is EAGER and self.checkpoints is None and not aware
-        remember = self.remember and plain and problem.probes is None and _can_remember(problem)
-        if remember:
-            problem.field.recorded = []
-        try:
-            tensors = [origin, problem.t, *problem.captured, *_moved(problem)]
-            values = _Plain.apply(problem, holder, *tensors)  # type: ignore[no-untyped-call]
-        finally:
-            if remember:
-                problem.field.recorded = None
-        return values, holder.the_outcome
+        march = Marched(engine, aware, self.checkpoints, self.remember)
+        values = _Plain.apply(problem, march, origin, *problem.inputs[1:])  # type: ignore[no-untyped-call]
+        outcome = march.the_outcome
+        if outcome.fallback:
+            backend.by_torch(outcome.fallback)
+        return values, outcome
 
 
-def _can_remember(problem: Problem) -> bool:
-    """Whether the stages of a step are those that the backward pass asks for, one after the other."""
-    field, tableau = problem.field, problem.tableau
-    plain = field.random is None and not field.buffers and not problem.t.requires_grad
-    return plain and problem.layout.lanes == 1 and tableau.fsal and not tableau.extra_c and not len(problem.jumps)
-
-
-def _moved(problem: Problem) -> list[Tensor]:
-    """The times of jumps that move, a last argument beside the tensors that f depends on; empty where none do."""
-    return [] if problem.moved is None else [problem.moved]
-
-
-def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
+def transformed(problem: ODEProblem, engine: Engine, aware: bool = False) -> tuple[Tensor, Outcome]:
     """The discrete map itself, as a graph over the accepted steps.
 
     For torch.func, which differentiates what it sees, and for an f that uses a tensor and another one made from it: the
@@ -152,21 +109,21 @@ def transformed(problem: Problem, holder: Holder) -> tuple[Tensor, Outcome]:
     """
     stay = None if problem.landings is None else replace(problem.landings, moved=None)
     still = problem.but(captured=[], slope=problem.derivative.detach(), landings=stay)
+    march = Marched(engine, aware)
     problem.field.plain = True
-    _Checkpointed.apply(still, holder, problem.y0.detach(), problem.t.detach())  # type: ignore[no-untyped-call]
+    _Checkpointed.apply(still, march, problem.y0.detach(), problem.t.detach())  # type: ignore[no-untyped-call]
     problem.field.plain = False
-    if holder.kept is None:
-        tensors = [problem.y0, problem.t, *problem.captured, *_moved(problem)]
-        values = _Checkpointed.apply(problem, holder, *tensors)  # type: ignore[no-untyped-call]
-        return values, holder.the_outcome
+    if march.kept is None:
+        values = _Checkpointed.apply(problem, march, *problem.inputs)  # type: ignore[no-untyped-call]
+        return values, march.the_outcome
     with problem.field.unseen():
-        found = replayed(problem, holder.tier, holder.kept, problem.y0, problem.t, problem.moved)
-        return found, holder.the_outcome
+        found = replayed(problem, engine, march.kept, problem.y0, problem.t, problem.moved)
+        return found, march.the_outcome
 
 
-def replayed(problem: Problem, tier: Tier, kept: Any, y0: Tensor, t: Tensor, moved: Tensor | None) -> Tensor:
+def replayed(problem: ODEProblem, engine: Engine, kept: Any, y0: Tensor, t: Tensor, moved: Tensor | None) -> Tensor:
     """The states [T, L * N] over the steps that a march kept, as one graph from y0 [L * N], t and jumps that move."""
-    tape = tier.tape(problem, kept)
+    tape = engine.tape(problem, kept)
     steps = pieces(problem, tape, y0, t, moved) if tape.choices is None else linked(problem, tape, y0, t)
     return differentiable(problem, steps, y0, t, moved)
 
@@ -175,50 +132,49 @@ def replayed(problem: Problem, tier: Tier, kept: Any, y0: Tensor, t: Tensor, mov
 class Job:
     """What the backward pass needs beside tensors."""
 
-    problem: Problem
-    tier: Tier
+    problem: ODEProblem
+    engine: Engine
     kept: Any
     statistics: Statistics
 
 
-class Holder:
-    """Carries what autograd cannot from a Function's forward to its caller; no pytree, so that it is never copied."""
+class Marched(Left):
+    """A march of an engine, with what it is to keep and what it leaves."""
 
-    def __init__(self, tier: Tier, aware: bool = False) -> None:
-        self.tier, self.aware = tier, aware
-        self.checkpoints: int | None = None
-        self.outcome: Outcome | None = None
+    def __init__(self, engine: Engine, *options: Any) -> None:
+        super().__init__()
+        self.engine, self.options = engine, options
         self.kept: Any = None
-        self.derivatives: tuple[Tensor, ...] = ()
 
-    @property
-    def the_outcome(self) -> Outcome:
-        """The outcome of the march, which must have run."""
-        if self.outcome is None:
-            raise RuntimeError("the march has not run")
-        return self.outcome
+    def run(self, problem: ODEProblem) -> Tensor:
+        """The states [T, L * N]."""
+        self.outcome, self.kept = self.engine.march(problem, *self.options)
+        return self.outcome.values
+
+    def job(self, problem: ODEProblem) -> Job:
+        """What the backward pass of this march needs."""
+        return Job(problem, self.engine, self.kept, self.the_outcome.statistics)
 
 
 class _Checkpointed(torch.autograd.Function):
     """States [T, L * N] as a function of y0, t and the captured tensors."""
 
     @staticmethod
-    def forward(problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
+    def forward(problem: ODEProblem, march: Marched, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
         if y0 is not problem.y0:  # a torch.func transform has taken its wrapper off
             problem = problem.but(y0=y0, slope=problem.field(problem.start, y0).detach())
-        holder.outcome, holder.kept = holder.tier.march(problem, keep=True, aware=holder.aware)
-        return holder.outcome.values
+        return march.run(problem)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        problem, holder, *tensors = inputs
+        problem, march, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.save_for_forward(*tensors)
-        ctx.job = Job(problem, holder.tier, holder.kept, holder.the_outcome.statistics)
+        ctx.job = march.job(problem)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        if torch._C._are_functorch_transforms_active():
+        if transforms_active():
             raise InputError("torch.func.vmap over a gradient through a solve: solve the samples with batched=True.")
         job: Job = ctx.job
         y0, t, *captured = ctx.saved_tensors
@@ -226,9 +182,9 @@ class _Checkpointed(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, None, *_twice(job, y0, t, captured, g, needs))
         g = g.reshape(g.shape[0], -1)
-        count = len(captured) - len(_moved(job.problem))
+        count = len(captured) - (job.problem.moved is not None)
         asked = (captured[:count], needs[2 : 2 + count], needs[1])
-        ybar, params, tbar, jbar = job.tier.pull(job.problem, job.kept, *asked, job.statistics, g)
+        ybar, params, tbar, jbar = job.engine.pull(job.problem, job.kept, *asked, job.statistics, g)
         jumps = () if count == len(captured) else (jbar,)
         return (None, None, ybar.view(y0.shape) if needs[0] else None, fold_times(tbar, t), *params, *jumps)
 
@@ -240,12 +196,12 @@ class _Checkpointed(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
         """One solve per sample, each with its own steps."""
-        problem, holder, *tensors = args
+        problem, march, *tensors = args
         rows = []
         for sample in range(info.batch_size):
             picked = [x if d is None else x.select(d, sample) for x, d in zip(tensors, dims[2:], strict=True)]
-            rows.append(_Checkpointed.apply(problem, holder, *picked))  # type: ignore[no-untyped-call]
-        holder.kept = None
+            rows.append(_Checkpointed.apply(problem, march, *picked))  # type: ignore[no-untyped-call]
+        march.kept = None
         return torch.stack(rows), 0
 
 
@@ -253,12 +209,10 @@ class _Plain(torch.autograd.Function):
     """The same outside of torch.func, without what its calls cost; a state that is one tensor keeps its shape."""
 
     @staticmethod
-    def forward(ctx: Any, problem: Problem, holder: Holder, *tensors: Tensor) -> Tensor:
-        outcome, kept = holder.tier.march(problem, True, holder.aware, holder.checkpoints)
-        holder.outcome = outcome
+    def forward(ctx: Any, problem: ODEProblem, march: Marched, *tensors: Tensor) -> Tensor:
+        values, layout = march.run(problem), problem.layout
         ctx.save_for_backward(*tensors)
-        ctx.job = Job(problem, holder.tier, kept, outcome.statistics)
-        values, layout = outcome.values, problem.layout
+        ctx.job = march.job(problem)
         shape = values.shape if layout.is_tuple else (values.shape[0], *layout.shapes[0])
         return values.resize_(shape)  # not a view, which nobody could write into
 
@@ -269,11 +223,10 @@ class Apart:
     """Takes partial derivatives by a tensor and by what it is made of, with a graph that knows of both."""
 
     def __init__(self) -> None:
-        self.used = self.stop = False
+        self.stop = False
 
     def of(self, tensor: Tensor) -> Tensor:
         """The same tensor, behind which no derivative is taken while it is closed."""
-        self.used = True
         found: Tensor = _Gate.apply(tensor, self)  # type: ignore[no-untyped-call]
         return found
 
@@ -300,47 +253,55 @@ class _Gate(torch.autograd.Function):
         return (None if ctx.apart.stop else g), None
 
 
-def fold_times(tbar: Tensor | None, t: Tensor) -> Tensor | None:
-    """Cotangents [T, L] as those of t [T] or [T, L]."""
-    if tbar is None:
-        return None
-    return tbar if t.ndim == 2 else tbar.sum(1)
-
-
 def _twice(
     job: Job, y0: Tensor, t: Tensor, captured: list[Tensor], g: Tensor, needs: tuple[bool, ...]
 ) -> list[Tensor | None]:
     """The backward pass under create_graph: a differentiable replay from y0, since checkpoints are no constants."""
-    problem = job.problem
-    inputs = [y0, t, *captured]
-    wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
+    problem, count = job.problem, len(captured) - (job.problem.moved is not None)
     with torch.enable_grad(), problem.field.unseen():
-        apart = Apart()
-        if problem.moved is not None:  # made of what f depends on, too
-            inputs[-1] = apart.of(captured[-1])
-            wanted = [tensor for tensor, need in zip(inputs, needs, strict=True) if need]
-        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t, inputs[-1] if apart.used else None)
-        reached = torch.nan_to_num(values)
+        apart = Apart()  # start, times and moving jumps may be made of what f depends on
+        inputs = [apart.of(y0), apart.of(t), *captured[:count], *map(apart.of, captured[count:])]
+        moved = None if problem.moved is None else inputs[-1]
+        values = replayed(problem, job.engine, job.kept, inputs[0].reshape(-1), inputs[1], moved)
         with apart.closed():
-            found = torch.autograd.grad(reached, wanted, g.reshape(values.shape), create_graph=True, allow_unused=True)
-    pending = iter(found)
-    return [next(pending) if need else None for need in needs]
+            return _partial(torch.nan_to_num(values), inputs, g.reshape(values.shape), needs, count)
+
+
+def _partial(values: Tensor, inputs: list[Tensor], g: Tensor, needs: Sequence[bool], count: int) -> list[Tensor | None]:
+    """The products of g with the partial derivatives by (y0, t, `count` captured tensors, ..), with their graph.
+
+    Autograd gives total ones: what reaches a captured tensor by way of others that are made from it is taken off.
+    """
+    held = inputs[2 : 2 + count]
+    made = made_from(held)
+    places = [i for i, need in enumerate(needs) if need or (any(made) and 2 <= i < 2 + count)]
+    grads = torch.autograd.grad(values, [inputs[i] for i in places], g, create_graph=True, allow_unused=True)
+    found: list[Tensor | None] = [None] * len(inputs)
+    for i, grad in zip(places, grads, strict=True):
+        found[i] = grad
+    for i in sorted(range(count), key=lambda i: -len(made[i])):  # first those from which no other one is made
+        users = [(held[k], found[2 + k]) for k in range(count) if i in made[k] and found[2 + k] is not None]
+        total = found[2 + i]
+        if users and total is not None:
+            outer, cotangents = zip(*users, strict=True)
+            (through,) = torch.autograd.grad(outer, held[i], cotangents, create_graph=True, allow_unused=True)
+            found[2 + i] = total if through is None else total - through
+    return [grad if need else None for grad, need in zip(found, needs, strict=True)]
 
 
 def _forward_mode(job: Job, inputs: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]) -> Tensor:
     """J v over the accepted grid, as the derivative of w -> w^T J with respect to w."""
-    problem = job.problem
+    problem, count = job.problem, len(inputs) - 2 - (job.problem.moved is not None)
     with torch.enable_grad(), problem.field.unseen():
         y0, t = inputs[0].detach().requires_grad_(), inputs[1].detach().requires_grad_()
-        apart, wanted = Apart(), [y0, t, *inputs[2:]]
-        if problem.moved is not None:
-            wanted[-1] = apart.of(wanted[-1])
-        values = replayed(problem, job.tier, job.kept, y0.reshape(-1), t, wanted[-1] if apart.used else None)
+        apart = Apart()
+        wanted = [y0, t, *inputs[2 : 2 + count], *map(apart.of, inputs[2 + count :])]
+        moved = None if problem.moved is None else wanted[-1]
+        values = replayed(problem, job.engine, job.kept, y0.reshape(-1), t, moved)
         seed = torch.zeros_like(values, requires_grad=True)
-        pairs = [(x, v) for x, v in zip(wanted, tangents, strict=True) if v is not None]
         with apart.closed():
-            products = torch.autograd.grad(values, [x for x, _ in pairs], seed, create_graph=True, allow_unused=True)
-        total = sum((p * v).sum() for p, (_, v) in zip(products, pairs, strict=True) if p is not None)
+            products = _partial(values, wanted, seed, [v is not None for v in tangents], count)
+        total = sum((p * v).sum() for p, v in zip(products, tangents, strict=True) if p is not None and v is not None)
         if not isinstance(total, Tensor):
             return torch.zeros_like(values)
         return torch.autograd.grad(total, seed)[0]

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import InitVar, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from physid.errors import InputError
+from physid.ode.backend import Backend
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, rms
-from physid.ode.eager.backend import EAGER
-from physid.ode.eager.march import March
+from physid.ode.eager.engine import EAGER
 from physid.ode.eager.outcome import Outcome
-from physid.ode.gradients.aca import Holder, fold_times, wants_gradient
-from physid.ode.gradients.adjoint_field import augmented
+from physid.ode.gradients.adjoint_field import augmented, uncompiled
+from physid.ode.gradients.protocol import fold_times, wants_gradient, with_pullback
 from physid.ode.jumps import add_saltation, jump_cotangents
 from physid.ode.methods.catalogue import Tableau
-from physid.ode.problem import Problem, callbacks_of, pose
-from physid.ode.request import Limits, Norm, Tolerance
-from physid.ode.solution import Solution, SolveError
+from physid.ode.problem import ODEProblem, callbacks_of
+from physid.ode.request import Limits, Norm
+from physid.ode.solution import Solution, SolveError, Statistics
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Adjoint:
     Its gradient is that of the continuous problem, so that it differs from the discrete map's by the tolerance, and
     fails where the reverse solve is unstable. None means: as in the forward solve. `seminorm=True` leaves the
     parameters' share out of the error norm (Kidger, Chen and Lyons, 2021); `norm` measures (t, *y, *a, *params).
-    `compiled=True` lets the native engine run the reverse solves of modules, where it can.
+    The reverse solves of modules are compiled where the forward one is; of other functions all run by torch.
     `stops`, `jumps` and `perturb` are those of a solve, in the time of the forward one; `grid(f, y, t) -> times` makes
     the grid of a reverse solve over t [2], which falls.
 
@@ -48,72 +48,87 @@ class Adjoint:
     limits: Limits = field(default_factory=Limits)
     seminorm: bool = False
     norm: Norm | None = None
-    compiled: bool = False
+    compiled: InitVar[bool | None] = None
     stops: Tensor | None = None
     jumps: Tensor | None = None
     perturb: bool = False
     grid: Callable[..., Tensor] | None = None
 
-    def solve(self, problem: Problem) -> tuple[Tensor, Outcome]:
+    def __post_init__(self, compiled: bool | None) -> None:
+        if compiled is not None:
+            warnings.warn(
+                "Adjoint(compiled=...) is not needed: reverse solves are compiled where the engine of the solve allows "
+                "it. Leave it out, or choose engine='eager'.",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+
+    def solve(self, problem: ODEProblem, backend: Backend) -> tuple[Tensor, Outcome]:
         """March without a graph; the backward pass solves the adjoint ODE."""
         if not wants_gradient(problem):
-            outcome = March(problem).run()
+            outcome = backend.solve(problem)
             return outcome.values, outcome
-        if problem.field.entangled:
+        engine, why = backend.of(problem), self._uncompiled(problem)
+        if why:
+            engine = backend.by_torch(f"the reverse solves of gradient 'adjoint' are not compiled for {why}")
+            _ = problem.derivative  # what f uses is known from here on
+        if problem.entangled:
             raise InputError(
                 "gradient 'adjoint' with an f that uses a tensor and another one made from it: make it inside of f, or "
                 "use gradient='aca'."
             )
-        holder = Holder(EAGER)
-        moved = [] if problem.moved is None else [problem.moved]
-        if moved and problem.layout.batched and not _one_clock(problem):
+        if problem.moved is not None and problem.layout.batched and not _one_clock(problem):
             raise InputError(
                 "gradient 'adjoint' with jumps that unknowns move, at times that differ between samples: solve the "
                 "samples one by one, or use gradient='aca'."
             )
-        tensors = [problem.y0, problem.t, *problem.captured, *moved]
-        values = _Continuous.apply(self, problem, holder, *tensors)  # type: ignore[no-untyped-call]
-        return values, holder.the_outcome
+        spent: list[Statistics] = []
 
+        def march() -> Outcome:
+            outcome = engine.solve(problem)
+            spent[:] = [outcome.statistics]
+            return outcome
 
-class _Continuous(torch.autograd.Function):
-    """States [T, L * N] with the adjoint ODE as their derivative."""
+        def pull(values: Tensor, g: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
+            return self._pull(problem, backend if engine is not EAGER else EAGER, spent[0], values, g, needs)
 
-    @staticmethod
-    def forward(method: Adjoint, problem: Problem, holder: Holder, y0: Tensor, t: Tensor, *captured: Tensor) -> Tensor:
-        holder.outcome = March(problem).run()
-        return holder.outcome.values
+        return with_pullback(problem, march, pull)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        method, problem, holder, _, t, *captured = inputs
-        ctx.save_for_backward(output, t, *captured)
-        ctx.method, ctx.problem, ctx.statistics = method, problem, holder.the_outcome.statistics
+    def _uncompiled(self, problem: ODEProblem) -> str:
+        """Why the reverse solves run by torch; empty where they may be compiled."""
+        if self.seminorm or self.norm is not None:
+            return "a norm of their own"
+        if callbacks_of(problem.f, "_adjoint"):
+            return "an f with callbacks"
+        return uncompiled(problem, problem.captured)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        values, t, *captured = ctx.saved_tensors
-        needs = ctx.needs_input_grad[3:]
-        problem: Problem = ctx.problem
-        own = captured if problem.moved is None else captured[:-1]
-        needed = needs[2 : 2 + len(own)]
-        wanted = [tensor for tensor, need in zip(own, needed, strict=True) if need]
+    def _pull(
+        self,
+        problem: ODEProblem,
+        backend: Backend,
+        statistics: Statistics,
+        values: Tensor,
+        g: Tensor,
+        needs: Sequence[bool],
+    ) -> list[Tensor | None]:
+        """The cotangents of the problem's inputs by the reverse solve."""
+        needed = needs[2 : 2 + len(problem.captured)]
+        wanted = [tensor for tensor, need in zip(problem.captured, needed, strict=True) if need]
         count = problem.field.count
         with problem.field.unseen():
-            reverse = Reverse(ctx.method, problem, wanted, needs[1])
+            reverse = Reverse(self, problem, backend, wanted, needs[1])
             a, grads, times = reverse.run(values, torch.where(torch.isfinite(values), g, 0.0))
         spent = problem.field.count - count + reverse.evaluations
-        ctx.statistics.backward_evaluations += spent
-        ctx.statistics.backward_vjps += spent
+        statistics.backward_evaluations += spent
+        statistics.backward_vjps += spent
         problem.field.count = count
         found = iter(grads)
-        params = [next(found) if need else None for need in needed]
-        jumps = () if problem.moved is None else (reverse.jump_grad,)
-        return (None, None, None, a if needs[0] else None, fold_times(times, t), *params, *jumps)
+        by_params = [next(found) if need else None for need in needed]
+        jumps = [] if problem.moved is None else [reverse.jump_grad]
+        return [a, fold_times(times, problem.t), *by_params, *jumps]
 
 
-def _one_clock(problem: Problem) -> bool:
+def _one_clock(problem: ODEProblem) -> bool:
     """Whether all lanes have the same times and the same jumps."""
     times = [problem.grid, *([] if problem.landings is None else [problem.landings.times])]
     return all(bool((part == part[:, :1]).all()) for part in times)
@@ -122,13 +137,14 @@ def _one_clock(problem: Problem) -> bool:
 class Reverse:
     """The backward solve over all intervals between asked times; the lanes of a batch share its steps."""
 
-    def __init__(self, method: Adjoint, problem: Problem, params: list[Tensor], need_times: bool) -> None:
-        self.method, self.p, self.params = method, problem, params
+    def __init__(
+        self, method: Adjoint, problem: ODEProblem, backend: Backend, params: list[Tensor], need_times: bool
+    ) -> None:
+        self.method, self.p, self.backend, self.params = method, problem, backend, params
         self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
         self.jump_grad = jump_cotangents(problem)
         self.callbacks = callbacks_of(problem.field.f, "_adjoint")
-        may = method.compiled and not method.seminorm and method.norm is None and not self.callbacks
-        self.plain = augmented(problem, params) if may else None
+        self.plain = None if backend is EAGER else augmented(problem, params)
         self.evaluations = 0  # by compiled code, which the field does not see
 
     def run(self, values: Tensor, g: Tensor) -> tuple[Tensor, list[Tensor], Tensor | None]:
@@ -209,17 +225,13 @@ class Reverse:
 
     def _compiled(self, state: tuple[Tensor, ...], t: Tensor) -> tuple[Tensor, ...] | None:
         """The state (y, a, *shares) at t[1] by the native engine; None where it does not take f, and from then on."""
-        from physid.ode.native.cache import recall
-        from physid.ode.native.choose import native_tier
-
         with torch.no_grad():
-            plain: Any = self.plain
-            problem = pose(plain, state, t, params=[], recall=recall, **self._how(plain, state, t))
-            tier = native_tier(problem)
-            if isinstance(tier, str):
+            problem = self.p.posed(self.plain, state, t, **self._how(self.plain, state, t))  # type: ignore[arg-type]
+            engine = self.backend.of(problem)
+            if engine is EAGER:
                 self.plain = None
                 return None
-            outcome, _ = tier.march(problem, keep=False)
+            outcome = engine.solve(problem)
             self.evaluations += outcome.statistics.evaluations
             return tuple(part[-1] for part in self._concluded(problem, outcome).y)
 
@@ -228,10 +240,10 @@ class Reverse:
         m, p = self.method, self.p
         if p.layout.batched and not (m.stops is None and m.jumps is None and m.grid is None):
             raise InputError("gradient 'adjoint' of a batch with a grid, stops or jumps of its own: leave them out.")
+        given = {"rtol": m.rtol, "atol": m.atol}
         return {
+            **{name: value for name, value in given.items() if value is not None},
             "solver": m.solver or p.tableau,
-            "rtol": _scalar(p.rtol) if m.rtol is None else m.rtol,
-            "atol": _scalar(p.atol) if m.atol is None else m.atol,
             "control": m.control or (p.control if m.solver is None else None),
             "limits": m.limits,
             "stops": m.stops if m.grid is None else m.grid(f, y, t).detach().cpu().double().reshape(-1),
@@ -244,11 +256,11 @@ class Reverse:
         with torch.no_grad():
             norm = _seminorm if m.seminorm else (None if m.norm is None else self._measure)
             landings = None if p.layout.batched or p.landings is None else replace(p.landings, moved=None, reads=None)
-            problem = pose(f, y, t, norm=norm, params=[], landings=landings, **self._how(f, y, t))
+            problem = self.p.posed(f, y, t, norm=norm, landings=landings, recall=None, **self._how(f, y, t))
             problem.callbacks = self.callbacks
-            return self._concluded(problem, March(problem).run())
+            return self._concluded(problem, EAGER.solve(problem))
 
-    def _concluded(self, problem: Problem, outcome: Outcome) -> Solution:
+    def _concluded(self, problem: ODEProblem, outcome: Outcome) -> Solution:
         try:
             return conclude(problem, outcome.values, outcome, self.method.name, True)
         except SolveError as error:
@@ -259,10 +271,6 @@ class Reverse:
         y, a = (self.p.layout.unpack(part) for part in state[:2])
         parts = (*(y if isinstance(y, tuple) else (y,)), *(a if isinstance(a, tuple) else (a,)))
         return self.method.norm((state[0].new_zeros(()), *parts, *state[2:]))  # type: ignore[misc]
-
-
-def _scalar(tolerance: Tolerance) -> float:
-    return float(torch.as_tensor(tolerance).min())
 
 
 def _seminorm(state: Any) -> Tensor:

@@ -13,7 +13,7 @@
     verify.py   the kernel compared with the eager f and its derivatives
     compile.py  kernel_for(problem, runtime_source) -> Kernel, or a Refusal with its reason
     cache.py    what is remembered of f from an earlier solve
-    backend.py  march, pullback and sensitivities of a problem whose f has become C
+    engine.py   march, pullback and sensitivities of a problem whose f has become C
 
 The translation unit of one right-hand side, with REAL (double or float), N numbers in a state (of one lane), P prepared
 parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of scratch:

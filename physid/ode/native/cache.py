@@ -1,75 +1,71 @@
 """What is remembered of f from an earlier solve, so that the next one neither evaluates nor traces it.
 
-A solve that ran natively leaves its tier with the places of all tensors that f can reach. A later f is the same one if
-it is the same object with everything it sees unchanged, or a function of the same code over the same things but for
+A solve that ran natively leaves its engine with the places of all tensors that f can reach. A later f is the same one
+if it is the same object with everything it sees unchanged, or a function of the same code over the same things but for
 tensors in its closure, which may be others of the same kind: closures made anew for every evaluation of a loss.
 """
 
 from __future__ import annotations
 
 import types
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from physid.ode.native.backend import Native
+from physid.ode.caching import Cache
 from physid.ode.native.compiler.trace import Unsupported
 from physid.ode.native.dependencies import Place, alike
+from physid.ode.native.engine import Native
 from physid.ode.native.reach import Surroundings
-from physid.ode.problem import Problem
-from physid.ode.rhs import Layout, attribute
+from physid.ode.problem import ODEProblem
+from physid.ode.rhs import StateLayout, attribute
+from physid.ode.torch_internals import inside_transform, version_of
 
 MOST = 24  # functions that are remembered
 
-_KNOWN: OrderedDict[Any, Known] = OrderedDict()
+_KNOWN: Cache[Any, Known] = Cache(MOST)
 
 
-def recall(f: Any, named: Sequence[Tensor] | None, layout: Layout) -> tuple[list[Tensor], Native] | None:
-    """The tensors that f depends on and its tier, when f is known with states of this layout."""
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+def recall(f: Any, named: Sequence[Tensor] | None, layout: StateLayout) -> tuple[list[Tensor], Native] | None:
+    """The tensors that f depends on and its engine, when f is known with states of this layout."""
+    if inside_transform():
         return None
     key = _key(f, named, layout)
     known = _KNOWN.get(key)
-    if known is None or isinstance(known.tier, str):
+    if known is None or isinstance(known.engine, str):
         return None
     found = known.bind(f)
     if found is None or not _agrees(named, found[0]):
         return None
-    _KNOWN.move_to_end(key)
     return found
 
 
-def refused(problem: Problem) -> str:
+def refused(problem: ODEProblem) -> str:
     """Why f has not become C before, if it is still the same f; empty otherwise."""
     known = _KNOWN.get(_key(problem.f, problem.named, problem.layout))
-    if known is None or not isinstance(known.tier, str) or known.tensors(problem.f) is None:
+    if known is None or not isinstance(known.engine, str) or known.tensors(problem.f) is None:
         return ""
-    return known.tier
+    return known.engine
 
 
-def remember(problem: Problem, tier: Native | str, around: Surroundings | None) -> None:
-    """Keep the tier of a problem whose f has been traced and compared, or why there is none.
+def remember(problem: ODEProblem, engine: Native | str, around: Surroundings | None) -> None:
+    """Keep the engine of a problem whose f has been traced and compared, or why there is none.
 
-    An f that reads what is not watched is forgotten, but for why there is no tier: then it runs eagerly in any case.
+    An f that reads what is not watched is forgotten, but for why there is no engine: then it runs eagerly in any case.
     """
     key = _key(problem.f, problem.named, problem.layout)
-    watched = around is not None and (isinstance(tier, str) or not around.unwatched)
-    known = Known.of(problem, tier, around) if around is not None and watched else None
+    watched = around is not None and (isinstance(engine, str) or not around.unwatched)
+    known = Known.of(problem, engine, around) if around is not None and watched else None
     if known is None:
-        _KNOWN.pop(key, None)
-        return
-    _KNOWN[key] = known
-    _KNOWN.move_to_end(key)
-    while len(_KNOWN) > MOST:
-        _KNOWN.popitem(last=False)
+        _KNOWN.pop(key)
+    else:
+        _KNOWN.put(key, known)
 
 
-def _key(f: Any, named: Sequence[Tensor] | None, layout: Layout) -> Any:
+def _key(f: Any, named: Sequence[Tensor] | None, layout: StateLayout) -> Any:
     """What must be equal at first sight: the code of f, the kind of its states."""
     if isinstance(f, types.FunctionType):
         who: Any = f.__code__
@@ -80,14 +76,14 @@ def _key(f: Any, named: Sequence[Tensor] | None, layout: Layout) -> Any:
     return who, named is None, _kind(layout)
 
 
-def _kind(layout: Layout) -> Any:
+def _kind(layout: StateLayout) -> Any:
     """Written down once for a layout."""
     if layout.kind is None:
         layout.kind = _described(layout)
     return layout.kind
 
 
-def _described(layout: Layout) -> Any:
+def _described(layout: StateLayout) -> Any:
     shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
     return layout.is_tuple, layout.batched, layout.lanes, layout.dtype, layout.device.type, shapes
 
@@ -116,7 +112,7 @@ class Spot:
     def of(place: Place, cell: int) -> Spot:
         """The spot of a tensor as it is now."""
         x: Tensor = place.value
-        version = -1 if x.is_floating_point() else x._version
+        version = -1 if x.is_floating_point() else version_of(x)
         return Spot(place, cell, x.shape, x.dtype, x.requires_grad, x.is_contiguous(), version)
 
     def suits(self, now: Any) -> bool:
@@ -128,7 +124,7 @@ class Spot:
             and now.dtype is self.dtype
             and now.requires_grad is self.wants
             and now.is_contiguous() is self.dense
-            and (self.version < 0 or now._version == self.version)
+            and (self.version < 0 or version_of(now) == self.version)
         )
 
 
@@ -141,10 +137,10 @@ class Known:
     around: Surroundings
     spots: tuple[Spot, ...]
     captured: tuple[int, ...]
-    tier: Native | str
+    engine: Native | str
 
     @staticmethod
-    def of(problem: Problem, tier: Native | str, around: Surroundings) -> Known | None:
+    def of(problem: ODEProblem, engine: Native | str, around: Surroundings) -> Known | None:
         """None when a tensor that f depends on is kept where it cannot be found again."""
         f = problem.f
         cells = tuple(cell.cell_contents for cell in attribute(f, "__closure__") or ())
@@ -155,23 +151,25 @@ class Known:
         for i, (name, place) in enumerate(around.tensors.items()):
             found[name] = i
             spots.append(Spot.of(place, index.get(name, -1)))
-        places = () if isinstance(tier, str) else tier.kernel.places
+        places = () if isinstance(engine, str) else engine.kernel.places
         constants = [x if isinstance(x, Tensor) else x.value for x in places]
-        constants = constants if isinstance(tier, str) else [x for x in constants if x is not tier.kernel.graph.pieces]
+        constants = (
+            constants if isinstance(engine, str) else [x for x in constants if x is not engine.kernel.graph.pieces]
+        )
         if any(id(tensor) not in found for tensor in (*problem.captured, *constants)):
             return None
         captured = tuple(found[id(tensor)] for tensor in problem.captured)
-        return Known(f, cells, around, tuple(spots), captured, tier)
+        return Known(f, cells, around, tuple(spots), captured, engine)
 
     def bind(self, f: Any) -> tuple[list[Tensor], Native] | None:
-        """The tensors that f depends on and the tier with its constants; None when f is another one."""
+        """The tensors that f depends on and the engine with its constants; None when f is another one."""
         tensors = self.tensors(f)
-        if tensors is None or isinstance(self.tier, str):
+        if tensors is None or isinstance(self.engine, str):
             return None
-        tier, captured = self.tier, [tensors[i] for i in self.captured]
-        kernel = tier.kernel
+        engine, captured = self.engine, [tensors[i] for i in self.captured]
+        kernel = engine.kernel
         if not kernel.places and not kernel.unit.assumed:
-            return captured, tier
+            return captured, engine
         pairs = zip(self.spots, tensors, strict=True)
         swapped = {id(spot.place.value): new for spot, new in pairs if new is not spot.place.value}
         try:
@@ -180,7 +178,7 @@ class Known:
             kernel.check_finite(raw, constants)
         except Unsupported:
             return None
-        return captured, Native(kernel, tier.library, constants, (captured, raw))
+        return captured, Native(kernel, engine.library, constants, (captured, raw))
 
     def tensors(self, f: Any) -> list[Tensor] | None:
         """The tensors at all spots as f sees them; None when f is another function or sees other things."""

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from torch.autograd import forward_ad
-
-from physid.ode.native.backend import Native, tier_of
 from physid.ode.native.cache import refused, remember
 from physid.ode.native.compile import Refusal, kernel_for
+from physid.ode.native.engine import Native, engine_of
 from physid.ode.native.structures import MOST_STAGES, source
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
+from physid.ode.torch_internals import forward_mode
 
 
-def native_tier(problem: Problem, forward: bool = False) -> Native | str:
-    """The compiled tier of a problem, or in one line why there is none; `forward` when sensitivities are wanted."""
-    found = problem.recalled or _beyond(problem) or refused(problem)
-    if not isinstance(found, Native | str) or not found:
+def native_engine(problem: ODEProblem, forward: bool = False) -> Native | str:
+    """The compiled engine of a problem, or in one line why there is none; `forward` when sensitivities are wanted."""
+    found = problem.engine if isinstance(problem.engine, Native) else _beyond(problem) or refused(problem)
+    if not found:
         kernel = kernel_for(problem, source())
-        found = kernel.reason if isinstance(kernel, Refusal) else tier_of(kernel)
+        found = kernel.reason if isinstance(kernel, Refusal) else engine_of(kernel)
         remember(problem, found, kernel.around)
     if forward and isinstance(found, Native) and found.kernel.sampled:
         return "sensitivities by parameters that differ between samples"
     return found
 
 
-def _beyond(problem: Problem) -> str:
+def _beyond(problem: ODEProblem) -> str:
     """What the compiled march does not do."""
-    if forward_ad._current_level >= 0:
+    if forward_mode():
         return "forward-mode derivatives"
     if problem.landings is not None and problem.landings.tied:
         return "jumps at one time that move apart"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from physid.ode.caching import Cache
 from physid.ode.native.compiler.library import Sizes, declare, library_of
 from physid.ode.native.compiler.per_sample import one_sample
 from physid.ode.native.compiler.record import lane_field, looked_at, traced
@@ -15,11 +15,12 @@ from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
 from physid.ode.native.kernel import OTHER_ZEROS, Kernel
 from physid.ode.native.reach import Surroundings
 from physid.ode.native.verify import check_start, verify
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.rhs import attribute
+from physid.ode.torch_internals import transforms_active
 
 MOST_ENTRIES = 64
-_ENTRIES: OrderedDict[Any, tuple[Any, Kernel | Refusal]] = OrderedDict()
+_ENTRIES: Cache[Any, tuple[Any, Kernel | Refusal]] = Cache(MOST_ENTRIES)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Refusal:
     around: Surroundings | None = None
 
 
-def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...] = ()) -> Kernel | Refusal:
+def kernel_for(problem: ODEProblem, runtime_source: str = "", flags: tuple[str, ...] = ()) -> Kernel | Refusal:
     """The kernel of a problem's f, checked against `problem.derivative`; a Refusal where native code does not apply.
 
     The first call for an f traces, compiles (or finds the library in the cache) and compares with the eager f; later
@@ -41,10 +42,9 @@ def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...
     if reason:
         return Refusal(reason)
     key = _identity(problem, runtime_source, flags)
-    _, known = _ENTRIES.get(key, (None, None))
+    _, known = _ENTRIES.get(key) or (None, None)
     bake = True
     if known is not None and known.around is not None and _as_it_was(known):
-        _ENTRIES.move_to_end(key)
         if isinstance(known, Refusal):
             return known
         try:
@@ -54,9 +54,7 @@ def kernel_for(problem: Problem, runtime_source: str = "", flags: tuple[str, ...
         else:
             return known
     found = _made(problem, runtime_source, flags, bake)
-    _ENTRIES[key] = (problem.f, found)
-    while len(_ENTRIES) > MOST_ENTRIES:
-        _ENTRIES.popitem(last=False)
+    _ENTRIES.put(key, (problem.f, found))
     return found
 
 
@@ -68,7 +66,7 @@ def _as_it_was(known: Kernel | Refusal) -> bool:
     return around.change() is None and around.other_kinds() is None
 
 
-def _not_for(problem: Problem) -> str:
+def _not_for(problem: ODEProblem) -> str:
     """What is seen of a problem without tracing it."""
     layout, fld = problem.layout, problem.field
     if layout.device.type != "cpu":
@@ -79,12 +77,12 @@ def _not_for(problem: Problem) -> str:
         return "batch norm in training mode"
     if fld.random is not None:
         return "random numbers"
-    if torch._C._are_functorch_transforms_active():
+    if transforms_active():
         return "inside of a torch.func transform"
     return ""
 
 
-def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
+def _identity(problem: ODEProblem, runtime: str, flags: tuple[str, ...]) -> Any:
     """A key for f, which its entry keeps alive, and for the kind of its states."""
     f, layout = problem.f, problem.layout
     shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
@@ -93,7 +91,7 @@ def _identity(problem: Problem, runtime: str, flags: tuple[str, ...]) -> Any:
     return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
 
 
-def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel | Refusal:
+def _made(problem: ODEProblem, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel | Refusal:
     around = None
     try:
         seen = looked_at(problem)
@@ -111,7 +109,7 @@ def _made(problem: Problem, runtime: str, flags: tuple[str, ...], bake: bool) ->
         return Refusal(str(why), around)
 
 
-def _compiled(problem: Problem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
+def _compiled(problem: ODEProblem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
     """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
     one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
     try:

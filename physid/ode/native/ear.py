@@ -5,27 +5,14 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from physid.ode import hearing
-
-if TYPE_CHECKING:
-    from physid.ode.native.structures import Task
-
-LATE = 2  # of base.h: a deadline is over
+from physid.ode.native.structures import REASONS, Ear, Task
 
 _api = ctypes.pythonapi
 _restore = _api.PyErr_Restore
 _restore.argtypes, _restore.restype = [ctypes.c_void_p] * 3, None
-
-
-class Ear(ctypes.Structure):
-    """`Ear` of base.h: functions of the interpreter, which C calls with its lock taken for that long.
-
-    PyErr_CheckSignals runs the handlers of signals that have come, whosever they are, in the main thread only.
-    """
-
-    _fields_ = [(name, ctypes.c_void_p) for name in ("hold", "release", "check", "take")]
 
 
 def _address(function: Any) -> int | None:
@@ -47,6 +34,8 @@ def owner(task: Task, go: int) -> Any:
     return _capsule(ctypes.addressof(task), None, go)
 
 
+# Functions of the interpreter, which C calls with its lock taken for that long. PyErr_CheckSignals runs the handlers of
+# signals that have come, whosever they are, in the main thread only.
 EAR = Ear(*map(_address, (_api.PyGILState_Ensure, _api.PyGILState_Release, _api.PyErr_CheckSignals, _api.PyErr_Fetch)))
 _EAR = ctypes.addressof(EAR)
 
@@ -70,8 +59,8 @@ def answer(task: Task) -> None:
     """Raise what a task that was halted has heard."""
     if not task.halted:
         return
-    kind, value, trace = task.raised, task.raised_value, task.raised_trace
-    if kind:
-        task.raised = task.raised_value = task.raised_trace = None
-        _restore(kind, value, trace)
-    raise hearing.TimeUp if task.halted == LATE else KeyboardInterrupt
+    raised = list(task.raised)
+    if raised[0]:
+        task.raised[:] = [None] * len(raised)
+        _restore(*raised)
+    raise hearing.TimeUp if task.halted == REASONS["LATE"] else KeyboardInterrupt

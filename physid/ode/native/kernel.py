@@ -17,6 +17,7 @@ from physid.ode.native.compiler.per_sample import rows
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
 from physid.ode.native.dependencies import Place
 from physid.ode.native.reach import Surroundings
+from physid.ode.torch_internals import flattened, unflattened
 
 OTHER_ZEROS = "other zeros and ones"
 
@@ -80,7 +81,7 @@ class Kernel:
         plain = [x if x.dtype is self.dtype else x.to(self.dtype) for x in captured]
         if torch.is_grad_enabled():
             plain = [x.detach() for x in plain]
-        flat: Tensor = torch._C._nn.flatten_dense_tensors(plain)
+        flat: Tensor = flattened(plain)
         return flat
 
     def prepare(self, raw: Tensor, c: Tensor) -> Tensor:
@@ -155,7 +156,7 @@ class Kernel:
             self.library.physid_prepare_vjp(raw.data_ptr(), c.data_ptr(), gp.data_ptr(), flat.data_ptr())
         if len(captured) == 1:
             return [flat.view(captured[0].shape)]
-        return list(torch._C._nn.unflatten_dense_tensors(flat, list(captured)))
+        return unflattened(flat, captured)
 
     def _pull_rows(self, gp: Tensor, captured: Sequence[Tensor], c: Tensor) -> list[Tensor]:
         """The same for cotangents [L, P] of samples with parameters or constants of their own."""

@@ -13,14 +13,7 @@ from torch import Tensor
 
 from physid.ode.eager.checkpoints import CAPPED, CUT, KEPT, LIMITED, Choices, Tape
 from physid.ode.native.ear import answer, ending, owner, prick
-from physid.ode.native.structures import (
-    CHOICE,
-    LaneTape,
-    Report,
-    Task,
-    _i64,
-    _ptr,
-)
+from physid.ode.native.structures import CHOICE, LaneReport, LaneTape, Task
 
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
@@ -45,22 +38,22 @@ class Library:
             entry.restype, entry.argtypes = result, arguments
             return entry
 
-        sizes = function("sizes", _i64, ctypes.c_int)
-        if (sizes(0), sizes(4)) != (ctypes.sizeof(Task), ctypes.sizeof(Report)):
+        sizes = function("sizes", ctypes.c_int64, ctypes.c_int)
+        if (sizes(0), sizes(4)) != (ctypes.sizeof(Task), ctypes.sizeof(LaneReport)):
             raise RuntimeError("the compiled runtime and its Python mirror disagree about the size of a task")
         task = ctypes.POINTER(Task)
         return Library(
             function("march", ctypes.c_int, task),
             function("pull", ctypes.c_int, task),
             function("misfit", ctypes.c_int, task),
-            function("steps", None, task, _i64, _ptr),
-            function("grids", None, task, _ptr),
-            ending(function("capsules", None, _ptr), library.physid_go),
+            function("steps", None, task, ctypes.c_int64, ctypes.c_void_p),
+            function("grids", None, task, ctypes.c_void_p),
+            ending(function("capsules", None, ctypes.c_void_p), library.physid_go),
         )
 
 
 @dataclass(slots=True)
-class Run:
+class NativeRun:
     """One solve: the task with what it points to, and the tape that C holds for it.
 
     `ends` [2, L * N]: what was not a number where a lane failed, and the last state of every lane; `columns`: what the
@@ -80,7 +73,7 @@ class Run:
     tangents: Tensor | None = None
 
     def tape(self) -> Tape:
-        """The accepted steps as the eager tier keeps them, for a replay from the first state."""
+        """The accepted steps as the eager engine keeps them, for a replay from the first state."""
         task, y0 = self.task, self.y0
         width = y0.numel() // task.lanes
         tape = Tape(task.lanes, width, y0.dtype, y0.device, aware=bool(task.keep_choices))
@@ -124,7 +117,7 @@ def march(
     choices: bool = False,
     checkpoints: int | None = None,
     probes: Begun | None = None,
-) -> tuple[Run, Tensor]:
+) -> tuple[NativeRun, Tensor]:
     """Solve all lanes: the run and the states [T, L * N]; `settings` holds everything but the values.
 
     `probes` are carried in the error norm. MemoryError when there is too little.
@@ -147,7 +140,7 @@ class Begun(NamedTuple):
     dp: Tensor
 
 
-def _probed(run: Run, probes: Begun) -> None:
+def _probed(run: NativeRun, probes: Begun) -> None:
     """Let the march carry probes in its error norm."""
     ds, dp = (x.contiguous() for x in probes)
     task = run.task
@@ -167,7 +160,7 @@ def carry(
     dp: Tensor,
     jumps: Tensor | None = None,
     sizes: Tensor | None = None,
-) -> tuple[Run, Tensor, Tensor]:
+) -> tuple[NativeRun, Tensor, Tensor]:
     """The same with derivatives [T, L, N, N + M] by the initial state and in the directions dp [P, M].
 
     `jumps` [J, L, N + M] are those of the times of jumps that move. With `sizes` [L, N + M] the columns,
@@ -191,13 +184,13 @@ def carry(
 
 def _prepared(
     library: Library, settings: Task, y0: Tensor, p: Tensor, c: Tensor, raw: Tensor | None
-) -> tuple[Run, Tensor]:
+) -> tuple[NativeRun, Tensor]:
     """A run that is to start, and the place of its states."""
     task = Task.from_buffer_copy(settings)
     task.owner = owner(task, library.go)
     lanes, size = task.lanes, y0.numel()
     y, ends = y0.new_empty(task.times, size), y0.new_empty(2, size)
-    reports = (Report * lanes)()
+    reports = (LaneReport * lanes)()
     task.y0, task.p, task.c, task.y = y0.data_ptr(), p.data_ptr(), c.data_ptr(), y.data_ptr()
     if p.ndim == 2:
         task.p_stride = p.shape[-1]
@@ -206,15 +199,15 @@ def _prepared(
     task.culprit = first = ends.data_ptr()
     task.final = first + size * y0.itemsize
     task.report, task.stage_bytes = ctypes.addressof(reports), STAGE_BYTES // lanes
-    return Run(library, task, settings, y0, p, c, ends, reports, raw), y
+    return NativeRun(library, task, settings, y0, p, c, ends, reports, raw), y
 
 
-def _marched(run: Run) -> None:
+def _marched(run: NativeRun) -> None:
     if _ran(run, run.library.march):
         raise MemoryError("the native solve ran out of memory: use fewer samples, or the eager engine.")
 
 
-def _ran(run: Run, entry: Callable[[Any], int]) -> int:
+def _ran(run: NativeRun, entry: Callable[[Any], int]) -> int:
     """What an entry point returns for the run's task. Errors: what was heard while it ran."""
     prick(run.task)
     state = entry(run.task)
@@ -232,7 +225,7 @@ def misfit(
     target: Tensor,
     weight: Tensor | None,
     probes: Begun | None = None,
-) -> tuple[Run, Tensor, Tensor, Tensor | None]:
+) -> tuple[NativeRun, Tensor, Tensor, Tensor | None]:
     """Solve, sum weight (y - target)^2 into the task's total, and pull it back: run, residuals, cotangents.
 
     Cotangents of y0 [L * N] and of the parameters [L, P], the latter None where a lane failed; the residuals [T, L * N]
@@ -254,7 +247,7 @@ def misfit(
 
 
 def pull(
-    run: Run, g: Tensor, parameters: int, need_times: bool, need_jumps: bool = False
+    run: NativeRun, g: Tensor, parameters: int, need_times: bool, need_jumps: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Cotangents of y0 [L * N], parameters [L, P], times [T, L], jumps [J, L], for that g [T, L * N] of the states."""
     task, g = run.task, g.contiguous()

@@ -1,8 +1,9 @@
-"""The structures of the runtime's C as Python fills them: mirrors of base.h, and the C text itself."""
+"""The structures of the runtime's C as Python fills them, made from their one declaration in c/base.h."""
 
 from __future__ import annotations
 
 import ctypes
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physid.ode.methods.tableau import Tableau
+from physid.ode.solution import Status
 
 PARTS = (
     "base.h",
@@ -24,76 +26,83 @@ PARTS = (
     "simd.h",
     "entry.h",
 )
-MOST_STAGES = 24  # of a method, with those of its dense output
-
-_i32, _i64, _f64, _ptr = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+FOLDER = Path(__file__).parent / "c"
+TYPES: dict[str, Any] = {
+    "int32_t": ctypes.c_int32,
+    "int64_t": ctypes.c_int64,
+    "uint8_t": ctypes.c_uint8,
+    "int": ctypes.c_int,
+    "double": ctypes.c_double,
+}
 
 
 @lru_cache(maxsize=1)
 def source() -> str:
     """The runtime's C text, to follow field, field_vjp and field_jvp in one translation unit."""
-    here = Path(__file__).parent / "c"
-    return "\n".join((here / part).read_text() for part in PARTS)
+    return "\n".join((FOLDER / part).read_text() for part in PARTS)
 
 
-def _fields(text: str) -> list[tuple[str, Any]]:
-    """`type: name, name; ...` as the fields of a structure."""
-    kinds = {"i32": _i32, "i64": _i64, "f64": _f64, "ptr": _ptr}
-    pairs = (line.split(":") for line in text.split(";"))
-    return [(name.strip(), kinds[kind.strip()]) for kind, names in pairs for name in names.split(",")]
+class Declared:
+    """What a header declares: structures by name, constants by name, and the names of enumerations in order.
+
+    A pointer, to whatever it points, is an address. Structures that hold numbers of the state's type by value, REAL,
+    have no size of their own and are left out.
+    """
+
+    def __init__(self, header: str) -> None:
+        text = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
+        self.constants = {name: int(value) for name, value in re.findall(r"^#define (\w+) (\d+)$", text, re.M)}
+        self.enumerations = [
+            [name.partition("=")[0].strip() for name in names.split(",")]
+            for names in re.findall(r"\benum \{(.*?)\};", text, re.S)
+        ]
+        self.types = dict(TYPES)
+        for body, name in re.findall(r"typedef struct \{(.*?)\}\s*(\w+);", text, re.S):
+            fields = [field for line in body.split(";") if line.strip() for field in self._fields(line)]
+            if all(kind is not None for _, kind in fields):
+                self.types[name] = type(name, (ctypes.Structure,), {"_fields_": fields, "__doc__": f"`{name}` of C."})
+
+    def _fields(self, line: str) -> list[tuple[str, Any]]:
+        """Names and types of one line of a structure, as in `const double *a, b[2]`; no type for one that has none."""
+        function = re.match(r"\s*[\w ]+\**\(\*(\w+)\)\(.*\)\s*$", line, re.S)
+        if function:
+            return [(function[1], ctypes.c_void_p)]
+        kind, _, names = re.sub(r"\bconst\b", "", line).strip().partition(" ")
+        found = []
+        for name in names.split(","):
+            stars, word, count = re.fullmatch(r"\s*(\**)\s*(\w+)\s*(?:\[(\d+)\])?\s*", name).groups()  # type: ignore[union-attr]
+            base = ctypes.c_void_p if stars else self.types.get(kind)
+            found.append((word, base * int(count) if base is not None and count else base))
+        return found
 
 
-class Method(ctypes.Structure):
-    """`Method` of base.h."""
+BASE = Declared((FOLDER / "base.h").read_text())
+MOST_STAGES = BASE.constants["MOST_STAGES"]  # of a method, with those of its dense output
+STATUSES = [Status[name] for name in BASE.enumerations[0] if name != "HALTED"]  # by their numbers in C
+REASONS = {name: place for place, name in enumerate(BASE.enumerations[1], 1)}  # why all work has stopped
+CHOICE = np.dtype(BASE.types["Choice"])
 
-    _fields_ = _fields(
-        "i32: stages, total, degree, fsal, has_error, has_error3; f64: exponent; ptr: c, a, at, b, error, error3, dense"
-    )
-
-
-class Report(ctypes.Structure):
-    """`Report` of base.h."""
-
-    _fields_ = _fields("i64: accepted, rejected, evaluations, pushed; f64: reached; i32: status, stiff")
+Method: Any = BASE.types["Method"]
+Ear: Any = BASE.types["Ear"]
 
 
 class Task(ctypes.Structure):
     """`Task` of base.h, and the owner of its tape."""
 
     owner: Any
-    _fields_ = [
-        ("method", Method),
-        *_fields(
-            "f64: safety, shrink, grow, power0, power1, power2, min_step, max_step, first_step, until, late;"
-            "i64: max_steps, parts, tolerance_stride; ptr: sizes, rtol, atol;"
-            "i32: fixed, remembers, direction, moving_stops, keep_states, keep_stages, keep_slopes;"
-            "i32: keep_choices, threads, halted, controlled, spare;"
-            "i64: lanes, times, stops, jumps, columns, stage_bytes, most_states;"
-            "ptr: y0, p, c, dp, ds, size; i64: dp_stride, size_stride, p_stride, c_stride, time_row, time_lane;"
-            "i64: stop_row, stop_lane, jump_row, jump_lane; ptr: time, stop, jump, clear, djump;"
-            "ptr: y, sensitivity, tangent, culprit, final, report, tape;"
-            "ptr: g, ybar, pbar, tbar, jbar, target, weight; f64: total;"
-            "i64: vjps, replayed, checkpoint_bytes, kept_bytes;"
-            "ptr: ear, flag, raised, raised_value, raised_trace"
-        ),
-    ]
+    _fields_ = BASE.types["Task"]._fields_
+
+
+class LaneReport(ctypes.Structure):
+    """`Report` of base.h."""
+
+    _fields_ = BASE.types["Report"]._fields_
 
 
 class LaneTape(ctypes.Structure):
     """`Tape` of base.h."""
 
-    _fields_ = _fields("i64: count, room, state_room, stage_room; ptr: step, y, u, k, choice")
-
-
-CHOICE = np.dtype(
-    [
-        ("ratio", "f8"),
-        ("before", "f8", 2),
-        ("factor", "f8"),
-        *((name, "u1") for name in ("cut", "keep", "free", "limited")),
-    ],
-    align=True,
-)  # `Choice` of base.h
+    _fields_ = BASE.types["Tape"]._fields_
 
 
 @lru_cache(maxsize=64)

@@ -16,9 +16,9 @@ from physid.ode.hearing import end_of
 from physid.ode.methods.tableau import Tableau
 from physid.ode.native.ear import clock
 from physid.ode.native.structures import Task, method_of
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.request import Limits
-from physid.ode.rhs import Layout
+from physid.ode.rhs import StateLayout
 
 CORES = os.cpu_count() or 1
 
@@ -28,7 +28,7 @@ def threads() -> int:
     return min(torch.get_num_threads(), CORES)
 
 
-def settings_of(problem: Problem) -> Task:
+def settings_of(problem: ODEProblem) -> Task:
     """Method, controller, limits, tolerances and times of a problem; the arrays it points to hang on it as `held`.
 
     Made once for a plan.
@@ -42,7 +42,7 @@ def settings_of(problem: Problem) -> Task:
     return kept if problem.landings is None else _kept_clear(kept, problem)
 
 
-def _kept_clear(settings: Task, problem: Problem) -> Task:
+def _kept_clear(settings: Task, problem: ODEProblem) -> Task:
     """The settings, with how far stage times stay away from the jumps."""
     clear = None if problem.landings is None else problem.landings.clear
     if clear is None or clear.numel() != problem.jumps.numel():
@@ -53,7 +53,7 @@ def _kept_clear(settings: Task, problem: Problem) -> Task:
     return task
 
 
-def _settings(problem: Problem) -> Task:
+def _settings(problem: ODEProblem) -> Task:
     p, layout = problem, problem.layout
     sizes = tuple(layout.sizes) if layout.is_tuple else (layout.width,)
     if isinstance(p.rtol, float) and isinstance(p.atol, float):
@@ -79,7 +79,7 @@ def _settings(problem: Problem) -> Task:
     return task
 
 
-def _by_component(value: float | Tensor, layout: Layout) -> Tensor:
+def _by_component(value: float | Tensor, layout: StateLayout) -> Tensor:
     """A tolerance [L * N]."""
     size = layout.lanes * layout.width
     return torch.as_tensor(value, dtype=layout.real).expand(size).contiguous()

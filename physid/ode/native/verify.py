@@ -19,7 +19,7 @@ from physid.ode.native.compiler.interpret import Products, products
 from physid.ode.native.compiler.lower import lower
 from physid.ode.native.compiler.record import in_short
 from physid.ode.native.compiler.trace import Unsupported
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.rhs import Field
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ ROUNDINGS = 100.0  # how many times its bound the error of rounding may be, as t
 NUDGE = 1e-2  # how far the states are moved, relative to their size
 
 
-def verify(kernel: Kernel, field: Field, problem: Problem, captured: Sequence[Tensor], p: Tensor, c: Tensor) -> None:
+def verify(kernel: Kernel, field: Field, problem: ODEProblem, captured: Sequence[Tensor], p: Tensor, c: Tensor) -> None:
     """Compare with autograd at the first state and at moved ones, within the times of the solve; else Unsupported."""
     n, grid = kernel.n, problem.grid
     y0 = problem.y0.detach().view(-1, n)[0]
@@ -44,7 +44,7 @@ def verify(kernel: Kernel, field: Field, problem: Problem, captured: Sequence[Te
         compare(kernel, field, moment.reshape(shape), y, w, captured, p, c)
 
 
-def check_start(kernel: Kernel, problem: Problem) -> None:
+def check_start(kernel: Kernel, problem: ODEProblem) -> None:
     """Compare with the derivative that the engine has evaluated at the start, in every lane; else Unsupported."""
     p, c = kernel.pack(problem.captured)
     lanes = problem.layout.lanes

@@ -24,6 +24,7 @@ from typing import IO
 from physid import door
 from physid.errors import InputError
 from physid.machine import compiler_command, private, wished_folder
+from physid.ode.caching import Cache
 from physid.ode.hearing import check, left
 from physid.ode.native.compiler.disk_cache import Cabinet
 from physid.ode.native.compiler.trace import Unsupported
@@ -38,7 +39,7 @@ ANSWER = 20.0  # and for the compiler's version
 HANGS: list[str] = []  # of this process: a compiler that does not come back is asked no third time
 CORES = os.cpu_count() or 1
 PARTS = (1, 2, 3)  # of a unit, compiled side by side: the march; the pullback; the tangents of f
-LOADED: dict[str, ctypes.CDLL] = {}
+LOADED: Cache[str, ctypes.CDLL] = Cache(256)
 
 
 @cache
@@ -94,14 +95,15 @@ def _load(mark: str, source: Callable[[], str], extra: tuple[str, ...]) -> ctype
         raise Unsupported(made_by[1:])
     parts = "\0".join([mark, " ".join(flags), *compiler, made_by, processor()])
     key = hashlib.sha256(parts.encode()).hexdigest()[:40]
-    if key not in LOADED:
-        cabinet = Cabinet(native_folder())
-        path = cabinet.find(key) or cabinet.keep(key, _compiled(cabinet.folder, source(), compiler, flags))
-        try:
-            LOADED[key] = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise Unsupported(f"the compiled library does not load ({error})") from None
-    return LOADED[key]
+    loaded = LOADED.get(key)
+    if loaded is not None:
+        return loaded
+    cabinet = Cabinet(native_folder())
+    path = cabinet.find(key) or cabinet.keep(key, _compiled(cabinet.folder, source(), compiler, flags))
+    try:
+        return LOADED.put(key, ctypes.CDLL(str(path)))
+    except OSError as error:
+        raise Unsupported(f"the compiled library does not load ({error})") from None
 
 
 def native_folder() -> Path:

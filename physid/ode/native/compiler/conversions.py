@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+
+from physid.ode.torch_internals import TYPED_STORAGE, tree_leaves
 
 
 class Unsupported(Exception):
@@ -34,7 +35,7 @@ LEAVING: dict[Any, str] = {
     Tensor.data_ptr: "an address",
     Tensor.untyped_storage: "its storage",
     Tensor.storage: "its storage",
-    Tensor._typed_storage: "its storage",
+    TYPED_STORAGE: "its storage",
     Tensor.data.__get__: ".data, past the gradient",  # type: ignore[attr-defined]
     Tensor.detach_: "detach_, past the gradient",
     torch.detach_: "detach_, past the gradient",
@@ -53,7 +54,7 @@ DETACHES = (Tensor.detach, torch.detach)
 THROUGH = (torch.as_tensor, torch.asarray)  # a tensor goes through them as it is
 
 
-class Reads(TorchFunctionMode):
+class LeavingValues(TorchFunctionMode):
     """Raises Unsupported where a number that `depends` leaves torch; `cut` is filled while f detaches a tensor."""
 
     def __init__(self, depends: Callable[[Tensor], bool], cut: list[bool]) -> None:

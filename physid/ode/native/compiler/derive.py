@@ -45,7 +45,7 @@ def inputs(builder: Builder, place: int) -> list[int]:
     return [view.source for view in views]
 
 
-class Held:
+class PerNumber:
     """What belongs to every number, zero where nothing does: an id for scalars, ids for the elements of buffers."""
 
     def __init__(self, builder: Builder, buffers: dict[int, Ids], scalars: dict[int, int]) -> None:
@@ -69,7 +69,7 @@ class Held:
         return self.b.zero if held is None else int(held[number & (1 << SHIFT) - 1])
 
 
-class Cotangents(Held):
+class Cotangents(PerNumber):
     """Reverse mode: what has been collected for every number."""
 
     def __init__(self, builder: Builder, wanted: Callable[[int], bool]) -> None:
@@ -201,7 +201,7 @@ def _chooses(rules: Sequence[Rule | None]) -> bool:
 CHOOSES = frozenset(op for op, scalar in SCALARS.items() if _chooses(scalar.rules))
 
 
-class Tangents(Held):
+class TangentCode(PerNumber):
     """Forward mode: the tangent of every number, given those of the inputs (buffer -> ids).
 
     As a cotangent that is masked stays zero whatever slope is before it, the tangent of what is left out stays zero
@@ -210,7 +210,7 @@ class Tangents(Held):
 
     def __init__(self, builder: Builder, given: dict[int, Ids], scalars: dict[int, int]) -> None:
         super().__init__(builder, given, scalars)
-        self.left = Held(builder, {}, {})  # whether all that moves a number is left out
+        self.left = PerNumber(builder, {}, {})  # whether all that moves a number is left out
 
     def push(self, place: int) -> None:
         """Compute the tangent of the node at `place`."""

@@ -21,21 +21,21 @@ class Ref:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class KnownTensor:
     """A tensor of known values: an index, a mask, a literal."""
 
     values: NDArray[Any]
 
     def __repr__(self) -> str:
         """The values themselves, for the key of the graph."""
-        return f"Fixed({self.values.dtype}, {self.values.shape}, {self.values.tobytes().hex()})"
+        return f"KnownTensor({self.values.dtype}, {self.values.shape}, {self.values.tobytes().hex()})"
 
 
-Argument: TypeAlias = Any  # Ref, Fixed, number, string, None, or lists of them
+Argument: TypeAlias = Any  # Ref, KnownTensor, number, string, None, or lists of them
 
 
 @dataclass(frozen=True)
-class Step:
+class Operation:
     """One operation; `out` names what it writes, one reference per result, None for a result that has no numbers.
 
     `still`: autograd was off, so that no derivative goes through it.
@@ -70,7 +70,7 @@ class Graph:
     the number of inputs; the three tensors of the table are the last constants.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Operation, ...]
     stores: tuple[Store, ...]
     result: Ref
     dtype: torch.dtype

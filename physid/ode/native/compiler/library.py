@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from physid.ode.caching import Cache
 from physid.ode.native.compiler import build
 from physid.ode.native.compiler.lower import lower
 from physid.ode.native.compiler.trace import Graph, Unsupported
@@ -42,8 +43,8 @@ class Sizes:
 
 @cache
 def generator() -> str:
-    """A sum over all files that write and make up the C source."""
-    files = sorted(path for path in Path(__file__).parents[1].rglob("*") if path.suffix in (".py", ".h"))
+    """A sum over all files that write C source; the runtime's is a part of it."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
@@ -58,23 +59,25 @@ def _but_for_tangents(runtime: str) -> str:
     return f"#if !defined(PART) || PART < 3\n{runtime}\n#endif\n"
 
 
-_UNITS: dict[tuple[str, bool], Unit | str] = {}
+_UNITS: Cache[tuple[str, bool], Unit | str] = Cache(64)
 
 
 def unit_of(graph: Graph, batched: bool = False) -> Unit:
     """The C source of a graph, written once."""
-    key = (graph.key(), batched)
-    if key not in _UNITS:
-        try:
-            _UNITS[key] = emit(lower(graph), graph.dtype, batched)
-        except Unsupported as why:
-            _UNITS[key] = str(why)
-        except (TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
-            _UNITS[key] = f"f cannot be written as C ({type(error).__name__}: {error})"
-    found = _UNITS[key]
+    found = _UNITS.made((graph.key(), batched), lambda: _written(graph, batched))
     if isinstance(found, str):
         raise Unsupported(found)
     return found
+
+
+def _written(graph: Graph, batched: bool) -> Unit | str:
+    """The C source of a graph, or why there is none."""
+    try:
+        return emit(lower(graph), graph.dtype, batched)
+    except Unsupported as why:
+        return str(why)
+    except (TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+        return f"f cannot be written as C ({type(error).__name__}: {error})"
 
 
 COUNTS = ("physid_scratch", "physid_abreast")

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch.utils._pytree import tree_map
 
 from physid.ode.native.compiler.all_rules import TABLE
 from physid.ode.native.compiler.builder import Builder
 from physid.ode.native.compiler.derive import inputs, reachable
 from physid.ode.native.compiler.ir import PARAMS, SHIFT, STATE, Ids, Number, TooLarge
-from physid.ode.native.compiler.trace import Fixed, Graph, Ref, Step, Unsupported, _window
+from physid.ode.native.compiler.trace import Graph, KnownTensor, Operation, Ref, Unsupported, _window
+from physid.ode.torch_internals import tree_map
 
 SMALL = 400  # operations that are written out without a second thought
 LIMIT = 3_000  # operations of f that are written out at most: the compiler takes six seconds for them
@@ -101,19 +101,19 @@ def _read(memory: list[Ids], ref: Ref) -> Ids:
     return _window(memory[ref.slot], ref.offset, ref.shape, ref.strides)
 
 
-def _apply(b: Builder, memory: list[Ids], step: Step) -> None:
+def _apply(b: Builder, memory: list[Ids], step: Operation) -> None:
     """One operation: read its arguments, apply its rule, write its results."""
 
     def argument(value: Any) -> Any:
         if isinstance(value, Ref):
             # a copy, since the operation may write to what it reads
             return _read(memory, value).copy() if step.writes else _read(memory, value)
-        if isinstance(value, Fixed) and value.values.dtype.kind == "f":
+        if isinstance(value, KnownTensor) and value.values.dtype.kind == "f":
             return b.literals(value.values)
         return value
 
     def leaf(value: Any) -> bool:
-        return isinstance(value, Ref | Fixed)
+        return isinstance(value, Ref | KnownTensor)
 
     args, kwargs = tree_map(argument, (list(step.args), step.kwargs), is_leaf=leaf)
     kwargs.pop("out", None)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physid.ode.native.compiler.graph import Argument, Graph, Ref, Step, Store
+from physid.ode.native.compiler.graph import Argument, Graph, Operation, Ref, Store
 from physid.ode.reads import Foreseen
 
 STILL, SHIFT, LINE, UNKNOWN = range(4)  # as a function of t: constant, t + b, a t + b, or not to be said
@@ -31,7 +31,7 @@ class Moments:
     """
 
     stores: tuple[Store, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[Operation, ...]
     reads: tuple[Ref, ...]
     plain: bool
     shift: bool
@@ -115,7 +115,7 @@ def _kinds(graph: Graph) -> dict[int, int]:
     return found
 
 
-def _kind(step: Step, given: list[int]) -> int:
+def _kind(step: Operation, given: list[int]) -> int:
     """What the result of an operation on such arguments is."""
     if step.op == "inputs" or step.still or UNKNOWN in given or _masked((step.args, step.kwargs)):
         return UNKNOWN
@@ -137,7 +137,7 @@ def _kind(step: Step, given: list[int]) -> int:
     return max(given) if kept else LINE
 
 
-def _by_argument(step: Step, given: list[int]) -> list[list[int]]:
+def _by_argument(step: Operation, given: list[int]) -> list[list[int]]:
     """The kinds of the references in each argument."""
     left, found = iter(given), []
     for argument in step.args:

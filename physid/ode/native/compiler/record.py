@@ -12,20 +12,20 @@ from physid.ode.native.compiler.all_rules import TABLE
 from physid.ode.native.compiler.driving_inputs import drive_of
 from physid.ode.native.compiler.trace import Graph, Unsupported, trace
 from physid.ode.native.witness import Witness, witness
-from physid.ode.problem import Problem
-from physid.ode.rhs import Field, Layout
+from physid.ode.problem import ODEProblem
+from physid.ode.rhs import Field, StateLayout
 
 
-def lane_field(problem: Problem, f: Any, captured: list[Tensor]) -> Field:
+def lane_field(problem: ODEProblem, f: Any, captured: list[Tensor]) -> Field:
     """f on one lane."""
     layout = problem.layout
     y0 = layout.unpack(problem.y0.detach())
     if layout.batched:
         y0 = y0[:1] if isinstance(y0, Tensor) else tuple(part[:1] for part in y0)
-    return Field(f, Layout(y0, layout.batched), captured)
+    return Field(f, StateLayout(y0, layout.batched), captured)
 
 
-def traced(one: Field, problem: Problem, captured: Sequence[Tensor], bake: bool = True) -> Graph:
+def traced(one: Field, problem: ODEProblem, captured: Sequence[Tensor], bake: bool = True) -> Graph:
     """The graph of f; Unsupported, with the reason, where it cannot be recorded."""
     y, t = problem.y0.detach()[: one.layout.width], problem.grid[0, :1].to(problem.layout.real)
     t = t if problem.layout.batched else t[0]
@@ -39,7 +39,7 @@ def traced(one: Field, problem: Problem, captured: Sequence[Tensor], bake: bool 
         raise Unsupported(f"f cannot be recorded{batch} ({in_short(error)})") from None
 
 
-def looked_at(problem: Problem) -> Witness:
+def looked_at(problem: ODEProblem) -> Witness:
     """What runs in one more evaluation of f at the start; Unsupported where f fails in it."""
     field = problem.field
     count = field.count

@@ -8,15 +8,32 @@ not-a-number stays; a derivative that is zero by its structure has no terms.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from physid.ode.native.compiler.builder import Builder
-
-Simplify: TypeAlias = Callable[["Builder", tuple[int, ...], list[float | None]], int | None]
+from typing import Protocol, TypeAlias
 
 
-def _add(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+class NodeWriter(Protocol):
+    """What writes operations on numbers, which are known by their ids."""
+
+    zero: int
+    one: int
+
+    def op_of(self, number: int) -> tuple[str, tuple[int, ...]]:
+        """The operation that a number comes from, and its arguments."""
+        ...
+
+    def number(self, op: str, *args: int) -> int:
+        """The number that an operation gives."""
+        ...
+
+    def drops(self, number: int) -> bool:
+        """Whether zero times a number is nothing."""
+        ...
+
+
+Simplify: TypeAlias = Callable[[NodeWriter, tuple[int, ...], list[float | None]], int | None]
+
+
+def _add(b: NodeWriter, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     for here, there in ((0, 1), (1, 0)):
         if values[here] == 0.0:
             return ids[there]
@@ -26,7 +43,7 @@ def _add(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | 
     return None
 
 
-def _sub(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+def _sub(b: NodeWriter, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     if values[1] == 0.0:
         return ids[0]
     if values[0] == 0.0:
@@ -35,7 +52,7 @@ def _sub(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | 
     return b.number("add", ids[0], args[0]) if op == "neg" else None
 
 
-def _mul(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+def _mul(b: NodeWriter, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     for here, there in ((0, 1), (1, 0)):
         if values[here] == 0.0 and b.drops(ids[there]):
             return b.zero
@@ -50,20 +67,20 @@ def _mul(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | 
     return None
 
 
-def _neg(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+def _neg(b: NodeWriter, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     op, args = b.op_of(ids[0])
     if op == "neg":
         return args[0]
     return b.number("sub", args[1], args[0]) if op == "sub" else None
 
 
-def _select(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+def _select(b: NodeWriter, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     if values[0] is not None:
         return ids[1] if values[0] != 0.0 else ids[2]
     return ids[1] if ids[1] == ids[2] else None
 
 
-def _pow(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+def _pow(b: NodeWriter, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     """Small whole and half exponents: products and roots are faster than pow, and as exact."""
     x, exponent = ids[0], values[1]
     if exponent is None or abs(exponent) > 8 or (2 * exponent) % 1:
@@ -83,7 +100,7 @@ def _pow(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | 
     return found
 
 
-def _recip(b: Builder, ids: tuple[int, ...], values: list[float | None]) -> int | None:
+def _recip(b: NodeWriter, ids: tuple[int, ...], values: list[float | None]) -> int | None:
     op, args = b.op_of(ids[0])
     if op == "recip":
         return args[0]

@@ -15,16 +15,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
-from physid.ode.native.compiler.conversions import NotFinite, Reads, Unsupported
+from physid.ode.native.compiler.conversions import LeavingValues, NotFinite, Unsupported
 from physid.ode.native.compiler.driving_inputs import Drive
-from physid.ode.native.compiler.graph import Fixed, Graph, Ref, Step, Store
+from physid.ode.native.compiler.graph import Graph, KnownTensor, Operation, Ref, Store
+from physid.ode.torch_internals import (
+    TorchDispatchMode,
+    decompositions,
+    storage_id,
+    tree_leaves,
+    tree_map,
+    undispatched,
+    unoverridden,
+)
 
 READS = ("_local_scalar_dense", "equal", "is_nonzero", "item", "nonzero", "masked_select", "unique_dim", "_unique2")
 
-__all__ = ["Fixed", "Graph", "NotFinite", "Ref", "Step", "Unsupported"]
+__all__ = ["Graph", "KnownTensor", "NotFinite", "Operation", "Ref", "Unsupported"]
 
 
 class Recording(TorchDispatchMode):
@@ -38,7 +45,7 @@ class Recording(TorchDispatchMode):
     def __init__(self, dtype: torch.dtype, known: Callable[[str], bool]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.known = dtype, known
-        self.steps: list[Step] = []
+        self.steps: list[Operation] = []
         self.stores: list[Store] = []
         self.constants: list[Tensor] = []
         self.slots: dict[int, int] = {}
@@ -52,7 +59,7 @@ class Recording(TorchDispatchMode):
 
     def place(self, tensor: Tensor, kind: str, first: int = 0) -> None:
         """Register an input tensor whose elements are first, first + 1, ... of the input array `kind`."""
-        cdata = tensor.untyped_storage()._cdata
+        cdata = storage_id(tensor)
         if cdata in self.slots:
             raise Unsupported("two tensors that f depends on share memory")
         index = np.full(_cells(tensor), -1, np.int64)
@@ -64,7 +71,7 @@ class Recording(TorchDispatchMode):
     def _store(self, tensor: Tensor, store: Store) -> int:
         self.alive.append(tensor)
         self.stores.append(store)
-        self.slots[tensor.untyped_storage()._cdata] = len(self.stores) - 1
+        self.slots[storage_id(tensor)] = len(self.stores) - 1
         return len(self.stores) - 1
 
     def _literal(self, tensor: Tensor) -> None:
@@ -77,17 +84,17 @@ class Recording(TorchDispatchMode):
         self.place(tensor, "c", first)
         self.constants.append(tensor)
 
-    def ref(self, tensor: Tensor) -> Ref | Fixed:
+    def ref(self, tensor: Tensor) -> Ref | KnownTensor:
         """The reference of an argument."""
-        cdata = tensor.untyped_storage()._cdata
+        cdata = storage_id(tensor)
         if cdata not in self.slots:
             if tensor.is_complex():
                 raise Unsupported("complex numbers")
             if tensor.device.type != "cpu":
                 raise Unsupported(f"a tensor on the device {tensor.device}")
             if not tensor.is_floating_point():
-                with torch._C._DisableTorchDispatch():
-                    return Fixed(tensor.detach().clone().numpy())
+                with undispatched():
+                    return KnownTensor(tensor.detach().clone().numpy())
             self._outside(tensor)
         slot = self.slots[cdata]
         if slot in self.unusable:
@@ -102,10 +109,12 @@ class Recording(TorchDispatchMode):
         def read(times: Tensor) -> Tensor:
             if times.dtype != self.dtype:
                 raise Unsupported(f"inputs read at times of dtype {times.dtype}")
-            with torch._C.DisableTorchFunction(), torch._C._DisableTorchDispatch():
+            with unoverridden(), undispatched():
                 before, still = self.ref(times), not torch.is_grad_enabled()
                 values = at(times)
-                self.steps.append(Step("inputs", (before, values.shape[-1]), {}, (self._result(values),), still=still))
+                self.steps.append(
+                    Operation("inputs", (before, values.shape[-1]), {}, (self._result(values),), still=still)
+                )
             return values
 
         return read
@@ -149,7 +158,7 @@ class Recording(TorchDispatchMode):
             if isinstance(out, bool | int | float):
                 raise Unsupported(f"a Python number or branch made from a tensor's value ({name})")
             self._record(base, before, out, args, writes)
-        elif any(t.untyped_storage()._cdata in self.slots for t in tensors):
+        elif any(storage_id(t) in self.slots for t in tensors):
             self._unread(name, out, args, writes)
         else:
             self._fixed(out, tensors)
@@ -160,14 +169,14 @@ class Recording(TorchDispatchMode):
 
     def _depends(self, tensor: Tensor) -> bool:
         """Whether a tensor holds numbers that are not literally known."""
-        slot = self.slots.get(tensor.untyped_storage()._cdata)
+        slot = self.slots.get(storage_id(tensor))
         if slot is None:
             return tensor.is_floating_point() or tensor.is_complex()
         return True
 
     def varies(self, tensor: Tensor) -> bool:
         """Whether a tensor holds numbers of t, y, parameters or constants, or made from them."""
-        slot = self.slots.get(tensor.untyped_storage()._cdata)
+        slot = self.slots.get(storage_id(tensor))
         if slot is None or self.stores[slot].kind != "literal":
             return self._depends(tensor)
         return slot in self.mixed
@@ -178,8 +187,8 @@ class Recording(TorchDispatchMode):
         out = tensor.detach().clone()
         slot = self._store(out, Store("made", _cells(out)))
         ref = Ref(slot, int(out.storage_offset()), tuple(out.shape), tuple(out.stride()))
-        self.steps.append(Step("detach", (before,), {}, (ref,)))
-        self.split |= {slot, self.slots[tensor.untyped_storage()._cdata]}
+        self.steps.append(Operation("detach", (before,), {}, (ref,)))
+        self.split |= {slot, self.slots[storage_id(tensor)]}
         return out
 
     def _unread(self, name: str, out: Any, args: tuple[Any, ...], writes: bool) -> None:
@@ -193,13 +202,11 @@ class Recording(TorchDispatchMode):
 
     def _decomposed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bool, Any]:
         """An operation that is not in the table, by those it is made of."""
-        from torch._decomp import decomposition_table
-
         with self:
             out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
                 return True, out
-            rule = decomposition_table.get(func)
+            rule = decompositions().get(func)
             if rule is None or torch.Tag.nondeterministic_seeded in func.tags:
                 return False, None
             return True, rule(*args, **kwargs)
@@ -220,10 +227,10 @@ class Recording(TorchDispatchMode):
             raise Unsupported(f"f writes into a tensor that it has detached ({base}_)")
         still = not torch.is_grad_enabled()
         self.mixed |= slots
-        self.steps.append(Step(base, before[0], before[1], tuple(refs), writes, still))
+        self.steps.append(Operation(base, before[0], before[1], tuple(refs), writes, still))
 
     def _aliases(self, tensor: Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self.slots
+        return storage_id(tensor) in self.slots
 
     def _result(self, tensor: Tensor) -> Ref | None:
         if tensor.numel() == 0:
@@ -237,7 +244,7 @@ class Recording(TorchDispatchMode):
                 return None
             if tensor.is_floating_point() and tensor.dtype != self.dtype and self.dtype == torch.float64:
                 raise Unsupported(f"arithmetic in {tensor.dtype} inside of a state of {self.dtype}")
-        slot = self.slots[tensor.untyped_storage()._cdata]
+        slot = self.slots[storage_id(tensor)]
         return Ref(slot, int(tensor.storage_offset()), tuple(tensor.shape), tuple(tensor.stride()))
 
 
@@ -265,7 +272,7 @@ def trace(
         recording.place(tensor, "p", raw)
         raw += tensor.numel()
     reads = drive.reading(recording.reader(drive.at)) if drive else nullcontext()
-    with torch.enable_grad(), recording, Reads(recording.varies, recording.cut), reads:
+    with torch.enable_grad(), recording, LeavingValues(recording.varies, recording.cut), reads:
         value = f(t, y)
     result = recording.ref(value)
     if not isinstance(result, Ref):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from physid.ode.native.compiler.derive import Tangents, reachable, reverse
+from physid.ode.native.compiler.derive import TangentCode, reachable, reverse
 from physid.ode.native.compiler.driving_inputs import SOURCE as INPUTS
 from physid.ode.native.compiler.emit import Emitter, Output
 from physid.ode.native.compiler.ir import COLUMNS, PARAMS, SHIFT, STATE, Dot, Ids
@@ -297,7 +297,7 @@ class _Writer:
                     buffers[buffer] = self.dp[slot : slot + b.buffers[buffer].size]
                 else:
                     scalars[head] = int(self.dp[slot])
-        tangents = Tangents(b, buffers, scalars)
+        tangents = TangentCode(b, buffers, scalars)
         for place in reachable(b, p.k, p.slots):
             if b.deps[place] & (STATE | PARAMS):
                 tangents.push(place)

@@ -1,4 +1,4 @@
-"""The compiled tier: march, pullback and sensitivities of a problem whose f has become C."""
+"""The compiled engine: march, pullback and sensitivities of a problem whose f has become C."""
 
 from __future__ import annotations
 
@@ -10,38 +10,29 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from physid.errors import InputError
+from physid.ode.backend import Cotangents, Engine
+from physid.ode.caching import Cache
 from physid.ode.directions import Directions, column_sizes
-from physid.ode.eager.backend import EAGER, Cotangents
 from physid.ode.eager.checkpoints import Tape
 from physid.ode.eager.diagnostics import sentence
+from physid.ode.eager.engine import EAGER
 from physid.ode.eager.outcome import Outcome
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.runtime import Begun, Library, Run, carry, march, misfit, pull
-from physid.ode.native.structures import Report
+from physid.ode.native.runtime import Begun, Library, NativeRun, carry, march, misfit, pull
+from physid.ode.native.structures import STATUSES, LaneReport
 from physid.ode.native.task import settings_of
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.reads import Foreseen
 from physid.ode.solution import Statistics, Status
 
-# by the numbers of base.h
-STATUSES = (
-    Status.SUCCESS,
-    Status.NOT_A_NUMBER,
-    Status.BLOW_UP,
-    Status.STEP_TOO_SMALL,
-    Status.MAX_STEPS,
-    Status.TIME_LIMIT,
-)
-
-REPORT = np.dtype(Report)
+REPORT = np.dtype(LaneReport)
 
 
 @dataclass
 class Compiled(Outcome):
     """The outcome of a compiled march; its grids are read when asked for."""
 
-    run: Run | None = None
+    run: NativeRun | None = None
 
     def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
         """What reads the accepted times of every lane."""
@@ -50,7 +41,7 @@ class Compiled(Outcome):
 
 @dataclass(frozen=True)
 class Native:
-    """Solves by one kernel; what it cannot do is refused if `strict`, and else left to the eager tier.
+    """Solves by one kernel; what it cannot do is left to the eager engine.
 
     `constants` [C], and the captured tensors with their numbers [RAW] in `bound`, are those that f was recalled with.
     """
@@ -60,41 +51,45 @@ class Native:
     constants: Tensor | None = None
     bound: tuple[Sequence[Tensor], Tensor] | None = None
     name: str = "native"
-    strict: bool = False
 
     def foresees(self, captured: Sequence[Tensor]) -> Foreseen | None:
         """At which times f reads its inputs; None where its record does not show that."""
         moments = self.kernel.moments
         return None if moments is None or self.constants is None else moments.bound(captured, self.constants)
 
+    def of(self, problem: ODEProblem, forward: bool = False) -> Native:
+        """Itself."""
+        return self
+
+    def by_torch(self, why: str) -> Engine:
+        """The eager engine."""
+        return EAGER
+
+    def solve(self, problem: ODEProblem) -> Outcome:
+        """March and keep nothing."""
+        return _outcome(problem, *self._march(problem, keep=False))
+
     def march(
-        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
+        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool = False
     ) -> tuple[Outcome, Any]:
         """Solve; what is kept is the run with its tape."""
-        raw, p, c = self._pack(problem.captured)
-        slopes = keep and problem.t.requires_grad
-        kept: dict[str, Any] = {"keep": keep, "slopes": slopes, "choices": aware, "checkpoints": checkpoints}
-        if problem.probes is not None:
-            kept["probes"] = self._begun(problem, c)
-        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, **kept)
+        slopes = problem.t.requires_grad
+        run, y = self._march(problem, keep=True, slopes=slopes, choices=aware, checkpoints=checkpoints)
         if aware and any(report.rejected for report in run.reports):
-            return self._by_torch(problem, keep)
+            outcome, tape = EAGER.march(problem, aware=True)
+            outcome.fallback = "the step-aware gradient of a solve with rejected attempts follows them by torch"
+            return outcome, tape
         return _outcome(problem, run, y), run
 
-    def _by_torch(self, problem: Problem, keep: bool) -> tuple[Outcome, Any]:
-        """The step-aware march of the eager tier, whose gradient follows rejected attempts, too."""
-        if self.strict:
-            raise InputError(
-                "engine 'native' has no step-aware gradient of a solve with rejected attempts, which this one has. Use "
-                "engine='auto' or 'eager', or gradient='aca'."
-            )
-        outcome, tape = EAGER.march(problem, keep, aware=True)
-        outcome.fallback = "eager: the step-aware gradient follows rejected attempts by torch"
-        return outcome, tape
+    def _march(self, problem: ODEProblem, **kept: Any) -> tuple[NativeRun, Tensor]:
+        """The run and the states [T, L * N]."""
+        raw, p, c = self._pack(problem.captured)
+        probes = None if problem.probes is None else self._begun(problem, c)
+        return march(self.library, settings_of(problem), _flat(problem), p, c, raw, probes=probes, **kept)
 
     def pull(
         self,
-        problem: Problem,
+        problem: ODEProblem,
         kept: Any,
         captured: Sequence[Tensor],
         needs: Sequence[bool],
@@ -117,7 +112,7 @@ class Native:
         return ybar, [grad if need else None for grad, need in zip(found, needs, strict=True)], tbar, jbar
 
     def misfit(
-        self, problem: Problem, target: Tensor, weight: Tensor | None
+        self, problem: ODEProblem, target: Tensor, weight: Tensor | None
     ) -> tuple[Outcome | None, float, Tensor, list[Tensor]]:
         """Solve and sum weight (y - target)^2: with cotangents of y0 [L * N] and of the captured tensors.
 
@@ -133,12 +128,12 @@ class Native:
         found = self.kernel.pull(_summed(pbar, self.kernel.sampled), problem.captured, c, raw)
         return None, run.task.total, ybar, found
 
-    def tape(self, problem: Problem, kept: Any) -> Tape:
+    def tape(self, problem: ODEProblem, kept: Any) -> Tape:
         """The accepted steps, for a differentiable replay by torch."""
         found: Tape = kept if isinstance(kept, Tape) else kept.tape()
         return found
 
-    def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
+    def differentiate(self, problem: ODEProblem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
         """Solve with sensitivities: by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
         _, p, c = self._pack(params)
         seeds = self.kernel.seeds(params, c)
@@ -152,7 +147,7 @@ class Native:
         outcome.statistics.backward_evaluations += outcome.statistics.evaluations
         return outcome, by_all[..., :width], by_all[..., width:]
 
-    def _begun(self, problem: Problem, c: Tensor) -> Begun:
+    def _begun(self, problem: ODEProblem, c: Tensor) -> Begun:
         """The probes of a problem at its start."""
         if problem.probes is None:
             raise RuntimeError("there are no probes")
@@ -168,7 +163,7 @@ class Native:
         return raw, self.kernel.prepare(raw, c), c
 
 
-def _flat(problem: Problem) -> Tensor:
+def _flat(problem: ODEProblem) -> Tensor:
     y0 = problem.y0
     return y0.detach() if y0.is_contiguous() else y0.detach().contiguous()
 
@@ -180,7 +175,7 @@ def _summed(pbar: Tensor, sampled: bool) -> Tensor:
     return pbar[0] if len(pbar) == 1 else pbar.sum(0)
 
 
-def _outcome(problem: Problem, run: Run, y: Tensor) -> Outcome:
+def _outcome(problem: ODEProblem, run: NativeRun, y: Tensor) -> Outcome:
     """Statuses, sentences and statistics as the eager march gives them."""
     task, reports = run.task, run.reports
     if task.lanes == 1:
@@ -211,12 +206,9 @@ def _outcome(problem: Problem, run: Run, y: Tensor) -> Outcome:
     return Compiled(y, statuses, messages, statistics, [], [], tangents=tangents, final=run.ends[1], run=run)
 
 
-def tier_of(kernel: Kernel) -> Native:
-    """The tier of a kernel; its entry points are declared once."""
-    library = _LIBRARIES.get(kernel.library._name)
-    if library is None:
-        library = _LIBRARIES[kernel.library._name] = Library.of(kernel.library)
-    return Native(kernel, library)
+def engine_of(kernel: Kernel) -> Native:
+    """The engine of a kernel; its entry points are declared once."""
+    return Native(kernel, _LIBRARIES.made(kernel.library._name, lambda: Library.of(kernel.library)))
 
 
-_LIBRARIES: dict[str, Library] = {}
+_LIBRARIES: Cache[str, Library] = Cache(256)

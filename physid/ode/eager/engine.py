@@ -1,18 +1,16 @@
-"""What carries out a solve for a gradient method: the eager tier here, the compiled one in `native`.
-
-The march is handed to a gradient method as such a value, so that neither knows how the other works.
-"""
+"""The eager engine: march, pullback and sensitivities by torch, for any module on any device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from physid.errors import InputError
+from physid.ode.backend import Cotangents
 from physid.ode.eager import pullback_batched
 from physid.ode.eager.checkpoints import Tape
 from physid.ode.eager.forward_sensitivity import Flow
@@ -21,52 +19,8 @@ from physid.ode.eager.outcome import Outcome
 from physid.ode.eager.pullback import Pullback
 from physid.ode.eager.pullback_stepsize import AwarePullback
 from physid.ode.eager.tangents import Tangents
-from physid.ode.problem import Problem
+from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics, Status
-
-Cotangents = tuple[Tensor, list[Tensor | None], Tensor | None, Tensor | None]
-
-
-class Tier(Protocol):
-    """Marches, pulls cotangents back, and differentiates forwards; what it keeps of a march is its own affair."""
-
-    @property
-    def name(self) -> str:
-        """The engine's name in a Solution."""
-        ...
-
-    def march(
-        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
-    ) -> tuple[Outcome, Any]:
-        """Solve; with `keep`, what `pull` and `tape` need comes along, the choice of the steps too with `aware`.
-
-        No more than `checkpoints` states of a lane are held, during the march and during the pullback.
-        """
-        ...
-
-    def pull(
-        self,
-        problem: Problem,
-        kept: Any,
-        captured: Sequence[Tensor],
-        needs: Sequence[bool],
-        need_times: bool,
-        stats: Statistics,
-        g: Tensor,
-    ) -> Cotangents:
-        """g [T, L * N] -> cotangents of y0 [L * N], of those of `captured` that need one, of the times [T, L].
-
-        The last ones are those of the jumps that move [J, L or 1].
-        """
-        ...
-
-    def tape(self, problem: Problem, kept: Any) -> Tape:
-        """The accepted steps, for a differentiable replay."""
-        ...
-
-    def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
-        """Solve, with the derivatives of the states by y0 [T, L, N, N] and by all parameters [T, L, N, Q]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -75,17 +29,39 @@ class Eager:
 
     name: str = "eager"
 
+    def of(self, problem: ODEProblem, forward: bool = False) -> Eager:
+        """Itself."""
+        return self
+
+    def by_torch(self, why: str) -> Eager:
+        """Itself."""
+        return self
+
+    def solve(self, problem: ODEProblem) -> Outcome:
+        """March without a graph."""
+        return March(problem).run()
+
+    def traced(self, problem: ODEProblem) -> Outcome:
+        """March inside of autograd's graph, the search for the step size included."""
+        return March(problem, traced=True).run()
+
     def march(
-        self, problem: Problem, keep: bool, aware: bool = False, checkpoints: int | None = None
+        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool = False
     ) -> tuple[Outcome, Any]:
         """Solve; what is kept is the tape."""
-        layout = problem.layout
-        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device, checkpoints, aware) if keep else None
-        return March(problem, tape=tape).run(), tape
+        layout, field = problem.layout, problem.field
+        tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device, checkpoints, aware)
+        if not (remember and checkpoints is None and not aware and problem.probes is None and _can_remember(problem)):
+            return March(problem, tape=tape).run(), tape
+        field.recorded = []
+        try:
+            return March(problem, tape=tape).run(), tape
+        finally:
+            field.recorded = None
 
     def pull(
         self,
-        problem: Problem,
+        problem: ODEProblem,
         kept: Any,
         captured: Sequence[Tensor],
         needs: Sequence[bool],
@@ -103,7 +79,13 @@ class Eager:
         return ybar, [next(grads) if need else None for need in needs], tbar, jbar
 
     def _pull(
-        self, problem: Problem, kept: Any, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
+        self,
+        problem: ODEProblem,
+        kept: Any,
+        wanted: list[Tensor],
+        need_times: bool,
+        stats: Statistics,
+        g: Tensor,
     ) -> Cotangents:
         if kept.choices is not None:
             return *AwarePullback(problem, kept, wanted, need_times, stats).run(g), None
@@ -117,19 +99,19 @@ class Eager:
         pullback = Pullback(problem, kept, wanted, need_times, stats)
         return *pullback.run(g), pullback.jump_grad
 
-    def tape(self, problem: Problem, kept: Any) -> Tape:
+    def tape(self, problem: ODEProblem, kept: Any) -> Tape:
         """What was kept."""
         tape: Tape = kept
         return tape
 
-    def differentiate(self, problem: Problem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
+    def differentiate(self, problem: ODEProblem, params: list[Tensor]) -> tuple[Outcome, Tensor, Tensor]:
         """March, then differentiate the stages of all steps at once."""
         if problem.field.random is not None:
             raise InputError(
                 "f draws random numbers (dropout?): forward sensitivities need a deterministic f; call .eval()."
             )
         if problem.probes is None:
-            outcome, tape = self.march(problem, keep=True)
+            outcome, tape = self.march(problem)
         else:
             layout = problem.layout
             tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device)
@@ -149,6 +131,13 @@ class Eager:
         reached = torch.isfinite(outcome.values.detach()).view(*by_all.shape[:3], 1)
         by_all = torch.where(reached, by_all, torch.nan)
         return outcome, by_all[..., : problem.layout.width], by_all[..., problem.layout.width :]
+
+
+def _can_remember(problem: ODEProblem) -> bool:
+    """Whether the stages of a step are those that the backward pass asks for, one after the other."""
+    field, tableau = problem.field, problem.tableau
+    plain = field.random is None and not field.buffers and not problem.t.requires_grad
+    return plain and problem.layout.lanes == 1 and tableau.fsal and not tableau.extra_c and not len(problem.jumps)
 
 
 EAGER = Eager()
