@@ -22,7 +22,7 @@ from physid.inference.early_inputs import early_reads
 from physid.inference.options import adapted, default_integrator
 from physid.inference.parameters import Vector, aligned, vector_of
 from physid.inference.probing import worth_probing
-from physid.inference.problem import predict
+from physid.inference.simulate import simulate
 from physid.inference.uncertainty.determined import determined, moves, weights
 from physid.modelling.address import blame, contained
 from physid.modelling.answers import answer
@@ -199,7 +199,7 @@ def smoothness(model: Model, experiment: Experiment) -> Finding:
 def solves(model: Model, experiment: Experiment, integrator: Integrator) -> Finding:
     """The model can be solved over the data from the guess."""
     vector = Vector(model, experiment)
-    found = predict(vector, vector.get(), experiment.train.times, integrator)
+    (found,) = simulate(vector, [vector.get()], experiment.train.times, integrator, sensitivities=True)
     if not found.solution.ok:
         return Finding("solve", FAILED, f"{found.solution.message} Start from other values, or check the field.")
     cost = found.solution.statistics
@@ -220,9 +220,9 @@ def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) 
     rtol = float(torch.as_tensor(integrator.rtol).max())
     for e, columns in enumerate(vector.columns):
         times = given[e].train.times
-        exact = predict(vector, x, times, integrator, e)
+        (exact,) = simulate(vector, [x], times, integrator, sensitivities=True, experiment=e)
         for name, move in moves(vector, x, columns).items():
-            slope = exact.slope @ move
+            slope = exact.slopes @ move
             numeric = _difference(vector, x, move, STEP, times, integrator, e)
             size = max(float(np.linalg.norm(slope)), float(np.linalg.norm(numeric)))
             away = float(np.linalg.norm(slope - numeric))
@@ -253,7 +253,8 @@ def _difference(
     vector: Vector, x: Array, move: Array, step: float, times: Tensor, integrator: Integrator, experiment: int
 ) -> Array:
     """The central difference [T, M] of the observations along a `move` [Q], of so long a step."""
-    ends = [predict(vector, x + sign * step * move, times, integrator, experiment).mean for sign in (1.0, -1.0)]
+    moved = [x + sign * step * move for sign in (1.0, -1.0)]
+    ends = [simulate(vector, [one], times, integrator, True, experiment)[0].mean for one in moved]
     return np.asarray((ends[0] - ends[1]) / (2 * step))
 
 

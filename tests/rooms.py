@@ -70,9 +70,9 @@ ROOMS: dict[str, list[str]] = {
         "inference.uncertainty.baselines inference.uncertainty.profile_curve",
         "inference.noise_models",
         "inference.batch inference.early_inputs inference.fit_options inference.noise_groups inference.probing "
-        "inference.residuals inference.search.start_points inference.uncertainty.contributions "
-        "inference.uncertainty.identifiability",
-        "inference.options inference.problem settings",
+        "inference.residuals inference.search.start_points inference.uncertainty.identifiability",
+        "inference.options inference.simulate settings",
+        "inference.problem inference.uncertainty.contributions",
         "inference.assemble inference.derivative_check inference.search.objective inference.search.optimality "
         "inference.search.optimizer inference.uncertainty.determined "
         "inference.uncertainty.information inference.uncertainty.residual_tests inference.uncertainty.scores "
@@ -99,7 +99,7 @@ ROOMS: dict[str, list[str]] = {
         "training.classifying",
     ],
     "predict": [
-        "predict predict.draws predict.ensemble predict.predictability",
+        "predict predict.draws predict.ensemble predict.predictability predict.residuals",
         "predict.forecast",
         "predict.predictor",
         "predict.networks predict.series_forecast predict.sheet predict.simulation",

@@ -7,16 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physid.arrays import Array
 from physid.data.inputs import Inputs
-from physid.inference.parameters import Vector
 from physid.modelling.model import Model
 from physid.modelling.modules import places
-from physid.modelling.observation import observe
 from physid.modelling.state_sizes import nested
 from physid.ode import Integrator, Probes, Solution, sensitivities
 
@@ -25,61 +21,63 @@ from physid.ode import Integrator, Probes, Solution, sensitivities
 class Lanes:
     """States [T, L, *state] of L lanes and their derivatives [T, L, N, P + N] by raw parameters and initial state.
 
-    `ok` [L] says which lanes reached their end.
+    `ok` [L] says which lanes reached their end; a state that was not reached is not-a-number. `by` are the derivatives,
+    None where they were not asked for.
     """
 
     states: Tensor
-    slopes: Tensor
+    by: Tensor | None
     ok: list[bool]
     solution: Solution
 
+    @property
+    def slopes(self) -> Tensor:
+        """The derivatives, where they were asked for. Errors: TypeError where they were not."""
+        if self.by is None:
+            raise TypeError("the lanes were solved without derivatives")
+        return self.by
 
-def solve_lanes(
-    model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, times: Tensor, integrator: Integrator
+
+def solve_batch(
+    model: Model,
+    raws: Sequence[nn.Parameter],
+    thetas: Tensor,
+    y0: Tensor,
+    times: Tensor,
+    integrator: Integrator,
+    slopes: bool = True,
 ) -> Lanes:
     """Solve L lanes from `y0` [L, *state] at `times` [T, L], with raw parameters `thetas` [L, P].
 
     Lanes that share their parameters are one batch with these as parameters; else parameters travel with the state, as
     components that do not change, so that every lane has its own and the derivative by them is that by its start.
     """
-    if len(thetas) == 1 or bool((thetas == thetas[0]).all()):
+    field: Any = model
+    start, grid, batched, own = y0, times, len(y0) > 1, len(thetas) > 1 and not bool((thetas == thetas[0]).all())
+    if own:
+        field, start, integrator = carried(model, raws, thetas, y0, integrator)
+    else:
         fill(raws, thetas[0])
-        batched = len(y0) > 1
         start, grid = (y0, times) if batched else (y0[0], times[:, 0])
-        found = sensitivities(model, start, grid, params=raws, integrator=integrator, batched=batched, throw=False)
-        lead, n = (len(times), len(y0)), y0[0].numel()
-        parts = [part.reshape(*lead, n, -1) for part in (*found.params, found.y0)]
-        return Lanes(_states(found.solution).reshape(*lead, *y0.shape[1:]), torch.cat(parts, -1), *_end(found.solution))
-    return _own(model, raws, thetas, y0, times, integrator)
+    if not slopes:
+        with torch.no_grad():
+            solution = integrator.solve(field, start, grid, batched=batched, throw=False)
+        return _lanes(solution, None, len(times), y0)
+    params = () if own else raws
+    found = sensitivities(field, start, grid, params=params, integrator=integrator, batched=batched, throw=False)
+    count, n = start.numel() // len(y0), y0[0].numel()
+    parts = [part.reshape(len(times), len(y0), count, -1) for part in (*found.params, found.y0)]
+    by = torch.cat(parts, -1)
+    by = torch.cat([by[..., :n, n:], by[..., :n, :n]], -1) if own else by
+    return _lanes(found.solution, by, len(times), y0)
 
 
-def _own(
-    model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, times: Tensor, integrator: Integrator
-) -> Lanes:
-    """The lanes with parameters of their own."""
-    n = y0[0].numel()
-    field, start, tight = carried(model, raws, thetas, y0, integrator)
-    if isinstance(tight.probes, Probes) and tight.probes.initial is not None:
-        sizes = (*tight.probes.initial, *(tight.probes.sizes or ()))  # parameters are states here
-        tight = replace(tight, probes=replace(tight.probes, initial=sizes, sizes=None))
-    found = sensitivities(field, start, times, params=(), integrator=tight, batched=True, throw=False)
-    states = _states(found.solution)[..., :n].reshape(len(times), *y0.shape)
-    by = found.y0[:, :, :n]
-    return Lanes(states, torch.cat([by[..., n:], by[..., :n]], -1), *_end(found.solution))
-
-
-def solve_alone(
-    model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, times: Tensor, integrator: Integrator
-) -> tuple[Tensor, Solution]:
-    """The states [T, L, *state] of L lanes at `times` [T] without derivatives, and the solution they come from.
-
-    T is smaller where the solve ends early. Parameters `thetas` [L, P] travel with the states, as in `solve_lanes`.
-    """
-    field, start, tight = carried(model, raws, thetas, y0, replace(integrator, gradient="aca", probes=0))
-    with torch.no_grad():
-        solution = tight.solve(field, start, times, batched=True, throw=False)
-    states = _states(solution)
-    return states[..., : y0[0].numel()].reshape(len(states), *y0.shape), solution
+def _lanes(solution: Solution, by: Tensor | None, count: int, y0: Tensor) -> Lanes:
+    """The lanes of a solution, whose states may have the parameters after them."""
+    if not isinstance(solution.y, Tensor):
+        raise TypeError("a fit takes one state tensor")  # sensitivities refused it before
+    states = solution.y.reshape(count, len(y0), -1)[..., : y0[0].numel()].reshape(count, *y0.shape)
+    return Lanes(states, by, [one.ok for one in solution.statuses] or [solution.ok], solution)
 
 
 def carried(
@@ -92,8 +90,12 @@ def carried(
     lanes, n, count = len(y0), y0[0].numel(), thetas.shape[1]
     share = (n / (n + count)) ** 0.5
     rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.absolute))
+    integrator = replace(integrator, rtol=rtol, atol=atol)
+    if isinstance(integrator.probes, Probes) and integrator.probes.initial is not None:
+        sizes = (*integrator.probes.initial, *(integrator.probes.sizes or ()))  # parameters are states here
+        integrator = replace(integrator, probes=replace(integrator.probes, initial=sizes, sizes=None))
     start = torch.cat([y0.reshape(lanes, n), thetas.to(y0)], 1)
-    return Carried(model, raws, y0.shape[1:]), start, replace(integrator, rtol=rtol, atol=atol)
+    return Carried(model, raws, y0.shape[1:]), start, integrator
 
 
 class Carried:
@@ -176,34 +178,9 @@ def fill(raws: Sequence[nn.Parameter], theta: Tensor) -> None:
             raw.copy_(part.view_as(raw))
 
 
-def _states(solution: Solution) -> Tensor:
-    if not isinstance(solution.y, Tensor):
-        raise TypeError("a fit takes one state tensor")  # sensitivities refused it before
-    return solution.y
-
-
-def _end(solution: Solution) -> tuple[list[bool], Solution]:
-    return ([one.ok for one in solution.statuses] or [solution.ok]), solution
-
-
 def _scaled(tolerance: Any, factor: float, state: Tensor, count: int) -> Any:
     """The tolerance times a factor, and any for the parameters."""
     if isinstance(tolerance, float | int):
         return float(tolerance) * factor
     flat = torch.as_tensor(tolerance, dtype=torch.float64).expand(state.shape).reshape(-1)
     return nested(torch.cat([flat * factor, flat.new_ones(count)]))
-
-
-def ensemble(vector: Vector, xs: Array, times: Tensor, integrator: Integrator) -> Array:
-    """Observations [S, T, M] at `times` [T] for the unknowns `xs` [S, Q]; not-a-number where a solve does not reach."""
-    y0 = torch.stack([vector.put(x) for x in xs])
-    thetas = torch.stack([vector.theta(x) for x in xs])
-    first = torch.tensor([float(vector.experiment.initial_time or 0.0)], dtype=torch.float64)
-    states, _ = solve_alone(vector.model, vector.raws, thetas, y0, torch.cat([first, times]), integrator)
-    found = np.full((len(xs), len(times), len(vector.experiment.channels)), np.nan)
-    with torch.no_grad():
-        for i, x in enumerate(xs):
-            vector.put(x)  # what is observed may depend on the unknowns too
-            lane = states[1:, i]
-            found[i, : len(lane)] = observe(vector.model, lane).double().cpu().numpy()
-    return found

@@ -10,20 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.errors import InputError
-from physid.inference.batch import solve_lanes
 from physid.inference.noise import NoiseModel
 from physid.inference.noise_groups import floors
 from physid.inference.noise_models import EqualNoise
 from physid.inference.parameters import Vector
-from physid.inference.probing import held
 from physid.inference.residuals import Weights
-from physid.modelling.answers import observed
-from physid.modelling.observation import linearise
+from physid.inference.simulate import observed, solve_lanes
+from physid.modelling import answers
 from physid.modelling.prior import Prior, Ridge
 from physid.ode import Integrator, Solution, Status
 
@@ -114,7 +111,7 @@ class Problem:
                     f"{type(model).__name__} has states of shape {list(model.state_shape)}, but experiment "
                     f"{experiment.name} starts from shape {list(experiment.initial.shape)}. Give states of one shape."
                 )
-            seen = observed(model, experiment.initial.to(vector.like)[None])
+            seen = answers.observed(model, experiment.initial.to(vector.like)[None])
             if seen[0].numel() != experiment.train.observations[0].numel():
                 raise InputError(
                     f"{type(model).__name__}.observe gives {list(seen.shape[1:])} of a state, but experiment "
@@ -208,30 +205,18 @@ class Problem:
         self, group: list[tuple[int, int]], xs: Sequence[Array], integrator: Integrator
     ) -> list[tuple[Array, Array] | None]:
         """Observations [T, M] and derivatives [T, M, q] of lanes (x, experiment) that can be solved together."""
-        vectors, columns = self.vector.vectors, self.vector.columns
-        times = [one.experiment.train.times for one in (vectors[e] for _, e in group)]
-        grid = torch.stack(
-            [grid_of(vectors[e].experiment, t, max(map(len, times))) for (_, e), t in zip(group, times, strict=True)], 1
-        )
-        y0 = torch.stack([vectors[e].put(xs[s][columns[e]]) for s, e in group])
-        thetas = torch.stack([vectors[e].theta(xs[s][columns[e]]) for s, e in group])
-        integrator = held(integrator, [vectors[e] for e in sorted({e for _, e in group})])
-        found = solve_lanes(self.vector.model, self.vector.raws, thetas, y0, grid, integrator)
+        experiments = self.experiments
+        lanes = [(xs[s], e, experiments[e].train.times) for s, e in group]
+        found = solve_lanes(self.vector, lanes, integrator, True)
         self.account(found.solution)
         if any(found.ok):
             self.took(found.solution, found.ok)
         statuses = found.solution.statuses or [found.solution.status]
         self.spent |= {s for (s, _), status in zip(group, statuses, strict=True) if status is Status.MAX_STEPS}
         out: list[tuple[Array, Array] | None] = []
-        for lane, (s, e) in enumerate(group):
-            if not found.ok[lane]:
-                out.append(None)
-                continue
-            inside = slice(1, len(times[lane]) + 1)
-            vectors[e].put(xs[s][columns[e]])
-            by = chained(vectors[e], found.slopes[inside, lane])
-            mean, slope = linearise(self.vector.model, found.states[inside, lane], by, self.vector.raws)
-            out.append((mean.double().cpu().numpy(), slope.double().cpu().numpy()))
+        for place, lane in enumerate(lanes):
+            mean, slope = observed(self.vector, lane, found, place, len(lane[2])) if found.ok[place] else (None, None)
+            out.append(None if mean is None or slope is None else (mean, slope))
         return out
 
     @property
@@ -267,46 +252,6 @@ def together(lanes: list[tuple[int, int]], experiments: Sequence[Experiment]) ->
         driver: Any = getattr(experiments[lane[1]], "inputs", None)
         groups.setdefault(id(driver), []).append(lane)
     return list(groups.values())
-
-
-def grid_of(experiment: Experiment, times: Tensor, count: int) -> Tensor:
-    """The times of a solve [count + 1]: the initial one, then `times`, the last of them repeated."""
-    start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
-    return torch.cat([start, times, times[-1:].expand(count - len(times))])
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Observations [T, M] at some times and their derivative by x [T, M, Q], with the solution they come from."""
-
-    mean: Array
-    slope: Array
-    solution: Solution
-
-
-def predict(vector: Vector, x: Array, times: Tensor, integrator: Integrator, experiment: int = 0) -> Prediction:
-    """Solve an experiment from its initial time to `times` [T] and differentiate by x; not-a-number where unreached."""
-    local, columns = vector.vectors[experiment], vector.columns[experiment]
-    y0, theta = local.put(x[columns]), local.theta(x[columns])
-    grid = grid_of(local.experiment, times, len(times))[:, None]
-    found = solve_lanes(vector.model, local.raws, theta[None], y0[None], grid, held(integrator, [local]))
-    states, width = found.states[1:, 0], local.experiment.train.observations[0].numel()
-    reached = int(torch.isfinite(states.reshape(len(states), -1)).all(1).long().cumprod(0).sum())
-    shown, full = np.full((len(states), width), np.nan), np.zeros((len(states), width, len(x)))
-    full[..., columns] = np.nan
-    if reached:
-        by_x = chained(local, found.slopes[1 : reached + 1, 0])
-        mean, slope = linearise(vector.model, states[:reached], by_x, local.raws)
-        shown[:reached], full[:reached, :, columns] = mean.double().cpu().numpy(), slope.double().cpu().numpy()
-    return Prediction(shown, full, found.solution)
-
-
-def chained(vector: Vector, by: Tensor) -> Tensor:
-    """d state / d x [T, N, Q] from the derivatives by raw parameters and initial state [T, N, P + N]."""
-    starts = by[..., vector.parameters :]
-    if len(vector.places) < starts.shape[-1]:  # places are in order: where all are free these are the columns
-        starts = starts[..., vector.places.to(by.device)]
-    return torch.cat([by[..., : vector.parameters], starts * torch.as_tensor(vector.scale).to(starts)], -1)
 
 
 def prior_rows(vector: Vector, x: Array, weigh: Callable[[Prior], float]) -> tuple[Array, Array]:

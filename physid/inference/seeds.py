@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from physid.arrays import Array
 from physid.errors import InputError
 from physid.inference.options import FitPlan
 from physid.inference.result import FitResult
+from physid.inference.simulate import simulate
 
 
 def each(fit: FitResult, times: Array, members: Sequence[Array] | None = None) -> Array:
@@ -22,22 +22,10 @@ def each(fit: FitResult, times: Array, members: Sequence[Array] | None = None) -
     found = []
     for number, x in enumerate(fit.members if members is None else members):
         fit.model.draw(seed + number, anew=True)
-        found.append(_free_run(fit, x, torch.from_numpy(np.asarray(times, dtype=np.float64))))
+        found.append(simulate(fit.vector, [x], times, fit.integrator)[0].mean)
     fit.model.load_state_dict(begun)
     fit.vector.put(fit.x)
     return np.stack(found)
-
-
-def _free_run(fit: FitResult, x: Array, times: Tensor) -> Array:
-    """The observations [T, M] that the model predicts at `times`; not-a-number where it does not get to."""
-    begin = torch.tensor([float(fit.experiment.initial_time or 0.0)], dtype=torch.float64)
-    integrator = replace(fit.integrator, gradient="aca", probes=0)
-    y0 = fit.vector.put(x)
-    with torch.no_grad():
-        states = integrator.solve(fit.model, y0, torch.cat([begin, times]), throw=False).y
-        if not isinstance(states, Tensor):
-            raise TypeError("a fit takes one state tensor")
-        return fit.model.observe(states[1:]).reshape(len(times), -1).double().cpu().numpy()
 
 
 def pooled(fit: FitResult, plan: FitPlan, members: list[Array]) -> FitResult:

@@ -8,25 +8,17 @@ import numpy as np
 from scipy import stats
 
 from physid.arrays import Array
-from physid.inference.problem import predict
 from physid.inference.result import FitResult
 from physid.plots.bodies import color_index
 from physid.plots.choose import choose_channels
 from physid.plots.look import Theme, labelled, look, new_figure, shown
+from physid.predict.residuals import residual_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 6  # channels
 LAGS = 30
-
-
-def residual_table(fit: FitResult) -> Array:
-    """Predicted less measured [T, M] at the times of training, not-a-number where nothing was measured."""
-    train = fit.experiment.train
-    mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
-    mask = train.mask.reshape(len(train), -1).numpy()
-    return np.where(mask, mean - np.nan_to_num(train.observations.reshape(len(train), -1).numpy()), np.nan)
 
 
 def autocorrelation(residual: Array, lags: int = LAGS) -> Array:

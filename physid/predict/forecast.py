@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from physid.arrays import Array
 from physid.data.experiment import Experiment
@@ -17,14 +16,13 @@ from physid.data.inputs import Inputs
 from physid.door import bounded
 from physid.errors import InputError
 from physid.formats import plain, table_bytes
-from physid.inference.batch import ensemble
 from physid.inference.marginal import part
 from physid.inference.noise import NoiseModel
 from physid.inference.noise_models import of_settings
-from physid.inference.problem import Prediction
-from physid.inference.problem import predict as solved
 from physid.inference.result import FitResult
 from physid.inference.seeds import each
+from physid.inference.simulate import Prediction, simulate
+from physid.predict.draws import drawn
 from physid.predict.ensemble import FEWEST, band
 from physid.predict.predictability import Horizon, horizon
 from physid.store import put
@@ -181,7 +179,7 @@ def predict(fit: FitResult, times: Array, inputs: Inputs | None = None, draws: i
         many = f"mean and spread of {len(found)} seeds, no covariance"
         method = many if len(found) >= FEWEST else f"no band: {len(found)} of {FEWEST} seeds or more"
     else:
-        said = solved(fit.vector, fit.x, torch.from_numpy(times), fit.integrator)
+        (said,) = simulate(fit.vector, [fit.x], times, fit.integrator, sensitivities=True)
         mean, message = said.mean, "" if said.solution.ok else said.solution.message
         bands = _sampled(fit, said, times, draws, seed) if draws else _linearised(fit, said)
         method = f"sampled, {draws} draws" if draws else "linearised"
@@ -252,7 +250,7 @@ def held_out(experiment: Experiment, until: float) -> tuple[Array, Array] | None
 
 def _variance(covariance: Array, found: Prediction) -> Array:
     """The variance [T, M] that the uncertainty of the unknowns leaves to the observations."""
-    return np.asarray(np.maximum((found.slope @ covariance * found.slope).sum(-1), 0.0))
+    return np.asarray(np.maximum((found.slopes @ covariance * found.slopes).sum(-1), 0.0))
 
 
 def noise_of(fit: FitResult) -> tuple[NoiseModel, Array] | None:
@@ -291,12 +289,8 @@ def _sampled(
     if fit.statistics is None or fit.covariance is None:
         return none, none, none, none
     random, noise = np.random.default_rng(seed), noise_of(fit)
-    values, vectors = np.linalg.eigh(fit.covariance)
-    moved = random.standard_normal((draws, len(fit.x))) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    heavy = np.ones((draws, 1))
-    if not fit.statistics.sigma_known and fit.statistics.dof > 0:
-        heavy = np.sqrt(fit.statistics.dof / random.chisquare(fit.statistics.dof, (draws, 1)))
-    seen = ensemble(fit.vector, fit.x + moved * heavy, torch.from_numpy(times), fit.integrator)
+    xs, heavy = drawn(fit, draws, random)
+    seen = np.stack([one.mean for one in simulate(fit.vector, xs, times, fit.integrator)])
     fit.vector.put(fit.x)
     ends = (0.5 - LEVEL / 2, 0.5 + LEVEL / 2)
     low, high = np.quantile(seen, ends, axis=0)

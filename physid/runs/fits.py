@@ -23,7 +23,6 @@ from physid.formats import Folder, archive_bytes, json_bytes, read_archive, soun
 from physid.inference.identify import run as fit_by_plan
 from physid.inference.marginal import part as part_of
 from physid.inference.options import resolve
-from physid.inference.problem import predict
 from physid.inference.result import FitResult
 from physid.inference.search.monitor import Monitor, Progress
 from physid.inference.uncertainty.estimates import Estimate
@@ -33,6 +32,7 @@ from physid.machine import environment
 from physid.modelling.model import Model
 from physid.ode import Integrator
 from physid.predict.forecast import Forecast, forecast
+from physid.predict.residuals import residual_table
 from physid.records import fields_of, record_data, record_of
 from physid.report.text import Report
 from physid.runs import writer
@@ -261,11 +261,7 @@ def _joined(fit: FitResult, columns: Sequence[str], rows: Callable[[FitResult], 
 
 def _residuals(fit: FitResult) -> Array:
     """Times of training, and what is predicted less what was measured there [T, 1 + M]."""
-    train = fit.experiment.train
-    mean = predict(fit.vector, fit.x, train.times, fit.integrator).mean
-    mask = train.mask.reshape(len(train), -1).numpy()
-    residual = np.where(mask, mean - np.nan_to_num(train.observations.reshape(len(train), -1).numpy()), np.nan)
-    return np.column_stack([train.times.numpy(), residual])
+    return np.column_stack([fit.experiment.train.times.numpy(), residual_table(fit)])
 
 
 def _probe(fit: FitResult) -> tuple[Array, Array]:

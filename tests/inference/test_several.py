@@ -14,8 +14,9 @@ from torch import Tensor
 from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.errors import InputError
 from physid.inference.parameters import vector_of
-from physid.inference.problem import Problem, predict
+from physid.inference.problem import Problem
 from physid.inference.search.multiple_shooting import Segments
+from physid.inference.simulate import simulate
 from physid.models import LotkaVolterra
 from physid.ode import Integrator
 
@@ -123,9 +124,11 @@ def test_lanes_are_what_single_solves_give() -> None:
     others = [x, x + 0.05, x - 0.02]
     for found, one in zip(problem.many(others), others, strict=True):
         assert found is not None
-        alone = [predict(vector, one, part.train.times, TIGHT, e) for e, part in enumerate(problem.experiments)]
+        alone = [
+            simulate(vector, [one], part.train.times, TIGHT, True, e)[0] for e, part in enumerate(problem.experiments)
+        ]
         assert found.seen == pytest.approx(np.concatenate([part.mean for part in alone]), rel=1e-11)
-        assert found.slope == pytest.approx(np.concatenate([part.slope for part in alone]), rel=1e-8, abs=1e-9)
+        assert found.slope == pytest.approx(np.concatenate([part.slopes for part in alone]), rel=1e-8, abs=1e-9)
 
 
 def test_the_jacobian_of_segments_of_several_is_the_derivative() -> None:

@@ -18,7 +18,7 @@ from physid import Experiment, Fit, Model, Trajectory, Unknown, between, fit, po
 from physid.arrays import Array
 from physid.data.inputs import Inputs
 from physid.errors import InputError, MissingError
-from physid.inference.batch import solve_lanes
+from physid.inference.batch import solve_batch
 from physid.inference.parameters import Vector
 from physid.inference.problem import Point, Problem
 from physid.inference.search.batched_starts import BatchedStarts
@@ -240,9 +240,9 @@ def test_starts_of_a_driven_model_are_solved_by_compiled_code_as_each_is_alone()
     thetas = torch.tensor([[-1.0], [0.2], [0.9]], dtype=torch.float64)
     y0 = torch.tensor([[1.0, 0.0], [0.5, -1.0], [0.0, 0.3]], dtype=torch.float64)
     grid, tight = times[:, None].expand(6, 3).contiguous(), Integrator("dopri8", 1e-11, 1e-11)
-    found = solve_lanes(model, [raw], thetas, y0, grid, tight)
+    found = solve_batch(model, [raw], thetas, y0, grid, tight)
     assert (found.solution.engine, found.ok) == ("native", [True, True, True])
     for lane in range(3):
-        alone = solve_lanes(model, [raw], thetas[lane : lane + 1], y0[lane : lane + 1], grid[:, lane : lane + 1], tight)
+        alone = solve_batch(model, [raw], thetas[lane : lane + 1], y0[lane : lane + 1], grid[:, lane : lane + 1], tight)
         assert torch.allclose(found.states[:, lane], alone.states[:, 0], rtol=1e-8, atol=1e-8)
         assert torch.allclose(found.slopes[:, lane], alone.slopes[:, 0], rtol=1e-6, atol=1e-6)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from physid import Experiment, Integrator, Model, Trajectory, Unknown, positive, solve
 from physid.inference.parameters import vector_of
-from physid.inference.problem import predict
+from physid.inference.simulate import simulate
 from physid.ode import hearing
 from physid.ode.solution import Status
 
@@ -156,16 +156,16 @@ def test_a_prediction_that_runs_out_of_time_has_what_was_reached_and_no_more() -
     data = Experiment("many", Trajectory(times, torch.ones(3, 1)), torch.ones(40), initial_free=torch.ones(40).bool())
     joint = vector_of(Many(), data)
     integrator = Integrator("dopri5", 1e-6, gradient="forward", max_steps=200)
-    whole = predict(joint, joint.get(), times[:2], integrator)
-    cut = predict(joint, joint.get(), times, integrator)
+    whole = simulate(joint, [joint.get()], times[:2], integrator, sensitivities=True)[0]
+    cut = simulate(joint, [joint.get()], times, integrator, sensitivities=True)[0]
     assert whole.solution.ok
     assert not cut.solution.ok
     assert np.allclose(cut.mean[:2], whole.mean, rtol=1e-5)
-    assert np.allclose(cut.slope[:2], whole.slope, atol=1e-5)
+    assert np.allclose(cut.slopes[:2], whole.slopes, atol=1e-5)
     with hearing.within(0.0):
-        none = predict(joint, joint.get(), times, integrator)
+        none = simulate(joint, [joint.get()], times, integrator, sensitivities=True)[0]
     for found, first in ((cut, 2), (none, 0)):
         assert found.mean.shape == (3, 1)
-        assert found.slope.shape == (3, 1, 41)
+        assert found.slopes.shape == (3, 1, 41)
         assert np.isnan(found.mean[first:]).all()
-        assert np.isnan(found.slope[first:]).all()
+        assert np.isnan(found.slopes[first:]).all()

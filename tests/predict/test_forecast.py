@@ -18,7 +18,7 @@ from physid import Experiment, Fit, Model, Trajectory, Unknown, fit, positive
 from physid.cli.app import main
 from physid.data.inputs import Inputs
 from physid.errors import InputError
-from physid.inference.batch import ensemble
+from physid.inference.simulate import simulate
 
 Captured = pytest.CaptureFixture[str]
 
@@ -103,7 +103,7 @@ def test_sampled_bands_of_growth_are_those_of_the_formula(grown: Fit) -> None:
     ahead = np.array([0.5, 2.0, 8.0])
     assert grown.covariance is not None
     moved = np.random.default_rng(0).multivariate_normal(grown.x, grown.covariance, 400)
-    seen = ensemble(grown.vector, moved, torch.tensor(ahead), grown.integrator)
+    seen = np.stack([one.mean for one in simulate(grown.vector, moved, ahead, grown.integrator)])
     k, gain = np.exp(moved).T
     np.testing.assert_allclose(seen[:, :, 0], gain[:, None] * np.exp(k[:, None] * ahead), rtol=1e-7)
     grown.vector.put(grown.x)
@@ -224,6 +224,7 @@ def test_draws_of_a_driven_system_step_onto_its_switches() -> None:
     values = seen + 0.01 * np.random.default_rng(0).standard_normal(25)
     known = Trajectory(torch.tensor(times), torch.tensor(values[:, None]))
     found = fit(Driven(), Experiment("driven", known, torch.zeros(1), inputs=drive))
-    drawn = ensemble(found.vector, np.log([[0.5], [1.0], [2.0]]), torch.tensor(times), found.integrator)
+    xs = np.log([[0.5], [1.0], [2.0]])
+    drawn = np.stack([one.mean for one in simulate(found.vector, xs, times, found.integrator)])
     np.testing.assert_allclose(drawn[:, :, 0], np.outer([0.5, 1.0, 2.0], seen), atol=1e-8)
     assert np.isfinite(found.forecast(3.0, draws=100).high).all()

@@ -15,10 +15,9 @@ from torch import Tensor
 from physid import Experiment, Fit, Inputs, Integrator, Model, Trajectory, Unknown, fit
 from physid.errors import InputError
 from physid.formats import read_archive
-from physid.inference.batch import ensemble
 from physid.inference.options import default_integrator
 from physid.inference.parameters import Vector
-from physid.inference.problem import predict
+from physid.inference.simulate import simulate
 from physid.models import Exponential
 from physid.ode import ACA, METHODS, PID, Adjoint, Fixed, Probes
 from physid.ode.request import Limits
@@ -200,13 +199,14 @@ def test_draws_of_a_driven_model_run_as_a_fit_does_and_keep_its_integrator() -> 
     experiment = Experiment("pot", Trajectory(t + 1, torch.ones(5, 1)), torch.tensor([20.0]), inputs=power)
     vector = Vector(Heater(), experiment)
     integrator = Integrator("tsit5", 1e-10, 1e-10, gradient="forward")
-    drawn = ensemble(vector, np.array([[1e-3], [2e-3]]), t[1:], integrator)
-    alone = [predict(vector, np.array([gain]), t[1:], integrator).mean for gain in (1e-3, 2e-3)]
+    drawn = np.stack([one.mean for one in simulate(vector, np.array([[1e-3], [2e-3]]), t[1:], integrator)])
+    alone = [simulate(vector, [np.array([gain])], t[1:], integrator, True)[0].mean for gain in (1e-3, 2e-3)]
     np.testing.assert_allclose(drawn, np.stack(alone), rtol=1e-9)
     gains, heated, cooled = np.array([1e-3, 2e-3]), np.exp(-0.01 * 59), np.exp(-0.01 * 40)  # from t = 1 on
     at_60 = 20 * heated + gains * 1000 / 0.01 * (1 - heated)
     np.testing.assert_allclose(drawn[:, -1, 0], at_60 * cooled, rtol=1e-8)
-    few = ensemble(vector, np.array([[1e-3], [2e-3]]), t[1:], replace(integrator, max_steps=1))
+    short = simulate(vector, np.array([[1e-3], [2e-3]]), t[1:], replace(integrator, max_steps=1))
+    few = np.stack([one.mean for one in short])
     assert np.isnan(few[:, -1]).all()
 
 

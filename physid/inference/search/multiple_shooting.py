@@ -17,7 +17,7 @@ from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.data.smoothing import smooth
 from physid.errors import InputError
-from physid.inference.batch import solve_lanes
+from physid.inference.batch import solve_batch
 from physid.inference.options import FitPlan
 from physid.inference.parameters import Vector
 from physid.inference.probing import held
@@ -141,7 +141,7 @@ class Segments:
         theta = {key: vectors[key[1]].theta(x) for key, x in own.items()}
         grids = [self.pieces[e].times[:, s] for _, e, s in lanes]
         longest, there = max(map(len, grids)), sorted({e for _, e, _ in lanes})
-        found = solve_lanes(
+        found = solve_batch(
             self.vector.model,
             self.vector.raws,
             torch.stack([theta[i, e] for i, e, _ in lanes]),

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import product
 
 import torch
 from torch import Tensor
 
 from physid.arrays import Array
-from physid.data.experiment import Experiment
 from physid.inference.parameters import Vector
+from physid.inference.simulate import simulate
 from physid.ode import Integrator
 
 AXES = "xyz"
@@ -42,17 +41,11 @@ def shares_of(vector: Vector, x: Array, integrator: Integrator) -> dict[str, dic
 
 def along(local: Vector, x: Array, integrator: Integrator) -> tuple[Tensor, Tensor]:
     """The times [T] of an experiment and the states [T, *state] that the model has there; those that it reaches."""
-    experiment: Experiment = local.experiment
-    y0 = local.put(x)
-    start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
-    times = torch.unique(torch.cat([start, experiment.train.times]))
-    with torch.no_grad():
-        solution = replace(integrator, gradient="aca", probes=0).solve(local.model, y0, times, throw=False)
-    states = solution.y
-    if not isinstance(states, Tensor):
-        raise TypeError("a fit takes one state tensor")
-    there = torch.isfinite(states.reshape(len(states), -1)).all(1)
-    return times.to(y0)[there], states[there]
+    start = torch.tensor([float(local.experiment.initial_time or 0.0)], dtype=torch.float64)
+    times = torch.unique(torch.cat([start, local.experiment.train.times]))
+    (found,) = simulate(local, [x], times, integrator)
+    there = torch.isfinite(found.states.reshape(len(times), -1)).all(1)
+    return times.to(found.states)[there], found.states[there]
 
 
 def state_names(names: Sequence[str], shape: tuple[int, ...]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from physid.arrays import Array, Index
 from physid.inference.parameters import Vector
-from physid.inference.problem import predict
+from physid.inference.simulate import simulate
 from physid.inference.uncertainty.identifiability import named_basis, null_basis, spoken_direction, value_of
 from physid.ode import Integrator
 
@@ -33,8 +33,8 @@ def determined(vector: Vector, x: Array, integrator: Integrator) -> Determined:
     tables = []
     for e, local in enumerate(vector.vectors):
         train = local.experiment.train
-        slope = predict(vector, x, train.times, integrator, e).slope
-        tables.append(slope[train.mask.reshape(len(train), -1).numpy()])
+        (found,) = simulate(vector, [x], train.times, integrator, sensitivities=True, experiment=e)
+        tables.append(found.slopes[train.mask.reshape(len(train), -1).numpy()])
     return span(vector, x, np.nan_to_num(np.concatenate(tables)))
 
 

@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from physid.arrays import Array
 from physid.data.experiment import Experiment, Trajectory
-from physid.errors import InputError
 from physid.inference.parameters import Vector
 from physid.inference.problem import Problem
-from physid.modelling.model import Model
+from physid.inference.simulate import simulate
 from physid.ode import Integrator
 
 Scores = dict[str, dict[str, float] | None]
@@ -49,36 +49,24 @@ def score(vector: Vector, x: Array, integrator: Integrator) -> Scores:
     """The scores of one experiment at its x."""
     experiment = vector.experiment
     parts = {"train": experiment.train, "test": experiment.test, "forecast": experiment.forecast}
-    initial = vector.put(x)
-    found, other = _run(experiment, vector.model, initial, parts, integrator), experiment.validation
+    found, other = _run(vector, x, parts, integrator), experiment.validation
     if other is None:
         return found
-    start = torch.where(other.initial_free, initial.double().cpu(), other.initial).to(initial)
-    vector.model.drive(other.inputs)
+    start = torch.where(other.initial_free, vector.initial(x), other.initial)
+    local = Vector(vector.model, replace(other, initial=start, initial_free=torch.ones_like(other.initial_free)))
+    same = np.concatenate([x[: vector.parameters], np.zeros(len(local.places))])
     try:
-        return found | _run(other, vector.model, start, {"validation": other.train}, integrator)
+        return found | _run(local, same, {"validation": other.train}, integrator)
     finally:
-        vector.model.drive(experiment.inputs)
+        vector.put(x)  # driven as before
 
 
-def _run(
-    experiment: Experiment,
-    model: Model,
-    initial: Tensor,
-    parts: Mapping[str, Trajectory | None],
-    integrator: Integrator,
-) -> Scores:
-    """The scores of a free run from `initial` [*state]."""
-    there = [part.times for part in parts.values() if part is not None]
-    start = torch.tensor([float(experiment.initial_time or 0.0)], dtype=torch.float64)
-    times = torch.unique(torch.cat([start, *there]))  # sorted
-    with torch.no_grad():
-        solution = replace(integrator, probes=0).solve(model, initial, times, throw=False)
-        states = solution.y
-        if not isinstance(states, Tensor):
-            raise InputError("the state is a tuple of tensors: fits take one tensor.")
-        seen = model.observe(states).double().cpu()
-    return {name: _score(experiment, part, times, seen) for name, part in parts.items()}
+def _run(vector: Vector, x: Array, parts: Mapping[str, Trajectory | None], integrator: Integrator) -> Scores:
+    """The scores of a free run from the initial state of `x`."""
+    times = torch.unique(torch.cat([part.times for part in parts.values() if part is not None]))  # sorted
+    (found,) = simulate(vector, [x], times, integrator)
+    seen = torch.from_numpy(found.mean)
+    return {name: _score(vector.experiment, part, times, seen) for name, part in parts.items()}
 
 
 def _score(experiment: Experiment, part: Trajectory | None, times: Tensor, seen: Tensor) -> dict[str, float] | None:

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.inference.batch import solve_lanes
-from physid.inference.probing import held
-from physid.inference.problem import Problem, grid_of
+from physid.inference.problem import Problem
+from physid.inference.simulate import simulate
 from physid.modelling.state_sizes import seen_sizes
 
 FAR = 100.0  # times that a state is smaller than the size by which its tolerance went
@@ -27,16 +26,17 @@ def shrunken(problem: Problem, x: Array) -> str:
     sizes = np.asarray(torch.as_tensor(integrator.atol, dtype=torch.float64)).reshape(-1) / rtol
     largest, hidden = np.zeros(len(sizes)), np.ones(len(sizes), dtype=bool)
     for local, columns in zip(problem.vector.vectors, problem.vector.columns, strict=True):
-        y0, theta, train = local.put(x[columns]), local.theta(x[columns]), local.experiment.train
+        train = local.experiment.train
+        local.put(x[columns])
         hidden &= np.isnan(seen_sizes(model, train, local.experiment.initial))
         if not hidden.any():
             return ""
-        grid = grid_of(local.experiment, train.times, len(train))[:, None]
-        found = solve_lanes(model, local.raws, theta[None], y0[None], grid, held(integrator, [local]))
-        states = found.states[:, 0].reshape(len(grid), -1).abs().double().cpu().numpy()
-        if not np.isfinite(states).all():
+        (found,) = simulate(local, [x[columns]], train.times, integrator, sensitivities=True)
+        states = torch.cat([local.put(x[columns])[None], found.states]).reshape(len(train) + 1, -1)
+        sizes_there = states.abs().double().cpu().numpy()
+        if not np.isfinite(sizes_there).all():
             return ""
-        largest = np.maximum(largest, states.max(0))
+        largest = np.maximum(largest, sizes_there.max(0))
     small = hidden & (largest > 0) & (FAR * largest < sizes)
     if not small.any():
         return ""
