@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,21 +11,26 @@ import click
 from physid.cli.console import Console
 from physid.cli.options import (
     DATA,
-    atol_option,
-    engine_option,
+    data_options,
     experiment_options,
+    fit_options,
     json_option,
     knowledge_option,
     model_option,
-    rtol_option,
-    seed_option,
-    solver_option,
 )
 from physid.cli.sections import SectionCommand, option
 
 if TYPE_CHECKING:
     from physid.ode import GradientAudit, Integrator
 
+# the options of a fit that an audit takes, with its own defaults
+OPTIONS = {
+    "seed": "",
+    "solver": "A solver of `physid list solvers`. [default: dopri5]",
+    "engine": "",
+    "rtol": "Relative tolerance of a step. [default: 1e-5]",
+    "atol": "Absolute tolerance of a step. [default: 1e-5]",
+}
 COLUMNS = ("method", "relative difference", "evaluations", "seconds", "bytes")
 
 
@@ -42,25 +48,16 @@ Ends with 6 if a derivative is wrong; a tolerance that limits the gradient is sa
 @knowledge_option
 @model_option
 @experiment_options
-@seed_option
+@fit_options(OPTIONS, OPTIONS, settings=False)
 @option("--rates", section=DATA, metavar="K,...", help="Of the toy: the values of k. [default: 1,-1]")
 @option("--horizons", section=DATA, metavar="T,...", help="Of the toy: the end times. [default: 1,2,5,10]")
-@solver_option
-@engine_option
-@rtol_option
-@atol_option
 @json_option
 def command(
     experiment: str,
     knowledge: str | None,
     model: str | None,
-    seed: int,
     rates: str | None,
     horizons: str | None,
-    solver: str | None,
-    engine: str | None,
-    rtol: float | None,
-    atol: float | None,
     json: bool,
     **options: Any,
 ) -> int:
@@ -70,15 +67,17 @@ def command(
     2 z(0) exp(2 k T). Otherwise the mean squared error of the experiment's model at its start, by its unknowns.
     The default is dopri5 at 1e-5, as in figure 6 of the paper.
     """
+    from physid.cli.method import asked_for
     from physid.ode import Integrator
 
     console = Console(json=json)
-    tolerances = (1e-5 if rtol is None else rtol, 1e-5 if atol is None else atol)
-    integrator = Integrator(solver or "dopri5", *tolerances, engine=engine or "auto")
+    asked, options = asked_for(options)
+    options = data_options(options)
+    integrator = replace(Integrator("dopri5", 1e-5, 1e-5), **asked.of_solve())
     if experiment != "toy":
         if rates is not None or horizons is not None:
             raise click.UsageError("--rates and --horizons belong to the toy problem. Leave them out.")
-        audit = audit_experiment(experiment, knowledge, model, seed, options, integrator)
+        audit = audit_experiment(experiment, knowledge, model, asked.seed, options, integrator)
         tell_audit(console, experiment, audit)
     else:
         given = [name for name, value in {"knowledge": knowledge, "model": model, **options}.items() if value]

@@ -23,7 +23,7 @@ def asked_for(options: Mapping[str, Any], experiment: str | None = None) -> tupl
 
     Data files in the settings, and what they say of its initial state, do not count where an `experiment` was typed.
     """
-    path = options["settings_file"]
+    path = options.get("settings_file")
     given = {} if path is None else settings.load(path)
     files = given.pop("data", [])
     if experiment is not None and files:
@@ -32,7 +32,7 @@ def asked_for(options: Mapping[str, Any], experiment: str | None = None) -> tupl
     rest = {**options, "data": [*options.get("data", ())] or files}
     for name in ("model", "initial"):
         said = given.pop(name, None)
-        rest[name] = said if rest[name] is None else rest[name]
+        rest[name] = said if rest.get(name) is None else rest[name]
     for name in TYPED:
         value = rest.pop(dest_of(name), None)
         if value in (None, ()):

@@ -47,23 +47,6 @@ device_option = option(
 dtype_option = option("--dtype", section=SOLVER, metavar="T", help="float64, or float32 as of networks.")
 trust_option = option("--trust", is_flag=True, help="Import the model file that the run names, and so run its code.")
 
-solver_option = option(
-    "--solver",
-    section=SOLVER,
-    metavar="NAME",
-    help="euler, midpoint, rk4, heun_euler, bosh3, dopri5, tsit5 or dopri8.",
-)
-engine_option = option(
-    "--engine", section=SOLVER, metavar="NAME", help="auto, native (f as compiled C) or eager. [default: auto]"
-)
-rtol_option = option("--rtol", section=SOLVER, type=float, metavar="X", help="Relative tolerance of a step.")
-atol_option = option(
-    "--atol",
-    section=SOLVER,
-    type=float,
-    metavar="X",
-    help="Absolute tolerance of a step. [default, in fits: rtol times the size of each state]",
-)
 seed_option = option(
     "--seed", section=DATA, type=int, default=0, show_default=True, metavar="N", help="Seed of noise and random starts."
 )
@@ -84,7 +67,7 @@ def fit_options(
 ) -> Callable[[F], F]:
     """Adds options of a fit to a command, which gets them as text; what is not typed is None or empty.
 
-    `said` are other words for what some of them mean.
+    `said` are other words for what some of them mean; `settings` adds the option of a file of them.
     """
 
     def add(command: F) -> F:
@@ -94,6 +77,8 @@ def fit_options(
             record = (f"{flags[0]} {one.metavar}", text)
             how: dict[str, Any] = {"section": one.section, "record": record, "metavar": one.metavar, "help": text}
             command = option(*flags, dest_of(name), multiple=name in REPEATED, **how)(command)
+        if not settings:
+            return command
         text = "YAML file of these options; what is typed wins."
         kind = click.Path(path_type=Path)
         return option("--settings", "settings_file", section=METHOD, type=kind, metavar="FILE", help=text)(command)
