@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from physid.data.inputs import Inputs as Inputs
     from physid.errors import PhysidError as PhysidError
     from physid.inference.fit_options import FitOptions as FitOptions
+    from physid.modelling.model import Derived as Derived
     from physid.modelling.model import Model as Model
     from physid.modelling.model import SecondOrder as SecondOrder
     from physid.modelling.unknown import Unknown as Unknown
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 # public name -> the module it lives in
 _HOMES = {
+    "Derived": "physid.modelling.model",
     "Experiment": "physid.data.experiment",
     "Fit": "physid.api.fit",
     "FitOptions": "physid.inference.fit_options",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -303,3 +304,18 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:
         done = run("-m", "physid", *arguments, cwd=empty, PYTHONPATH=str(site))
         assert done.returncode == 0, done.stderr
     assert run("-m", "physid", "--version", cwd=empty, PYTHONPATH=str(site)).stdout == f"physid {physid.__version__}\n"
+
+
+def test_what_words_of_physid_name_is_there() -> None:
+    """Messages and docstrings name modules, classes and functions of physid that can be imported under that name."""
+    groups = {f"physid.{kind}" for kind in ("exporters", "noise", "optimizers", "solvers", "networks", "collections")}
+    missing = []
+    for path in (path for folder in ("physid", *ROOMS) for path in sources(ROOT / folder)):
+        for node in ast.walk(tree_of(path)):
+            text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+            for name in set(re.findall(r"(?<![\w/.-])physid(?:\.[A-Za-z_]\w*)+", text)) - groups:
+                try:
+                    pkgutil.resolve_name(name)
+                except (AttributeError, ImportError):
+                    missing.append(f"{path.relative_to(ROOT)}: {name}")
+    assert not missing
