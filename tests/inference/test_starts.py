@@ -94,10 +94,10 @@ def test_starts_that_segments_led_astray_go_on_from_where_they_began_too(auto: b
 def test_workers_change_nothing(backend: str) -> None:
     """Over processes that are copies of this one, and over those of a user, which import everything themselves."""
     with joblib.parallel_config(backend):
-        one, two = (fit(Swing(), swing(), strategy="full", starts=3, seed=1, workers=n) for n in (1, 2))
+        one, two = (fit(Swing(), swing(), strategy="full", starts=2, seed=1, workers=n) for n in (1, 2))
     assert one.starts == two.starts
     assert one.x.tobytes() == two.x.tobytes()
-    batch = fit(Swing(), swing(), strategy="full", starts=3, seed=1)
+    batch = fit(Swing(), swing(), strategy="full", starts=2, seed=1)
     assert [a.start for a in batch.starts] == [b.start for b in one.starts]
     assert batch.x == pytest.approx(one.x, rel=1e-6)
 

@@ -129,7 +129,7 @@ def test_weights_are_drawn_by_the_seed_and_left_when_given() -> None:
     assert torch.equal(given.bias, torch.ones(9, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("gradient", ["aca", "naive", "adjoint"])
+@pytest.mark.parametrize("gradient", ["aca", "naive", pytest.param("adjoint", marks=pytest.mark.slow)])
 def test_a_protocol_of_the_paper_runs_with_every_gradient(gradient: str) -> None:
     experiment = load("threebody", points=10, horizon=0.1, protocol="paper-code")
     found = fit(build(experiment, "partial"), experiment, protocol="paper-code", gradient=gradient, epochs=3)
