@@ -18,7 +18,7 @@ from physid.ode import clear_caches, solve
 from physid.ode.caching import Cache
 from physid.ode.native.structures import BASE, FOLDER, Declared
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 compiled = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 
 

@@ -24,7 +24,7 @@ from physid.inference.search.objective import FitObjective
 from physid.models import build
 from physid.runs import writer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 class Spread:
