@@ -132,7 +132,7 @@ class FitOptions:
 
     optimizer: Any = _option(  # noqa: RUF009  # it makes a field
         None,
-        "optimizer: lm (Levenberg-Marquardt), adam, lbfgs or FILE.py:NAME",
+        "optimizer: lm, adam, lbfgs or FILE.py:NAME",
         OPTIMIZER,
         otherwise="lm",
     )
