@@ -23,7 +23,7 @@ NUMBERS = ("BININT", "BININT1", "BININT2")
 RECONSTRUCT = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct")
 
 
-class Refused(ValueError):
+class RefusedPickle(ValueError):
     """What in the file is not plain data."""
 
 
@@ -36,14 +36,14 @@ class _Array:
     def build(self, state: Any) -> None:
         """Take numpy's (version, shape, dtype, Fortran order, bytes)."""
         if not isinstance(state, tuple) or len(state) != 5:
-            raise Refused("an array without shape and content")
+            raise RefusedPickle("an array without shape and content")
         _, shape, dtype, fortran, content = state
         if not isinstance(dtype, _ByteType):
-            raise Refused("an array of something else than bytes")
+            raise RefusedPickle("an array of something else than bytes")
         if isinstance(content, str):
             content = content.encode("latin-1")
         if not isinstance(content, bytes) or not isinstance(shape, tuple):
-            raise Refused("an array without bytes")
+            raise RefusedPickle("an array without bytes")
         self.value = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
@@ -63,7 +63,7 @@ def read(path: Path, data: bytes | None = None) -> dict[str, Any]:
     """
     try:
         found = _plain(_walk(door.read(path) if data is None else data))
-    except Refused as error:
+    except RefusedPickle as error:
         raise InputError(
             f"{path} holds {error}: arrays of bytes, lists, strings and integers are allowed. Nothing of it was "
             "executed; put the published file there."
@@ -102,7 +102,7 @@ def _walk(content: bytes) -> Any:
         elif name in STEPS:
             STEPS[name](stack)
         elif name not in ("PROTO", "FRAME"):
-            raise Refused(f"the opcode {name}")
+            raise RefusedPickle(f"the opcode {name}")
     (value,) = stack
     return value
 
@@ -112,7 +112,7 @@ class _Maker:
 
     def __init__(self, name: str) -> None:
         if name not in (*RECONSTRUCT, "numpy ndarray", "numpy dtype"):
-            raise Refused(f"the name {name.replace(' ', '.', 1)[:80]}")
+            raise RefusedPickle(f"the name {name.replace(' ', '.', 1)[:80]}")
         self.name = name
 
     def __call__(self, arguments: Any) -> _Array | _ByteType:
@@ -121,7 +121,7 @@ class _Maker:
             return _Array()
         if self.name == "numpy dtype" and isinstance(arguments, tuple) and arguments[:1] == ("u1",):
             return _ByteType()
-        raise Refused("an array of something else than bytes")
+        raise RefusedPickle("an array of something else than bytes")
 
 
 def _marked(stack: list[Any]) -> list[Any]:
@@ -162,13 +162,13 @@ def _tuple_of(count: int) -> Callable[[list[Any]], None]:
 
 def _append(stack: list[Any], values: list[Any]) -> None:
     if not isinstance(stack[-1], list):
-        raise Refused("something that is no list and is appended to")
+        raise RefusedPickle("something that is no list and is appended to")
     stack[-1].extend(values)
 
 
 def _set(stack: list[Any], values: list[Any]) -> None:
     if not isinstance(stack[-1], dict) or len(values) % 2:
-        raise Refused("something that is no dictionary and is written to")
+        raise RefusedPickle("something that is no dictionary and is written to")
     stack[-1].update(zip(values[::2], values[1::2], strict=True))
 
 
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
         part = part.value if isinstance(part, _Array) else part
         kinds = {type(one) for one in part} if isinstance(part, list) else {type(part)}
         if not (isinstance(part, np.ndarray) or kinds <= {str, bytes, int}) or not isinstance(key, str | bytes):
-            raise Refused("something nested")
+            raise RefusedPickle("something nested")
         found[key.decode("latin-1") if isinstance(key, bytes) else key] = part
     return found
 
@@ -189,14 +189,14 @@ def _plain(value: Any) -> Any:
 def _call(stack: list[Any]) -> None:
     arguments, maker = stack.pop(), stack.pop()
     if not isinstance(maker, _Maker):
-        raise Refused("a call")
+        raise RefusedPickle("a call")
     stack.append(maker(arguments))
 
 
 def _build(stack: list[Any]) -> None:
     state = stack.pop()
     if not isinstance(stack[-1], _Array | _ByteType):
-        raise Refused("an object with a state")
+        raise RefusedPickle("an object with a state")
     stack[-1].build(state)
 
 

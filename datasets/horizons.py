@@ -48,7 +48,7 @@ ROWS = (
 
 
 @dataclass(frozen=True)
-class Table:
+class EphemerisTable:
     """Epochs [T] as Julian dates (TDB), states [T, 2, 3] in au and au per day, and the sha256 of the printed lines."""
 
     epochs: Array
@@ -60,7 +60,7 @@ class Table:
         return self.states[np.searchsorted(self.epochs, epochs)]
 
 
-def read_table(path: Path, body: str) -> Table:
+def read_table(path: Path, body: str) -> EphemerisTable:
     """The barycentric table of `body` in the file `path`, in au and days, ICRF, geometric.
 
     Errors: InputError naming the file, the line, what was found and what to do.
@@ -68,7 +68,7 @@ def read_table(path: Path, body: str) -> Table:
     return parse_table(content(path).decode("ascii", "replace"), str(path), body)
 
 
-def parse_table(text: str, name: str, body: str) -> Table:
+def parse_table(text: str, name: str, body: str) -> EphemerisTable:
     """The table of `body` in the `text` of the file `name`; errors as for `read_table`."""
     lines = text.splitlines()
     first, last = _marks(name, lines)
@@ -86,7 +86,7 @@ def parse_table(text: str, name: str, body: str) -> Table:
         line = rows[3 * int(late[0]) + 3][0]
         raise InputError(f"{name}, line {line}: the epoch is not later than the one before it. Ask the service again.")
     digest = hashlib.sha256("\n".join(row.rstrip() for _, row in rows).encode()).hexdigest()
-    return Table(blocks[:, 0].copy(), blocks[:, 1:].reshape(-1, 2, 3).copy(), digest)
+    return EphemerisTable(blocks[:, 0].copy(), blocks[:, 1:].reshape(-1, 2, 3).copy(), digest)
 
 
 def _marks(name: str, lines: list[str]) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def _numbers(name: str, line: int, text: str, kind: int) -> list[float]:
     return numbers
 
 
-def find_tables(bodies: tuple[str, ...], folder: Path | None = None) -> dict[str, Table]:
+def find_tables(bodies: tuple[str, ...], folder: Path | None = None) -> dict[str, EphemerisTable]:
     """The tables of `bodies`: from `folder`, else PHYSID_DATA, else the user's cache, else the Horizons service.
 
     Errors: InputError for a table that cannot be used; MissingError, saying where to put which files, when there is

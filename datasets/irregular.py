@@ -188,12 +188,12 @@ def load(
     Errors: InputError, with file, column and row, for whatever is wrong with the file: a series without a measurement,
     a time that is there twice, times out of order, a single series.
     """
-    from physid.reading.roles import Wishes
+    from physid.reading.roles import ReadOptions
     from physid.reading.runs import source
 
     if table is None:
         raise InputError("the series come from a file of yours: name it, as in table=FILE (--set table=FILE).")
-    found = source(Path(table), Wishes(time, channels, None, group, {}, "hold", None))
+    found = source(Path(table), ReadOptions(time, channels, None, group, {}, "hold", None))
     runs, name = found.runs, Path(table).name
     if len(runs) < 2:
         raise InputError(f"{name}: there is one series; two or more are needed. Name the column that tells them apart.")

@@ -15,7 +15,7 @@ from physid.arrays import Array
 from physid.catalog import Option, Refused, folder
 from physid.data.catalogue import DataSet
 from physid.data.experiment import Experiment
-from physid.datasets.horizons import TARGETS, Table, find_tables
+from physid.datasets.horizons import TARGETS, EphemerisTable, find_tables
 from physid.datasets.simulate import tensor, trajectory
 from physid.errors import InputError
 
@@ -69,7 +69,7 @@ def julian(year: float) -> float:
     return J2000 + (year - 2000.0) * 365.25
 
 
-def common_epochs(tables: dict[str, Table], first: float, last: float) -> Array:
+def common_epochs(tables: dict[str, EphemerisTable], first: float, last: float) -> Array:
     """The epochs in [first, last] (Julian dates) that all tables have."""
     common = next(iter(tables.values())).epochs
     for table in tables.values():
@@ -77,7 +77,7 @@ def common_epochs(tables: dict[str, Table], first: float, last: float) -> Array:
     return common[(common >= first) & (common <= last)]
 
 
-def window_epochs(tables: dict[str, Table], window: tuple[float, float], needed: int) -> Array:
+def window_epochs(tables: dict[str, EphemerisTable], window: tuple[float, float], needed: int) -> Array:
     """The common epochs in the window of years; InputError when the tables do not cover it with enough of them."""
     first, last = (julian(year) for year in window)
     start = max(float(table.epochs[0]) for table in tables.values())
@@ -130,7 +130,7 @@ def load(*, window: tuple[float, float], bodies: tuple[str, ...], tables: Path |
     )
 
 
-def joint(tables: dict[str, Table], epochs: Array) -> Array:
+def joint(tables: dict[str, EphemerisTable], epochs: Array) -> Array:
     """The states [T, 2, bodies, 3] of all bodies at `epochs`."""
     return np.stack([table.at(epochs) for table in tables.values()], axis=2)
 

@@ -32,7 +32,7 @@ def augmented(r: Tensor) -> Tensor:
     return torch.cat((r, d, d / size, d / size**2, d / size**3), -2).flatten(-2)
 
 
-class Cell(nn.Module):
+class ReadoutLSTM(nn.Module):
     """One network: a layer of `hidden` LSTM units on standardised features, and a linear read-out of the next point."""
 
     def __init__(self, features: int, hidden: int, channels: int) -> None:
@@ -85,7 +85,7 @@ class LSTM(Learner):
         with torch.random.fork_rng(devices=[]):
             for k in range(seeds):
                 torch.manual_seed(first + k)
-                nets.append(Cell(seen.shape[-1], hidden, points.shape[-1]))
+                nets.append(ReadoutLSTM(seen.shape[-1], hidden, points.shape[-1]))
         self.nets = nn.ModuleList(nets)
 
     def features(self, points: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Strided(nn.Conv2d):
         return super().forward(input[..., :: self.every, :: self.every])
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """An ordinary residual block: ReLU(shortcut(x) + BN conv ReLU BN conv x), [B, c, H, W] -> [B, C, H/s, W/s]."""
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
@@ -90,7 +90,7 @@ class NODE18(Learner):
         parts: list[nn.Module] = []
         inputs = width
         for factor, stride in zip(STAGES, STRIDES, strict=True):
-            parts.append(Residual(inputs, factor * width, stride))
+            parts.append(ResidualBlock(inputs, factor * width, stride))
             parts.append(OdeBlock(ConvField(factor * width), integrator, channels_last, paper_compat))
             inputs = factor * width
         self.stages = nn.Sequential(*parts)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from physid.models.odernn_loop import Loop, Plan, Workspace
+from physid.models.odernn_loop import EncoderLoop, EncoderPlan, Workspace
 from physid.models.perceptron import Perceptron
 
 
@@ -38,15 +38,15 @@ class OdeRnn(nn.Module):
     def forward(self, times: Tensor, values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread [B, R] at the first time, of values and observed [B, T, C] at rising times [T]."""
         with torch.autocast(values.device.type, enabled=False):
-            return self._encode(Plan.of(times, values, observed), len(values))
+            return self._encode(EncoderPlan.of(times, values, observed), len(values))
 
-    def _encode(self, plan: Plan, batch: int) -> tuple[Tensor, Tensor]:
+    def _encode(self, plan: EncoderPlan, batch: int) -> tuple[Tensor, Tensor]:
         """Mean and spread [B, R] at the first time of the plan."""
         tensors = [p for net in (self.field, self.update, self.reset, self.fresh) for p in net.parameters()]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
             state: Tensor = _Encoded.apply(plan, self.workspace, batch, *tensors)  # type: ignore[no-untyped-call]
         else:
-            state = Loop(plan, batch, tensors, keep=False).run()
+            state = EncoderLoop(plan, batch, tensors, keep=False).run()
         mean, spread = state.chunk(2, -1)
         return mean, spread
 
@@ -55,9 +55,9 @@ class _Encoded(torch.autograd.Function):
     """The state at the first time as a function of all weights; its own loop back, which has no second derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, plan: Plan, workspace: Workspace, batch: int, *tensors: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: EncoderPlan, workspace: Workspace, batch: int, *tensors: Tensor) -> Tensor:
         ctx.save_for_backward(*tensors)
-        ctx.loop = Loop(plan, batch, tensors, True, workspace)
+        ctx.loop = EncoderLoop(plan, batch, tensors, True, workspace)
         return ctx.loop.run()  # type: ignore[no-any-return]
 
     @staticmethod

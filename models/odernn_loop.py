@@ -38,7 +38,7 @@ def euler_steps(times: Sequence[float]) -> list[list[float]]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EncoderPlan:
     """What the loop does, latest time first: Euler steps, then an update of those series that have an observation.
 
     `steps` [U] lists of step lengths, `rows` [U] the series observed at each time, `inputs` [N, 2C] their values and
@@ -50,7 +50,7 @@ class Plan:
     inputs: Tensor
 
     @staticmethod
-    def of(times: Tensor, values: Tensor, observed: Tensor) -> Plan:
+    def of(times: Tensor, values: Tensor, observed: Tensor) -> EncoderPlan:
         """The plan for values and observed [B, T, C] at times [T]; times at which no series was observed are left out.
 
         Without any observation the state only evolves from the last time to the first.
@@ -66,7 +66,7 @@ class Plan:
         where, rows = torch.nonzero(seen, as_tuple=True)
         at = places[where]
         inputs = torch.cat((values[rows, at], observed[rows, at]), -1)
-        return Plan(euler_steps(times.double()[places.to(times.device)].tolist()), rows.split(counts), inputs)
+        return EncoderPlan(euler_steps(times.double()[places.to(times.device)].tolist()), rows.split(counts), inputs)
 
 
 class Workspace:
@@ -105,7 +105,7 @@ def carve(block: Tensor, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
     return found
 
 
-class Loop:
+class EncoderLoop:
     """One pass from the last time to the first, with what it keeps of each time for the pass back.
 
     `tensors` are weight and bias of every layer: those of the field, then two layers each of update, reset and fresh.
@@ -113,7 +113,7 @@ class Loop:
     """
 
     def __init__(
-        self, plan: Plan, batch: int, tensors: Sequence[Tensor], keep: bool, workspace: Workspace | None = None
+        self, plan: EncoderPlan, batch: int, tensors: Sequence[Tensor], keep: bool, workspace: Workspace | None = None
     ) -> None:
         self.plan, self.keep, self.workspace = plan, keep, workspace or Workspace()
         pairs = [(tensors[i].detach(), tensors[i + 1].detach()) for i in range(0, len(tensors), 2)]

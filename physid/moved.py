@@ -132,6 +132,7 @@ HOMES = {
 NAMES = {
     ("inference", "Fit"): "api.fit",
     ("inference", "fit"): "api.fit",
+    ("inference", "Statistics"): "inference.uncertainty.statistics:FitStatistics",
     ("reproduce", "Outcome"): "reproduce.run:Reproduction",
     ("training", "Trained"): "api.train",
     ("training", "is_training"): "runs.trainings",

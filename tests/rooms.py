@@ -161,17 +161,8 @@ STEPS = {
 }
 EXCEPTIONS: dict[tuple[str, str], int] = {
     ("physid.__main__", "physid.cli"): 0,
-    ("physid.modelling.unknown", "physid.modelling.model"): 7,
 }
 
 # Names of classes that stand in several files; step 7 leaves none.
 HOMONYMS: set[str] = {
-    "Cell",
-    "Entry",
-    "Loop",
-    "Refused",
-    "Residual",
-    "Run",
-    "Statistics",
-    "Table",
 }

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from physid.inference.result import FitResult as FitResult
     from physid.inference.search.catalogue import OPTIMIZERS as OPTIMIZERS
     from physid.inference.uncertainty.estimates import Estimate as Estimate
-    from physid.inference.uncertainty.statistics import Statistics as Statistics
+    from physid.inference.uncertainty.statistics import FitStatistics as FitStatistics
 
 # name -> the module it lives in
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "NoiseModel": "physid.inference.noise",
     "ScaledNoise": "physid.inference.noise",
     "identify": "physid.inference.identify",
-    "Statistics": "physid.inference.uncertainty.statistics",
+    "FitStatistics": "physid.inference.uncertainty.statistics",
 }
 
 __all__ = [
@@ -38,9 +38,9 @@ __all__ = [
     "STRATEGIES",
     "Estimate",
     "FitResult",
+    "FitStatistics",
     "NoiseModel",
     "ScaledNoise",
-    "Statistics",
     "default_integrator",
     "identify",
 ]

@@ -35,7 +35,7 @@ from physid.inference.uncertainty.estimates import estimate
 from physid.inference.uncertainty.information import likelihood
 from physid.inference.uncertainty.scores import scores
 from physid.inference.uncertainty.shrunken import shrunken
-from physid.inference.uncertainty.statistics import Statistics, assess
+from physid.inference.uncertainty.statistics import FitStatistics, assess
 from physid.modelling.address import contained
 from physid.modelling.answers import answer
 from physid.modelling.model import Model
@@ -167,7 +167,7 @@ def _conclude(
     if point is None and _patience(problem, optimum) != 0:
         point = problem.at(x)
     needed = status_needs_optimum(problem, plan)
-    statistics: Statistics | None = None if point is None else assess(problem, point, about, needed)
+    statistics: FitStatistics | None = None if point is None else assess(problem, point, about, needed)
     least = plan.least_squares and plan.strategy != "rates"
     status, message = settled(optimum, statistics, needed, least)
     error = None if point is None or not plan.least_squares else slope_error(problem, point)

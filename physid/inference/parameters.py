@@ -20,7 +20,7 @@ EDGE = 1e-6  # of the range or its size: how far from a bound a natural value th
 
 
 @dataclass(frozen=True)
-class Entry:
+class VectorEntry:
     """One element of the vector: its name as in `mass[0]`, domain, unit, and owner: an unknown or 'initial'."""
 
     name: str
@@ -93,7 +93,7 @@ class Vector:
         values[..., self.parameters :] = start + values[..., self.parameters :] * self.scale
         return values
 
-    def _bounded(self) -> list[tuple[int, Entry]]:
+    def _bounded(self) -> list[tuple[int, VectorEntry]]:
         """The entries whose values are not their raw numbers, each with its place."""
         return [(i, entry) for i, entry in enumerate(self.entries) if entry.domain is not real]
 
@@ -132,18 +132,18 @@ class Vector:
         known = numbers_of(self.experiment.truth.get("initial"), self.experiment.initial.numel())
         return found + [known[int(i)] for i in self.places]
 
-    def _parameter_entries(self, unknowns: Mapping[str, Unknown]) -> list[Entry]:
+    def _parameter_entries(self, unknowns: Mapping[str, Unknown]) -> list[VectorEntry]:
         entries = []
         for name, raw in zip(self.names, self.raws, strict=True):
             unknown = unknowns[name]
-            entries += [Entry(label, unknown.domain, unknown.unit, name) for label in labels(name, raw.shape)]
+            entries += [VectorEntry(label, unknown.domain, unknown.unit, name) for label in labels(name, raw.shape)]
         return entries
 
-    def _initial_entries(self) -> list[Entry]:
+    def _initial_entries(self) -> list[VectorEntry]:
         names = labels("initial", self.experiment.initial.shape)
         states = self.model.state_names if len(self.model.state_names) == len(names) else ()
         units = [self.model.units.get(state, "") for state in states] or [""] * len(names)
-        return [Entry(names[int(i)], real, units[int(i)], "initial") for i in self.places]
+        return [VectorEntry(names[int(i)], real, units[int(i)], "initial") for i in self.places]
 
 
 def put_back(value: float, low: float, high: float) -> float:
@@ -297,5 +297,5 @@ def _widened(one: Experiment, widest: Experiment) -> Experiment:
     return replace(one, train=wide(one.train), test=test, channels=widest.channels, channel_units=widest.channel_units)
 
 
-def _called(entry: Entry, experiment: Experiment) -> Entry:
+def _called(entry: VectorEntry, experiment: Experiment) -> VectorEntry:
     return replace(entry, name=f"{entry.name}@{experiment.name}")

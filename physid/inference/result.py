@@ -18,7 +18,7 @@ from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.information import Likelihood
 from physid.inference.uncertainty.profile_curve import Profile
-from physid.inference.uncertainty.statistics import Statistics
+from physid.inference.uncertainty.statistics import FitStatistics
 from physid.modelling.model import Model
 from physid.ode import Integrator
 
@@ -71,7 +71,7 @@ class FitResult:
     message: str
     x: Array
     estimates: list[Estimate]
-    statistics: Statistics | None
+    statistics: FitStatistics | None
     scores: dict[str, dict[str, float] | None]
     evaluations: int
     seconds: float

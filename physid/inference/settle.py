@@ -10,7 +10,7 @@ from physid.inference.problem import Problem
 from physid.inference.result import FitResult
 from physid.inference.search.optimizer import Optimum
 from physid.inference.uncertainty.estimates import Estimate
-from physid.inference.uncertainty.statistics import Statistics
+from physid.inference.uncertainty.statistics import FitStatistics
 from physid.inference.uncertainty.verdict import FIX, Verdict, useless
 
 
@@ -21,7 +21,7 @@ def status_needs_optimum(problem: Problem, plan: FitPlan) -> bool:
     return plan.protocol == "default" and plan.strategy != "rates" and not weights
 
 
-def settled(optimum: Optimum, statistics: Statistics | None, needed: bool, least: bool = True) -> tuple[str, str]:
+def settled(optimum: Optimum, statistics: FitStatistics | None, needed: bool, least: bool = True) -> tuple[str, str]:
     """Status and message of a fit: one that ended where no optimum is has not converged.
 
     Where none is `needed`, as of weights, whose optimum is a flat valley, one of `least` squares that misses the data
@@ -34,7 +34,7 @@ def settled(optimum: Optimum, statistics: Statistics | None, needed: bool, least
     return status, message
 
 
-def left_open(estimates: Sequence[Estimate], statistics: Statistics) -> Verdict | None:
+def left_open(estimates: Sequence[Estimate], statistics: FitStatistics) -> Verdict | None:
     """Undetermined: the unknowns whose intervals cover zero to everything."""
     seen = zip(estimates, statistics.identifiable, strict=True)
     names = [one.name for one, there in seen if one.listed and one.undetermined and there]

@@ -15,7 +15,7 @@ from physid.data.inputs import Inputs, moment
 from physid.errors import InputError, unknown_name
 from physid.modelling.declared import Unmade, look
 from physid.modelling.expression import Expression, Tied
-from physid.modelling.modules import Holder, Unknowns, Weight, members_of, redraw
+from physid.modelling.modules import ModuleHolder, Unknowns, Weight, members_of, redraw
 from physid.modelling.unknown import Tie, Unknown
 
 # The layout of what `state_dict` writes; a reader refuses a newer one.
@@ -34,7 +34,7 @@ class RawParameters(nn.Module):
     """The raw parameters of a model, one for each unknown, under the unknowns' names."""
 
 
-class Model(Holder):
+class Model(ModuleHolder):
     """A differential equation dy/dt = field(t, y) with unknowns: `Pendulum(length=0.7)`.
 
     The keywords are initial values by the unknowns' names; what is not given starts from its guess.

@@ -92,7 +92,7 @@ class Unknowns:
         return self.declared if model is None else {**self.declared, **weights_of(model)}
 
 
-class Holder(nn.Module):
+class ModuleHolder(nn.Module):
     """A module that knows how it was made, and takes modules of a user's own as parts whose weights are unknowns."""
 
     penalties: ClassVar[Mapping[str, Ridge]] = {}
@@ -146,7 +146,7 @@ def as_unknowns(tensors: Iterable[Tensor], model: nn.Module) -> None:
 def weights_of(model: nn.Module) -> dict[str, Unknown]:
     """The parameters of a model's own modules by name, each once however many modules share it."""
     found: dict[str, Unknown] = {}
-    insides = [(path, one) for path, one in model.named_modules() if path and isinstance(one, Holder)]
+    insides = [(path, one) for path, one in model.named_modules() if path and isinstance(one, ModuleHolder)]
     for path, _ in model.named_parameters():
         if path.startswith(f"{RAW}."):
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, Protocol, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,15 @@ from physid.modelling.prior import Prior
 from physid.modelling.prior import Ridge as Ridge
 from physid.modelling.prior import Uniform as Uniform
 
-if TYPE_CHECKING:
-    from physid.modelling.model import Model
-
 Tie = str | Callable[[Any], Any]
 MISSING: Any = object()  # a guess that was not given
+
+
+class HasUnknowns(Protocol):
+    """What an unknown reads of the model that declares it: its ties by name, and the modules with raw parameters."""
+
+    ties: Any
+    _modules: Any
 
 
 @dataclass(frozen=True)
@@ -157,13 +161,13 @@ class Unknown:
     def __get__(self, model: None, owner: type) -> Unknown: ...
 
     @overload
-    def __get__(self, model: Model, owner: type) -> Tensor: ...
+    def __get__(self, model: HasUnknowns, owner: type) -> Tensor: ...
 
-    def __get__(self, model: Model | None, owner: type) -> Unknown | Tensor:
+    def __get__(self, model: HasUnknowns | None, owner: type) -> Unknown | Tensor:
         """The unknown itself on the class; its natural value on an instance."""
         return self if model is None else self.value_in(model)
 
-    def value_in(self, model: Model) -> Tensor:
+    def value_in(self, model: HasUnknowns) -> Tensor:
         """The natural value in `model`, differentiable in the raw parameters."""
         ties = model.ties
         if ties and self.name in ties:
@@ -171,7 +175,7 @@ class Unknown:
             return found
         return self.domain.to_value(self.raw_of(model))
 
-    def __set__(self, model: Model, value: object) -> None:
+    def __set__(self, model: HasUnknowns, value: object) -> None:
         """Set the natural value; InputError outside the domain, of another shape, or where it is tied to others."""
         if self.name in model.__dict__.get("ties", ()):
             raise InputError(f"unknown '{self.name}' is tied to others: untie it first, model.untie('{self.name}').")
@@ -179,7 +183,7 @@ class Unknown:
         with torch.no_grad():
             raw.copy_(self.domain.to_raw(self.fit_shape(self.check(value), raw.shape)))
 
-    def raw_of(self, model: Model) -> nn.Parameter:
+    def raw_of(self, model: HasUnknowns) -> nn.Parameter:
         """The raw parameter in `model`, read at every call, so that `torch.func.functional_call` can replace it."""
         try:
             found: nn.Parameter = model._modules["raw"]._parameters[self.name]

@@ -21,14 +21,14 @@ from physid.arrays import Array
 from physid.door import factor, most
 from physid.errors import InputError, MissingError
 from physid.reading import matfile
-from physid.reading.table import INEXACT, LARGEST, Cells, Table, columns_of, too_large
+from physid.reading.table import INEXACT, LARGEST, Cells, RawTable, columns_of, too_large
 
 NUMERIC = "biuf"
 LONGEST = 120.0  # seconds for which a MAT file is read
 MAT_NUMBERS = ("double", "single", "logical", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
-def read_parquet(path: Path, data: bytes) -> Table:
+def read_parquet(path: Path, data: bytes) -> RawTable:
     """The table in a Parquet file, which pyarrow reads.
 
     Errors: MissingError without pyarrow; InputError for what is no Parquet file, too large, or not a flat table.
@@ -63,7 +63,7 @@ def read_parquet(path: Path, data: bytes) -> Table:
             continue  # a nameless pandas index
         names.append(name)
         cells.append(_arrow_cells(path, name, table.column(name), pa))
-    return Table(path, "parquet", columns_of(path, names, cells))
+    return RawTable(path, "parquet", columns_of(path, names, cells))
 
 
 def _arrow_cells(path: Path, name: str, column: Any, pa: Any) -> Cells:
@@ -100,7 +100,7 @@ def _exact(path: Path, name: str, values: Any) -> Array:
     return found
 
 
-def read_npz(path: Path, data: bytes) -> Table:
+def read_npz(path: Path, data: bytes) -> RawTable:
     """The arrays of an NPZ file as columns; see `_table`. What `physid simulate --out FILE.npz` writes is understood.
 
     Errors: InputError for what is no archive of plain arrays; nothing is ever unpickled.
@@ -162,7 +162,7 @@ def _simulated(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {"t": times, **{name: values[:, i] for i, name in enumerate(names)}}
 
 
-def read_mat(path: Path, data: bytes) -> Table:
+def read_mat(path: Path, data: bytes) -> RawTable:
     """The numeric arrays of a MATLAB file (version 4 to 7) as columns; see `_table`.
 
     Errors: InputError for what is no such file, for version 7.3 with what to do, and for too large arrays.
@@ -205,7 +205,7 @@ def _unpacked(path: Path, data: bytes) -> tuple[list[tuple[str, str]], dict[str,
     return [(name, kind) for name, kind in answer["about"]], found
 
 
-def _table(path: Path, kind: str, arrays: Mapping[str, Any]) -> Table:
+def _table(path: Path, kind: str, arrays: Mapping[str, Any]) -> RawTable:
     """Arrays as columns: [T], [T, 1] or [1, T] one column, [T, m] the columns name[0] to name[m - 1].
 
     T is the length of an array called t or time, or else the commonest; what has another length is left out and noted.
@@ -239,7 +239,7 @@ def _table(path: Path, kind: str, arrays: Mapping[str, Any]) -> Table:
             names.append(label)
             text = values.dtype.kind == "U"
             cells.append(values.astype(object) if text else _exact(path, label, values))
-    return Table(path, kind, columns_of(path, names, cells), notes=tuple(notes))
+    return RawTable(path, kind, columns_of(path, names, cells), notes=tuple(notes))
 
 
 def _short(error: BaseException | str) -> str:

@@ -12,8 +12,8 @@ import numpy as np
 from physid.arrays import Array
 from physid.modelling.model import Model
 from physid.reading.doubts import error_sentence, gap_sentence, input_gap
-from physid.reading.roles import Wishes
-from physid.reading.runs import Run, Source, source
+from physid.reading.roles import ReadOptions
+from physid.reading.runs import FileRun, Source, source
 
 EVEN = 1e-3  # steps that differ by less than this part of the median are even
 
@@ -76,17 +76,17 @@ def describe(
 ) -> list[FileFacts]:
     """What `physid.read` would understand of the files, with the same arguments; errors as there."""
     built = model() if isinstance(model, type) else model
-    wishes = Wishes(time, channels, inputs, experiment, units or {}, interpolation, built)
+    asked = ReadOptions(time, channels, inputs, experiment, units or {}, interpolation, built)
     paths = [path] if isinstance(path, str | Path) else path
-    return [_facts(source(Path(one), wishes), wishes) for one in paths]
+    return [_facts(source(Path(one), asked), asked) for one in paths]
 
 
-def _facts(found: Source, wishes: Wishes) -> FileFacts:
+def _facts(found: Source, asked: ReadOptions) -> FileFacts:
     roles, table = found.roles, found.table
     columns = []
     for name in table.columns:
         role = _role(found, name)
-        columns.append(_column(found, name, f"{role}, {wishes.kind(name)}" if role == "input" else role))
+        columns.append(_column(found, name, f"{role}, {asked.kind(name)}" if role == "input" else role))
     notes = [*table.notes, *(f"channel '{name}' is not in the file" for name in sorted(roles.missing))]
     notes += [f"column '{name}' {error_sentence(name, of, roles.channels)}" for name, of in found.errors.items()]
     for run in found.runs:
@@ -121,7 +121,7 @@ def _column(found: Source, name: str, role: str) -> ColumnFacts:
     return ColumnFacts(name, role, column.unit, found.units[name], len(there), len(values) - len(there), low, high)
 
 
-def _run(run: Run) -> RunFacts:
+def _run(run: FileRun) -> RunFacts:
     first, last = float(run.times[0]), float(run.times[-1])
     steps = np.diff(run.times)
     if not len(steps):

@@ -20,8 +20,8 @@ from physid.modelling.model import Model
 from physid.modelling.reconstruct import lift
 from physid.modelling.state_sizes import seen_sizes
 from physid.reading.doubts import error_sentence, gap_sentence, input_gap
-from physid.reading.roles import Wishes, observed_shape
-from physid.reading.runs import Run, Source, source
+from physid.reading.roles import ReadOptions, observed_shape
+from physid.reading.runs import FileRun, Source, source
 
 NEARLY_ZERO = 1e-3  # of its size, where the search for a state starts: at zero itself roots have no slope
 LIFTED = 20  # times at which the states are guessed, for their sizes
@@ -59,15 +59,15 @@ def read(
     for Parquet without pyarrow.
     """
     built = model() if isinstance(model, type) else model
-    wishes = Wishes(time, channels, inputs, experiment, units or {}, interpolation, built)
+    asked = ReadOptions(time, channels, inputs, experiment, units or {}, interpolation, built)
     paths = [Path(one) for one in ([path] if isinstance(path, str | Path) else path)]
-    sources = [source(one, wishes) for one in paths]
-    for name in wishes.units:
+    sources = [source(one, asked) for one in paths]
+    for name in asked.units:
         if not any(name in one.table.columns for one in sources):
             raise unknown_name("column for a unit", name, sources[0].table.columns)
     for one in sources:
-        _refuse(one, wishes, sigma)
-    found = [_experiment(one, run, wishes, initial, sigma) for one in sources for run in one.runs]
+        _refuse(one, asked, sigma)
+    found = [_experiment(one, run, asked, initial, sigma) for one in sources for run in one.runs]
     names = [one.name for one in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -75,7 +75,7 @@ def read(
     return found
 
 
-def _refuse(origin: Source, wishes: Wishes, sigma: float | None) -> None:
+def _refuse(origin: Source, asked: ReadOptions, sigma: float | None) -> None:
     """Errors: InputError for a column that looks like errors of others and for a gap of an input, if none was told."""
     table, roles = origin.table, origin.roles
     if sigma is None:
@@ -83,19 +83,19 @@ def _refuse(origin: Source, wishes: Wishes, sigma: float | None) -> None:
             raise table.error(error_sentence(name, whose, roles.channels), name)
     for run in origin.runs:
         for column, name in enumerate(roles.inputs):
-            gap = None if wishes.told(name) else input_gap(run.times, run.inputs[:, column])
+            gap = None if asked.told(name) else input_gap(run.times, run.inputs[:, column])
             if gap is not None:
                 raise table.error(gap_sentence(name, run.times, gap), name, int(run.rows[gap[0]]))
 
 
 def _experiment(
-    origin: Source, run: Run, wishes: Wishes, initial: str | Mapping[str, float], sigma: float | None
+    origin: Source, run: FileRun, asked: ReadOptions, initial: str | Mapping[str, float], sigma: float | None
 ) -> Experiment:
     """One run as an experiment."""
     roles, path = origin.roles, origin.table.path
     measured = np.isfinite(run.channels).any(1)
-    drive = _inputs(origin, run, wishes)
-    model, shape = wishes.model, run.channels.shape[1:]
+    drive = _inputs(origin, run, asked)
+    model, shape = asked.model, run.channels.shape[1:]
     if model is not None:
         shape = observed_shape(model)
     name = f"{path}{f', experiment {run.name}' if roles.experiment else ''}"
@@ -128,14 +128,14 @@ def _experiment(
         raise InputError(f"{name}: {error}") from error
 
 
-def _inputs(origin: Source, run: Run, wishes: Wishes) -> Inputs | None:
+def _inputs(origin: Source, run: FileRun, asked: ReadOptions) -> Inputs | None:
     names = origin.roles.inputs
     if not names:
         return None
     parts = []
     for name, column in zip(names, run.inputs.T, strict=True):
         try:
-            parts.append(Inputs.through(run.times, column, [name], wishes.kind(name)))
+            parts.append(Inputs.through(run.times, column, [name], asked.kind(name)))
         except InputError as error:
             raise origin.table.error(str(error), name) from error
     return Inputs.join(parts)

@@ -14,7 +14,7 @@ from physid.data.inputs import KINDS
 from physid.errors import InputError, unknown_name
 from physid.modelling.answers import observed
 from physid.modelling.model import Model
-from physid.reading.table import Cells, Column, Table, split_header
+from physid.reading.table import Cells, Column, RawTable, split_header
 
 TIMES = ("t", "time", "times", "year")
 EXPERIMENTS = ("experiment",)
@@ -23,7 +23,7 @@ VALUES = ("value",)
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ReadOptions:
     """What the reader was told: columns by name, units of columns, interpolation of inputs, the model they are for."""
 
     time: str | None = None
@@ -66,19 +66,19 @@ class Roles:
     unused: tuple[str, ...]
 
 
-def assign(table: Table, wishes: Wishes) -> Roles:
+def assign(table: RawTable, asked: ReadOptions) -> Roles:
     """The roles of the columns: as told, else by the names of the model, else by usual names.
 
     Errors: InputError for a column that is not there, for two roles of one column, and when nothing was measured.
     """
-    experiment = _one_of(table, wishes.experiment, EXPERIMENTS, "experiment")
-    time = _time(table, wishes, experiment)
+    experiment = _one_of(table, asked.experiment, EXPERIMENTS, "experiment")
+    time = _time(table, asked, experiment)
     taken = {time, experiment}
-    inputs = tuple(wishes.inputs) if wishes.inputs is not None else _input_names(wishes.model)
+    inputs = tuple(asked.inputs) if asked.inputs is not None else _input_names(asked.model)
     for name in inputs:
         _need(table, name, "input")
     rest = [name for name in table.columns if name not in taken and name not in inputs]
-    channels, missing = _channels(table, wishes, rest)
+    channels, missing = _channels(table, asked, rest)
     for name in (*inputs, *channels):
         if name in taken:
             raise table.error("has two roles. Name another column for one of them.", name)
@@ -91,13 +91,13 @@ def _input_names(model: Model | None) -> tuple[str, ...]:
     return () if model is None else tuple(model.input_names)
 
 
-def _channels(table: Table, wishes: Wishes, rest: list[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+def _channels(table: RawTable, asked: ReadOptions, rest: list[str]) -> tuple[tuple[str, ...], frozenset[str]]:
     """The channels in the order of the model, and those that the file does not have."""
-    if wishes.channels is not None:
-        for name in wishes.channels:
+    if asked.channels is not None:
+        for name in asked.channels:
             _need(table, name, "channel")
-        return _checked(table, wishes, tuple(wishes.channels)), frozenset()
-    named = () if wishes.model is None else channel_names(wishes.model)
+        return _checked(table, asked, tuple(asked.channels)), frozenset()
+    named = () if asked.model is None else channel_names(asked.model)
     if named:
         there = [name for name in named if name in rest]
         if not there:
@@ -109,7 +109,7 @@ def _channels(table: Table, wishes: Wishes, rest: list[str]) -> tuple[tuple[str,
     numeric = tuple(name for name in rest if _is_numeric(table.columns[name]))
     if not numeric:
         raise table.error(f"no column is left to be a channel among {', '.join(table.columns)}. Add what was measured.")
-    return _checked(table, wishes, numeric), frozenset()
+    return _checked(table, asked, numeric), frozenset()
 
 
 def channel_names(model: Model) -> tuple[str, ...]:
@@ -131,13 +131,13 @@ def observed_size(model: Model) -> int:
     return int(np.prod(observed_shape(model), dtype=int))
 
 
-def _checked(table: Table, wishes: Wishes, names: tuple[str, ...]) -> tuple[str, ...]:
+def _checked(table: RawTable, asked: ReadOptions, names: tuple[str, ...]) -> tuple[str, ...]:
     """The channels, if they are as many as the model observes."""
-    if wishes.model is not None and len(names) != observed_size(wishes.model):
-        cls = type(wishes.model).__name__
+    if asked.model is not None and len(names) != observed_size(asked.model):
+        cls = type(asked.model).__name__
         raise table.error(
             f"{len(names)} columns are left to be channels, {', '.join(names)}, but {cls} observes "
-            f"{observed_size(wishes.model)}. Set channel_names in {cls}, or name the columns: channels=, --channels."
+            f"{observed_size(asked.model)}. Set channel_names in {cls}, or name the columns: channels=, --channels."
         )
     return names
 
@@ -154,9 +154,9 @@ def _is_numeric(column: Column) -> bool:
     return False
 
 
-def _time(table: Table, wishes: Wishes, experiment: str | None) -> str:
-    if wishes.time is not None:
-        return _need(table, wishes.time, "time")
+def _time(table: RawTable, asked: ReadOptions, experiment: str | None) -> str:
+    if asked.time is not None:
+        return _need(table, asked.time, "time")
     found = _one_of(table, None, TIMES, "time")
     if found is None:
         names = ", ".join(name for name in table.columns if name != experiment)
@@ -164,7 +164,7 @@ def _time(table: Table, wishes: Wishes, experiment: str | None) -> str:
     return found
 
 
-def _one_of(table: Table, told: str | None, usual: Sequence[str], role: str) -> str | None:
+def _one_of(table: RawTable, told: str | None, usual: Sequence[str], role: str) -> str | None:
     """The column that was named, or one with a usual name."""
     if told is not None:
         return _need(table, told, role)
@@ -174,7 +174,7 @@ def _one_of(table: Table, told: str | None, usual: Sequence[str], role: str) -> 
     return found[0] if found else None
 
 
-def _need(table: Table, name: str, role: str) -> str:
+def _need(table: RawTable, name: str, role: str) -> str:
     if name in table.columns:
         return name
     error = unknown_name(f"column '{name}' for the {role}; column", name, table.columns)
@@ -183,14 +183,14 @@ def _need(table: Table, name: str, role: str) -> str:
     )
 
 
-def widened(table: Table, wishes: Wishes) -> Table:
+def widened(table: RawTable, asked: ReadOptions) -> RawTable:
     """The table as it is, or a long one (time, channel, value) turned into columns, one for each channel."""
     variable = next((name for name in table.columns if name.lower() in VARIABLES), None)
     value = next((name for name in table.columns if name.lower() in VALUES), None)
     if variable is None or value is None or table.columns[variable].cells.dtype != object:
         return table
-    experiment = _one_of(table, wishes.experiment, EXPERIMENTS, "experiment")
-    time = _time(table, wishes, experiment)
+    experiment = _one_of(table, asked.experiment, EXPERIMENTS, "experiment")
+    time = _time(table, asked, experiment)
     kinds, values = table.texts(variable), table.numbers(value)
     runs = table.texts(experiment) if experiment else [""] * len(table)
     keys = list(zip(runs, clock(table, time)[0].tolist(), strict=True))
@@ -208,14 +208,14 @@ def widened(table: Table, wishes: Wishes) -> Table:
         seen[key, name] = row
         cells[name][places[key]] = values[row]
         first[places[key]] = row if first[places[key]] < 0 else first[places[key]]
-    columns = _long_columns(table, time, experiment, list(places), cells, wishes)
+    columns = _long_columns(table, time, experiment, list(places), cells, asked)
     lines = [table.lines[row] for row in first] if table.lines is not None else None
     notes = (*table.notes, f"long table: {len(names)} channels in the column '{variable}'")
     return replace(table, columns=columns, lines=lines, notes=notes)
 
 
 def _long_columns(
-    table: Table, time: str, experiment: str | None, keys: list[Any], cells: Mapping[str, Array], wishes: Wishes
+    table: RawTable, time: str, experiment: str | None, keys: list[Any], cells: Mapping[str, Array], asked: ReadOptions
 ) -> dict[str, Column]:
     unit_column = next((name for name in table.columns if name.lower() == "unit"), None)
     unit_of: dict[str, str] = {}
@@ -237,7 +237,7 @@ def _long_columns(
     return columns
 
 
-def clock(table: Table, name: str) -> tuple[Array, str]:
+def clock(table: RawTable, name: str) -> tuple[Array, str]:
     """The times [T] and their unit; dates become seconds from the first one.
 
     Errors: InputError for a cell that is empty or neither a number nor a date.
@@ -256,7 +256,7 @@ def _looks_like_date(text: str) -> bool:
     return len(text) >= 8 and text[:4].isdigit() and text[4] == "-"
 
 
-def _seconds(table: Table, name: str) -> Array:
+def _seconds(table: RawTable, name: str) -> Array:
     import pandas as pd
 
     found = pd.to_datetime(pd.Series(list(table.columns[name].cells)), format="ISO8601", errors="coerce", utc=True)

@@ -15,8 +15,8 @@ from physid.data.inputs import CLOSEST
 from physid.errors import InputError
 from physid.reading.binary import read_mat, read_npz, read_parquet
 from physid.reading.doubts import error_columns
-from physid.reading.roles import Roles, Wishes, assign, channel_names, clock, widened
-from physid.reading.table import Table
+from physid.reading.roles import ReadOptions, Roles, assign, channel_names, clock, widened
+from physid.reading.table import RawTable
 from physid.reading.text import read_text
 from physid.reading.units import convert
 
@@ -34,7 +34,7 @@ MAGIC = {b"PAR1": ".parquet", b"PK\x03\x04": ".npz", b"MATLAB ": ".mat"}
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class FileRun:
     """One experiment of a file: times [T], channels [T, M] and inputs [T, m], not-a-number where not measured.
 
     `rows` [T] are those of the table.
@@ -54,29 +54,29 @@ class Source:
     `errors` are columns that look like the errors of a channel, and whose: "" for all (see `physid.reading.doubts`).
     """
 
-    table: Table
+    table: RawTable
     roles: Roles
     units: dict[str, str]
-    runs: list[Run]
+    runs: list[FileRun]
     errors: dict[str, str]
 
 
-def source(path: Path, wishes: Wishes) -> Source:
+def source(path: Path, asked: ReadOptions) -> Source:
     """Read and understand one file. Errors: InputError, which names file, column and row, and says what to do."""
-    original = _with_units(load(path), wishes)
-    table = widened(original, wishes)
-    roles = assign(table, wishes)
+    original = _with_units(load(path), asked)
+    table = widened(original, asked)
+    roles = assign(table, asked)
     units: dict[str, str] = {}
     times, unit = clock(table, roles.time)
-    times = _converted(table, wishes, units, roles.time, "time", times, unit)
+    times = _converted(table, asked, units, roles.time, "time", times, unit)
     columns = {}
     for role, names in (("channel", roles.channels), ("input", roles.inputs)):
         for name in names:
             if name in roles.missing:
-                columns[name], units[name] = np.full(len(table), np.nan), wishes.wanted(name, role)
+                columns[name], units[name] = np.full(len(table), np.nan), asked.wanted(name, role)
                 continue
             values = table.numbers(name)
-            columns[name] = _converted(table, wishes, units, name, role, values, table.columns[name].unit)
+            columns[name] = _converted(table, asked, units, name, role, values, table.columns[name].unit)
     runs = []
     for name, rows in _experiments(table, roles):
         _check_order(table, roles.time, times, rows)
@@ -87,19 +87,19 @@ def source(path: Path, wishes: Wishes) -> Source:
         if not np.isfinite(table_of["channels"]).any():
             whose = f" of experiment '{name}'" if roles.experiment else ""
             raise table.error(f"every cell of {', '.join(roles.channels)}{whose} is empty. Measure something.")
-        runs.append(Run(name, times[rows], **table_of, rows=rows))
-    return Source(table, roles, units, runs, _errors(original, roles, wishes))
+        runs.append(FileRun(name, times[rows], **table_of, rows=rows))
+    return Source(table, roles, units, runs, _errors(original, roles, asked))
 
 
-def _errors(table: Table, roles: Roles, wishes: Wishes) -> dict[str, str]:
+def _errors(table: RawTable, roles: Roles, asked: ReadOptions) -> dict[str, str]:
     """The columns that look like errors of others; none where it was told what was measured."""
-    if wishes.channels is not None:
+    if asked.channels is not None:
         return {}
-    named = set() if wishes.model is None else set(channel_names(wishes.model))
+    named = set() if asked.model is None else set(channel_names(asked.model))
     return error_columns(table.columns, {roles.time, roles.experiment, *roles.inputs, *named}, roles.channels)
 
 
-def load(path: Path) -> Table:
+def load(path: Path) -> RawTable:
     """The table in a file, by its suffix; in what has none and is no file, a pipe, by its first bytes."""
     suffix = path.suffix.lower()
     if suffix not in READERS and not path.is_fifo():
@@ -114,10 +114,10 @@ def load(path: Path) -> Table:
     return READERS[suffix if suffix in READERS else first](path, data)
 
 
-def _with_units(table: Table, wishes: Wishes) -> Table:
+def _with_units(table: RawTable, asked: ReadOptions) -> RawTable:
     """The table with the units that were told; InputError for a column that is not there, or says otherwise."""
     columns = dict(table.columns)
-    for name, unit in wishes.units.items():
+    for name, unit in asked.units.items():
         if name not in columns:
             continue  # it may be in another file
         if columns[name].unit and columns[name].unit != unit:
@@ -127,14 +127,14 @@ def _with_units(table: Table, wishes: Wishes) -> Table:
 
 
 def _converted(
-    table: Table, wishes: Wishes, units: dict[str, str], name: str, role: str, values: Array, unit: str
+    table: RawTable, asked: ReadOptions, units: dict[str, str], name: str, role: str, values: Array, unit: str
 ) -> Array:
-    wanted = wishes.wanted(name, role)
+    wanted = asked.wanted(name, role)
     units[name] = wanted or unit
     return convert(values, unit, wanted, f"{table.path}, column '{name}'")
 
 
-def _experiments(table: Table, roles: Roles) -> list[tuple[str, NDArray[np.intp]]]:
+def _experiments(table: RawTable, roles: Roles) -> list[tuple[str, NDArray[np.intp]]]:
     """Name and rows of each experiment, in the order of their first rows."""
     if roles.experiment is None:
         return [(table.path.stem, np.arange(len(table)))]
@@ -142,7 +142,7 @@ def _experiments(table: Table, roles: Roles) -> list[tuple[str, NDArray[np.intp]
     return [(str(name), np.flatnonzero(names == name)) for name in dict.fromkeys(names.tolist())]
 
 
-def _check_order(table: Table, column: str, times: Array, rows: NDArray[np.intp]) -> None:
+def _check_order(table: RawTable, column: str, times: Array, rows: NDArray[np.intp]) -> None:
     late = np.flatnonzero(np.diff(times[rows]) < CLOSEST)
     if not len(late):
         return

@@ -37,7 +37,7 @@ class Column:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class RawTable:
     """The columns of a file by name. `places[i]` says where row i stands, as in "line 7"; `notes` what was assumed."""
 
     path: Path

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from physid.errors import InputError
-from physid.reading.table import EMPTY, Cells, Table, columns_of
+from physid.reading.table import EMPTY, Cells, RawTable, columns_of
 
 SEPARATORS = {";": "semicolon", "\t": "tab", "|": "bar", ",": "comma", " ": "blanks"}
 LOOKED_AT = 50  # lines by which the separator is chosen
@@ -25,7 +25,7 @@ MAGIC = {
 }
 
 
-def read_text(path: Path, data: bytes) -> Table:
+def read_text(path: Path, data: bytes) -> RawTable:
     """The table in a text file: comments (#) and blank lines left out, the first row the header.
 
     Errors: InputError, each naming the file and the line.
@@ -52,7 +52,7 @@ def read_text(path: Path, data: bytes) -> Table:
     if decimal == ",":
         notes = (*notes, "decimal comma")
     columns = columns_of(path, header[:width], list(cells.T))
-    return Table(path, "csv", columns, lines=lines, notes=notes, decimal=decimal)
+    return RawTable(path, "csv", columns, lines=lines, notes=notes, decimal=decimal)
 
 
 def _decode(path: Path, data: bytes) -> tuple[str, tuple[str, ...]]:

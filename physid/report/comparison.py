@@ -10,7 +10,7 @@ from physid.data.experiment import Experiment, contents, hash_numbers
 from physid.errors import InputError
 from physid.formats import plain
 from physid.inference.uncertainty.estimates import Estimate
-from physid.inference.uncertainty.statistics import Statistics
+from physid.inference.uncertainty.statistics import FitStatistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ class Compared(Protocol):
         """What it was made from."""
 
     @property
-    def statistics(self) -> Statistics | None:
+    def statistics(self) -> FitStatistics | None:
         """What its residuals say, where it has unknowns."""
 
     @property

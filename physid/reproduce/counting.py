@@ -39,7 +39,7 @@ class Layers(nn.Module):
         self.passes += 1
 
 
-class Held:
+class HeldTensors:
     """The most bytes that autograd holds: storages saved for the backward pass, each once, parameters not at all."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -72,7 +72,7 @@ class Held:
 class _Saved:
     """A saved tensor, which knows when nobody needs it any more."""
 
-    def __init__(self, held: Held, tensor: Tensor) -> None:
+    def __init__(self, held: HeldTensors, tensor: Tensor) -> None:
         self.held, self.tensor = held, tensor
         held.add(tensor, 1)
 
@@ -119,7 +119,7 @@ def count(method: str, layers: int, horizon: float, exponent: float, tolerance: 
         "dopri5", tolerance, tolerance, control=control, gradient=gradients[method], engine="eager", max_steps=20_000
     )
     z0 = torch.linspace(-1.0, 1.0, width, dtype=torch.float64).requires_grad_()
-    held = Held(f)
+    held = HeldTensors(f)
     with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
         solution = integrator.solve(f, z0, [0.0, horizon])
         loss = torch.as_tensor(solution.y)[-1].square().sum()

@@ -27,7 +27,7 @@ from physid.inference.result import FitResult
 from physid.inference.search.monitor import Monitor, Progress
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.profile_curve import Profile
-from physid.inference.uncertainty.statistics import Statistics
+from physid.inference.uncertainty.statistics import FitStatistics
 from physid.machine import environment
 from physid.modelling.model import Model
 from physid.ode import Integrator
@@ -220,12 +220,12 @@ def _statistics_files(fit: FitResult) -> dict[str, bytes]:
     about: dict[str, Any] = {"there": fit.statistics is not None}
     if fit.statistics is not None:
         arrays |= {name: getattr(fit.statistics, name) for name in MATRICES}
-        names = [one.name for one in fields(Statistics) if one.name not in MATRICES]
+        names = [one.name for one in fields(FitStatistics) if one.name not in MATRICES]
         about |= {name: record_data(getattr(fit.statistics, name)) for name in names}
     return {"covariance.npz": archive_bytes(**arrays), "statistics.json": json_bytes(about)}
 
 
-def _read_statistics(run: Folder) -> tuple[Statistics | None, dict[str, Array]]:
+def _read_statistics(run: Folder) -> tuple[FitStatistics | None, dict[str, Array]]:
     """The statistics of a run, and the arrays that are kept beside them."""
     about, arrays = run.json("statistics.json"), run.archive("covariance.npz")
     size = arrays["x"].shape[0]
@@ -236,7 +236,7 @@ def _read_statistics(run: Folder) -> tuple[Statistics | None, dict[str, Array]]:
     shapes = [arrays[name].shape for name in MATRICES]
     if shapes != [(size, size), (size, size), (size,)]:
         raise TypeError(f"the covariances have the shapes {shapes} for {size} numbers")
-    return record_of(Statistics, {**about, **{name: arrays[name] for name in MATRICES}}), arrays
+    return record_of(FitStatistics, {**about, **{name: arrays[name] for name in MATRICES}}), arrays
 
 
 def _forecast_files(fit: FitResult) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from physid import Experiment, Model, Trajectory, Unknown, between, fit, positive
 from physid.check import check
 from physid.data.inputs import Inputs
-from physid.inference.parameters import Entry
+from physid.inference.parameters import VectorEntry
 from physid.inference.uncertainty.identifiability import (
     named_basis,
     null_basis,
@@ -23,7 +23,7 @@ from physid.inference.uncertainty.identifiability import (
 )
 from physid.models import Exponential
 
-ENTRIES = [Entry(name, positive, "", name) for name in ("k", "v", "a", "f")]
+ENTRIES = [VectorEntry(name, positive, "", name) for name in ("k", "v", "a", "f")]
 
 
 class Switched(Model):
@@ -72,7 +72,11 @@ class Capped(Model):
 
 def test_an_unknown_whose_slope_is_gone_at_its_bound_is_in_no_combination() -> None:
     """At a bound d natural / dx underflows: nothing is divided by it, and the direction not seen is the unknown."""
-    entries = [Entry("w", positive, "", "w"), Entry("z", between(0.0, 1.0), "", "z"), Entry("a", positive, "", "a")]
+    entries = [
+        VectorEntry("w", positive, "", "w"),
+        VectorEntry("z", between(0.0, 1.0), "", "z"),
+        VectorEntry("a", positive, "", "a"),
+    ]
     for slope in (0.0, 1e-300):
         assert named_basis(np.eye(3)[[0, 2]], entries, np.array([1.0, slope, 1.0])) == []
         (null,) = null_basis(np.eye(3)[1:2], entries, np.array([1.0, slope, 1.0]))

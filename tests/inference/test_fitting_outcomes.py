@@ -15,7 +15,7 @@ from physid.datasets import load
 from physid.errors import InputError
 from physid.inference.fit_options import FitOptions
 from physid.inference.options import adapted, default_integrator, resolve
-from physid.inference.parameters import Entry, Vector
+from physid.inference.parameters import Vector, VectorEntry
 from physid.inference.problem import Problem
 from physid.inference.search.levenberg_marquardt import StoppingRule, minimised
 from physid.inference.search.monitor import Monitor
@@ -52,7 +52,7 @@ def test_tolerances_that_are_none_are_one_line() -> None:
 
 def test_an_unknown_that_reaches_zero_leaves_the_report_in_one_piece() -> None:
     """The logarithm of zero is in no product, and no digits are counted of what is infinite."""
-    entries = [Entry(name, positive, "", name) for name in ("a", "b")]
+    entries = [VectorEntry(name, positive, "", name) for name in ("a", "b")]
     assert value_of(np.array([1.0, -1.0]), np.array([2.0, 0.0]), entries) == (np.inf, True)
     row = Estimate("a / b", float("inf"), 1.0, None, None, "", 1.0, None, None, of="combination", plain=1.0)
     assert estimate_cells([row], 7, "")[1][1] == "inf"

@@ -15,7 +15,7 @@ from torch import Tensor
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
 from physid.arrays import Array
 from physid.datasets import load
-from physid.inference.parameters import Entry
+from physid.inference.parameters import VectorEntry
 from physid.inference.problem import Problem
 from physid.inference.uncertainty.identifiability import echelon, spoken
 from physid.inference.uncertainty.information import normality
@@ -151,7 +151,7 @@ def test_echelon_keeps_the_span(rows: list[list[float]]) -> None:
 
 
 def test_combinations_are_spoken() -> None:
-    half, line_ = [[Entry(name, domain, "", name) for name in "abc"] for domain in (positive, real)]
+    half, line_ = [[VectorEntry(name, domain, "", name) for name in "abc"] for domain in (positive, real)]
     assert spoken(np.array([1.0, -1.0, 0.0]), half) == "a / b"
     assert spoken(np.array([1.0, 2.0, -0.5]), half) == "a b^2 / c^0.5"
     assert spoken(np.array([-1.0, -1.0, 0.0]), half) == "1 / (a b)"

@@ -22,7 +22,7 @@ from physid.data.series import Series
 from physid.datasets import collect
 from physid.models import NETWORKS, LatentODE, network
 from physid.models.odernn import OdeRnn
-from physid.models.odernn_loop import Loop, euler_steps
+from physid.models.odernn_loop import EncoderLoop, euler_steps
 from physid.models.perceptron import Perceptron
 from physid.ode import ACA, Integrator
 from physid.ode.eager import pullback_batched
@@ -251,7 +251,7 @@ def test_passes_leave_nothing_behind() -> None:
             (mean.sum() + spread.sum()).backward()
         del mean, spread
     gc.collect()
-    assert not [thing for thing in gc.get_objects() if type(thing) is Loop]
+    assert not [thing for thing in gc.get_objects() if type(thing) is EncoderLoop]
 
 
 def test_a_second_pass_back_is_refused() -> None:

@@ -86,7 +86,7 @@ def test_depth_of_a_graph_is_its_longest_path() -> None:
 
 def test_held_bytes_are_those_of_the_saved_storages() -> None:
     module = torch.nn.Linear(4, 4, bias=False, dtype=torch.float64)
-    held = counting.Held(module)
+    held = counting.HeldTensors(module)
     x = torch.ones(10, 4, dtype=torch.float64)
     with torch.autograd.graph.saved_tensors_hooks(held.pack, held.unpack):
         y = torch.tanh(module(x))  # saves x and its own result

@@ -28,7 +28,7 @@ from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.information import Likelihood
 from physid.inference.uncertainty.profile_curve import Profile
-from physid.inference.uncertainty.statistics import Statistics
+from physid.inference.uncertainty.statistics import FitStatistics
 from physid.models import Pendulum, network
 from physid.records import record_data, record_of
 from physid.reproduce import Cell, Exhibit, Reproduction, Results, Table, reproduce
@@ -95,7 +95,7 @@ def records(kind: Any) -> some.SearchStrategy[Any]:
     return some.builds(kind, **{one.name: values(hints[one.name]) for one in fields(kind)})
 
 
-@pytest.mark.parametrize("kind", [Estimate, Start, Likelihood, Profile, Statistics])
+@pytest.mark.parametrize("kind", [Estimate, Start, Likelihood, Profile, FitStatistics])
 def test_every_field_of_a_record_survives(kind: Any) -> None:
     @settings(max_examples=40, deadline=None)
     @given(records(kind))

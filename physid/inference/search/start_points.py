@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from physid.arrays import Array
-from physid.inference.parameters import Entry, Vector
+from physid.inference.parameters import Vector, VectorEntry
 from physid.modelling.modules import Weight
 from physid.modelling.prior import Prior
 
@@ -72,7 +72,7 @@ def _quantiles(vector: Vector, first: Array, cube: Array) -> list[Array]:
     return columns
 
 
-def _values(prior: Prior | None, entry: Entry, guess: float, p: Array) -> Array:
+def _values(prior: Prior | None, entry: VectorEntry, guess: float, p: Array) -> Array:
     """The natural values below which the parts `p` of what is believed of an unknown lie."""
     low, high = entry.domain.low, entry.domain.high
     if prior is not None:

@@ -11,12 +11,12 @@ from physid.arrays import Array
 from physid.inference.parameters import Vector, labels, numbers_of
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.identifiability import coordinates, value_of
-from physid.inference.uncertainty.statistics import Statistics
+from physid.inference.uncertainty.statistics import FitStatistics
 
 TOLD = 1e-3  # a part of the weights in directions that the data do not tell, above which there is no error
 
 
-def read_out(vector: Vector, start: Array, x: Array, statistics: Statistics | None) -> list[Estimate]:
+def read_out(vector: Vector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
     """The model's derived quantities at `x`; the variance of each is g C g^T, with g its derivative by x.
 
     Source: the delta method, as in Oehlert (1992).
@@ -43,7 +43,7 @@ def read_out(vector: Vector, start: Array, x: Array, statistics: Statistics | No
     return found
 
 
-def combined(vector: Vector, start: Array, x: Array, statistics: Statistics | None) -> list[Estimate]:
+def combined(vector: Vector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
     """The identifiable combinations at `x`: those that the data determine of unknowns that they do not one by one.
 
     A product has the relative error sqrt(w C w), w its powers, and an interval that stays above zero.
@@ -84,14 +84,14 @@ def slopes_of(vector: Vector, value: torch.Tensor) -> Array:
     return np.stack(rows)
 
 
-def errors(by: Array, statistics: Statistics | None) -> tuple[float | None, float | None, float | None]:
+def errors(by: Array, statistics: FitStatistics | None) -> tuple[float | None, float | None, float | None]:
     """Standard errors of a quantity with derivative `by` [Q]: plain, robust, and the one that was chosen."""
     if statistics is None or np.linalg.norm(by[~statistics.identifiable]) > TOLD * np.linalg.norm(by):
         return None, None, None
     return _sizes(by, statistics)
 
 
-def _sizes(by: Array, statistics: Statistics) -> tuple[float | None, float | None, float | None]:
+def _sizes(by: Array, statistics: FitStatistics) -> tuple[float | None, float | None, float | None]:
     """The same of what the data are known to determine."""
     if not statistics.usable:
         return None, None, None

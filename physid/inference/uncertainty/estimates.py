@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.inference.parameters import Entry, Vector
-from physid.inference.uncertainty.statistics import Statistics
+from physid.inference.parameters import Vector, VectorEntry
+from physid.inference.uncertainty.statistics import FitStatistics
 from physid.modelling.unknown import Domain
 
 TOLD = 3.0  # standard errors from a bound at which a value is told from it
@@ -45,7 +45,7 @@ class Estimate:
     undetermined: bool = False
 
 
-def estimate(vector: Vector, start: Array, x: Array, statistics: Statistics | None) -> list[Estimate]:
+def estimate(vector: Vector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
     """The estimates at `x` of a fit that began at `start`."""
     values, starts, truth = vector.natural(x), vector.natural(start), vector.truth()
     best, plain, robust, low, high = _intervals(vector, x, statistics)
@@ -85,7 +85,7 @@ def _at_bound(domain: Domain, value: float, start: float, error: float) -> bool:
     return not min(value - domain.low, domain.high - value) > TOLD * error
 
 
-def _intervals(vector: Vector, x: Array, statistics: Statistics | None) -> tuple[Array, Array, Array, Array, Array]:
+def _intervals(vector: Vector, x: Array, statistics: FitStatistics | None) -> tuple[Array, Array, Array, Array, Array]:
     """Standard errors, chosen, plain and robust, and the ends of the 95 % intervals, all [Q] in natural units."""
     none = np.full(len(x), np.nan)
     if statistics is None or not statistics.usable:
@@ -103,7 +103,7 @@ def _intervals(vector: Vector, x: Array, statistics: Statistics | None) -> tuple
 
 
 def _open(
-    entry: Entry, value: float, low: float, high: float, statistics: Statistics | None, i: int, bound: bool
+    entry: VectorEntry, value: float, low: float, high: float, statistics: FitStatistics | None, i: int, bound: bool
 ) -> bool:
     """Whether the data leave an unknown open, as far as there are errors to say so; at a bound they mean nothing."""
     if statistics is None or not statistics.usable or statistics.reason:

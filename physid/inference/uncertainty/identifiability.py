@@ -13,7 +13,7 @@ from math import comb
 import numpy as np
 
 from physid.arrays import Array, Index
-from physid.inference.parameters import Entry
+from physid.inference.parameters import VectorEntry
 
 NONE = 1e-9  # a pivot below this part of the largest entry
 SMALL = 1e-3  # a weight below this part of the largest is none
@@ -23,7 +23,7 @@ STILL = 1e-100  # a slope below this moves nothing, and its inverse may overflow
 MOST = 20_000  # supports that are tried
 
 
-def coordinates(entries: Sequence[Entry], slopes: Array) -> Array:
+def coordinates(entries: Sequence[VectorEntry], slopes: Array) -> Array:
     """du / dx [Q], for d natural / dx `slopes` [Q]: one on half lines, where x is the logarithm.
 
     At a bound the slope underflows, and no x moves the natural value: such an unknown is told by x itself.
@@ -34,7 +34,7 @@ def coordinates(entries: Sequence[Entry], slopes: Array) -> Array:
     )
 
 
-def named_basis(seen: Array, entries: Sequence[Entry], slopes: Array) -> list[tuple[str, Array]]:
+def named_basis(seen: Array, entries: Sequence[VectorEntry], slopes: Array) -> list[tuple[str, Array]]:
     """The combinations that the data determine of unknowns that they do not determine one by one: name and weights [Q].
 
     `seen` [R, Q] spans what is seen of x. Of all bases of that space the one with the fewest factors is taken.
@@ -48,7 +48,7 @@ def named_basis(seen: Array, entries: Sequence[Entry], slopes: Array) -> list[tu
     return found
 
 
-def null_basis(unseen: Array, entries: Sequence[Entry], slopes: Array) -> list[Array]:
+def null_basis(unseen: Array, entries: Sequence[VectorEntry], slopes: Array) -> list[Array]:
     """The directions [Q] of u along which the predictions stay as they are; the largest weight of each is one."""
     if not len(unseen):
         return []
@@ -154,7 +154,7 @@ def echelon(rows: Array) -> Array:
     return table
 
 
-def spoken(weights: Array, entries: Sequence[Entry]) -> str:
+def spoken(weights: Array, entries: Sequence[VectorEntry]) -> str:
     """A combination in words: powers of unknowns on half lines, then a weighted sum of the others."""
     above: list[str] = []
     below: list[str] = []
@@ -178,7 +178,7 @@ def spoken(weights: Array, entries: Sequence[Entry]) -> str:
     return " ".join([*parts, *terms]).removeprefix("+")
 
 
-def spoken_direction(row: Array, entries: Sequence[Entry]) -> str:
+def spoken_direction(row: Array, entries: Sequence[VectorEntry]) -> str:
     """A direction of u in words: the one unknown that it moves, or a weighted sum, of logarithms on half lines."""
     there = [(weight, entry) for weight, entry in zip(row, entries, strict=True) if abs(weight) > SMALL]
     if len(there) == 1:
@@ -187,7 +187,7 @@ def spoken_direction(row: Array, entries: Sequence[Entry]) -> str:
     return " ".join(parts).removeprefix("+")
 
 
-def value_of(weights: Array, natural: Array, entries: Sequence[Entry]) -> tuple[float, bool]:
+def value_of(weights: Array, natural: Array, entries: Sequence[VectorEntry]) -> tuple[float, bool]:
     """The value of a combination at natural values [Q], and whether it is a product (its error then is relative).
 
     It is 0, infinite or not-a-number where an unknown has reached its bound to the last bit.
@@ -201,6 +201,6 @@ def value_of(weights: Array, natural: Array, entries: Sequence[Entry]) -> tuple[
         return (float(np.exp(total)) if product else total), product
 
 
-def logarithmic(entry: Entry) -> bool:
+def logarithmic(entry: VectorEntry) -> bool:
     """Whether x is the logarithm of the unknown, less its bound: a half line."""
     return bool(np.isfinite(entry.domain.low) and not np.isfinite(entry.domain.high))

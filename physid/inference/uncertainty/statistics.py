@@ -41,7 +41,7 @@ SHOWN = 3  # channels whose sigma is told
 
 
 @dataclass(frozen=True)
-class Statistics:
+class FitStatistics:
     """Uncertainty of the vector x at the optimum, and tests of the residuals.
 
     `covariance` [Q, Q] (for residuals independent of one another) and `robust` (heteroskedasticity- and
@@ -95,7 +95,7 @@ class Statistics:
         p = 0.5 + level / 2
         return float(stats.norm.ppf(p) if self.sigma_known or self.dof <= 0 else stats.t.ppf(p, self.dof))
 
-    def also(self, verdict: Verdict | None) -> Statistics:
+    def also(self, verdict: Verdict | None) -> FitStatistics:
         """The statistics with one more verdict, of which the worst stands first."""
         if verdict is None:
             return self
@@ -105,7 +105,9 @@ class Statistics:
         return replace(self, verdict=found.word, sentence=found.sentence, remedies=remedies, others=others)
 
 
-def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = None, needed: bool = True) -> Statistics:
+def assess(
+    problem: Problem, point: Point, search: Mapping[str, Any] | None = None, needed: bool = True
+) -> FitStatistics:
     """The statistics of the optimum `point`, of a search that was asked for as `search` says.
 
     Where no optimum is `needed`, as of weights or of a protocol, values that are none have no errors but a verdict.
@@ -148,7 +150,7 @@ def assess(problem: Problem, point: Point, search: Mapping[str, Any] | None = No
     if not optimum:
         valley = "the fit ended in a flat valley, where errors mean nothing"
         reason = reason or ("these values are no optimum of least squares" if needed else valley)
-    return Statistics(
+    return FitStatistics(
         covariance=found.plain,
         robust=found.robust,
         identifiable=found.identifiable,
