@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from physid.errors import InputError, unknown_name
 from physid.modelling.declared import unmade
 from physid.modelling.prior import Ridge
-from physid.modelling.unknown import Unknown
+from physid.modelling.unknown import HasUnknowns, Unknown
 from physid.ode.torch_internals import BATCH_NORM, DROPOUT
 
 MOST = 4000  # weights that a fit takes: it keeps a covariance of all unknowns
@@ -38,7 +38,7 @@ class Weight(Unknown):
             name = path.replace(f".{RAW}.", ".")
         self.name, self.path = name, path
 
-    def raw_of(self, model: nn.Module) -> nn.Parameter:
+    def raw_of(self, model: HasUnknowns) -> nn.Parameter:
         """The parameter in `model`, read at every call, so that another may stand in its place."""
         owner, _, leaf = self.path.rpartition(".")
         found: nn.Parameter = model.get_submodule(owner)._parameters[leaf]  # type: ignore[assignment]

@@ -23,10 +23,13 @@ MISSING: Any = object()  # a guess that was not given
 
 
 class HasUnknowns(Protocol):
-    """What an unknown reads of the model that declares it: its ties by name, and the modules with raw parameters."""
+    """What an unknown reads of the model that declares it: its ties by name, and its modules with parameters."""
 
     ties: Any
     _modules: Any
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The module at a path."""
 
 
 @dataclass(frozen=True)

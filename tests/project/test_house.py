@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from rooms import EXCEPTIONS, HOMONYMS
+from rooms import EXCEPTIONS, FILE_HOMONYMS, HOMONYMS
 from rooms import ROOMS as FLOORS
 
 import physid
@@ -38,6 +38,14 @@ FORBIDDEN = {
 PLACE = {
     "physid" if name == "physid" else f"physid.{name}": place
     for place, layer in enumerate(layer for room in FLOORS.values() for layer in room)
+    for name in layer.split()
+}
+
+# Module of physid -> its room.
+ROOM = {
+    "physid" if name == "physid" else f"physid.{name}": room
+    for room, layers in FLOORS.items()
+    for layer in layers
     for name in layer.split()
 }
 
@@ -167,6 +175,14 @@ def test_a_class_name_is_used_once() -> None:
     assert {name for name, homes in found.items() if len(homes) > 1} == HOMONYMS, found
 
 
+def test_a_file_name_is_used_once_in_its_room() -> None:
+    found: dict[tuple[str, str], list[str]] = {}
+    for path in (path for folder in ("physid", *ROOMS) for path in sources(ROOT / folder) if path.stem != "__init__"):
+        room = ROOM[module_name(path, ROOT)] if path.parts[len(ROOT.parts)] == "physid" else path.parent.name
+        found.setdefault((room, path.name), []).append(path.relative_to(ROOT).as_posix())
+    assert {names[0]: names[1:] for names in map(sorted, found.values()) if len(names) > 1} == FILE_HOMONYMS
+
+
 def test_no_exception_is_idle() -> None:
     assert set(EXCEPTIONS) == {exception(importer, target) for importer, target, _ in wrong()}
 
@@ -175,47 +191,53 @@ def test_imports_follow_the_direction_of_knowledge() -> None:
     assert violations() == []
 
 
-@pytest.mark.parametrize(
-    ("file", "line"),
-    [
-        ("physid/modelling/model.py", "from physid.models import build"),
-        ("physid/modelling/model.py", "from physid import models"),
-        ("physid/modelling/unknown.py", "import physid.inference"),
-        ("physid/ode/eager/march.py", "from physid.ode.gradients import aca as gradients"),
-        ("physid/ode/eager/march.py", "from physid.ode.gradients.aca import ACA"),
-        ("physid/ode/solve.py", "from physid.modelling.model import Model"),
-        ("models/classics.py", "def late() -> None:\n    from physid.datasets import load"),
-        ("datasets/classics.py", "import physid.models.gravity"),
-        ("datasets/classics.py", "import physid.cli"),
-        ("physid/reproduce/run.py", "import physid.cli"),
-        ("physid/viewer/calls.py", "from physid.reproduce import exhibit"),
-        ("physid/store.py", "from physid.data import experiment"),
-        ("physid/data/experiment.py", "from physid.modelling.model import Model"),
-        ("physid/data/inputs.py", "from physid.data.series import Series"),  # beside it
-        ("physid/modelling/smooth.py", "import physid.reading"),
-        ("physid/reading/read.py", "from physid.inference.noise import NoiseModel"),
-        ("physid/inference/noise.py", "from physid.inference.problem import Problem"),
-        ("physid/inference/search/optimality.py", "from physid.inference import result"),
-        ("physid/inference/uncertainty/scores.py", "from physid.inference.search import multistart"),
-        ("physid/training/learner.py", "def late() -> None:\n    from physid.runs import trainings"),
-        ("physid/predict/draws.py", "from physid.report import Report"),
-        ("physid/report/tables.py", "from physid.runs.fits import save"),
-        ("physid/runs/writer.py", "from physid.plots import png"),
-        ("physid/check.py", "from physid.plots import png"),
-        ("physid/plots/look.py", "import physid.viewer"),
-        ("physid/viewer/tracks.py", "from physid.api import train"),
-        ("physid/inference/result.py", "def late() -> None:\n    from physid.api.fit import Fit"),
-        ("physid/inference/identify.py", "from physid.runs.recorder import RunRecorder"),
-        ("physid/api/fit.py", "from physid.reproduce import exhibit"),
-        ("physid/ode/native/compiler/ir.py", "from physid.ode.native.kernel import Kernel"),
-        ("physid/ode/eager/march.py", "from physid.ode.native.engine import Native"),
-        ("physid/ode/methods/tableau.py", "from physid.ode.control import PID"),
-        ("models/classics.py", "import physid.reproduce"),
-    ],
-)
+PLANTED = [
+    ("physid/modelling/model.py", "from physid.models import build"),
+    ("physid/modelling/model.py", "from physid import models"),
+    ("physid/modelling/unknown.py", "import physid.inference"),
+    ("physid/ode/eager/march.py", "from physid.ode.gradients import aca as gradients"),
+    ("physid/ode/eager/march.py", "from physid.ode.gradients.aca import ACA"),
+    ("physid/ode/solve.py", "from physid.modelling.model import Model"),
+    ("models/classics.py", "def late() -> None:\n    from physid.datasets import load"),
+    ("datasets/classics.py", "import physid.models.gravity"),
+    ("datasets/classics.py", "import physid.cli"),
+    ("physid/reproduce/run.py", "import physid.cli"),
+    ("physid/viewer/calls.py", "from physid.reproduce import exhibit"),
+    ("physid/store.py", "from physid.data import experiment"),
+    ("physid/data/experiment.py", "from physid.modelling.model import Model"),
+    ("physid/data/inputs.py", "from physid.data.series import Series"),  # beside it
+    ("physid/modelling/smooth.py", "import physid.reading"),
+    ("physid/reading/read.py", "from physid.inference.noise import NoiseModel"),
+    ("physid/inference/noise.py", "from physid.inference.problem import Problem"),
+    ("physid/inference/search/optimality.py", "from physid.inference import result"),
+    ("physid/inference/uncertainty/scores.py", "from physid.inference.search import multistart"),
+    ("physid/training/learner.py", "def late() -> None:\n    from physid.runs import trainings"),
+    ("physid/predict/draws.py", "from physid.report import Report"),
+    ("physid/report/tables.py", "from physid.runs.fits import save"),
+    ("physid/runs/writer.py", "from physid.plots import png"),
+    ("physid/check.py", "from physid.plots import png"),
+    ("physid/plots/look.py", "import physid.viewer"),
+    ("physid/viewer/tracks.py", "from physid.api import train"),
+    ("physid/inference/result.py", "def late() -> None:\n    from physid.api.fit import Fit"),
+    ("physid/inference/identify.py", "from physid.runs.recorder import RunRecorder"),
+    ("physid/api/fit.py", "from physid.reproduce import exhibit"),
+    ("physid/ode/native/compiler/ir.py", "from physid.ode.native.kernel import Kernel"),
+    ("physid/ode/eager/march.py", "from physid.ode.native.engine import Native"),
+    ("physid/ode/methods/tableau.py", "from physid.ode.control import PID"),
+    ("models/classics.py", "import physid.reproduce"),
+]
+
+
+@pytest.mark.parametrize(("file", "line"), PLANTED)
 def test_a_planted_violation_is_found(file: str, line: str) -> None:
     (found,) = violations(ROOT / file, f"\n{line}\n")
     assert module_name(ROOT / file, ROOT) in found
+
+
+def test_every_room_has_a_planted_violation() -> None:
+    planted = {module_name(ROOT / file, ROOT) for file, _ in PLANTED}
+    assert {ROOM[name] for name in planted if name in ROOM} == {*FLOORS} - {"physid"}
+    assert {name.split(".")[1] for name in planted if name not in ROOM} == {*ROOMS} - {"cli"}  # which may import all
 
 
 def test_help_loads_nothing_heavy() -> None:
