@@ -144,13 +144,13 @@ def number(name: str, text: str) -> float:
 def _value(fit: Fit, name: str, text: str) -> float | Inputs:
     """A number, or the samples of an input in a file, which are joined as the measured ones were."""
     from physid.data.inputs import Inputs
-    from physid.reading.roles import Wishes
+    from physid.reading.roles import ReadOptions
     from physid.reading.runs import source
 
     record = fit.experiment.inputs
     if record is None or name not in record.names or not Path(text).is_file():
         return number(f"set {name}", text)
-    read = source(Path(text), Wishes(channels=[name], inputs=[], model=fit.model)).runs[0]
+    read = source(Path(text), ReadOptions(channels=[name], inputs=[], model=fit.model)).runs[0]
     return Inputs.through(read.times, read.channels, (name,), record.kinds[record.names.index(name)])
 
 

@@ -154,18 +154,11 @@ ROOMS: dict[str, list[str]] = {
     ],
 }
 
-# What still breaks this: (importing file, imported file or package) -> the step that mends it. Only to shrink.
-STEPS = {
-    0: "stays: the command line is started at first use",
-    7: "the type of an annotation, to be a protocol below",
-}
-EXCEPTIONS: dict[tuple[str, str], int] = {
-    ("physid.__main__", "physid.cli"): 0,
+# What may break this: (importing file, imported file or package) -> why.
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("physid.__main__", "physid.cli"): "the command line is started at first use",
 }
 
-# Names of classes that stand in several files; step 7 leaves none.
-HOMONYMS: set[str] = {
-}
-
-# Names of files that stand twice in a room: the two engines answer the same calls, each in its backend.py.
-FILE_HOMONYMS = {"physid/ode/eager/backend.py": ["physid/ode/native/backend.py"]}
+# Names of classes that stand in several files, and of files that stand twice in a room: none.
+HOMONYMS: set[str] = set()
+FILE_HOMONYMS: dict[str, list[str]] = {}
