@@ -159,6 +159,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("physid.__main__", "physid.cli"): "the command line is started at first use",
 }
 
-# Names of classes that stand in several files, and of files that stand twice in a room: none.
+# Names of classes that stand in several files: none.
 HOMONYMS: set[str] = set()
-FILE_HOMONYMS: dict[str, list[str]] = {}
+
+# Names of files that stand twice in a room: the two engines answer the same calls, each in its engine.py.
+FILE_HOMONYMS = {"physid/ode/eager/engine.py": ["physid/ode/native/engine.py"]}
