@@ -68,7 +68,8 @@ KINDS = (
         (
             ("report", "RUN"),
             ("report", "RUN", "--json"),
-            ("evaluate", "RUN"),
+            ("compare", "RUN", "--solver", "euler"),
+            ("export", "RUN", "--to", "json"),
             ("verify", "RUN"),
             ("resume", "RUN", *LIMIT),
         ),

@@ -62,7 +62,9 @@ def even_times(experiment: Experiment, until: float | None, points: int | None) 
     start, last = float(experiment.initial_time), experiment.test or experiment.train
     end = float(last.times[-1]) if until is None else until
     if not start < end < np.inf:
-        raise InputError(f"a forecast until {end:g} was asked for, but the data start at {start:g}. Give a later time.")
+        raise InputError(
+            f"a forecast until {end:g} was asked for, but the data start at {start:g}. Give a later time, a finite one."
+        )
     return np.linspace(start, end, points or POINTS)
 
 

@@ -142,6 +142,8 @@ def test_the_command(swings: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--series", "a"], "whole numbers"),
         (["--series", "0", "--experiment", "1"], "name the same"),
         (["--until", "-1"], "Give a later time"),
+        (["--until", "inf"], "Give a later time, a finite one"),
+        (["--series", "0,0"], "each once is allowed"),
     ):
         assert main(["forecast", str(run), *bad]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
