@@ -61,6 +61,7 @@ def test_newtons_law_lies_in_its_span_and_the_masses_are_read_out(bodies: int) -
     torch.testing.assert_close(model.derived()["mass"].value, torch.tensor(masses, dtype=torch.float64))
 
 
+@pytest.mark.slow
 def test_masses_from_several_orbits_with_noise_and_their_errors() -> None:
     found = fit(Augmented(bodies=2), [orbit(number, 1e-4) for number in (7, 8)])
     assert found.status == "converged"

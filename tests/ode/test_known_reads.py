@@ -73,7 +73,7 @@ def foreseen(model: Reading) -> Foreseen | None:
     return known[1].foresees(known[0])
 
 
-@pytest.mark.parametrize("kind", ["t", "late", "stretched"])
+@pytest.mark.parametrize("kind", ["t", "late", pytest.param("stretched", marks=pytest.mark.slow)])
 def test_a_known_f_is_not_evaluated_for_its_reads(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = reading(kind)
     found(model, "native")

@@ -119,6 +119,7 @@ def test_figures_take_over_the_cells_of_the_table(tmp_path: Path) -> None:
     assert other.missing == ["truth"]
 
 
+@pytest.mark.slow
 def test_other_systems(tmp_path: Path) -> None:
     done = reproduce(FIG21, tmp_path / "out", quick=True)
     assert done.status == "complete"

@@ -233,7 +233,7 @@ def die_everywhere(folder: Path, call: str, moment: str, step: int) -> int:
     raise AssertionError("it always died")
 
 
-@pytest.mark.parametrize(("call", "moment", "step"), [("fsync", "after", 20), ("replace", "before", 14)])
+@pytest.mark.parametrize(("call", "moment", "step"), [("fsync", "after", 20), pytest.param("replace", "before", 14, marks=pytest.mark.slow)])
 def test_the_process_dies_around_steps_of_writing(call: str, moment: str, step: int, tmp_path: Path) -> None:
     """No handler runs, no buffer is flushed: whatever is on the disk by then goes on, or nothing has begun."""
     assert die_everywhere(tmp_path, call, moment, step) > 15
