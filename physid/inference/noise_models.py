@@ -229,5 +229,11 @@ def text_of(noise: NoiseModel) -> str:
 
 def of_settings(settings: Mapping[str, Any]) -> NoiseModel:
     """The noise that a fit had, by its settings. Errors: InputError for one that is not known in this process."""
-    found = read(settings.get("noise", "equal"), settings.get("loss") or "linear")
+    text = str(settings.get("noise", "equal"))
+    if text.partition(":")[0] not in NOISE:
+        raise InputError(
+            f"the fit has noise model '{text}', which is not known here. Install its package, or register its class: "
+            "physid.inference.noise.NOISE[name] = the class."
+        )
+    found = read(text, settings.get("loss") or "linear")
     return replace(found, groups=tuple(settings.get("noise_groups") or ()))

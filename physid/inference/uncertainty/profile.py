@@ -38,6 +38,7 @@ CLOSE = 2e-3  # of the threshold to which its crossing is found
 MOST = 24  # steps on a side
 BETTER = 1e-6  # of the objective by which another point must be lower to count as a better optimum
 FAR = 50.0  # of twice the fall of the mean log-likelihood
+KNOWN = {"physid", "torch", *sys.stdlib_module_names}  # which every process can import
 HUGE = 1e100  # an unknown that gets so large shows round-off, not what the data tell
 
 
@@ -106,6 +107,7 @@ def _sides(fit: FitResult, names: list[str], jobs: int) -> list[tuple[str, tuple
         from joblib import Parallel, delayed
 
         travel_by_value(type(fit.model))
+        travel_by_value(type(of_settings(fit.settings)))
         try:
             pairs = list(Parallel(n_jobs=count)(delayed(Afar(walk))(*task) for task in tasks))
         except BrokenProcessPool:
@@ -116,13 +118,13 @@ def _sides(fit: FitResult, names: list[str], jobs: int) -> list[tuple[str, tuple
     return list(zip(names, zip(done[0::2], done[1::2], strict=True), strict=True))
 
 
-def travel_by_value(cls: type[Model]) -> None:
+def travel_by_value(cls: type) -> None:
     """Let the classes of a file of the user's own be taken along to other processes, which cannot import it."""
     import cloudpickle
 
     for base in cls.__mro__:
         module = sys.modules.get(base.__module__)
-        if module is not None and base.__module__.partition(".")[0] not in ("physid", "torch", "builtins"):
+        if module is not None and base.__module__.partition(".")[0] not in KNOWN:
             cloudpickle.register_pickle_by_value(module)
 
 
