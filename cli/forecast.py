@@ -69,7 +69,7 @@ def command(
 
     A row is a time; of every observed channel there are five columns: the mean, the ends of the 95 % band that the
     uncertainty of the unknowns makes, and those of the band in which a new measurement falls, noise and all. Beside it
-    stands how the bands did on held-out data, and up to when the forecast means something.
+    stands how the bands did on held-out data, and its predictability horizon.
 
     Of a network of irregular series, some series of the test are predicted at all times: a row is a time of a channel,
     with the mean and the ends of the band in which 95 % of the draws lie. With --seen the network extrapolates.

@@ -28,7 +28,7 @@ from physid.modelling.address import blame, contained
 from physid.modelling.answers import answer
 from physid.modelling.model import Model
 from physid.modelling.modules import ready, trained
-from physid.modelling.reconstruct import lift
+from physid.modelling.reconstruct import reconstruct
 from physid.modelling.state_sizes import fitted
 from physid.ode import Integrator
 from physid.ode.torch_internals import TorchDispatchMode
@@ -104,7 +104,7 @@ def started(model: Model, experiment: Experiment) -> Experiment:
     seen, rate = smooth(train, times)
     like = next(iter(model.parameters()), experiment.initial)
     try:
-        state = lift(model, times, seen, rate, experiment.initial.to(like)[None], experiment.initial_scale)
+        state = reconstruct(model, times, seen, rate, experiment.initial.to(like)[None], experiment.initial_scale)
     except (RuntimeError, np.linalg.LinAlgError, InputError):  # a guess it remains, as in the fit
         return experiment
     found = torch.where(free, state[0].double().cpu(), experiment.initial)

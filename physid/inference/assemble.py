@@ -1,4 +1,4 @@
-"""From a model, experiments and a plan to the problem that is solved, and what is said of it."""
+"""Builds the least-squares problem from a model, experiments and the options of a fit, and describes it as data."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _same(a: Any, b: Any) -> bool:
         return bool(a == b)
 
 
-def pose(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> Problem:
+def assemble(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> Problem:
     """The least-squares problem of a plan: noise as asked for, else the data's, the model's, or by channels.
 
     Tolerances go by the states; a plan goes on with the integrator of its problem.

@@ -12,7 +12,7 @@ from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.data.holdout import split
 from physid.errors import InputError
-from physid.inference.assemble import agree, described, pose, prepare, suited
+from physid.inference.assemble import agree, assemble, described, prepare, suited
 from physid.inference.derivative_check import doubt, slope_error
 from physid.inference.fit_options import FitOptions
 from physid.inference.options import DEFAULTS, FitPlan, resolve
@@ -29,7 +29,7 @@ from physid.inference.search.optimizer import Optimum, StrategyState
 from physid.inference.seeds import pooled
 from physid.inference.settle import forecast_judged, left_open, settled, status_needs_optimum
 from physid.inference.uncertainty.baselines import trivial_scores
-from physid.inference.uncertainty.contributions import shares_of
+from physid.inference.uncertainty.contributions import contributions
 from physid.inference.uncertainty.derived import combined, read_out
 from physid.inference.uncertainty.estimates import estimate
 from physid.inference.uncertainty.information import likelihood
@@ -100,7 +100,7 @@ def run(
         if len(fitted) > 1 and not plan.least_squares:
             raise InputError(f"optimizer {plan.optimizer} takes one experiment, {len(fitted)} were given. Use lm.")
         start_of_protocol(vector_of(model, fitted), plan)
-        problem = pose(model, fitted, plan)
+        problem = assemble(model, fitted, plan)
         plan = replace(plan, integrator=problem.integrator)
         problem.evaluations = monitor.evaluations()
         monitor.evaluations = lambda: problem.evaluations
@@ -125,7 +125,7 @@ def go_on(fit: FitResult, points: Sequence[Array]) -> FitResult:
     asked = FitOptions() if fit.origin is None else fit.origin.options
     plan = resolve(replace(asked, time_limit=None, starts=1, seeds=1, workers=None))
     plan = replace(plan, optimizer="lm", strategy="full", integrator=replace(fit.integrator, gradient="forward"))
-    problem = pose(fit.model, fit.experiments, plan)
+    problem = assemble(fit.model, fit.experiments, plan)
     plan = replace(plan, integrator=problem.integrator)
     problem.evaluations = fit.evaluations
     solved = [(point.cost, x) for x in points if (point := problem.at(x)) is not None]
@@ -191,7 +191,7 @@ def _conclude(
         statistics=statistics,
         derived=read_out(vector, start, x, statistics),
         combinations=combined(vector, start, x, statistics),
-        shares={} if point is None else shares_of(vector, x, plan.integrator),
+        shares={} if point is None else contributions(vector, x, plan.integrator),
         scores=together,
         scores_of=each,
         trivial=trivial_scores(problem.experiments),

@@ -18,7 +18,7 @@ from physid.inference.noise import NoiseModel
 from physid.inference.noise_groups import floors
 from physid.inference.noise_models import EqualNoise
 from physid.inference.parameters import Vector
-from physid.inference.residuals import Weights
+from physid.inference.residuals import Residuals
 from physid.inference.simulate import observed, solve_lanes
 from physid.modelling import answers
 from physid.modelling.prior import Prior, Ridge
@@ -75,7 +75,7 @@ class Problem:
         self.noise = noise or EqualNoise()
         least = floors(self.measured, self.mask, float(torch.as_tensor(integrator.rtol).max()))
         shape = (self.noise, self.measured, self.mask, self.parts, known, self.spread, loss_scale)
-        self.weights = Weights(*shape, floors=least)
+        self.residuals = Residuals(*shape, floors=least)
         self.evaluations = 0
         self.message = ""
         self.engine, self.engine_note = "eager", ""
@@ -95,7 +95,7 @@ class Problem:
     @property
     def scale(self) -> float:
         """The size of the noise, or what takes its place."""
-        return self.weights.size
+        return self.residuals.size
 
     @property
     def weight(self) -> float:
@@ -142,14 +142,14 @@ class Problem:
         """The problem at `x`; None when the solve fails there, with the reason in `message`."""
         return self.many([x])[0]
 
-    def many(self, xs: Sequence[Array], weights: Sequence[Weights] | None = None) -> list[Point | None]:
-        """The problem at several x, solved as one batch; None where a solve fails. `weights`: those of each, if own."""
-        found, own = self.predictions(xs), weights or [self.weights] * len(xs)
+    def many(self, xs: Sequence[Array], residuals: Sequence[Residuals] | None = None) -> list[Point | None]:
+        """The problem at several x, solved as one batch; None where a solve fails. `residuals`: of each, if own."""
+        found, own = self.predictions(xs), residuals or [self.residuals] * len(xs)
         return [None if one is None else self.point(x, *one, w) for x, one, w in zip(xs, found, own, strict=True)]
 
-    def point(self, x: Array, seen: Array, slope: Array, weights: Weights | None = None) -> Point | None:
+    def point(self, x: Array, seen: Array, slope: Array, residuals: Residuals | None = None) -> Point | None:
         """The point of predictions [R, M] and their derivatives [R, M, Q]; None where they are not finite."""
-        residual, jacobian = (weights or self.weights).rows(seen, slope)
+        residual, jacobian = (residuals or self.residuals).rows(seen, slope)
         extra, more = prior_rows(self.vector, x, self.prior_weight)
         point = Point(x.copy(), np.concatenate([residual, extra]), np.concatenate([jacobian, more]), seen, slope)
         if not (np.isfinite(point.residual).all() and np.isfinite(point.jacobian).all()):
@@ -157,30 +157,30 @@ class Problem:
             return None
         return point
 
-    def renewed(self, point: Point, weights: Weights | None = None) -> Point:
+    def renewed(self, point: Point, residuals: Residuals | None = None) -> Point:
         """The point with every sigma estimated there, without a solve."""
-        weights = weights or self.weights
-        if point.seen is None or point.slope is None or not weights.unknown.any():
+        residuals = residuals or self.residuals
+        if point.seen is None or point.slope is None or not residuals.unknown.any():
             return point
-        weights.update(point.seen)
-        return self.point(point.x, point.seen, point.slope, weights) or point
+        residuals.update(point.seen)
+        return self.point(point.x, point.seen, point.slope, residuals) or point
 
     def scored(self, point: Point) -> Point:
-        """The point with the rows by which standard errors go (see `Weights.scores`)."""
+        """The point with the rows by which standard errors go (see `Residuals.scores`)."""
         if point.seen is None or point.slope is None:
             return point
-        residual, jacobian = self.weights.scores(point.seen, point.slope)
+        residual, jacobian = self.residuals.scores(point.seen, point.slope)
         rows = np.concatenate([residual, point.residual[self.count :]])
         return replace(point, residual=rows, jacobian=np.concatenate([jacobian, point.jacobian[self.count :]]))
 
     def objective(self, point: Point) -> float:
         """What a fit makes small: half the sum of squares or, with estimated noise, -log of likelihood and priors."""
-        if point.seen is None or not self.weights.unknown.any():
+        if point.seen is None or not self.residuals.unknown.any():
             return point.cost
-        weights = self.weights.copy()
-        weights.update(point.seen)
+        residuals = self.residuals.copy()
+        residuals.update(point.seen)
         priors = point.residual[self.count :]
-        return 0.5 * self.count * float(priors @ priors) - weights.log_likelihood(point.seen)
+        return 0.5 * self.count * float(priors @ priors) - residuals.log_likelihood(point.seen)
 
     def predictions(self, xs: Sequence[Array]) -> list[tuple[Array, Array] | None]:
         """Predictions [R, M] with derivatives [R, M, Q] at every x; None where a solve fails."""

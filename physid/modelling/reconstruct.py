@@ -13,7 +13,7 @@ from physid.modelling.observation import observe
 SMALLEST = 1e-8  # of the largest singular value: directions that observations do not reach stay as they are
 
 
-def lift(
+def reconstruct(
     model: Model,
     times: Array,
     seen: Array,

@@ -53,7 +53,7 @@ class Forecast:
     and `noise_high` where a new measurement falls. `method` is "linearised": mean -+ q sqrt(diag(J C J^T)), J the exact
     derivative by the unknowns and C their covariance; or "sampled": quantiles of the observations of so many draws of
     the unknowns; a trained network says its own (predict/networks.py). Not-a-number where there is no covariance, or no
-    known noise. `horizon` is the time up to which the forecast means something, `coverage` how the bands did on
+    known noise. `horizon` says until when the signal is predictable, `coverage` how the bands did on
     held-out data. `message` says why a forecast ends early, if it does. `experiment` holds what was measured, which
     pictures show beside it, and `seen` the last time of which the predictor was shown anything, where it is not known
     from there.
@@ -103,7 +103,7 @@ class Forecast:
         put(Path(path), table_bytes(self.columns, self.rows().tolist()))
 
     def facts(self) -> dict[str, Any]:
-        """How the bands were made and did, and how far the forecast means something."""
+        """How the bands were made and did, and the predictability horizon."""
         return {
             "method": self.method,
             "coverage": None if self.coverage is None else vars(self.coverage),

@@ -1,4 +1,4 @@
-"""How far a forecast means anything: until its own uncertainty has grown to half of the signal's spread."""
+"""Predictability horizon: the time at which the forecast's standard deviation reaches half that of the signal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Horizon:
 
     The relative uncertainty at a time is the standard deviation of the forecast that the unknowns leave open over the
     spread of the signal, each channel by its own, as root mean square over the channels; `relative` is the largest of
-    the forecast. The forecast means something while it is below one half: then the unknowns leave open less than a
+    the forecast. The signal is predictable while it is below one half: then the unknowns leave open less than a
     quarter of the signal's variance. `rate` is its exponential growth per unit of time in the later half of the
     forecast, the finite-time Lyapunov exponent of the uncertainty, None where it does not grow.
     """
@@ -47,9 +47,9 @@ def horizon(fit: FitResult, times: Array, mean: Array, deviation: Array) -> Hori
     unit = f" {fit.experiment.time_unit}" if fit.experiment.time_unit else ""
     largest = float(relative.max())
     if time is not None:
-        text = f"It means something up to {time:.4g}{unit}: there its uncertainty reaches half of the signal's spread."
+        text = f"Predictable until {time:.4g}{unit}: there its standard deviation reaches half of the signal's spread."
     else:
-        text = f"It means something to its end: its uncertainty stays within {_part(largest)} of the signal's spread."
+        text = f"Predictable to its end: its standard deviation stays within {_part(largest)} of the signal's spread."
     if rate is not None:
         text += f" The uncertainty grows {math.e:.3g}-fold in {1 / rate:.3g}{unit}."
     return Horizon(time, largest, rate, text)

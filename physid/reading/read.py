@@ -17,7 +17,7 @@ from physid.data.smoothing import FEWEST, smooth
 from physid.errors import InputError, unknown_name
 from physid.modelling.answers import rates
 from physid.modelling.model import Model
-from physid.modelling.reconstruct import lift
+from physid.modelling.reconstruct import reconstruct
 from physid.modelling.state_sizes import seen_sizes
 from physid.reading.doubts import error_sentence, gap_sentence, input_gap
 from physid.reading.roles import ReadOptions, observed_shape
@@ -243,9 +243,9 @@ def _states(
 
     def search() -> Tensor:
         rates(model, torch.as_tensor(times).to(guess), guess)
-        found = lift(model, times, seen, rate, guess, unit)
+        found = reconstruct(model, times, seen, rate, guess, unit)
         # Slopes by unknowns that are only guessed may pull a state away from where it was seen: put it back there.
-        return lift(model, times, seen, np.full_like(rate, np.nan), found, unit)
+        return reconstruct(model, times, seen, np.full_like(rate, np.nan), found, unit)
 
     states: Tensor = _driven(model, drive, search)
     return states.double().cpu()

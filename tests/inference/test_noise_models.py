@@ -11,8 +11,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,7 @@ from physid.inference.noise_models import (
     read,
     text_of,
 )
+from physid.inference.uncertainty.profile import travel_by_value
 from physid.models import Exponential
 
 Array = NDArray[np.float64]
@@ -209,6 +212,30 @@ def test_it_comes_back_from_text_pickle_and_a_run(noise: NoiseModel, tmp_path: P
     assert np.isfinite(one.noise_low[1:]).all()
     assert one.noise_low == pytest.approx(other.noise_low)
     assert (one.noise_low <= one.low).all()
+
+
+def test_a_run_whose_noise_is_not_known_says_what_to_do(tmp_path: Path) -> None:
+    fit(Exponential(), decay(), noise=hyperbolic(), out=tmp_path / "run")
+    del NOISE["hyperbolic"]  # as in another process
+    again = Fit.load(tmp_path / "run")
+    assert again.estimates[0].value == pytest.approx(-0.5, abs=0.05)
+    with pytest.raises(InputError, match=r"has noise model 'hyperbolic', which is not known here\. Install its"):
+        again.forecast(3.0, points=5)
+    NOISE["hyperbolic"] = type(hyperbolic())
+    assert np.isfinite(again.forecast(3.0, points=5).noise_low[1:]).all()
+
+
+def test_noise_of_ones_own_travels_to_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("noise_of_mine")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    own = type("Own", (Twin,), {"__module__": module.__name__, "distribution": stats.norm})
+    module.Own = own  # type: ignore[attr-defined]
+    travel_by_value(own)
+    payload = cloudpickle.dumps(own())
+    monkeypatch.delitem(sys.modules, module.__name__)
+    monkeypatch.delattr(module, "Own")
+    again = pickle.loads(payload)
+    assert again.sigma(np.zeros(2), np.array([3.0, 4.0]), 1.0) == pytest.approx(np.sqrt(12.5))
 
 
 def test_groups_come_back_from_settings() -> None:

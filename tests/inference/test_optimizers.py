@@ -15,7 +15,7 @@ from scipy.optimize import least_squares
 from physid.arrays import Array
 from physid.datasets import load
 from physid.formats import read_archive
-from physid.inference.assemble import pose
+from physid.inference.assemble import assemble
 from physid.inference.fit_options import FitOptions
 from physid.inference.options import resolve
 from physid.inference.problem import Point
@@ -113,7 +113,7 @@ def posed(options: Mapping[str, Any]) -> tuple[FitObjective, Callable[[FitObject
     """The objective of a fit of a far-off pendulum, and what searches its optimum."""
     data = load("pendulum", points=24, noise=0.05)
     plan = resolve(FitOptions(**options))
-    problem = pose(Pendulum(length=1.6, friction=0.4), [data], plan)
+    problem = assemble(Pendulum(length=1.6, friction=0.4), [data], plan)
     plan = replace(plan, integrator=problem.integrator)
     objective = FitObjective(problem, plan, Monitor())
     start = problem.vector.get()

@@ -17,7 +17,7 @@ from physid.cli.app import main
 from physid.datasets import load
 from physid.errors import InputError
 from physid.inference import default_integrator
-from physid.inference.assemble import pose, suited
+from physid.inference.assemble import assemble, suited
 from physid.inference.fit_options import FitOptions
 from physid.inference.options import resolve
 from physid.inference.parameters import Vector
@@ -186,7 +186,7 @@ def test_the_gradient_of_a_descent_is_right_with_probes() -> None:
     for probes, good in ((0, False), (1, True)):
         tight = Integrator("dopri5", 1e-6, atol=1e-6)
         plan = resolve(FitOptions(optimizer="adam", integrator=tight, probes=probes))
-        problem = pose(Shaken(), [quiet()], plan)
+        problem = assemble(Shaken(), [quiet()], plan)
         found = DescentLoss(problem, plan, Monitor()).at(problem.vector.get(), "adam")
         assert found is not None
         assert bool(abs(found[1][0] / exact - 1) < 1e-3) is good

@@ -15,7 +15,7 @@ from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit,
 from physid.data.inputs import Inputs
 from physid.inference.options import default_integrator
 from physid.inference.parameters import Vector
-from physid.modelling.reconstruct import lift
+from physid.modelling.reconstruct import reconstruct
 from physid.modelling.state_sizes import STEPS, fitted, sizes_of
 
 
@@ -199,7 +199,7 @@ def test_channels_of_any_size_weigh_alike_where_states_are_searched() -> None:
 
     seen = np.array([[1.0, 2e6, 1.0], [0.5, 1e6, 0.5]])
     ones = torch.ones(2, 2, dtype=torch.float64)
-    found = lift(Two(), np.array([0.0, 1.0]), seen, np.full_like(seen, np.nan), ones, ones[0])
+    found = reconstruct(Two(), np.array([0.0, 1.0]), seen, np.full_like(seen, np.nan), ones, ones[0])
     assert found.numpy() == pytest.approx(np.array([[1.0, 2.0], [0.5, 1.0]]))
 
 

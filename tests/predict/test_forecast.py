@@ -120,7 +120,7 @@ def test_horizon_is_where_uncertainty_reaches_half_of_the_spread(grown: Fit) -> 
     crossing = forecast.times[np.flatnonzero(sd >= 0.5 * spread)[0]]
     assert forecast.horizon is not None
     assert forecast.horizon.time == pytest.approx(crossing)
-    assert "It means something up to" in str(forecast)
+    assert "Predictable until" in str(forecast)
     early = grown.forecast(0.5 * crossing)
     assert early.horizon is not None
     assert early.horizon.time is None
@@ -186,14 +186,14 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: C
     out, err = capsys.readouterr()
     assert err == ""
     assert "held-out observations" in out
-    assert "It means something" in out
+    assert "Predictable" in out
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     assert json.loads((tmp_path / "a.json").read_text())["method"] == "sampled, 100 draws"
     assert main(["forecast", "run", "--points", "9"]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 10
-    assert "It means something" in err
+    assert "Predictable" in err
     assert main(["forecast", "run", "--draws", "5"]) == 2
 
 

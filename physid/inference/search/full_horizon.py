@@ -42,7 +42,7 @@ Phases = Generator[Phase, Any, Ending]
 
 def full_horizon(problem: Problem, monitor: Monitor, phase: str = "full") -> PointObjective:
     """The residuals of a problem from its first time to its last; estimated noise is renewed at accepted points."""
-    renew = problem.renewed if problem.weights.unknown.any() else None
+    renew = problem.renewed if problem.residuals.unknown.any() else None
     return PointObjective(problem, monitor, phase, measure=problem.objective, renew=renew)
 
 
@@ -69,7 +69,7 @@ def finish(problem: Problem, tight: Integrator, monitor: Monitor, start: Point) 
     weights = any(not unknowns[name].listed for name in problem.vector.names)
     if weights:
         stop = replace(stop, ftol=VALLEY, evaluations=ALONG)
-    if not problem.weights.unknown.any():
+    if not problem.residuals.unknown.any():
         monitor.begin(start.x)
         one = yield from descent("full", full, start, stop)
         found, used = ending(full, one, start)

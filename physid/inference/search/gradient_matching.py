@@ -28,7 +28,7 @@ from physid.inference.search.monitor import Monitor
 from physid.inference.search.objective import PointObjective
 from physid.inference.search.optimizer import Phase
 from physid.modelling.prior import Prior, Ridge
-from physid.modelling.reconstruct import lift
+from physid.modelling.reconstruct import reconstruct
 
 ROUNDS = 40  # at most, of dropping weights and of estimating the misfit that penalties weigh against
 EXACT = 1e-4  # a misfit, in units of the rates, below which priors do not count for more
@@ -104,7 +104,7 @@ def path(problem: Problem, e: int, x: Array) -> Path | None:
     seen, slope = smooth(train, times, problem.noise.logarithms)
     guess = initial[None].expand(len(times), *initial.shape)
     scale = experiment.initial_scale.to(initial)
-    states = lift(model, times, seen, slope, guess, scale, values=True).double().cpu()
+    states = reconstruct(model, times, seen, slope, guess, scale, values=True).double().cpu()
     if not bool(torch.isfinite(states).all()):
         return None
     curve = CubicSpline(times, states.reshape(len(times), -1).numpy())

@@ -28,7 +28,7 @@ from physid.inference.search.monitor import Monitor
 from physid.inference.search.objective import PointObjective
 from physid.inference.search.optimizer import Phase
 from physid.modelling.observation import linearise
-from physid.modelling.reconstruct import lift
+from physid.modelling.reconstruct import reconstruct
 from physid.modelling.state_sizes import STEPS_PER_INTERVAL, intervals
 from physid.ode import Integrator
 
@@ -115,7 +115,7 @@ class Segments:
                 seen, rate = smooth(vector.experiment.train, starts, positive)
                 guess = initial[None].expand(len(starts), *initial.shape)
                 scale = torch.from_numpy(size).view(initial.shape)
-                lifted = lift(self.vector.model, starts, seen, rate, guess, scale, values=positive)
+                lifted = reconstruct(self.vector.model, starts, seen, rate, guess, scale, values=positive)
                 z.append((lifted.double().cpu().numpy().reshape(len(starts), -1) / size).reshape(-1))
         return np.concatenate(z)
 
@@ -212,10 +212,10 @@ class Segments:
         seen, slope = linearise(self.vector.model, states[inside], by[inside], self.vector.raws)
         rows = rows + problem.parts[e].start
         mask = problem.mask[rows]
-        residual, jacobian = problem.weights.weigh(
+        residual, jacobian = problem.residuals.weigh(
             seen.double().cpu().numpy()[mask],
             problem.measured[rows][mask],
-            problem.weights.scales[rows][mask],
+            problem.residuals.scales[rows][mask],
             slope.double().cpu().numpy()[mask],
         )
         table = np.column_stack([jacobian, residual])

@@ -45,19 +45,19 @@ def in_a_batch(
         _ = monitor.left  # when it ran out, that is the reason
         raise Diverged(f"none of {len(begins)} starts could be solved: {problem.message}")
     best: tuple[float, Ending] | None = None
-    fresh = problem.weights
+    fresh = problem.residuals
     for number in leaders[:POLISHED]:
-        problem.weights, problem.integrator = fresh.copy(), plan.integrator
+        problem.residuals, problem.integrator = fresh.copy(), plan.integrator
         point = problem.at(batch.xs[number])
         if point is None:
             continue
         found = yield from finish(problem, plan.integrator, monitor, point)
         value = problem.objective(found.point)
         if best is None or value < best[0]:
-            best, fresh_best = (value, found), problem.weights
+            best, fresh_best = (value, found), problem.residuals
     if best is None:
         raise Diverged(f"no start could be solved at the full tolerance: {problem.message}")
-    problem.weights = fresh_best
+    problem.residuals = fresh_best
     return best[1], records
 
 

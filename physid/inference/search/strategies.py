@@ -51,17 +51,17 @@ def alone(fit: FitObjective, plan: FitPlan, x: Array) -> Phases:
     """The optimum from x; where it explains no fair part of the data, that without segments if it is better."""
     problem = fit.problem
     found = yield from least_squares(fit, plan, x)
-    weights = problem.weights
+    weights = problem.residuals
     if plan.strategy != "auto" or not multiple_shooting.enough(problem) or is_near(problem, found.point, FAIR):
         return found
-    value, problem.weights = problem.objective(found.point), weights.copy()
+    value, problem.residuals = problem.objective(found.point), weights.copy()
     try:
         other = yield from least_squares(fit, replace(plan, strategy="full"), x)
     except Diverged:
         other = found
     if problem.objective(other.point) < value:
         return other
-    problem.weights = weights
+    problem.residuals = weights
     return found
 
 
@@ -72,7 +72,7 @@ def search(fit: FitObjective, plan: FitPlan, x: Array, anew: bool = False) -> Ph
     """
     problem, monitor, strategy = fit.problem, fit.monitor, plan.strategy
     full = full_horizon(problem, monitor)
-    if problem.weights.unknown.any():
+    if problem.residuals.unknown.any():
         problem.integrator = looser(plan.integrator)  # `finish` begins there too
     if strategy == "segments":
         multiple_shooting.need(problem)

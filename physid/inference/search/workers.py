@@ -142,7 +142,7 @@ def run_one(problem: Problem, plan: FitPlan, monitor: Monitor, number: int, x: A
     """One start alone, as a worker does it. Where it is `bounded`, its first solve has a budget of steps."""
     if bounded:
         problem.patience = min(first_budget(problem), problem.integrator.most_steps)
-    fresh, began = problem.weights.copy(), time.perf_counter()
+    fresh, began = problem.residuals.copy(), time.perf_counter()
     single = replace(plan, starts=1, workers=None)
 
     def script(fit: FitObjective, x: Array, anew: bool) -> Script:

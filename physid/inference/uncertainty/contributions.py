@@ -16,7 +16,7 @@ from physid.ode import Integrator
 AXES = "xyz"
 
 
-def shares_of(vector: Vector, x: Array, integrator: Integrator) -> dict[str, dict[str, float]]:
+def contributions(vector: Vector, x: Array, integrator: Integrator) -> dict[str, dict[str, float]]:
     """Part -> state -> rms of the part over that of dy/dt, where the part is not zero; of all experiments together."""
     model = vector.model
     found: dict[str, list[Tensor]] = {}

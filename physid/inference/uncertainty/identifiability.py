@@ -1,4 +1,4 @@
-"""Identifiable combinations of the unknowns, as products and quotients with few factors, and what no data determine.
+"""Identifiable and unidentifiable combinations of the unknowns, as named products, quotients and directions.
 
 Directions are told in coordinates u: the logarithm of an unknown on a half line, less its bound, the unknown itself
 elsewhere. A product of powers is then a weighted sum. Where the model is nonlinear the powers hold at the optimum.

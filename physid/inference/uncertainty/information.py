@@ -110,7 +110,7 @@ def likelihood(problem: Problem, point: Point, floor: Sequence[str] = ()) -> Lik
 
     Without known noise, the channels of `floor` are at the solver's error, and left out too.
     """
-    weights, noise = problem.weights, problem.noise
+    weights, noise = problem.residuals, problem.noise
     if not noise.likelihood or point.seen is None:
         return None
     channels = problem.experiment.channels

@@ -191,7 +191,7 @@ def walk(
 
 def fall(problem: Problem, first: Point, point: Point) -> float:
     """2 (cost(point) - cost(first)); twice the fall of the mean log-likelihood where sigmas are estimated."""
-    if not problem.weights.unknown.any():
+    if not problem.residuals.unknown.any():
         return 2.0 * (point.cost - first.cost)
     return 2.0 * (problem.objective(point) - problem.objective(first)) / problem.count
 
@@ -201,7 +201,7 @@ def _climb(problem: Problem, first: Point, known: bool, dof: int) -> Callable[[P
 
     def climb(point: Point) -> float:
         gain = max(fall(problem, first, point), 0.0)
-        if problem.weights.unknown.any():
+        if problem.residuals.unknown.any():
             return float(np.sqrt(dof * np.expm1(min(gain, FAR))))
         return float(np.sqrt(gain * (problem.count if known else max(dof, 1) / (2.0 * first.cost))))
 

@@ -61,7 +61,7 @@ def standardised(problem: Problem, point: Point) -> Array:
     if point.seen is None:
         table[mask] = point.residual[: problem.count] * math.sqrt(problem.count)
         return table
-    triple = (point.seen[mask], problem.measured[mask], problem.weights.scales[mask])
+    triple = (point.seen[mask], problem.measured[mask], problem.residuals.scales[mask])
     table[mask] = problem.noise.normal_scores(*triple)
     return table
 
@@ -225,7 +225,7 @@ def interpolation(problem: Problem, point: Point, judged: Sequence[int]) -> Resi
     moved = _linear_instead(problem, point)
     if moved is None:
         return None
-    scale = problem.weights.scales
+    scale = problem.residuals.scales
     d = np.where(np.isfinite(moved), (moved - point.seen) / scale, 0.0)
     there = problem.mask.copy()
     there[:, [c for c in range(there.shape[1]) if c not in judged]] = False

@@ -121,7 +121,7 @@ def assess(
     entries, slopes = problem.vector.entries, problem.vector.slopes(point.x)
     weights = named_basis(found.seen, entries, slopes) if not found.identifiable.all() else []
     hidden = null_basis(found.unseen, entries, slopes)
-    at_floor = [flag or bool(limit) for flag, limit in zip(exact, problem.weights.limited, strict=True)]
+    at_floor = [flag or bool(limit) for flag, limit in zip(exact, problem.residuals.limited, strict=True)]
     channels, optimum = channels_of(problem), optimal(problem, point)
     each = residual_tests(problem, point, [c for c, flag in enumerate(at_floor) if not flag], dof)
     floor = [name for name, flag in zip(channels, at_floor, strict=True) if flag]
@@ -194,9 +194,9 @@ def _summary(each: list[ResidualTest]) -> dict[str, Any]:
 def _size(problem: Problem, rms: float) -> str:
     """How large the residuals are, in words."""
     unit = f" {problem.experiment.unit}" if problem.experiment.unit else ""
-    if not problem.weights.unknown.any():
+    if not problem.residuals.unknown.any():
         return f"rms {rms:.3g}{unit}, {rms / problem.spread:.1g} of the data's spread"
-    sigmas = list(zip(problem.weights.sigma, channels_of(problem), strict=True))
+    sigmas = list(zip(problem.residuals.sigma, channels_of(problem), strict=True))
     told = ", ".join(f"{sigma:.3g} for {name}" for sigma, name in sigmas[:SHOWN])
     more = f" and {len(sigmas) - SHOWN} more" if len(sigmas) > SHOWN else ""
     return f"sigma {told}{more}" if len(sigmas) > 1 else f"sigma {sigmas[0][0]:.3g}"
