@@ -18,7 +18,7 @@ from physid.inference.noise import NoiseModel
 from physid.inference.noise_groups import floors
 from physid.inference.noise_models import EqualNoise
 from physid.inference.parameters import Vector
-from physid.inference.residuals import Residuals
+from physid.inference.residuals import NoiseResiduals
 from physid.inference.simulate import observed, solve_lanes
 from physid.modelling import answers
 from physid.modelling.prior import Prior, Ridge
@@ -75,7 +75,7 @@ class Problem:
         self.noise = noise or EqualNoise()
         least = floors(self.measured, self.mask, float(torch.as_tensor(integrator.rtol).max()))
         shape = (self.noise, self.measured, self.mask, self.parts, known, self.spread, loss_scale)
-        self.residuals = Residuals(*shape, floors=least)
+        self.residuals = NoiseResiduals(*shape, floors=least)
         self.evaluations = 0
         self.message = ""
         self.engine, self.engine_note = "eager", ""
@@ -142,12 +142,12 @@ class Problem:
         """The problem at `x`; None when the solve fails there, with the reason in `message`."""
         return self.many([x])[0]
 
-    def many(self, xs: Sequence[Array], residuals: Sequence[Residuals] | None = None) -> list[Point | None]:
+    def many(self, xs: Sequence[Array], residuals: Sequence[NoiseResiduals] | None = None) -> list[Point | None]:
         """The problem at several x, solved as one batch; None where a solve fails. `residuals`: of each, if own."""
         found, own = self.predictions(xs), residuals or [self.residuals] * len(xs)
         return [None if one is None else self.point(x, *one, w) for x, one, w in zip(xs, found, own, strict=True)]
 
-    def point(self, x: Array, seen: Array, slope: Array, residuals: Residuals | None = None) -> Point | None:
+    def point(self, x: Array, seen: Array, slope: Array, residuals: NoiseResiduals | None = None) -> Point | None:
         """The point of predictions [R, M] and their derivatives [R, M, Q]; None where they are not finite."""
         residual, jacobian = (residuals or self.residuals).rows(seen, slope)
         extra, more = prior_rows(self.vector, x, self.prior_weight)
@@ -157,7 +157,7 @@ class Problem:
             return None
         return point
 
-    def renewed(self, point: Point, residuals: Residuals | None = None) -> Point:
+    def renewed(self, point: Point, residuals: NoiseResiduals | None = None) -> Point:
         """The point with every sigma estimated there, without a solve."""
         residuals = residuals or self.residuals
         if point.seen is None or point.slope is None or not residuals.unknown.any():
@@ -166,7 +166,7 @@ class Problem:
         return self.point(point.x, point.seen, point.slope, residuals) or point
 
     def scored(self, point: Point) -> Point:
-        """The point with the rows by which standard errors go (see `Residuals.scores`)."""
+        """The point with the rows by which standard errors go (see `NoiseResiduals.scores`)."""
         if point.seen is None or point.slope is None:
             return point
         residual, jacobian = self.residuals.scores(point.seen, point.slope)

@@ -16,7 +16,7 @@ FLOOR = 1e-9  # of a channel's spread, below which an estimated sigma does not f
 OUTLIER = 1.345  # standard deviations at which a loss begins to bend, unless told: 95 % efficient with normal errors
 
 
-class Residuals:
+class NoiseResiduals:
     """The scale [R, M] of every measurement, and the residuals made with it.
 
     An experiment's known sigma is the scale of its rows. Without it that is the spread of all data ("equal" noise), or
@@ -61,7 +61,7 @@ class Residuals:
             self.scales[:] = loss_scale or OUTLIER * _scatter(measured, mask, known[0], spread)
             self.size = float(self.scales[0, 0])
 
-    def copy(self) -> Residuals:
+    def copy(self) -> NoiseResiduals:
         """Residuals of their own, with the sigmas as they are now."""
         new = copy.copy(self)
         new.sigma, new.limited = self.sigma.copy(), self.limited.copy()
