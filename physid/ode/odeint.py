@@ -13,7 +13,7 @@ from torch import Tensor
 from physid.errors import InputError, unknown_name
 from physid.ode.conclude import conclude
 from physid.ode.control import CONTROLS, Control, Fixed
-from physid.ode.dispatch import Dispatch, check_engine
+from physid.ode.dispatch import Dispatch, check_engine, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.gradients import registry
 from physid.ode.gradients.adjoint import Adjoint
@@ -21,7 +21,7 @@ from physid.ode.gradients.protocol import Gradient
 from physid.ode.methods import catalogue
 from physid.ode.methods.catalogue import Tableau, with_interpolation
 from physid.ode.probes import Probes, read
-from physid.ode.problem import ODEProblem, pose
+from physid.ode.problem import ODEProblem, Recall, pose
 from physid.ode.request import Limits, Norm, Tolerance, read_times
 from physid.ode.rhs import RightHandSide, State
 from physid.ode.solution import Solution, SolveError, Status
@@ -62,9 +62,16 @@ class Setup:
     probes: Probes | None = None
 
     def pose(
-        self, f: RightHandSide, y0: State, t: Tensor, rtol: Tolerance, atol: Tolerance, params: Sequence[Tensor] | None
+        self,
+        f: RightHandSide,
+        y0: State,
+        t: Tensor,
+        rtol: Tolerance,
+        atol: Tolerance,
+        params: Sequence[Tensor] | None,
+        recall: Recall | None = None,
     ) -> ODEProblem:
-        """The checked problem."""
+        """The checked problem; `recall` may know f from an earlier solve."""
         stops = self.stops
         if self.grid_constructor is not None:
             stops = _constructed(self.grid_constructor, f, y0, t)
@@ -77,6 +84,7 @@ class Setup:
             atol=atol,
             control=self.control,
             params=params,
+            recall=recall,
             limits=self.limits,
             norm=self.norm,
             stops=stops,
@@ -188,7 +196,7 @@ def _integrate(
         return setup.pose(func, y0, when, rtol, atol, params)
 
     def solved(when: Tensor) -> Solution:
-        problem = posed(when)
+        problem = setup.pose(func, y0, when, rtol, atol, params, memory(engine))
         backend = Dispatch(engine)
         values, outcome = gradient.solve(problem, backend)
         return conclude(problem, values, outcome, gradient.name, True, backend.name, backend.note)

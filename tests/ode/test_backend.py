@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from physid.errors import InputError
 from physid.machine import compiler_command
-from physid.ode import Adjoint, Backend, Integrator, ODEProblem, solve, with_pullback
+from physid.ode import Adjoint, Backend, Integrator, ODEProblem, odeint, solve, with_pullback
 from physid.ode.eager import engine as eager
+from physid.ode.rhs import Field
 
 DOUBLE = torch.float64
 pytestmark = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
@@ -203,3 +204,16 @@ def test_a_parameter_made_of_another_one_counts_once(engine: str) -> None:
     truth = [-3 * 2.4 * value, (9 * 2.4**2 - 6) * value]
     for _ in range(2):
         assert derivatives(make, engine) == pytest.approx(truth, rel=1e-8)
+
+
+def test_odeint_remembers_f_as_solve_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decay(k: Tensor) -> Any:
+        return lambda t, y: -k * y
+
+    found = []
+    for _ in range(2):
+        k = torch.tensor([1.3, 0.2], dtype=DOUBLE, requires_grad=True)
+        y: Tensor = odeint(decay(k), torch.ones(2, dtype=DOUBLE), T)
+        found.append([y.detach(), *torch.autograd.grad(y.sum(), k)])
+        monkeypatch.setattr(Field, "probe", lambda *_: pytest.fail("f was evaluated"))
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
