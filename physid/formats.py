@@ -56,6 +56,27 @@ def table_bytes(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     return text.getvalue().encode()
 
 
+def rows_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Rows of named values as CSV; what a row does not have is empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return table_bytes(names, [[row.get(name, "") for name in names] for row in rows])
+
+
+def rows_of(data: bytes) -> list[dict[str, Any]]:
+    """The rows of `rows_bytes`, with numbers for numbers."""
+    rows = csv.DictReader(io.StringIO(data.decode(errors="replace")))
+    return [{name: _cell(value) for name, value in row.items() if value != ""} for row in rows]
+
+
+def _cell(text: str) -> str | int | float:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 def archive_bytes(**arrays: Array) -> bytes:
     """Arrays as NPZ."""
     file = io.BytesIO()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -19,7 +17,7 @@ import physid.door as door
 from physid.arrays import Array
 from physid.data.holdout import split
 from physid.errors import InputError
-from physid.formats import Folder, archive_bytes, json_bytes, read_archive, sound, table_bytes
+from physid.formats import Folder, archive_bytes, json_bytes, read_archive, rows_bytes, rows_of, sound, table_bytes
 from physid.inference.identify import run as fit_by_plan
 from physid.inference.marginal import part as part_of
 from physid.inference.options import resolve
@@ -75,11 +73,10 @@ class FitFormat(CheckpointFormat[FitResult, Monitor]):
             "integrator": integrator_data(result.integrator),
         }
         derived = {"derived": result.derived, "shares": result.shares, "combinations": result.combinations}
-        names = list(dict.fromkeys(name for row in result.history for name in row))
         found = {
             SETTINGS: json_bytes(record_data(about)),
             "environment.json": json_bytes(environment()),
-            "history.csv": table_bytes(names, [[row.get(name, "") for name in names] for row in result.history]),
+            "history.csv": rows_bytes(result.history),
             "model.safetensors": safetensors.torch.save(state_of(result.model)),
             "unknowns.json": json_bytes(record_data(result.estimates)),
             DERIVED: json_bytes(record_data(derived)),
@@ -111,7 +108,7 @@ class FitFormat(CheckpointFormat[FitResult, Monitor]):
                 experiments=experiments,
                 integrator=read_integrator(about),
                 settings=settings,
-                history=_history(files),
+                history=rows_of(files.read("history.csv")),
                 x=arrays["x"],
                 members=list(arrays.get("members", ())),
                 estimates=_records(Estimate, files.json("unknowns.json")),
@@ -286,18 +283,3 @@ def _compare(saved: tuple[Array, Array], fit: FitResult) -> None:
                 f"{type(fit.model).__name__} is not the model that was fitted: at the initial state it gives other "
                 "numbers. Give the model as it was made, Fit.load(folder, model=...)."
             )
-
-
-def _history(run: Folder) -> list[dict[str, Any]]:
-    """The history of a run, with numbers for numbers."""
-    rows = csv.DictReader(io.StringIO(run.read("history.csv").decode(errors="replace")))
-    return [{name: _cell(value) for name, value in row.items() if value != ""} for row in rows]
-
-
-def _cell(text: str) -> str | int | float:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

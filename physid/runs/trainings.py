@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -19,7 +17,7 @@ from torch import Tensor
 import physid.door as door
 from physid.data.catalogue import CATALOG
 from physid.errors import Diverged, InputError
-from physid.formats import Folder, json_bytes, sha256, sound, table_bytes
+from physid.formats import Folder, json_bytes, rows_bytes, rows_of, sha256, sound
 from physid.inference.search.monitor import Progress
 from physid.machine import environment
 from physid.ode.hearing import TimeUp
@@ -48,12 +46,11 @@ class TrainingFormat(CheckpointFormat[TrainingResult, Loop]):
 
     def encode(self, result: TrainingResult) -> dict[str, bytes]:
         """Every file of the finished run but those it began with, and the sums."""
-        names = list(dict.fromkeys(name for row in result.history for name in row))
         about = {name: getattr(result, name) for name in ("status", "message", "seconds")}
         return {
             SETTINGS: json_bytes({"format": LAYOUT, "kind": self.kind, **about}),
             "environment.json": json_bytes(environment()),
-            METRICS: table_bytes(names, [[row.get(name, "") for name in names] for row in result.history]),
+            METRICS: rows_bytes(result.history),
             WEIGHTS: safetensors.torch.save(state_of(result.learner)),
             "report.txt": (str(result) + "\n").encode(),
             "report.json": json_bytes(result.json()),
@@ -65,12 +62,15 @@ class TrainingFormat(CheckpointFormat[TrainingResult, Loop]):
         learner, collection, recipe, about = begun(run.path, part)
         settings = checked(files.json(SETTINGS), run.path)
         with sound(run.path):
+            history = rows_of(files.read(METRICS))
+            if any(isinstance(value, str) for row in history for value in row.values()):
+                raise TypeError(f"{METRICS} holds what is no number")
             learner.load_state_dict(_tensors(files.read(WEIGHTS)))
             trained = TrainingResult(
                 learner=learner,
                 collection=collection,
                 recipe=recipe,
-                history=_history(files.read(METRICS).decode()),
+                history=history,
                 status=settings["status"],
                 message=settings["message"],
                 seconds=settings["seconds"],
@@ -239,9 +239,3 @@ def _learner(about: Mapping[str, Any], collection: Collection) -> Learner:
             f"the learner {known['class']} of the run is in no catalogue. Give it, Trained.load(folder, learner=...)."
         )
     return network(known["model"], collection, **known["options"])
-
-
-def _history(text: str) -> list[dict[str, Any]]:
-    """The rows of metrics.csv, with numbers for numbers."""
-    rows = csv.DictReader(io.StringIO(text))
-    return [{n: int(v) if n == "epoch" else float(v) for n, v in row.items() if v != ""} for row in rows]
