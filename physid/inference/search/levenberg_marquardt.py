@@ -29,6 +29,8 @@ WINDOW = 5  # iterations over which the rate of a start is judged
 PATIENCE = 10  # iterations before any start is judged
 WIDE = 300  # columns from which on the normal equations are solved
 LINEAR = 0.01, 1e-3  # a fall this near to that of the linear problem, and the damping's factor: Gauss-Newton from there
+FIRST = 1.0  # of the length of the first step, in units of the columns: a change of the prediction by its own size
+FAITHFUL = 0.25  # of the fall of the linear problem: more shows that a small fall is the last
 LARGEST = 1e14  # damping beyond which a start is stuck
 BUDGET = 4  # times the iterations that the others took: more no start gets that is behind one that has converged
 
@@ -80,6 +82,14 @@ class Iterate:
         """The start at a point."""
         return Iterate(point.x, column_sizes(point), [point.cost], point=point)
 
+    @staticmethod
+    def alone(point: Point) -> Iterate:
+        """The one start at a point, damped so that the first step changes the prediction by its own size at most."""
+        found = Iterate.at(point)
+        while found.damping < LARGEST and float(np.linalg.norm(found.step()[0] * found.size)) > FIRST:
+            found.damping *= 10.0
+        return found
+
     @property
     def here(self) -> Point:
         """The point where it is. Errors: Diverged when it could not be solved there again."""
@@ -111,7 +121,7 @@ class Iterate:
             self.point = objective.renewed(trial)
             self.x = self.point.x
             self.size = np.maximum(self.size, column_sizes(self.point))
-            if fall <= stop.ftol * before and gain <= stop.ftol * before:
+            if fall <= stop.ftol * before and ratio > FAITHFUL:
                 self.ends("converged", "the fit no longer improves")
         else:
             self.damping *= self.growth
@@ -150,7 +160,8 @@ class LevenbergMarquardt:
 
     def begun(self, points: Sequence[Point | None]) -> LevenbergMarquardtState:
         """The state of starts at points that are known already."""
-        state = LevenbergMarquardtState([None if one is None else Iterate.at(one) for one in points])
+        make = Iterate.alone if len(points) == 1 else Iterate.at
+        state = LevenbergMarquardtState([None if one is None else make(one) for one in points])
         self._judge(state)
         return state
 
