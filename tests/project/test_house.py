@@ -330,7 +330,8 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:
 
 def test_what_words_of_physid_name_is_there() -> None:
     """Messages and docstrings name modules, classes and functions of physid that can be imported under that name."""
-    groups = {f"physid.{kind}" for kind in ("exporters", "noise", "optimizers", "solvers", "networks", "collections")}
+    kinds = "exporters", "noise", "optimizers", "solvers", "gradients", "networks", "collections"
+    groups = {f"physid.{kind}" for kind in kinds}
     missing = []
     for path in (path for folder in ("physid", *ROOMS) for path in sources(ROOT / folder)):
         for node in ast.walk(tree_of(path)):
