@@ -1,4 +1,4 @@
-"""Who may import whom: the rooms of physid upwards, in each the files upwards, and what still breaks this."""
+"""Who may import whom: the rooms of physid upwards, in each the files upwards, and no exception."""
 
 from __future__ import annotations
 
@@ -150,17 +150,12 @@ ROOMS: dict[str, list[str]] = {
         "reproduce reproduce.orbits",
     ],
     "physid": [  # the public names
-        "physid __main__",
+        "physid",
     ],
 }
 
-# What may break this: (importing file, imported file or package) -> why.
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("physid.__main__", "physid.cli"): "the command line is started at first use",
-}
-
-# Names of classes that stand in several files: none.
-HOMONYMS: set[str] = set()
+# The file that starts the command line, `python -m physid`: it stands in the room cli.
+DOOR = "physid.__main__"
 
 # Names of files that stand twice in a room: the two engines answer the same calls, each in its engine.py.
 FILE_HOMONYMS = {"physid/ode/eager/engine.py": ["physid/ode/native/engine.py"]}
