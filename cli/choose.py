@@ -1,4 +1,4 @@
-"""From what was typed to an experiment and a model: names of the catalogues, or `FILE.py:NAME`."""
+"""Resolves typed names to an experiment and a model, from the catalogues or `FILE.py:NAME`."""
 
 from __future__ import annotations
 

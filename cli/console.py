@@ -1,4 +1,4 @@
-"""Where a command's words go: tables and progress on a terminal, plain lines elsewhere, JSON lines with --json."""
+"""Console output of a command: tables and progress on a terminal, plain lines elsewhere, JSON lines with --json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what was typed, and a settings file, to the options of a fit, checked before any data are made."""
+"""Typed flags and a settings file as the options of a fit, checked before any data are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last line of `physid fit --json` and `physid report --json`: what a fit found, as data."""
+"""JSON result of a fit: the last line of `physid fit --json` and `physid report --json`."""
 
 from __future__ import annotations
 

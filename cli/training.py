@@ -1,4 +1,4 @@
-"""What was typed becomes a collection, a learner and a recipe, and the network is trained."""
+"""Training from typed options: makes the collection, the learner and the recipe, and trains."""
 
 from __future__ import annotations
 

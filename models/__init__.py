@@ -1,4 +1,4 @@
-"""Models by name, and for each experiment the ladder of knowledge: how much of its physics a model is told."""
+"""Models by name, and for each experiment the levels of knowledge, from none to full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No knowledge of the physics: the field is a network of the state."""
+"""Black-box neural ODE: the field is a network of the state."""
 
 from __future__ import annotations
 

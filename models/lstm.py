@@ -1,4 +1,4 @@
-"""No physics at all: a recurrent network that reads positions and says the next ones.
+"""LSTM baseline: a recurrent network that reads positions and predicts the next ones, without physics.
 
 Source: Hochreiter and Schmidhuber (1997), Long short-term memory; used as in Zhuang et al. (2020), section 4.4 and
 appendix D.4.

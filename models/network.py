@@ -1,4 +1,4 @@
-"""What the rungs below full knowledge share: weights as unknowns that are drawn at random, and layers made of them."""
+"""Shared parts of the models below full knowledge: random initial weights as unknowns, and layers made of them."""
 
 from __future__ import annotations
 

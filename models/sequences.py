@@ -1,4 +1,4 @@
-"""A trajectory cut into sequences, as recurrent networks are trained on."""
+"""Sequences: a trajectory cut into pieces, for the training of recurrent networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`check`: whether a model and its data can be fitted at all, found out at the guess before any fit."""
+"""`check`: tests at the starting values whether a model can be fitted to its data, before any fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a learned residual to a formula: sparse regression on a library of terms, and a model file with the result.
+"""Formula discovery: sparse regression of a learned residual on a library of terms, written as a model file.
 
 Source: Brunton, Proctor and Kutz (2016), sparse regression of dynamics; here terms are dropped one by one.
 """

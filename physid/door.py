@@ -1,4 +1,4 @@
-"""The one door by which files of others come in: bounded in size and time, and read once.
+"""Bounded reading: every file of a user is opened here, with limits on its size and time, and read once.
 
 A file that the user names may be a link, a pipe or a FIFO. Inside a run directory or a cache, which others may have
 filled, every part is opened by its own name without following a link, and nothing but regular files is read.

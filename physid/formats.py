@@ -1,4 +1,4 @@
-"""Files of a run: JSON, tables and archives of arrays, each read with errors of one line and never unpickled."""
+"""File formats: JSON, CSV tables and NPZ archives, read with one-line errors and never unpickled."""
 
 from __future__ import annotations
 

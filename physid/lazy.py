@@ -1,4 +1,4 @@
-"""Names of a package that are imported at their first use (PEP 562), and those that it once had."""
+"""Lazy names: imports a package's public names at first use (PEP 562), and resolves its former names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine offers to physid: a folder for caches that is the user's alone, a C compiler, and packages."""
+"""Machine: the user's private cache folder, a C compiler, and installed packages."""
 
 from __future__ import annotations
 

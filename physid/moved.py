@@ -1,4 +1,4 @@
-"""Modules and names by their old places: each is that of now, with a warning, so that old scripts still load."""
+"""Old module names: resolves each to its new place with a DeprecationWarning."""
 
 from __future__ import annotations
 

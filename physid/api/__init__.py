@@ -1,3 +1,3 @@
-"""The calls of a user that join inference, prediction, reports and run directories."""
+"""User calls: `fit`, `train` and `open`, which join inference, prediction, reports and run directories."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`fit` and Fit: from a model and experiments to identified unknowns, and what can be done with them."""
+"""`fit` and Fit: identifies a model's unknowns from experiments; Fit reports, forecasts, plots and views the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`train` and Trained: from a learner and a collection to trained weights, and a run directory that survives."""
+"""`train` and Trained: trains a learner on a collection, with a run directory that survives being killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Experiments: measured or simulated trajectories, and what is known about how they came to be."""
+"""Experiment: one record of times and measurements (the data set of one run), with its inputs, units and source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold-out: measurements that are not fitted but kept to test the fit on."""
+"""Hold-out: splits experiments into measurements to fit and measurements to test the fit on."""
 
 from __future__ import annotations
 

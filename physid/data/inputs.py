@@ -1,4 +1,4 @@
-"""Measured inputs u(t): what drove a system, as piecewise polynomials that a right-hand side can read at any time."""
+"""Inputs u(t) of a driven system, interpolated as piecewise polynomials that a right-hand side reads at any time."""
 
 from __future__ import annotations
 

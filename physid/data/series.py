@@ -1,4 +1,4 @@
-"""A batch of irregular time series: what was observed of each, and what is asked of a model."""
+"""Series: a batch of irregular time series, with the observed values and the times to predict."""
 
 from __future__ import annotations
 

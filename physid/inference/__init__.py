@@ -1,4 +1,4 @@
-"""Inference: from a trajectory to identified unknowns, with their uncertainty."""
+"""Inference: identifies unknowns from trajectories, with their uncertainty."""
 
 from __future__ import annotations
 

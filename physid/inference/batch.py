@@ -1,4 +1,4 @@
-"""Many solves as one batch, each lane with unknowns, initial state and times of its own."""
+"""Batched solves: many points and experiments as one batch, each with its own unknowns, initial state and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How exact the derivatives of a fit are at its optimum, by a second solve at tighter tolerances."""
+"""Derivative check: the error of a fit's derivatives at its optimum, by a second solve at tighter tolerances."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that a model reads before their record begins, where they keep their first value: said once, never hidden."""
+"""Early inputs: reports once when a model reads an input before its record begins, where it keeps its first value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One experiment's part of a joint fit, as a fit of its own."""
+"""Marginal fit: one experiment's part of a joint fit, as a fit of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise without a word: which channels share one standard deviation, and below which it does not fall."""
+"""Noise groups: the channels that share one standard deviation where none is given, and its lower limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the options of a fit to its plan: optimizer, integrator and schedule, checked before any work."""
+"""Plan of a fit: optimizer, integrator and schedule, decided from its FitOptions and checked before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unknowns as one vector: raw parameters of the model, then the free elements of the initial state."""
+"""Parameter vector: the model's unknowns, transformed to the real line, then free elements of the initial states."""
 
 from __future__ import annotations
 

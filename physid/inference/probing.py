@@ -1,4 +1,4 @@
-"""The sizes by which a fit's columns count in the error norm: how far each unknown and initial value may well move."""
+"""Probe scales: the size of each unknown and initial value in the error norm, from how far it may move."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Residuals of a model on one experiment or several over their full horizons, with their exact derivative."""
+"""Least-squares problem: residuals of a model over all experiments, with their exact Jacobian."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocols of the paper: their start, and their published figures beside ours.
+"""Protocols of the paper: their starting values, and the published figures beside ours.
 
 Source: Zhuang et al. (2020), table 5 (mean and standard deviation of three runs).
 """

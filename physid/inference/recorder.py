@@ -1,4 +1,4 @@
-"""FitRecorder: the one who writes a running fit down, as `identify` calls it."""
+"""FitRecorder: the interface through which `identify` records a running fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From predictions to residuals: the scale of every measurement, known, estimated, or the spread of the data."""
+"""Residuals: prediction errors over the scale of each measurement, which is known, estimated, or the data's spread."""
 
 from __future__ import annotations
 

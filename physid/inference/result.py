@@ -1,4 +1,4 @@
-"""FitResult: what a fit found, as plain data."""
+"""FitResult: estimates, statistics, scores and history of a fit, as plain data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The members of a fit from several seeds: their predictions, and the scores of their mean."""
+"""Seeds: the members of a fit from several seeds, their predictions and the scores of their mean."""
 
 from __future__ import annotations
 

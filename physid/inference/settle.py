@@ -1,4 +1,4 @@
-"""Status and verdict brought together: what has not reached an optimum has not converged."""
+"""Final status of a fit, from the optimizer's status and the verdict: no optimum, not converged."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""Models: right-hand sides with unknowns and priors, where they stand, and what they observe."""
+"""Modelling: right-hand sides with unknowns, priors and observations."""
 
 from __future__ import annotations

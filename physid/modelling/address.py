@@ -1,4 +1,4 @@
-"""Models and experiments in a file of the user's own: `FILE.py:NAME`, without registration."""
+"""Addresses `FILE.py:NAME`: models and experiments in a user's file, without registration."""
 
 from __future__ import annotations
 

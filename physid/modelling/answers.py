@@ -1,4 +1,4 @@
-"""What a model answers, looked at once before it is used: dy/dt, observations, derived quantities, parts.
+"""Answer check: shapes and values of dy/dt, observations, derived quantities and parts, tested once before use.
 
 Nothing of this is looked at again while a model is solved.
 """

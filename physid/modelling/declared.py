@@ -1,4 +1,4 @@
-"""What a model class declares: its names, units, recipe and methods, looked at once, when the class is made."""
+"""Declaration check: names, units, recipe and methods of a model class, checked when the class is made."""
 
 from __future__ import annotations
 

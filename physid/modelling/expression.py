@@ -1,4 +1,4 @@
-"""Expressions in the unknowns of a model, as a settings file may hold them: arithmetic, and nothing else.
+"""Expressions in the unknowns of a model: arithmetic from settings files, parsed without evaluation of code.
 
 Names, numbers, + - * / **, comparisons none, and the functions of FUNCTIONS; there are no attributes, no subscripts and
 no calls of anything else, so that a file of a stranger's computes and does no more.

@@ -1,4 +1,4 @@
-"""Models: what is known of a system, written as a right-hand side, and what is not, declared as unknowns."""
+"""Model: the base class of a right-hand side whose unknowns are declared as class attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights: the parameters of torch modules that a user put into a model, as unknowns that a fit trains.
+"""Module weights: the parameters of torch modules inside a model, as unknowns that a fit trains.
 
 They are called by their paths, as "net.0.weight", and belong to the group in front of the first point, "net". Those of
 a Model inside a model keep its domains, units and priors. What has requires_grad=False, and every buffer, stays.

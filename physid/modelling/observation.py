@@ -1,4 +1,4 @@
-"""What a model says would be measured, with its derivative by the state and by the unknowns."""
+"""Observation: the measured quantities of a model, with derivatives by state and unknowns."""
 
 from __future__ import annotations
 

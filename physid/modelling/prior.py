@@ -1,4 +1,4 @@
-"""Priors: what is believed of an unknown before the data are seen, as residuals of least squares and as draws."""
+"""Priors on unknowns: as residuals of least squares, log densities and draws."""
 
 from __future__ import annotations
 

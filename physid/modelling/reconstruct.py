@@ -1,4 +1,4 @@
-"""Starting states for segments: states whose observations, and whose rates of change, follow a smooth curve."""
+"""State reconstruction: states whose observations and rates of change follow a smoothed record."""
 
 from __future__ import annotations
 

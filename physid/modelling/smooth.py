@@ -1,4 +1,4 @@
-"""Smooth clip, absolute value, sign and ramp: non-smooth laws that a fit can work with.
+"""Smooth clip, absolute value, sign and ramp, for laws with corners.
 
 A hard clip, |x| or sign(x) has a slope that jumps. Solvers lose their order there, and a fit loses its way: on the
 cascaded tanks six starts with a hard overflow ended in six optima, and with a soft one all agree. Each function here

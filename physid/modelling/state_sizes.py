@@ -1,4 +1,4 @@
-"""Sizes of the states of a fit, and tolerances by them, fixed before its first step.
+"""State sizes: the magnitude of each state, by which a fit sets its absolute tolerances before the first step.
 
 An absolute tolerance of 1e-10 is nothing for a pressure in pascal and everything for a concentration in mol/l. In a fit
 the error that a step may make is atol_i + rtol |y_i| with atol_i = rtol times the size of state i.

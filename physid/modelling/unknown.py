@@ -1,4 +1,4 @@
-"""Unknowns: what a model does not know, declared with a guess, a domain, a unit and, if there is one, a prior."""
+"""Unknown: a parameter to identify, declared with a guess, a domain, a unit and an optional prior."""
 
 from __future__ import annotations
 

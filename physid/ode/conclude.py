@@ -1,4 +1,4 @@
-"""From the march's outcome to the Solution that a user reads."""
+"""Builds the Solution from the outcome of the march."""
 
 from __future__ import annotations
 

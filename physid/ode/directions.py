@@ -1,4 +1,4 @@
-"""The directions of probes in the unknowns and initial states of a problem, and the sizes of columns."""
+"""Probe directions in the unknowns and initial states of a problem, and the sizes of columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which engine carries out a solve: compiled code wherever it applies, else torch, with the reason."""
+"""Dispatch: chooses the engine of a solve, compiled code where it applies, else torch, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One call that says whether the gradient of a solve can be trusted, and what limits it."""
+"""`gradcheck`: whether the gradient of a solve can be trusted, and what limits it."""
 
 from __future__ import annotations
 

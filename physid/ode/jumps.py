@@ -1,4 +1,4 @@
-"""Times at which f jumps, those that move with unknowns among them, and what their movement does to the solution.
+"""Jump times of f, fixed or moving with unknowns, and the derivative of the solution by their movement.
 
 Where f jumps from f- to f+ at a time tau on the way of the solve, the solution goes on and its derivative by tau jumps:
 

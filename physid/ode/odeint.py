@@ -1,4 +1,4 @@
-"""What users of torchdiffeq know, under the same names: `odeint`, `odeint_adjoint`, `odeint_event`."""
+"""torchdiffeq's interface: `odeint`, `odeint_adjoint`, `odeint_event`, under the same names."""
 
 from __future__ import annotations
 

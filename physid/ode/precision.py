@@ -1,4 +1,4 @@
-"""How exact a gradient is: where probes end, beside where they end when solved again at a tighter tolerance."""
+"""Gradient precision: the end of probe tangents beside that of a second solve at a tighter tolerance."""
 
 from __future__ import annotations
 

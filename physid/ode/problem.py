@@ -1,4 +1,4 @@
-"""An initial value problem after every argument has been checked: what march, gradients and events work on."""
+"""Problem: an initial value problem with every argument checked, as march, gradients and events use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""At which times f reads the inputs that drive it, and when it therefore jumps.
+"""Input reads: the times at which f reads its inputs, and the jump times that follow.
 
 An f is driven where it, or the object whose method it is, has `driver` and `reading(reader)`, in which it takes
 `reader(s)` for u(s). Where it reads at s = a t + b, with a and b of unknowns, a switch sigma of the driver makes it

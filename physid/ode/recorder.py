@@ -1,4 +1,4 @@
-"""What enters f from outside: the tensors with gradients that one evaluation was seen to use."""
+"""Captured tensors: tensors with gradients that one evaluation of f uses besides its arguments."""
 
 from __future__ import annotations
 

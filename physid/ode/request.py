@@ -1,4 +1,4 @@
-"""What of a solve depends neither on f nor on numbers: checked once, and used again for every solve of its kind."""
+"""Solve request: the arguments of a solve that depend neither on f nor on numbers, checked once and reused."""
 
 from __future__ import annotations
 

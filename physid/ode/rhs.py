@@ -1,4 +1,4 @@
-"""The right-hand side as the engine sees it: flat states, counted and checked evaluations, no hidden side effects."""
+"""Right-hand side as the engine calls it: flat states, counted and checked evaluations, no hidden side effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a solve returns: the states, how it ended, and what it cost."""
+"""Solution: the states, status and cost of a solve."""
 
 from __future__ import annotations
 

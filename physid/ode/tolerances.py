@@ -1,4 +1,4 @@
-"""Tolerances as numbers: what is none is refused before anything is computed with it."""
+"""Tolerance check: refuses what is no finite, non-negative number before anything is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What transforms of torch.func, and forward-mode tangents, do not see of jumps: refused in words."""
+"""Refusals for torch.func transforms and forward-mode tangents where jumps move."""
 
 from __future__ import annotations
 

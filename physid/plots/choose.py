@@ -1,4 +1,4 @@
-"""Which channels of many to show: those that were asked for, or those that vary most and most independently."""
+"""Choice of channels for a figure: those asked for, or those that vary most and most independently."""
 
 from __future__ import annotations
 

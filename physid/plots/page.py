@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a fit: the report with its figures; no other file, no network, no script."""
+"""HTML page of a fit: the report with its figures in one file, without network or script."""
 
 from __future__ import annotations
 

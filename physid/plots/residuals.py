@@ -1,4 +1,4 @@
-"""What is left over: residuals over time, their autocorrelation, and their distribution."""
+"""Residual plots: residuals over time, their autocorrelation and their distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several seeds of one fit: the spread of their predictions as the band of a further one."""
+"""Ensemble of seeds of one fit: the spread of their predictions as a band."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forecasts: the mean of the observations, the bands about it, and how far they mean anything."""
+"""Forecast: mean, bands and predictability horizon."""
 
 from __future__ import annotations
 

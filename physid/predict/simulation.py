@@ -1,4 +1,4 @@
-"""What a fitted model would do: its observations at the identified unknowns, with some values changed by name."""
+"""Simulation of a fitted model at its identified unknowns, with inputs, initial states or unknowns changed by name."""
 
 from __future__ import annotations
 

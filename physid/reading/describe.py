@@ -1,4 +1,4 @@
-"""What was understood of files of measurements, as data that can be shown."""
+"""Description of files of measurements as they were understood, as data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader does not guess about: columns that look like errors of others, and gaps of inputs."""
+"""Doubts in files of measurements, refused rather than guessed: columns that look like errors, gaps of inputs."""
 
 from __future__ import annotations
 

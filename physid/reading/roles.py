@@ -1,4 +1,4 @@
-"""What the columns of a table are: the time, what was measured, what drove the system, which experiment it was."""
+"""Roles of columns: time, measured channel, input or experiment."""
 
 from __future__ import annotations
 

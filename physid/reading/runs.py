@@ -1,4 +1,4 @@
-"""From a table with roles to the runs of each experiment: checked times, channels and inputs in the model's units."""
+"""Splits a table with roles into experiments: checked times, channels and inputs in the model's units."""
 
 from __future__ import annotations
 

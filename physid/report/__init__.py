@@ -1,4 +1,4 @@
-"""Reports: text, tables and comparisons of what was found."""
+"""Reports: text, tables and comparisons of results."""
 
 from __future__ import annotations
 

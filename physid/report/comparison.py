@@ -1,4 +1,4 @@
-"""Several fits in one table."""
+"""Comparison table of several fits."""
 
 from __future__ import annotations
 

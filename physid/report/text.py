@@ -1,4 +1,4 @@
-"""Reports: what a fit found, as text of a hundred columns, as data and as a table."""
+"""Report of a fit, as text of a hundred columns, as data and as a table."""
 
 from __future__ import annotations
 

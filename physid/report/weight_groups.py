@@ -1,4 +1,4 @@
-"""The weights of a model by the module or table that they belong to, as a report tells of them."""
+"""Weight groups: the weights of a model by module or table, for reports."""
 
 from __future__ import annotations
 

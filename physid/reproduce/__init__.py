@@ -1,4 +1,4 @@
-"""The paper's tables and figures, made anew by one command each, with the paper's numbers beside ours.
+"""Reproduction of the paper's tables and figures, one command each, with the paper's numbers beside ours.
 
     physid.reproduce.reproduce("fig6", "fig6", quick=True)
 

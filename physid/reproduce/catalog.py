@@ -1,4 +1,4 @@
-"""Which exhibits there are: a name, and the module and attribute where it stands."""
+"""Catalogue of exhibits: a name, and the module and attribute where it stands."""
 
 from __future__ import annotations
 

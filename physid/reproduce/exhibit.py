@@ -1,4 +1,4 @@
-"""What an exhibit is: cells to compute, and how their results become a table and a figure."""
+"""Exhibit: cells to compute, and the table and figure made of their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the exhibits on images share: which networks are trained, on what, how, and what is asked of them afterwards."""
+"""Shared parts of the exhibits on images: networks, data, recipes and scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running an exhibit: cell after cell, kept as they finish, then the table, the figure and the data."""
+"""Runs an exhibit: saves cells as they finish, then makes the table, the figure and the data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RunFormat: how the runs of one kind are kept; Run: a run directory of any kind, which its format reads."""
+"""RunFormat: encodes and decodes the runs of one kind; Run: a run directory of any kind, read by its format."""
 
 from __future__ import annotations
 

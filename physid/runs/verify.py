@@ -1,4 +1,4 @@
-"""A run is verified by doing it again: from what it was asked, the model and the data it began with."""
+"""Verification of a run: fits again from its request, model and data, and compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training of networks by batches: learners, collections, recipes, the loop, and what it found."""
+"""Training of networks by batches: learners, collections, recipes, loop and result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What trained classifiers answer on the test set: their errors under any solver, and how far repeated runs agree."""
+"""Classifier scores on the test set: errors under any solver, and the agreement of repeated runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained, and on what: a learner says its loss of a batch, a collection deals batches."""
+"""Learner and Collection: a learner computes the loss of a batch, a collection yields batches."""
 
 from __future__ import annotations
 

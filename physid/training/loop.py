@@ -1,4 +1,4 @@
-"""The loop of a training: steps, epochs, scores; it can be told to stop between two steps and go on from there."""
+"""Training loop: steps, epochs and scores, which stops between two steps and resumes there."""
 
 from __future__ import annotations
 

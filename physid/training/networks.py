@@ -1,4 +1,4 @@
-"""Networks and collections by name: what is trained by batches, and on what; each with its options."""
+"""Networks and collections by name, with their options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that train one learner, each on its share of every batch, as one process would on the whole of it.
+"""Data-parallel training: processes that train one learner, each on its share of a batch, as one would on the whole.
 
 `torchrun --nproc-per-node N -m physid fit ...` starts them. Whatever is a mean over the batch is one over all shares:
 the loss, the gradient, the statistics of batch norm, and the error by which an ODE's steps are chosen.

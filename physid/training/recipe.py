@@ -1,4 +1,4 @@
-"""How a network is trained: optimiser, learning rate, epochs, as data."""
+"""Recipe of a training: optimiser, learning rate and epochs, as data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TrainingResult: what a training found, as plain data."""
+"""TrainingResult: weights, scores and history of a training, as plain data."""
 
 from __future__ import annotations
 

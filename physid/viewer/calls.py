@@ -1,4 +1,4 @@
-"""What users call: a scene, a window, a page or a file of fits and forecasts."""
+"""Viewer calls: scene, window, page or file of fits and forecasts."""
 
 from __future__ import annotations
 

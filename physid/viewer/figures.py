@@ -1,4 +1,4 @@
-"""Pictures of what is no motion in space: the phase portrait and the time series side by side, as PNG or as a page."""
+"""Figures for states without positions in space: phase portrait and time series side by side, as PNG or page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracks: what a picture shows of a forecast, as plain arrays, before anything is drawn."""
+"""Tracks: the paths, bands and marks of a forecast as plain arrays, before anything is drawn."""
 
 from __future__ import annotations
 

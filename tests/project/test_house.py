@@ -173,7 +173,7 @@ def test_a_class_name_is_used_once() -> None:
 def test_a_file_name_is_used_once_in_its_room() -> None:
     found: dict[tuple[str, str], list[str]] = {}
     for path in (path for folder in ("physid", *ROOMS) for path in sources(ROOT / folder) if path.stem != "__init__"):
-        room = ROOM[module_name(path, ROOT)] if path.parts[len(ROOT.parts)] == "physid" else path.parent.name
+        room = ROOM.get(module_name(path, ROOT), path.parent.name)
         found.setdefault((room, path.name), []).append(path.relative_to(ROOT).as_posix())
     assert {names[0]: names[1:] for names in map(sorted, found.values()) if len(names) > 1} == FILE_HOMONYMS
 

@@ -1,3 +1,3 @@
-"""Search: from starting values to the optimum of an inference problem."""
+"""Search: optimizers and strategies, from starting values to the optimum of an inference problem."""
 
 from __future__ import annotations

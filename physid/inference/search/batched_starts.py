@@ -1,4 +1,4 @@
-"""Many starts as one batch: welded segments, then a race on the full horizon."""
+"""Batched multi-start: many starts as one batch, by multiple shooting first, then a race on the full horizon."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Continuation: a fit is led through easier models, whose corners are rounder, to the one that is meant.
+"""Continuation: fits models with rounded corners first, and sharpens them to the model asked for.
 
 Source: Allgower and Georg (1990), Numerical Continuation Methods.
 """

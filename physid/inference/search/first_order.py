@@ -1,4 +1,4 @@
-"""Gradient descent through the solver: Adam with the paper's schedule, and L-BFGS."""
+"""First-order optimizers: Adam with the paper's schedule, and L-BFGS, by gradients through the solver."""
 
 from __future__ import annotations
 

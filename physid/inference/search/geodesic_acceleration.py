@@ -1,4 +1,4 @@
-"""Least squares along a bent valley: Levenberg-Marquardt with geodesic acceleration.
+"""Geodesic acceleration: Levenberg-Marquardt along curved valleys, by second directional derivatives.
 
 Weights of a network lie in a long, narrow, bent valley of the cost. A damped step v is a straight line, and leaves such
 a valley unless it is short; half its acceleration a bends it along:

@@ -1,4 +1,4 @@
-"""Matching of rates: a start for the unknowns from the slopes of smoothed data, without solving the equation.
+"""Gradient matching: starting values from the slopes of smoothed data, without solving the equation.
 
 The states are lifted from smoothing splines of the observations, and the unknowns found that make dy/dt = f(t, y) hold
 along them best: a regression, linear where f is linear in its unknowns.

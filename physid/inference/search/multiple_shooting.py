@@ -1,4 +1,4 @@
-"""Segments: the horizon in pieces with starts of their own, solved as one batch and welded by continuity residuals.
+"""Multiple shooting: segments with their own initial states, solved as one batch and joined by continuity residuals.
 
 Source: multiple shooting, Bock (1981), with continuity as penalties of growing weight.
 """

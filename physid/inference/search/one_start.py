@@ -1,4 +1,4 @@
-"""What is kept of every one of many starts."""
+"""StartRecord: the beginning, end and cost of one of many starts."""
 
 from __future__ import annotations
 

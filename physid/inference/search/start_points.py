@@ -1,4 +1,4 @@
-"""Where the starts of a multistart begin: draws from priors and domains around the model's own values.
+"""Starting points of a multi-start: draws from priors and domains around the model's own values.
 
 Every start is a draw of its own number from the seed, so that neither the way of running nor the number of workers
 changes where it begins. Source: McKay, Beckman and Conover (1979) for the Latin hypercube.

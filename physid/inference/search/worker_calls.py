@@ -1,4 +1,4 @@
-"""Calls in worker processes: what a model of the user's own raises, warns and prints there is told here."""
+"""Worker calls: relays what a user's model raises, warns and prints in a worker process."""
 
 from __future__ import annotations
 

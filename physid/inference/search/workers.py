@@ -1,4 +1,4 @@
-"""Many starts over processes with joblib, whose backends (loky by default, dask, ray) carry them to other machines.
+"""Workers: many starts over processes by joblib, whose backends (loky, dask, ray) reach other machines.
 
 The backend is joblib's own business: within `joblib.parallel_config(backend="dask")` the starts run on a cluster.
 """

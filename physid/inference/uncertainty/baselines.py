@@ -1,4 +1,4 @@
-"""Trivial forecasters, which any model has to beat: the last value, the mean, and the straight line of the training."""
+"""Trivial forecasters, as baselines for any model: last value, mean, and straight line of the training part."""
 
 from __future__ import annotations
 

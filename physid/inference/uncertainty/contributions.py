@@ -1,4 +1,4 @@
-"""How much of the derivative of every state a part of the model makes up, along the data."""
+"""Contributions: the share of each state's derivative that a part of the model makes up, along the data."""
 
 from __future__ import annotations
 

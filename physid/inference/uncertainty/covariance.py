@@ -1,4 +1,4 @@
-"""The covariance of the unknowns: for independent residuals, and consistent where these are correlated."""
+"""Covariance of the unknowns: under independent residuals, and a consistent one under correlated residuals."""
 
 from __future__ import annotations
 

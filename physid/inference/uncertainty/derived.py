@@ -1,4 +1,4 @@
-"""What is read out of the unknowns, and their identifiable combinations, with errors propagated to first order."""
+"""Derived quantities and identifiable combinations of the unknowns, with first-order standard errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What data determine near a point: combinations of unknowns, beside weights of networks, of which none is asked."""
+"""Determined combinations of the unknowns near a point, in models that also hold network weights."""
 
 from __future__ import annotations
 

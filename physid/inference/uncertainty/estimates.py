@@ -1,4 +1,4 @@
-"""Estimates: every unknown with its errors, its interval and where it came from."""
+"""Estimates: each unknown's value, standard errors, interval, start and unit."""
 
 from __future__ import annotations
 

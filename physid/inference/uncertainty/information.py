@@ -1,4 +1,4 @@
-"""Figures of merit at an optimum: log-likelihood, AIC and BIC, fit in per cent, and whether residuals are normal."""
+"""Information criteria at an optimum: log-likelihood, AIC, AICc, BIC, and fit in per cent."""
 
 from __future__ import annotations
 

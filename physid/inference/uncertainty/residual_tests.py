@@ -1,4 +1,4 @@
-"""Tests of the residuals, channel by channel: white, normal, of one size, free of what drove the system?"""
+"""Residual tests per channel: whiteness, normality, constant variance, correlation with inputs."""
 
 from __future__ import annotations
 

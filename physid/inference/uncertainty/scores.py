@@ -1,4 +1,4 @@
-"""How well a model predicts: mse and rmse on what was fitted, on the test, beyond it, and on other records."""
+"""Scores: mse and rmse on the training part, the test part, the forecast, and other records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hidden states that turn out far smaller than the sizes by which their tolerances went."""
+"""Small hidden states: reports states that turn out far smaller than the sizes their tolerances used."""
 
 from __future__ import annotations
 

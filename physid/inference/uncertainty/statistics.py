@@ -1,4 +1,4 @@
-"""What an optimum says of the unknowns: one covariance, what the data do not determine, and the verdict."""
+"""Statistics at an optimum: covariance, identifiability and verdict."""
 
 from __future__ import annotations
 

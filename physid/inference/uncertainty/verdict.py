@@ -1,4 +1,4 @@
-"""The verdict on a fit: one word, the worst that holds, with its reason and at most two remedies; all tests beside it.
+"""Verdict on a fit: the worst finding that holds, in one word, with its reason, remedies and all tests.
 
 adequate        no test speaks against the model
 exact           the data are reproduced to the solver's own error

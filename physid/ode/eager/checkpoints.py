@@ -1,4 +1,4 @@
-"""Checkpoints of the accepted steps: what the adaptive checkpoint adjoint keeps of a forward solve."""
+"""Checkpoints of accepted steps, as the adaptive checkpoint adjoint stores them."""
 
 from __future__ import annotations
 

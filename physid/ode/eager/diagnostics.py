@@ -1,4 +1,4 @@
-"""What a user reads when a solve fails: where, why, and what to do."""
+"""Diagnostics of a failed solve: where it failed, why, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The derivative of the discrete flow over a tape of accepted steps, many steps at once.
+"""Forward sensitivity: the derivative of the discrete flow over a tape of accepted steps, many steps at once.
 
 The accepted grid is known after the march, so that the stages of all steps are differentiated at once; only the
 product of the steps' transition matrices runs in order.

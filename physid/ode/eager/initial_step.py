@@ -1,4 +1,4 @@
-"""The first step, where none is given."""
+"""Initial step size, where none is given."""
 
 from __future__ import annotations
 

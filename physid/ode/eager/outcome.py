@@ -1,4 +1,4 @@
-"""What the forward loop shows of a step while it runs, and what it leaves."""
+"""Step and march outcomes: the data that the forward loop yields per step, and at its end."""
 
 from __future__ import annotations
 

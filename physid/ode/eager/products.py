@@ -1,4 +1,4 @@
-"""Many vector-Jacobian products at once."""
+"""Vector-Jacobian products of many steps at once."""
 
 from __future__ import annotations
 

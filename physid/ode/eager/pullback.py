@@ -1,4 +1,4 @@
-"""Algorithm 2 of the paper: replay one accepted step at a time and pull the cotangent back through its stages.
+"""Pullback by Algorithm 2 of the paper: replays one accepted step at a time and carries the cotangent through it.
 
 The vector-Jacobian product of the discrete map, written out. With hk_i = h f(t + c_i h, u_i),
 u_i = y + sum_j a_ij hk_j, y1 = y + sum_i b_i hk_i and outputs y + sum_i B_i(theta) hk_i, cotangents run

@@ -1,4 +1,4 @@
-"""What the backward pass needs of a tape: the accepted steps in waves, one step of every lane at a time."""
+"""Replay of a tape for the backward pass: accepted steps in waves, one step per sample at a time."""
 
 from __future__ import annotations
 

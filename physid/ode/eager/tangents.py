@@ -1,4 +1,4 @@
-"""Tangents beside the state in the eager march: carried through its attempts, and their part in the error ratio."""
+"""Tangents in the eager march: carried through its attempts, with their part in the error ratio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Runge-Kutta method is: one value of numbers."""
+"""Tableau: the coefficients of a Runge-Kutta method."""
 
 from __future__ import annotations
 

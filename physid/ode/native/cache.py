@@ -1,4 +1,4 @@
-"""What is remembered of f from an earlier solve, so that the next one neither evaluates nor traces it.
+"""Kernel cache: remembers the compiled f of an earlier solve, so that the next neither evaluates nor traces it.
 
 A solve that ran natively leaves its engine with the places of all tensors that f can reach. A later f is the same one
 if it is the same object with everything it sees unchanged, or a function of the same code over the same things but for

@@ -1,4 +1,4 @@
-"""Whether a solve runs as compiled code, and if not, why."""
+"""Choice of compiled code for a solve, with the reason where it does not apply."""
 
 from __future__ import annotations
 

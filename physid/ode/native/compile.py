@@ -1,4 +1,4 @@
-"""`kernel_for`: the compiled right-hand side of a problem, or why there is none; those that were made are kept."""
+"""`kernel_for`: the compiled right-hand side of a problem, remembered or made, or the reason why there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What f reads besides its arguments, and whether any of it has changed since.
+"""Dependencies of f besides its arguments, and whether any has changed since f was compiled.
 
 Tracing turns Python numbers into literals and follows one path through Python's branches. `reach` lists every value
 that the code of f can get at with the place where it is kept. Most looks find all as it was: the same objects in the

@@ -1,4 +1,4 @@
-"""How compiled code hears: what it asks of the interpreter, and what of it becomes an exception here."""
+"""Signals and deadlines in compiled code: its callback into the interpreter, and the exceptions that follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that the code of f can get at, each of a kind that the guard watches, or else why f is not remembered.
+"""Reachable values of f's code: each of a watched kind, or the reason why f cannot be remembered.
 
 The walk goes from f through what ran as it was evaluated (`witness`): the globals that this code names, closures,
 defaults, attributes that it names, whole containers. A kind that is not listed here is not watched.

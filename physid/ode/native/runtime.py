@@ -1,4 +1,4 @@
-"""The compiled solve as Python sees it: the C structures, one call forward and one back, and the steps that it kept."""
+"""Runtime calls: the compiled forward solve, its pullback, and the steps it kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A posed problem's settings as the C structure reads them."""
+"""Task structure: a problem's settings as the C code reads them."""
 
 from __future__ import annotations
 

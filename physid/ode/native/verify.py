@@ -1,4 +1,4 @@
-"""A kernel is trusted when it gives what the eager f gives: values and products, near the states of the solve.
+"""Kernel verification: compares values and products with the eager f, near the states of the solve, before first use.
 
 A difference is measured by the largest component, and where terms cancel by what rounding leaves of them (`interpret`).
 """

@@ -1,4 +1,4 @@
-"""What f runs as it is evaluated: its Python code, the names in it, and the compiled functions that it calls.
+"""Witness of an evaluation: the Python code that f runs, the names in it, and the compiled functions that it calls.
 
 The guard watches what this code can read. What runs without having been found there, and compiled functions that are
 not known to depend on their arguments alone, keep f from being remembered.

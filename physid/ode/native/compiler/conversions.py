@@ -1,4 +1,4 @@
-"""Numbers of t, y and parameters that leave torch while f is recorded: through NumPy, lists, text, addresses.
+"""Conversions out of torch while f is recorded, through NumPy, lists, text or addresses, which a graph cannot follow.
 
 Operations of torch are seen below autograd (`trace`); these go past them.
 """

@@ -1,4 +1,4 @@
-"""At which times a recorded f reads its inputs, as its record proves: at t alone, or at a t + b without the state.
+"""Input times of a recorded f: at t, or at a t + b without the state, proved from its graph.
 
 The record holds f for every t, state and parameter. So what it says once holds for every later solve of the same f:
 only b, and a where it is not 1, are computed again, by the few operations that lead to the times.

@@ -1,4 +1,4 @@
-"""A problem's f on one lane, its record as a graph, and what ran as it was evaluated."""
+"""Recording of f on one sample: its graph, and the code that ran as it was evaluated."""
 
 from __future__ import annotations
 

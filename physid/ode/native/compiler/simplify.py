@@ -1,4 +1,4 @@
-"""Arithmetic that need not be done: with 0 and 1, negations that merge into differences, small powers as products.
+"""Simplification of arithmetic: zeros, ones, negations, small powers.
 
 A rule takes the builder, the ids of the arguments and their values where they are literals, and returns the id of what
 the operation comes to, or None where it has to be done. In f itself 0 x is zero where x is known to be finite, so that

@@ -1,4 +1,4 @@
-"""One eager evaluation of f, recorded as aten operations.
+"""Trace of f: one eager evaluation, recorded as aten operations.
 
 A dispatch mode sees every operation below autograd. Tensors are recorded as strided references into numbered stores, so
 that views and in-place writes need no rules: they alias here as they alias in torch. What depends on no input is not
