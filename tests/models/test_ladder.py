@@ -129,7 +129,7 @@ def test_seeds_that_cannot_be_are_refused() -> None:
     experiment = small()
     with pytest.raises(InputError, match="seeds: expected a whole number from 1 to 1000"):
         fit(build(experiment, "none"), experiment, seeds=0)
-    with pytest.raises(InputError, match="one start or one seed"):
+    with pytest.raises(InputError, match="one of them can be many"):
         fit(build(experiment, "none"), experiment, seeds=2, starts=2)
 
 
