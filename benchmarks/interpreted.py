@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from physid.ode.eager.engine import EAGER, Cotangents
+from physid.ode.backend import Cotangents
+from physid.ode.eager.engine import EAGER
 from physid.ode.eager.outcome import Outcome
 from physid.ode.native import cache, choose, compile
 from physid.ode.native.compiler.derive import TangentCode, reachable, reverse
