@@ -88,7 +88,7 @@ SUBJECTS = (
     "x.py:X",
     "",
 )
-QUICK = {"fit": ("--dry-run",), "simulate": ("--points", "8")}
+QUICK = {"fit": ("--dry-run",), "train": ("--dry-run",), "simulate": ("--points", "8")}
 LEFT_OUT = ("doctor", "reproduce", "view", "gradcheck", "init", "resume")  # slow, or tried elsewhere
 
 
