@@ -51,9 +51,9 @@ def compare_classes(console: Console, runs: Sequence[Path], outs: Sequence[Path]
     columns = ("images", "number", "ICC1", "low", "high", "ICC1k", "low", "high")
     rows = [(name, part["images"], *ends(part["icc1"]), *ends(part["icc1k"])) for name, part in found_all.items()]
     console.table(f"agreement of {len(runs)} runs, mean error {100 * sum(errors) / len(errors):.4g} %", columns, rows)
+    content = table_bytes(columns, rows)
     for out in outs:
-        content = table_bytes(columns, rows)
-        write_out(out, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        write_out(out, lambda file: file.write(content))
     data = {
         name: {"images": part["images"], "icc1": ends(part["icc1"]), "icc1k": ends(part["icc1k"])}
         for name, part in found_all.items()
