@@ -26,7 +26,7 @@ ROOMS: dict[str, list[str]] = {
         "ode.directions ode.eager.dense_output ode.eager.diagnostics ode.eager.initial_step "
         "ode.backend ode.gradients.adjoint_field ode.native.compiler.build ode.native.compiler.pointwise "
         "ode.native.compiler.reduce ode.native.compiler.shapes ode.native.task ode.precision",
-        "ode.conclude ode.eager.replay ode.eager.tangents ode.native.compiler.scan",
+        "ode.conclude ode.eager.replay ode.eager.tangents ode.native.compiler.scan ode.odeint_options",
         "ode.eager.march ode.eager.pullback ode.eager.pullback_stepsize ode.eager.stage_jacobians "
         "ode.native.compiler.all_rules",
         "ode.eager.forward_sensitivity ode.eager.pullback_batched ode.events ode.native.compiler.lower "

@@ -14,7 +14,7 @@ from physid.ode.eager.dense_output import theta_of
 from physid.ode.eager.march import March
 from physid.ode.eager.replay import pieces
 from physid.ode.gradients.protocol import wants_gradient
-from physid.ode.odeint import Options, read_options
+from physid.ode.odeint_options import Options, read_options
 from physid.ode.problem import ODEProblem
 from physid.ode.request import Tolerance
 from physid.ode.rhs import RightHandSide, State

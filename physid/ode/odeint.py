@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,86 +12,21 @@ from torch import Tensor
 
 from physid.errors import InputError, unknown_name
 from physid.ode.conclude import conclude
-from physid.ode.control import CONTROLS, Control, Fixed
+from physid.ode.control import Fixed
 from physid.ode.dispatch import Dispatch, check_engine, memory
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.gradients import registry
 from physid.ode.gradients.adjoint import Adjoint
 from physid.ode.gradients.protocol import Gradient
-from physid.ode.methods import catalogue
-from physid.ode.methods.catalogue import Tableau, with_interpolation
+from physid.ode.odeint_options import Options, constructed, read_options
 from physid.ode.probes import Probes, read
-from physid.ode.problem import ODEProblem, Recall, pose
-from physid.ode.request import Limits, Norm, Tolerance, read_times
+from physid.ode.problem import ODEProblem
+from physid.ode.request import Tolerance, read_times
 from physid.ode.rhs import RightHandSide, State
 from physid.ode.solution import Solution, SolveError, Status
 
-Options = Mapping[str, Any]
-ADAPTIVE = (
-    "first_step",
-    "min_step",
-    "max_step",
-    "max_num_steps",
-    "safety",
-    "ifactor",
-    "dfactor",
-    "step_t",
-    "jump_t",
-    "norm",
-    "dtype",
-    "checkpoints",
-)
-FIXED = ("step_size", "grid_constructor", "interp", "perturb", "norm", "checkpoints")
-LACKING = {"explicit_adams": "rk4", "implicit_adams": "rk4", "fixed_adams": "rk4", "scipy_solver": "dopri8"}
 FOREVER = 1e18  # how far an event is waited for
 SEARCHED = 20_000  # steps of a search for an event, unless max_num_steps says how many
-
-
-@dataclass(frozen=True)
-class Setup:
-    """torchdiffeq's method and options in the engine's terms."""
-
-    tableau: Tableau
-    control: Control
-    limits: Limits
-    norm: Norm | None = None
-    stops: Tensor | None = None
-    jumps: Tensor | None = None
-    perturb: bool = False
-    grid_constructor: Callable[..., Tensor] | None = None
-    probes: Probes | None = None
-
-    def pose(
-        self,
-        f: RightHandSide,
-        y0: State,
-        t: Tensor,
-        rtol: Tolerance,
-        atol: Tolerance,
-        params: Sequence[Tensor] | None,
-        recall: Recall | None = None,
-    ) -> ODEProblem:
-        """The checked problem; `recall` may know f from an earlier solve."""
-        stops = self.stops
-        if self.grid_constructor is not None:
-            stops = _constructed(self.grid_constructor, f, y0, t)
-        return pose(
-            f,
-            y0,
-            t,
-            solver=self.tableau,
-            rtol=rtol,
-            atol=atol,
-            control=self.control,
-            params=params,
-            recall=recall,
-            limits=self.limits,
-            norm=self.norm,
-            stops=stops,
-            jumps=self.jumps,
-            perturb=self.perturb,
-            probes=self.probes,
-        )
 
 
 def odeint(
@@ -188,21 +123,22 @@ def _integrate(
     probes: Probes | None = None,
 ) -> Solution:
     check_engine(engine)
-    setup = replace(read_options(method, options), probes=probes)
+    setup = read_options(method, options)
+    setup = setup if probes is None else replace(setup, probes=probes)
     gradient = registry.lookup(gradient, (options or {}).get("checkpoints"))
-    times = read_times(t)
 
     def posed(when: Tensor) -> ODEProblem:
         return setup.pose(func, y0, when, rtol, atol, params)
 
-    def solved(when: Tensor) -> Solution:
+    def solved(when: Tensor | Sequence[float]) -> Solution:
         problem = setup.pose(func, y0, when, rtol, atol, params, memory(engine))
         backend = Dispatch(engine)
         values, outcome = gradient.solve(problem, backend)
         return conclude(problem, values, outcome, gradient.name, True, backend.name, backend.note)
 
     if event_fn is None:
-        return solved(times)
+        return solved(t)
+    times = read_times(t)
     if len(times) != 2:
         raise InputError(f"t has {len(times)} times with event_fn: give [start, any time in the direction of search].")
     start, towards = times.detach().tolist()
@@ -237,80 +173,6 @@ def _event_pair(solution: Solution) -> tuple[Tensor, State]:
     return time, solution.y
 
 
-def read_options(method: str | None, options: Options | None) -> Setup:
-    """Check method and options; an unknown one is an error with the nearest known name."""
-    name = method or "dopri5"
-    if name in LACKING:
-        raise InputError(
-            f"method '{name}' is not here; the nearest is '{LACKING[name]}'. "
-            f"Allowed: {', '.join(sorted(catalogue.METHODS))}."
-        )
-    tableau = catalogue.lookup({"rk4": "rk4_38", "rk4_classic": "rk4"}.get(name, name))
-    given = dict(options or {})
-    allowed = ADAPTIVE if tableau.adaptive else FIXED
-    for key in given:
-        if key not in allowed:
-            raise unknown_name(f"option of method '{name}'", key, allowed)
-    return _adaptive(tableau, given) if tableau.adaptive else _fixed(tableau, given)
-
-
-def _adaptive(tableau: Tableau, given: dict[str, Any]) -> Setup:
-    if given.get("dtype", torch.float64) != torch.float64:
-        raise InputError(f"option dtype={given['dtype']}: time is kept in float64; leave it out.")
-    control = replace(
-        CONTROLS["i"],
-        safety=float(given.get("safety", 0.9)),
-        shrink=float(given.get("dfactor", 0.2)),
-        grow=float(given.get("ifactor", 10.0)),
-    )
-    first = given.get("first_step")
-    limits = Limits(
-        None if first is None else abs(float(first)),
-        float(given.get("min_step", 0.0)),
-        float(given.get("max_step", float("inf"))),
-        int(given.get("max_num_steps", 2**31 - 1)),
-    )
-    stops, jumps = (_times(given.get(key), key) for key in ("step_t", "jump_t"))
-    return Setup(tableau, control, limits, given.get("norm"), stops, jumps)
-
-
-def _fixed(tableau: Tableau, given: dict[str, Any]) -> Setup:
-    if given.get("step_size") is not None and given.get("grid_constructor") is not None:
-        raise InputError("options step_size and grid_constructor exclude each other: give one of them.")
-    interp = given.get("interp", "linear")
-    if interp not in ("linear", "cubic"):
-        raise unknown_name("interp", interp, ("linear", "cubic"))
-    step = given.get("step_size")
-    return Setup(
-        with_interpolation(tableau, interp),
-        Fixed(None if step is None else float(step)),
-        Limits(max_steps=2**31 - 1),
-        perturb=bool(given.get("perturb", False)),
-        grid_constructor=given.get("grid_constructor"),
-    )
-
-
-def _times(value: Any, name: str) -> Tensor | None:
-    if value is None:
-        return None
-    times = torch.as_tensor(value)
-    if name == "step_t" and times.requires_grad and torch.is_grad_enabled():
-        raise InputError(f"option {name} asks for a gradient, which has no derivative here: give {name}.detach().")
-    times = times.to("cpu", torch.float64).reshape(-1)
-    if not bool(torch.isfinite(times).all()):
-        raise InputError(f"option {name} holds a time that is not finite.")
-    return times
-
-
-def _constructed(constructor: Callable[..., Tensor], f: RightHandSide, y0: State, t: Tensor) -> Tensor:
-    grid = torch.as_tensor(constructor(f, y0, t)).detach().cpu().double().reshape(-1)
-    if len(grid) < 2 or float(grid[0]) != float(t[0]) or float(grid[-1]) != float(t[-1]):
-        raise InputError(
-            f"grid_constructor returned a grid that does not run from t[0] = {float(t[0])} to t[-1] = {float(t[-1])}."
-        )
-    return grid
-
-
 def _adjoint(
     method: str | None,
     options: Options | None,
@@ -339,5 +201,5 @@ def _adjoint(
         stops=setup.stops,
         jumps=setup.jumps,
         perturb=setup.perturb,
-        grid=None if setup.grid_constructor is None else partial(_constructed, setup.grid_constructor),
+        grid=None if setup.grid_constructor is None else partial(constructed, setup.grid_constructor),
     )

@@ -88,3 +88,17 @@ def test_a_zero_keeps_its_sign_at_a_bound() -> None:
     program = lower.lower(trace(f, TIME, y, (), TABLE.__contains__))
     told = products(program, np.zeros(1), y.numpy(), np.zeros(0), np.zeros(0), np.ones(28), np.float64).k[0]
     torch.testing.assert_close(torch.from_numpy(told), expected, rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("batch", [1, 16])
+def test_time_and_constants_stand_beside_the_state_of_many_samples(batch: int) -> None:
+    torch.manual_seed(1)
+    weight, other = torch.randn(4, 8, dtype=torch.float64), torch.randn(8, 2, dtype=torch.float64)
+    beside = torch.randn(batch, 1, dtype=torch.float64)
+
+    def f(t: Tensor, y: Tensor) -> Tensor:
+        rows = torch.cat([y.view(batch, 2), t.expand(batch, 1), beside], -1)
+        return (torch.tanh(rows @ weight) @ other).reshape(-1)
+
+    y = torch.randn(2 * batch, dtype=torch.float64)
+    assert_agree(f, kernel_of(f, TIME, y), TIME, y)

@@ -146,27 +146,32 @@ class Emitter:
         if node.buffer not in self.direct:
             yield f"{kind} b{node.buffer}[{self.b.buffers[node.buffer].size}];"
         if isinstance(node, Pack):
-            yield from self.copy(f"b{node.buffer}", node.ids, "=")
+            yield from self.copy(f"b{node.buffer}", node.ids, "=", kind)
         elif isinstance(node, Map):
             yield from self._looped(node)
         else:
             yield from self._dot(node, kind)
 
-    def copy(self, target: str, ids: Ids, sign: str) -> Iterator[str]:
-        """Numbers into target[0], target[1], ...; neighbours in a loop."""
+    def copy(self, target: str, ids: Ids, sign: str, kind: str = "REAL") -> Iterator[str]:
+        """Numbers into target[0], target[1], ... of that kind; neighbours in a loop."""
         flat = ids.tolist()
+
+        def fitting(number: int, text: str) -> str:
+            """The same in every column, where the target differs from column to column."""
+            return text if self.kind(self.b.depends(number)) == kind or kind == "REAL" else f"SPLAT({text})"
+
         at = 0
         while at < len(flat):
             end = at + 1
             while end < len(flat) and flat[end] == flat[end - 1] + 1 and flat[at] >> SHIFT:
                 end += 1
             if end - at >= RUN:
-                source = self.at(View(flat[at], (1,)), ["i"])
+                source = fitting(flat[at], self.at(View(flat[at], (1,)), ["i"]))
                 yield f"for (int i = 0; i < {end - at}; ++i) {target}[{at} + i] {sign} {source};"
             else:
                 for place in range(at, end):
                     if sign == "=" or flat[place] != self.b.zero:
-                        yield f"{target}[{place}] {sign} {self.element(flat[place])};"
+                        yield f"{target}[{place}] {sign} {fitting(flat[place], self.element(flat[place]))};"
             at = end
 
     # --- pointwise loops
