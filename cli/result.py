@@ -10,7 +10,7 @@ from physid.api.fit import Fit
 from physid.inference.search.one_start import tally
 
 ESTIMATE = ("value", "stderr", "plain", "robust", "low", "high", "undetermined", "unit", "start", "truth")
-RESIDUALS = ("sentence", "remedies", "others", "each", "floor", "hidden", "chosen")
+RESIDUALS = ("sentence", "remedies", "others", "each", "floor", "null_directions", "chosen")
 SETTINGS = ("experiment", "knowledge", "model", "gradient", "solver")
 
 
@@ -37,10 +37,18 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
         "unknowns": unknowns,
         "scores": fit.scores,
         "trivial": fit.trivial,
-        "residuals": {} if fit.statistics is None else {name: getattr(fit.statistics, name) for name in RESIDUALS},
+        "residuals": _residuals(fit),
         "evaluations": fit.evaluations,
         "seconds": fit.seconds,
         **({} if found is None else {"starts": asdict(found)}),
         **more,
         **paper,
     }
+
+
+def _residuals(fit: Fit) -> dict[str, Any]:
+    """What the statistics say of the residuals; `hidden` is the former name of null_directions."""
+    if fit.statistics is None:
+        return {}
+    found = {name: getattr(fit.statistics, name) for name in RESIDUALS}
+    return found | {"hidden": fit.statistics.null_directions}

@@ -20,7 +20,7 @@ from physid.errors import InputError, PhysidError
 from physid.inference.assemble import agree
 from physid.inference.early_inputs import early_reads
 from physid.inference.options import adapted, default_integrator
-from physid.inference.parameters import Vector, aligned, vector_of
+from physid.inference.parameters import ParameterVector, aligned, vector_of
 from physid.inference.probing import worth_probing
 from physid.inference.simulate import simulate
 from physid.inference.uncertainty.determined import determined, moves, weights
@@ -198,7 +198,7 @@ def smoothness(model: Model, experiment: Experiment) -> Finding:
 
 def solves(model: Model, experiment: Experiment, integrator: Integrator) -> Finding:
     """The model can be solved over the data from the guess."""
-    vector = Vector(model, experiment)
+    vector = ParameterVector(model, experiment)
     (found,) = simulate(vector, [vector.get()], experiment.train.times, integrator, sensitivities=True)
     if not found.solution.ok:
         return Finding("solve", FAILED, f"{found.solution.message} Start from other values, or check the field.")
@@ -250,7 +250,7 @@ def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) 
 
 
 def _difference(
-    vector: Vector, x: Array, move: Array, step: float, times: Tensor, integrator: Integrator, experiment: int
+    vector: ParameterVector, x: Array, move: Array, step: float, times: Tensor, integrator: Integrator, experiment: int
 ) -> Array:
     """The central difference [T, M] of the observations along a `move` [Q], of so long a step."""
     moved = [x + sign * step * move for sign in (1.0, -1.0)]
@@ -268,21 +268,21 @@ def identifiability(model: Model, given: Sequence[Experiment], integrator: Integ
     x = vector.get()
     found = determined(vector, x, integrator)
     random, moved = np.random.default_rng(0), found
-    for _ in range(NEARBY if found.hidden else 0):
+    for _ in range(NEARBY if found.null_directions else 0):
         other = determined(vector, x + AWAY * random.standard_normal(len(x)), integrator)
-        moved = other if len(other.hidden) < len(moved.hidden) else moved
+        moved = other if len(other.null_directions) < len(moved.null_directions) else moved
     vector.put(x)
-    if moved.hidden:
-        seen = f" They do tell {'; '.join(f'{name} ({value:.4g} there)' for name, value in moved.told)}."
+    if moved.null_directions:
+        seen = f" They do tell {'; '.join(f'{name} ({value:.4g} there)' for name, value in moved.identifiable)}."
         where = "" if moved is found else "near the guess, "
         return Finding(
             "identifiability",
             FAILED,
-            f"{where}the data do not tell {'; nor '.join(moved.hidden)}. Fix or tie one unknown of each, give it a "
-            f"prior, or measure more.{seen if moved.told else ''}",
+            f"{where}the data do not tell {'; nor '.join(moved.null_directions)}. Fix or tie one unknown of each, give "
+            f"it a prior, or measure more.{seen if moved.identifiable else ''}",
         )
-    if found.hidden:
-        text = f"at the guess itself the data do not tell {'; nor '.join(found.hidden)}; near by they do."
+    if found.null_directions:
+        text = f"at the guess itself the data do not tell {'; nor '.join(found.null_directions)}; near by they do."
         return Finding("identifiability", WARNING, text)
     beside = sum(weights(vector))
     count = len(x) - beside

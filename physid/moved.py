@@ -133,6 +133,8 @@ NAMES = {
     ("inference", "Fit"): "api.fit",
     ("inference", "fit"): "api.fit",
     ("inference", "Statistics"): "inference.uncertainty.statistics:FitStatistics",
+    ("inference.parameters", "Joint"): "inference.parameters:JointParameterVector",
+    ("inference.parameters", "Vector"): "inference.parameters:ParameterVector",
     ("reproduce", "Outcome"): "reproduce.run:Reproduction",
     ("training", "Trained"): "api.train",
     ("training", "is_training"): "runs.trainings",

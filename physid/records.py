@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import NoneType, UnionType
@@ -12,6 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 T = TypeVar("T")
+FORMERLY = "formerly"  # the key of the former name of a field in its metadata
 
 
 def record_data(value: Any) -> Any:
@@ -42,7 +44,30 @@ def fields_of(kind: type, data: Any, names: Iterable[str]) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise TypeError(f"{kind.__name__} is {str(data)[:40]!r}, not a mapping")
     hints = _hints(kind)
-    return {name: _read(hints[name], data[name], name) for name in names if name in data}
+    former = {new: old for old, new in _former(kind).items()}
+    keys = {name: name if name in data else former.get(name, name) for name in names}
+    return {name: _read(hints[name], data[key], name) for name, key in keys.items() if key in data}
+
+
+def formerly(name: str) -> dict[str, str]:
+    """Metadata of a field that once had another `name`: older data have it so, and so does older code."""
+    return {FORMERLY: name}
+
+
+def former_field(record: Any, name: str) -> Any:
+    """The field of a record that once had this `name`, for its `__getattr__`. Errors: AttributeError for no such."""
+    kind: Any = type(record)
+    new = _former(kind).get(name)
+    if new is None:
+        raise AttributeError(f"{kind.__name__} has no attribute '{name}'")
+    warnings.warn(f"{kind.__name__}.{name} is now {new}. Use that name.", DeprecationWarning, stacklevel=3)
+    return getattr(record, new)
+
+
+@cache
+def _former(kind: Any) -> dict[str, str]:
+    """The fields of a record that were renamed, by their former names."""
+    return {one.metadata[FORMERLY]: one.name for one in dataclasses.fields(kind) if FORMERLY in one.metadata}
 
 
 @cache

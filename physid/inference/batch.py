@@ -18,11 +18,11 @@ from physid.ode import Integrator, Probes, Solution, sensitivities
 
 
 @dataclass(frozen=True)
-class Lanes:
-    """States [T, L, *state] of L lanes and their derivatives [T, L, N, P + N] by raw parameters and initial state.
+class BatchSolution:
+    """States [T, L, *state] of L samples and their derivatives [T, L, N, P + N] by raw parameters and initial state.
 
-    `ok` [L] says which lanes reached their end; a state that was not reached is not-a-number. `by` are the derivatives,
-    None where they were not asked for.
+    `ok` [L] says which samples reached their end; a state that was not reached is not-a-number. `by` are the
+    derivatives, None where they were not asked for.
     """
 
     states: Tensor
@@ -34,7 +34,7 @@ class Lanes:
     def slopes(self) -> Tensor:
         """The derivatives, where they were asked for. Errors: TypeError where they were not."""
         if self.by is None:
-            raise TypeError("the lanes were solved without derivatives")
+            raise TypeError("the batch was solved without derivatives")
         return self.by
 
 
@@ -46,11 +46,11 @@ def solve_batch(
     times: Tensor,
     integrator: Integrator,
     slopes: bool = True,
-) -> Lanes:
-    """Solve L lanes from `y0` [L, *state] at `times` [T, L], with raw parameters `thetas` [L, P].
+) -> BatchSolution:
+    """Solve L samples from `y0` [L, *state] at `times` [T, L], with raw parameters `thetas` [L, P].
 
-    Lanes that share their parameters are one batch with these as parameters; else parameters travel with the state, as
-    components that do not change, so that every lane has its own and the derivative by them is that by its start.
+    Samples that share their parameters are one batch with these as parameters; else parameters travel with the state,
+    as components that do not change, so that every sample has its own and the derivative by them is that by its start.
     """
     field: Any = model
     start, grid, batched, own = y0, times, len(y0) > 1, len(thetas) > 1 and not bool((thetas == thetas[0]).all())
@@ -62,51 +62,51 @@ def solve_batch(
     if not slopes:
         with torch.no_grad():
             solution = integrator.solve(field, start, grid, batched=batched, throw=False)
-        return _lanes(solution, None, len(times), y0)
+        return _batch_solution(solution, None, len(times), y0)
     params = () if own else raws
     found = sensitivities(field, start, grid, params=params, integrator=integrator, batched=batched, throw=False)
     count, n = start.numel() // len(y0), y0[0].numel()
     parts = [part.reshape(len(times), len(y0), count, -1) for part in (*found.params, found.y0)]
     by = torch.cat(parts, -1)
     by = torch.cat([by[..., :n, n:], by[..., :n, :n]], -1) if own else by
-    return _lanes(found.solution, by, len(times), y0)
+    return _batch_solution(found.solution, by, len(times), y0)
 
 
-def _lanes(solution: Solution, by: Tensor | None, count: int, y0: Tensor) -> Lanes:
-    """The lanes of a solution, whose states may have the parameters after them."""
+def _batch_solution(solution: Solution, by: Tensor | None, count: int, y0: Tensor) -> BatchSolution:
+    """The samples of a solution, whose states may have the parameters after them."""
     if not isinstance(solution.y, Tensor):
         raise TypeError("a fit takes one state tensor")  # sensitivities refused it before
     states = solution.y.reshape(count, len(y0), -1)[..., : y0[0].numel()].reshape(count, *y0.shape)
-    return Lanes(states, by, [one.ok for one in solution.statuses] or [solution.ok], solution)
+    return BatchSolution(states, by, [one.ok for one in solution.statuses] or [solution.ok], solution)
 
 
 def carried(
     model: Model, raws: Sequence[nn.Parameter], thetas: Tensor, y0: Tensor, integrator: Integrator
 ) -> tuple[Carried, Tensor, Integrator]:
-    """The field of lanes whose parameters travel with the state, where it starts [L, N + P], and its integrator.
+    """The field of samples whose parameters travel with the state, where it starts [L, N + P], and its integrator.
 
     Parameters have no error, and the rms of the error is to be over the state alone: tolerances shrink by their share.
     """
-    lanes, n, count = len(y0), y0[0].numel(), thetas.shape[1]
+    samples, n, count = len(y0), y0[0].numel(), thetas.shape[1]
     share = (n / (n + count)) ** 0.5
     rtol, atol = (_scaled(value, share, y0[0], count) for value in (integrator.rtol, integrator.absolute))
     integrator = replace(integrator, rtol=rtol, atol=atol)
     if isinstance(integrator.probes, Probes) and integrator.probes.initial is not None:
         sizes = (*integrator.probes.initial, *(integrator.probes.sizes or ()))  # parameters are states here
         integrator = replace(integrator, probes=replace(integrator.probes, initial=sizes, sizes=None))
-    start = torch.cat([y0.reshape(lanes, n), thetas.to(y0)], 1)
+    start = torch.cat([y0.reshape(samples, n), thetas.to(y0)], 1)
     return Carried(model, raws, y0.shape[1:]), start, integrator
 
 
 class Carried:
-    """dy/dt of states [L, N + P] whose last P components are the raw parameters of their lane."""
+    """dy/dt of states [L, N + P] whose last P components are the raw parameters of their sample."""
 
     def __init__(self, model: Model, raws: Sequence[nn.Parameter], shape: torch.Size) -> None:
         self.model, self.shape, self.n = model, shape, shape.numel()
         self.slots = [(held, raw.shape) for held, raw in zip(places(model, raws), raws, strict=True)]
         self.sizes = [raw.numel() for raw in raws]
         self.one = torch.vmap(self._one)
-        self._apart = False  # lane by lane, for who looks at what a lane reads
+        self._apart = False  # sample by sample, for who looks at what each reads
 
     @property
     def switches(self) -> Any:
@@ -120,7 +120,7 @@ class Carried:
 
     @contextmanager
     def reading(self, reader: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """In here a lane's inputs at t are `reader(t)` [*t.shape, inputs], the lanes one after the other."""
+        """In here a sample's inputs at t are `reader(t)` [*t.shape, inputs], the samples one after the other."""
         before, self._apart = self._apart, True
         try:
             with self.model.reading(reader):
@@ -129,7 +129,7 @@ class Carried:
             self._apart = before
 
     def reads(self, t: Tensor, y: Tensor) -> Tensor | None:
-        """The times [L, R] at which the lanes read their inputs at the times t; None where they read at t alone."""
+        """The times [L, R] at which the samples read their inputs at the times t; None where they read at t alone."""
         plain = True
 
         def one(t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
@@ -153,13 +153,13 @@ class Carried:
         """The rates [L, N + P]."""
         state, theta, at = y[:, : self.n], y[:, self.n :], t.expand(len(y)).contiguous()
         if self._apart:
-            rate = torch.stack([self._one(*lane) for lane in zip(at, state, theta, strict=True)])
+            rate = torch.stack([self._one(*sample) for sample in zip(at, state, theta, strict=True)])
         else:
             rate = self.one(at, state, theta)
         return torch.cat([rate.reshape(len(y), self.n), torch.zeros_like(theta)], 1)
 
     def _one(self, t: Tensor, y: Tensor, theta: Tensor) -> Tensor:
-        """The rate of one lane, with its parameters in the model's place."""
+        """The rate of one sample, with its parameters in the model's place."""
         kept = [table[key] for held, _ in self.slots for table, key in held]
         try:
             for (held, shape), piece in zip(self.slots, theta.split(self.sizes), strict=True):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from physid.arrays import Array
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.ode.reads import earliest_read
 
 
-def early_reads(vector: Vector, x: Array) -> str:
+def early_reads(vector: ParameterVector, x: Array) -> str:
     """A sentence where the model, at the unknowns x [Q], reads inputs before their first sample; else nothing."""
     found: list[tuple[float, float]] = []
     for local, columns in zip(vector.vectors, vector.columns, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from physid.data.experiment import Experiment, Trajectory
 from physid.errors import InputError
 from physid.modelling.model import Model
 from physid.modelling.unknown import Domain, Unknown, real
+from physid.moved import named
 
 EDGE = 1e-6  # of the range or its size: how far from a bound a natural value that left its domain is put back
 
@@ -29,7 +31,7 @@ class VectorEntry:
     owner: str
 
 
-class Vector:
+class ParameterVector:
     """The map between a vector x [Q] and a model with its initial state.
 
     x holds the raw (transformed) values of the free unknowns in order, then, for every free element i of the initial
@@ -53,7 +55,7 @@ class Vector:
         self.like = next(iter(model.parameters()), experiment.initial)
         self.scale = experiment.initial_scale.reshape(-1)[self.places].numpy()
         # how a vector of several experiments looks (see `physid.inference.parameters`), for one
-        self.vectors: list[Vector] = [self]
+        self.vectors: list[ParameterVector] = [self]
         self.columns: list[Index] = [np.arange(len(self.entries))]
 
     def __len__(self) -> int:
@@ -172,7 +174,7 @@ def numbers_of(value: object, count: int) -> list[float | None]:
     return [None] * count if flat.size != count else [float(v) if math.isfinite(v) else None for v in flat]
 
 
-class Joint(Vector):
+class JointParameterVector(ParameterVector):
     """The map between one vector x [Q] and a model with several experiments.
 
     x holds the shared unknowns, then for every experiment its own unknowns and the free elements of its initial state,
@@ -182,7 +184,7 @@ class Joint(Vector):
 
     def __init__(self, model: Model, experiments: Sequence[Experiment]) -> None:
         super().__init__(model, experiments[0])
-        self.vectors = [Vector(model, one) for one in experiments]
+        self.vectors = [ParameterVector(model, one) for one in experiments]
         first = self.vectors[0].entries
         unknowns = model.unknowns
         shared = [i for i in range(self.parameters) if not unknowns[first[i].owner].per_experiment]
@@ -246,12 +248,12 @@ class Joint(Vector):
         return out
 
 
-def vector_of(model: Model, experiments: Experiment | Sequence[Experiment]) -> Vector:
+def vector_of(model: Model, experiments: Experiment | Sequence[Experiment]) -> ParameterVector:
     """The vector of one experiment or of several, which must observe channels of the same names."""
     if isinstance(experiments, Experiment):
-        return Vector(model, experiments)
+        return ParameterVector(model, experiments)
     found = aligned(experiments)
-    return Vector(model, found[0]) if len(found) == 1 else Joint(model, found)
+    return ParameterVector(model, found[0]) if len(found) == 1 else JointParameterVector(model, found)
 
 
 def aligned(experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -295,6 +297,11 @@ def _widened(one: Experiment, widest: Experiment) -> Experiment:
 
     test = None if one.test is None else wide(one.test)
     return replace(one, train=wide(one.train), test=test, channels=widest.channels, channel_units=widest.channel_units)
+
+
+def __getattr__(name: str) -> Any:
+    """A class by its former name, with a DeprecationWarning."""
+    return named(__name__, name)
 
 
 def _called(entry: VectorEntry, experiment: Experiment) -> VectorEntry:

@@ -13,7 +13,7 @@ from torch import Tensor
 from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.errors import PhysidError
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.modelling.model import Model
 from physid.modelling.prior import Normal, Ridge
 from physid.ode import Integrator, Probes
@@ -49,15 +49,17 @@ def worth_probing(model: Model, experiment: Experiment, changes: Mapping[str, An
             model.drive(before)
 
 
-def _vector(model: Model, experiment: Experiment) -> Vector | None:
+def _vector(model: Model, experiment: Experiment) -> ParameterVector | None:
     """The unknowns of a fit, None where there are none: the fit itself refuses that."""
     try:
-        return Vector(model, experiment)
+        return ParameterVector(model, experiment)
     except PhysidError:
         return None
 
 
-def held(integrator: Integrator, vectors: Sequence[Vector], initial: Sequence[Array] | None = None) -> Integrator:
+def held(
+    integrator: Integrator, vectors: Sequence[ParameterVector], initial: Sequence[Array] | None = None
+) -> Integrator:
     """The integrator with the sizes of the columns of experiments that are solved together; itself without probes.
 
     `initial` [N] of each experiment: the sizes of all components of the start; without it those of the free ones.
@@ -80,7 +82,7 @@ def _least(integrator: Integrator, experiment: Experiment) -> Array:
     return np.where(np.isfinite(least) & (least < ABSURD), least, 0.0)
 
 
-def sizes_of(vector: Vector, least: Array) -> Array:
+def sizes_of(vector: ParameterVector, least: Array) -> Array:
     """How far the raw parameters [P] may well move; below `least` [N] states have no relative tolerance.
 
     1 where a domain has a bound, since raw is a logarithm or a logistic there; on the whole line the width of the
@@ -93,7 +95,7 @@ def sizes_of(vector: Vector, least: Array) -> Array:
     return found
 
 
-def _sizes(vector: Vector, least: Array) -> Array:
+def _sizes(vector: ParameterVector, least: Array) -> Array:
     sizes = np.ones(vector.parameters)
     begin, unknown = 0, []
     for name, raw in zip(vector.names, vector.raws, strict=True):
@@ -116,14 +118,14 @@ def _sizes(vector: Vector, least: Array) -> Array:
     return sizes
 
 
-def _starts(vector: Vector) -> Array:
+def _starts(vector: ParameterVector) -> Array:
     """The sizes [N] of the free components of the initial state, 0 for the others."""
     experiment = vector.experiment
     free = experiment.initial_free.reshape(-1).numpy()
     return np.where(free, experiment.initial_scale.reshape(-1).numpy(), 0.0)
 
 
-def _reach(vector: Vector, least: Array) -> Array:
+def _reach(vector: ParameterVector, least: Array) -> Array:
     """The change [P] of every raw parameter that moves a state by its size within the record; 1 where none does.
 
     The size is that of its start, or `least` [N] where that is more.

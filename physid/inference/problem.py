@@ -17,9 +17,9 @@ from physid.errors import InputError
 from physid.inference.noise import NoiseModel
 from physid.inference.noise_groups import floors
 from physid.inference.noise_models import EqualNoise
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.residuals import NoiseResiduals
-from physid.inference.simulate import observed, solve_lanes
+from physid.inference.simulate import observed, solve_samples
 from physid.modelling import answers
 from physid.modelling.prior import Prior, Ridge
 from physid.ode import Integrator, Solution, Status
@@ -57,7 +57,11 @@ class Problem:
     """
 
     def __init__(
-        self, vector: Vector, integrator: Integrator, noise: NoiseModel | None = None, loss_scale: float | None = None
+        self,
+        vector: ParameterVector,
+        integrator: Integrator,
+        noise: NoiseModel | None = None,
+        loss_scale: float | None = None,
     ) -> None:
         self.vector, self.integrator = vector, integrator
         self.experiments = [one.experiment for one in vector.vectors]
@@ -185,13 +189,13 @@ class Problem:
     def predictions(self, xs: Sequence[Array]) -> list[tuple[Array, Array] | None]:
         """Predictions [R, M] with derivatives [R, M, Q] at every x; None where a solve fails."""
         vector, width = self.vector, self.mask.shape[1]
-        lanes = [(s, e) for s in range(len(xs)) for e in range(len(self.experiments))]
+        samples = [(s, e) for s in range(len(xs)) for e in range(len(self.experiments))]
         out: list[tuple[Array, Array] | None] = [
             (np.empty(self.mask.shape), np.zeros((len(self.mask), width, len(vector)))) for _ in xs
         ]
         self.spent = set()
         integrator = replace(self.integrator, max_steps=min(self.patience, self.integrator.most_steps))
-        for group in together(lanes, self.experiments):
+        for group in together(samples, self.experiments):
             for (s, e), one in zip(group, self._solved(group, xs, integrator), strict=True):
                 table = out[s]
                 if one is None or table is None:
@@ -204,18 +208,20 @@ class Problem:
     def _solved(
         self, group: list[tuple[int, int]], xs: Sequence[Array], integrator: Integrator
     ) -> list[tuple[Array, Array] | None]:
-        """Observations [T, M] and derivatives [T, M, q] of lanes (x, experiment) that can be solved together."""
+        """Observations [T, M] and derivatives [T, M, q] of samples (x, experiment) that can be solved together."""
         experiments = self.experiments
-        lanes = [(xs[s], e, experiments[e].train.times) for s, e in group]
-        found = solve_lanes(self.vector, lanes, integrator, True)
+        samples = [(xs[s], e, experiments[e].train.times) for s, e in group]
+        found = solve_samples(self.vector, samples, integrator, True)
         self.account(found.solution)
         if any(found.ok):
             self.took(found.solution, found.ok)
         statuses = found.solution.statuses or [found.solution.status]
         self.spent |= {s for (s, _), status in zip(group, statuses, strict=True) if status is Status.MAX_STEPS}
         out: list[tuple[Array, Array] | None] = []
-        for place, lane in enumerate(lanes):
-            mean, slope = observed(self.vector, lane, found, place, len(lane[2])) if found.ok[place] else (None, None)
+        for place, sample in enumerate(samples):
+            mean, slope = (
+                observed(self.vector, sample, found, place, len(sample[2])) if found.ok[place] else (None, None)
+            )
             out.append(None if mean is None or slope is None else (mean, slope))
         return out
 
@@ -225,7 +231,7 @@ class Problem:
         return 1e-2 * tolerance(self.integrator, self.spread) / self.scale
 
     def took(self, solution: Solution, ok: Sequence[bool] = (True,)) -> None:
-        """Measure the patience with the next solve by the lanes of a solution that are good."""
+        """Measure the patience with the next solve by the samples of a solution that are good."""
         steps = solution.statistics.accepted
         if not all(ok):  # those that failed may have spent all that they were given
             grids = solution.grid if isinstance(solution.grid, list) else [solution.grid]
@@ -245,16 +251,16 @@ class Problem:
         self.integrator = replace(self.integrator, time_limit=seconds)
 
 
-def together(lanes: list[tuple[int, int]], experiments: Sequence[Experiment]) -> list[list[tuple[int, int]]]:
-    """The lanes (x, experiment) in groups that can be one batch: those that are driven by the same inputs."""
+def together(samples: list[tuple[int, int]], experiments: Sequence[Experiment]) -> list[list[tuple[int, int]]]:
+    """The samples (x, experiment) in groups that can be one batch: those that are driven by the same inputs."""
     groups: dict[int, list[tuple[int, int]]] = {}
-    for lane in lanes:
-        driver: Any = getattr(experiments[lane[1]], "inputs", None)
-        groups.setdefault(id(driver), []).append(lane)
+    for sample in samples:
+        driver: Any = getattr(experiments[sample[1]], "inputs", None)
+        groups.setdefault(id(driver), []).append(sample)
     return list(groups.values())
 
 
-def prior_rows(vector: Vector, x: Array, weigh: Callable[[Prior], float]) -> tuple[Array, Array]:
+def prior_rows(vector: ParameterVector, x: Array, weigh: Callable[[Prior], float]) -> tuple[Array, Array]:
     """The priors' residuals [R] and their derivatives [R, Q] by x [Q], each times what `weigh` says of the prior."""
     rows, slopes = [], []
     owners = [entry.owner for entry in vector.entries]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from physid.inference.options import FitPlan
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.result import FitResult
 
 # model -> gradient method -> test MSE on [0, 2]; whether a sum over the 9 coordinates or a mean over them is not said
@@ -22,7 +22,7 @@ PUBLISHED: Mapping[str, Mapping[str, tuple[float, float]]] = {
 }
 
 
-def start_of_protocol(vector: Vector, plan: FitPlan) -> None:
+def start_of_protocol(vector: ParameterVector, plan: FitPlan) -> None:
     """Under a protocol of the paper, start at (1 + U(-0.1, 0.1)) times the guess, unless the experiment did so."""
     done = vector.experiment.options.get("protocol", "default")
     if plan.protocol == "default" or done != "default":

@@ -12,7 +12,7 @@ from physid.arrays import Array
 from physid.data.experiment import Experiment
 from physid.exits import EXIT_CODES
 from physid.inference.fit_options import FitOptions
-from physid.inference.parameters import Vector, vector_of
+from physid.inference.parameters import ParameterVector, vector_of
 from physid.inference.search.monitor import Monitor
 from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.estimates import Estimate
@@ -130,7 +130,7 @@ class FitResult:
             return np.asarray(self.covariance / np.outer(error, error))
 
     @property
-    def vector(self) -> Vector:
+    def vector(self) -> ParameterVector:
         """The map between `x` and the model."""
         return vector_of(self.model, self.experiments or self.experiment)
 

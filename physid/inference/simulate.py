@@ -14,8 +14,8 @@ from torch import Tensor
 
 from physid.arrays import Array
 from physid.data.experiment import Experiment
-from physid.inference.batch import Lanes, solve_batch
-from physid.inference.parameters import Vector
+from physid.inference.batch import BatchSolution, solve_batch
+from physid.inference.parameters import ParameterVector
 from physid.inference.probing import held
 from physid.modelling.observation import linearise, observe
 from physid.ode import Integrator, Solution
@@ -44,7 +44,7 @@ class Prediction:
 
 
 def simulate(
-    parameters: Vector,
+    parameters: ParameterVector,
     xs: Sequence[Array] | Array,
     times: Tensor | Array | Sequence[float],
     integrator: Integrator,
@@ -60,43 +60,47 @@ def simulate(
         return []
     local, columns = parameters.vectors[experiment], parameters.columns[experiment]
     when = torch.as_tensor(times, dtype=torch.float64)
-    lanes = [(np.asarray(x, dtype=np.float64), experiment, when) for x in xs]
-    found = solve_lanes(parameters, lanes, integrator, sensitivities)
+    samples = [(np.asarray(x, dtype=np.float64), experiment, when) for x in xs]
+    found = solve_samples(parameters, samples, integrator, sensitivities)
     width = local.experiment.train.observations[0].numel()
     out = []
-    for lane, x in enumerate(xs):
-        states = found.states[1:, lane]
+    for sample, x in enumerate(xs):
+        states = found.states[1:, sample]
         mean, slope = np.full((len(when), width), np.nan), None
         if sensitivities:
             slope = np.zeros((len(when), width, len(x)))
             slope[..., columns] = np.nan
         reached = int(torch.isfinite(states.reshape(len(states), -1)).all(1).long().cumprod(0).sum())
         if reached:
-            mean[:reached], by = observed(parameters, lanes[lane], found, lane, reached)
+            mean[:reached], by = observed(parameters, samples[sample], found, sample, reached)
             if slope is not None:
                 slope[:reached][..., columns] = by
-        out.append(Prediction(mean, slope, states, found.ok[lane] and reached == len(when), found.solution))
+        out.append(Prediction(mean, slope, states, found.ok[sample] and reached == len(when), found.solution))
     return out
 
 
-Lane = tuple[Array, int, Tensor]  # x [Q], the number of the experiment, and times [T]
+Sample = tuple[Array, int, Tensor]  # x [Q], the number of the experiment, and times [T]
 
 
-def solve_lanes(parameters: Vector, lanes: Sequence[Lane], integrator: Integrator, sensitivities: bool) -> Lanes:
-    """The states of lanes that are driven by the same inputs, from the first time on: its row is the first."""
+def solve_samples(
+    parameters: ParameterVector, samples: Sequence[Sample], integrator: Integrator, sensitivities: bool
+) -> BatchSolution:
+    """The states of samples that are driven by the same inputs, from the first time on: its row is the first."""
     vectors, columns = parameters.vectors, parameters.columns
-    longest = max(len(times) for _, _, times in lanes)
-    grid = torch.stack([grid_of(vectors[e].experiment, times, longest) for _, e, times in lanes], 1)
-    y0 = torch.stack([vectors[e].put(x[columns[e]]) for x, e, _ in lanes])
-    thetas = torch.stack([vectors[e].theta(x[columns[e]]) for x, e, _ in lanes])
-    there = [vectors[e] for e in sorted({e for _, e, _ in lanes})]
+    longest = max(len(times) for _, _, times in samples)
+    grid = torch.stack([grid_of(vectors[e].experiment, times, longest) for _, e, times in samples], 1)
+    y0 = torch.stack([vectors[e].put(x[columns[e]]) for x, e, _ in samples])
+    thetas = torch.stack([vectors[e].theta(x[columns[e]]) for x, e, _ in samples])
+    there = [vectors[e] for e in sorted({e for _, e, _ in samples})]
     chosen = held(integrator, there) if sensitivities else replace(integrator, gradient="aca", probes=0)
     return solve_batch(parameters.model, there[0].raws, thetas, y0, grid, chosen, sensitivities)
 
 
-def observed(parameters: Vector, lane: Lane, found: Lanes, place: int, count: int) -> tuple[Array, Array | None]:
-    """Observations [T, M] of a lane at the first `count` of its times, and their derivatives [T, M, q] by its own x."""
-    x, e, _ = lane
+def observed(
+    parameters: ParameterVector, sample: Sample, found: BatchSolution, place: int, count: int
+) -> tuple[Array, Array | None]:
+    """Observations [T, M] of a sample at its first `count` times, and their derivatives [T, M, q] by its own x."""
+    x, e, _ = sample
     vector, inside = parameters.vectors[e], slice(1, count + 1)
     vector.put(x[parameters.columns[e]])  # what is observed may depend on the unknowns too
     states = found.states[inside, place]
@@ -114,7 +118,7 @@ def grid_of(experiment: Experiment, times: Tensor, count: int) -> Tensor:
     return torch.cat([start, times, times[-1:].expand(count - len(times))])
 
 
-def chained(vector: Vector, by: Tensor) -> Tensor:
+def chained(vector: ParameterVector, by: Tensor) -> Tensor:
     """d state / d x [T, N, Q] from the derivatives by raw parameters and initial state [T, N, P + N]."""
     starts = by[..., vector.parameters :]
     if len(vector.places) < starts.shape[-1]:  # places are in order: where all are free these are the columns

@@ -45,8 +45,9 @@ class Report:
         tests = {}
         if statistics is not None:
             names = [*("verdict", "sentence", "remedies", "others", "rms", "sigma", "sigma_known", "dof", "condition")]
-            names += ["hidden", "floor", "tests", "each"]
+            names += ["null_directions", "floor", "tests", "each"]
             tests = {name: getattr(statistics, name) for name in names} | {"errors": statistics.chosen}
+            tests["hidden"] = statistics.null_directions  # the former name
         found: dict[str, Any] = plain(
             {
                 "experiment": fit.experiment.name,
@@ -269,7 +270,7 @@ class Report:
 
     def _hidden(self) -> list[str]:
         """The directions that the data do not tell; those among weights alone are counted."""
-        found = self.fit.statistics.hidden if self.fit.statistics is not None else []
+        found = self.fit.statistics.null_directions if self.fit.statistics is not None else []
         names = [f" {one.name}" for one in self.fit.listed]
         named = [text for text in found if any(name in f" {text}" for name in names) or not self.weights()]
         lines = [f"Not identifiable: the data do not tell {text}." for text in named]
@@ -280,12 +281,13 @@ class Report:
     def _combinations(self) -> str:
         """How many combinations of which unknowns are identifiable, and their names."""
         statistics = self.fit.statistics
-        if statistics is None or not statistics.hidden or self.weights():
+        if statistics is None or not statistics.null_directions or self.weights():
             return ""
         lost = [one.name for one, seen in zip(self.fit.estimates, statistics.identifiable, strict=True) if not seen]
-        count = len(lost) - len(statistics.hidden)
+        count = len(lost) - len(statistics.null_directions)
         what = f"{count} combination{'s' if count != 1 else ''} of {', '.join(lost)}"
-        named = f": {'; '.join(statistics.told)}" if statistics.told else ""
+        seen = statistics.identifiable_combinations
+        named = f": {'; '.join(seen)}" if seen else ""
         bent = any(power != round(power) for row in statistics.powers for power in row)
         named += " (powers as they are at these values)" if bent else ""
         return f"Only {what} can be identified from these data{named}." if count else ""

@@ -152,7 +152,7 @@ def test_check_names_what_report_names() -> None:
     assert "They do tell a b (1 there)." in findings["identifiability"].sentence
     found = fit(Product(), experiment)
     assert found.statistics is not None
-    (direction,) = found.statistics.hidden
+    (direction,) = found.statistics.null_directions
     assert f"the data do not tell {direction}." in findings["identifiability"].sentence
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from physid import Experiment, Trajectory, Unknown, fit
 from physid.datasets import load
 from physid.errors import InputError
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.problem import Problem
 from physid.modelling.unknown import Normal
 from physid.models import Pendulum, build
@@ -144,7 +144,7 @@ def test_jacobian_is_the_derivative_and_gives_the_gradient_of_aca() -> None:
         initial_free=torch.tensor([False, True]),
         initial_scale=torch.tensor([1.0, 3.0]),
     )
-    vector = Vector(Pendulum(length=0.9), experiment)
+    vector = ParameterVector(Pendulum(length=0.9), experiment)
     problem = Problem(vector, TIGHT)
     x = vector.get() + np.array([0.1, -0.2, 0.05])
     point = problem.at(x)

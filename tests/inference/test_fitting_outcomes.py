@@ -15,7 +15,7 @@ from physid.datasets import load
 from physid.errors import InputError
 from physid.inference.fit_options import FitOptions
 from physid.inference.options import adapted, default_integrator, resolve
-from physid.inference.parameters import Vector, VectorEntry
+from physid.inference.parameters import ParameterVector, VectorEntry
 from physid.inference.problem import Problem
 from physid.inference.search.levenberg_marquardt import StoppingRule, minimised
 from physid.inference.search.monitor import Monitor
@@ -70,7 +70,7 @@ def test_at_the_bound_of_its_domain() -> None:
 def test_what_cannot_be_told_apart_is_named() -> None:
     found = fit(Product(), decay(0.01, 3))
     assert found.statistics is not None
-    (direction,) = found.statistics.hidden
+    (direction,) = found.statistics.null_directions
     assert direction in ("+1 log(a) -1 log(b)", "-1 log(a) +1 log(b)", "1 log(a) -1 log(b)")
     a, b = found.estimates
     assert a.value * b.value == pytest.approx(0.5, abs=0.02)
@@ -265,7 +265,7 @@ def test_plan_is_what_runs() -> None:
 
 
 def test_least_squares_from_the_optimum_stays() -> None:
-    vector = Vector(Exponential(k=-0.5), decay(0.0, 0))
+    vector = ParameterVector(Exponential(k=-0.5), decay(0.0, 0))
     problem = Problem(vector, TIGHT)
     start = problem.at(vector.get())
     assert start is not None

@@ -20,7 +20,7 @@ from physid.inference import default_integrator
 from physid.inference.assemble import assemble, suited
 from physid.inference.fit_options import FitOptions
 from physid.inference.options import resolve
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.probing import held, sizes_of
 from physid.inference.problem import Problem
 from physid.inference.search.first_order import DescentLoss
@@ -99,13 +99,17 @@ def test_the_standard_error_of_what_rests_is_right_and_without_probes_it_is_name
 
 
 def test_sizes_come_from_domain_prior_guess_and_rates() -> None:
-    vector = Vector(Sizes(), replace(quiet(), initial=torch.zeros(2), initial_scale=torch.tensor([1.0, 2.0]).double()))
+    vector = ParameterVector(
+        Sizes(), replace(quiet(), initial=torch.zeros(2), initial_scale=torch.tensor([1.0, 2.0]).double())
+    )
     a, b, c, d, *e, f = sizes_of(vector, np.zeros(2))
     assert [b, c, d, *e, f] == [1.0, 1.0, 3.0, pytest.approx(np.sqrt(8)), 4.0, 0.2]
     assert a == pytest.approx(2.0 / (1e6 * 10), rel=0.3)  # moves v by its size, 2, within the 10 of the record
     assert sizes_of(vector, np.full(2, 200.0))[0] == pytest.approx(100 * a)
     initial = torch.tensor([False, True])
-    vector = Vector(Sizes(), replace(quiet(), initial_free=initial, initial_scale=torch.tensor([1.0, 2.0]).double()))
+    vector = ParameterVector(
+        Sizes(), replace(quiet(), initial_free=initial, initial_scale=torch.tensor([1.0, 2.0]).double())
+    )
     probes = held(Integrator(probes=1), [vector]).probes
     assert isinstance(probes, Probes)
     assert probes.initial == (0.0, 2.0)
@@ -130,7 +134,7 @@ def test_a_fit_has_them_by_default_where_they_pay() -> None:
 @needs_compiler
 def test_values_and_derivatives_have_one_grid_for_one_point_or_many() -> None:
     experiment = load("lotka-volterra", noise=0.5, points=20)
-    vector = Vector(build(experiment), experiment)
+    vector = ParameterVector(build(experiment), experiment)
     problem = Problem(vector, replace(default_integrator("lm"), rtol=1e-5, atol=1e-5))
     x = vector.get()
     alone, many = problem.at(x), problem.many([x, x + 0.01, x - 0.02])

@@ -14,7 +14,7 @@ from torch import Tensor
 from physid import Experiment, Fit, Integrator, Model, Trajectory, Unknown, fit, positive
 from physid.data.inputs import Inputs
 from physid.inference.options import default_integrator
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.modelling.reconstruct import reconstruct
 from physid.modelling.state_sizes import STEPS, fitted, sizes_of
 
@@ -182,7 +182,7 @@ def test_a_small_rate_is_not_at_a_bound() -> None:
     assert found.stderr is not None
     assert abs(found.value - 2e-7) < 3 * found.stderr < 1e-8
     assert not found.at_bound
-    vector = Vector(Slow(k=1e-6), made_of("slow", t, seen[:, None], [100.0]))
+    vector = ParameterVector(Slow(k=1e-6), made_of("slow", t, seen[:, None], [100.0]))
     assert vector.natural(vector.raw(np.array([2e-9]))) == pytest.approx([2e-9])  # small is not out of the domain
     assert 0 < vector.natural(vector.raw(np.array([-1e-9])))[0] < 1e-14
 

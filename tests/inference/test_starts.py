@@ -19,7 +19,7 @@ from physid.arrays import Array
 from physid.data.inputs import Inputs
 from physid.errors import InputError, MissingError
 from physid.inference.batch import solve_batch
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.problem import Point, Problem
 from physid.inference.search.batched_starts import BatchedStarts
 from physid.inference.search.levenberg_marquardt import LevenbergMarquardt, StoppingRule
@@ -67,7 +67,7 @@ def test_many_starts_find_what_one_does_not() -> None:
     again = fit(Swing(), swing(), strategy="full", starts=12, seed=1)
     assert again.starts == found.starts
     assert again.x.tobytes() == found.x.tobytes()
-    vector = Vector(Swing(), swing())
+    vector = ParameterVector(Swing(), swing())
     one, other = (vector.natural(draws(vector, vector.get(), 12, seed)[1]) for seed in (1, 2))
     assert one == pytest.approx(found.starts[1].start)
     assert other != pytest.approx(found.starts[1].start)
@@ -76,7 +76,7 @@ def test_many_starts_find_what_one_does_not() -> None:
 @pytest.mark.parametrize(("auto", "end"), [(True, 1.3), (False, 1.1)])
 def test_starts_that_segments_led_astray_go_on_from_where_they_began_too(auto: bool, end: float) -> None:
     """1.1 is an optimum whose cost is lower than that of the start at 1.22, which lies in the valley of 1.3."""
-    problem = Problem(Vector(Swing(), swing()), Integrator("dopri5", 1e-7, 1e-7, gradient="forward"))
+    problem = Problem(ParameterVector(Swing(), swing()), Integrator("dopri5", 1e-7, 1e-7, gradient="forward"))
     begins = [problem.vector.raw(np.array([f])) for f in (0.45, 1.22)]
     batch = BatchedStarts(problem, Monitor(), begins, auto)
     batch.xs = [problem.vector.raw(np.array([1.1]))] * 2
@@ -170,7 +170,7 @@ def test_draws_are_a_latin_hypercube_in_priors_and_domains() -> None:
     assert Many.u.domain == between(1.0, 2.0)
     experiment = Experiment("free", swing().train, torch.tensor([1.0, 0.0]), initial_free=torch.tensor([True, False]),
                             initial_scale=torch.tensor([2.0, 1.0]))  # fmt: skip
-    vector = Vector(Many(), experiment)
+    vector = ParameterVector(Many(), experiment)
     rows = np.stack([vector.natural(x) for x in draws(vector, vector.get(), 201, 3)[1:]])
     f, g, h, u, x0 = rows.T
     assert np.all((f > 0.1) & (f < 3.0) & (u > 1.0) & (u < 2.0) & (g > 0))

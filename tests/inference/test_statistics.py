@@ -85,8 +85,8 @@ def compound() -> Fit:
 def test_two_combinations_of_a_compound_pendulum_are_identifiable_and_named(compound: Fit) -> None:
     statistics = compound.statistics
     assert statistics is not None
-    assert len(statistics.hidden) == 2
-    assert len(statistics.told) == 2
+    assert len(statistics.null_directions) == 2
+    assert len(statistics.identifiable_combinations) == 2
     assert not statistics.identifiable.any()
     mass, length, inertia, friction = (one.value for one in compound.estimates)
     whole = inertia + mass * length**2
@@ -94,7 +94,7 @@ def test_two_combinations_of_a_compound_pendulum_are_identifiable_and_named(comp
     assert friction / whole == pytest.approx(0.1, rel=0.3)
     text = " ".join(str(compound.report()).split())
     assert "Only 2 combinations of mass, length, inertia, friction can be identified from these data: " in text
-    assert statistics.told[0] in text
+    assert statistics.identifiable_combinations[0] in text
 
 
 def test_the_named_null_space_leaves_the_predictions_alone(compound: Fit) -> None:
@@ -103,7 +103,7 @@ def test_the_named_null_space_leaves_the_predictions_alone(compound: Fit) -> Non
     point = problem.at(compound.x)
     assert point is not None
     assert compound.statistics is not None
-    null = np.array([weights(one, compound) for one in compound.statistics.hidden])
+    null = np.array([weights(one, compound) for one in compound.statistics.null_directions])
     assert np.linalg.matrix_rank(null) == 2
     size = np.linalg.norm(point.jacobian)
     assert np.abs(point.jacobian @ null.T).max() < 2e-3 * size / np.sqrt(len(point.residual))
@@ -129,14 +129,14 @@ def test_a_second_model_with_too_many_unknowns() -> None:
     experiment = Experiment("tanks", Trajectory(times, values[:, None]), torch.tensor([0.2]))  # type: ignore[arg-type]
     found = fit(Tanks(), experiment)
     assert found.statistics is not None
-    (direction,) = found.statistics.hidden
+    (direction,) = found.statistics.null_directions
     assert sorted(map(abs, weights(direction, found))) == [1.0, 1.0, 1.0]
     assert len(set(weights(direction, found))) == 1  # all three grow alike
     names = {"area", "inflow", "outlet"}
-    for told in found.statistics.told:
+    for told in found.statistics.identifiable_combinations:
         assert names.issuperset(told.replace("/", " ").split())  # ratios, without powers
         assert " / " in told
-    assert len(found.statistics.told) == 2
+    assert len(found.statistics.identifiable_combinations) == 2
     area, inflow, outlet = (one.value for one in found.estimates)
     assert inflow / outlet == pytest.approx(1.5, rel=0.02)
     assert outlet / area == pytest.approx(0.8, rel=0.02)

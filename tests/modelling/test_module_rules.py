@@ -20,7 +20,7 @@ from physid.datasets import load
 from physid.errors import InputError
 from physid.inference.assemble import agree, prepare
 from physid.inference.fit_options import FitOptions
-from physid.inference.parameters import Vector, vector_of
+from physid.inference.parameters import ParameterVector, vector_of
 from physid.inference.problem import Problem
 from physid.inference.search.start_points import draws
 from physid.modelling.modules import trained
@@ -90,7 +90,7 @@ def test_what_is_held_stays_and_what_is_shared_counts_once() -> None:
 
 def test_a_penalty_keeps_weights_small() -> None:
     model = Penalised()
-    vector = Vector(model, swing())
+    vector = ParameterVector(model, swing())
     problem = Problem(vector, replace(ROUGH, gradient="forward"))
     point = problem.at(vector.get())
     assert point is not None
@@ -109,14 +109,14 @@ def test_a_penalty_keeps_weights_small() -> None:
 def test_many_starts_draw_their_own_weights() -> None:
     model = Damped()
     model.draw(4)
-    vector = Vector(model, swing())
+    vector = ParameterVector(model, swing())
     first = vector.get()
     begins = draws(vector, first, 3, seed=4)
     assert np.array_equal(vector.get(), first)
     twin = Damped()
     for number in (1, 2):
         twin.draw(4 + number, anew=True)
-        np.testing.assert_array_equal(begins[number][1:], Vector(twin, swing()).get()[1:])
+        np.testing.assert_array_equal(begins[number][1:], ParameterVector(twin, swing()).get()[1:])
         assert begins[number][0] != first[0]
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from physid import Fit, Model, Unknown, fit, positive
 from physid.cli.app import main
 from physid.errors import InputError
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.problem import Problem
 from physid.inference.search import full_horizon
 from physid.modelling.modules import trained
@@ -106,8 +106,8 @@ def test_every_optimiser_trains_them(optimizer: str, options: dict[str, Any]) ->
 
 
 def test_derivatives_by_weights_are_those_of_differences_in_both_engines() -> None:
-    problems = [Problem(Vector(Damped(), swing()), replace(ROUGH, gradient="forward", rtol=1e-9, atol=1e-9, engine=e))
-                for e in ("native", "eager")]  # fmt: skip
+    tight = replace(ROUGH, gradient="forward", rtol=1e-9, atol=1e-9)
+    problems = [Problem(ParameterVector(Damped(), swing()), replace(tight, engine=e)) for e in ("native", "eager")]
     x = problems[0].vector.get()
     native, eager = (problem.at(x) for problem in problems)
     assert native is not None

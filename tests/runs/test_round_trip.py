@@ -16,7 +16,7 @@ from physid import Experiment, Fit, Inputs, Integrator, Model, Trajectory, Unkno
 from physid.errors import InputError
 from physid.formats import read_archive
 from physid.inference.options import default_integrator
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.simulate import simulate
 from physid.models import Exponential
 from physid.ode import ACA, METHODS, PID, Adjoint, Fixed, Probes
@@ -197,7 +197,7 @@ def test_draws_of_a_driven_model_run_as_a_fit_does_and_keep_its_integrator() -> 
     t = torch.linspace(0, 100, 5, dtype=torch.float64)
     power = Inputs.through([0.0, 60.0, 200.0], [[1000.0], [0.0], [500.0]], ["power"])
     experiment = Experiment("pot", Trajectory(t + 1, torch.ones(5, 1)), torch.tensor([20.0]), inputs=power)
-    vector = Vector(Heater(), experiment)
+    vector = ParameterVector(Heater(), experiment)
     integrator = Integrator("tsit5", 1e-10, 1e-10, gradient="forward")
     drawn = np.stack([one.mean for one in simulate(vector, np.array([[1e-3], [2e-3]]), t[1:], integrator)])
     alone = [simulate(vector, [np.array([gain])], t[1:], integrator, True)[0].mean for gain in (1e-3, 2e-3)]

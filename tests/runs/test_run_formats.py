@@ -23,6 +23,7 @@ from physid.api.train import Trained, train
 from physid.datasets import load
 from physid.errors import InputError
 from physid.formats import json_bytes, plain
+from physid.inference import parameters
 from physid.inference.result import FitResult
 from physid.inference.search.one_start import Start
 from physid.inference.uncertainty.estimates import Estimate
@@ -104,6 +105,23 @@ def test_every_field_of_a_record_survives(kind: Any) -> None:
         assert same(again, one), (again, one)
 
     check()
+
+
+def test_fields_and_classes_are_known_by_their_former_names() -> None:
+    one, mask = np.ones((1, 1)), np.ones(1, dtype=bool)
+    now = FitStatistics(one, one, mask, 3, None, False, 0.1, 1.0, ["a / b"], ["a b"])
+    data = json.loads(json_bytes(record_data(now)))
+    before = {{"null_directions": "hidden", "identifiable_combinations": "told"}.get(key, key): data[key] for key in data}
+    assert before.keys() != data.keys()
+    assert same(record_of(FitStatistics, before), now)
+    with pytest.warns(DeprecationWarning, match="FitStatistics.hidden is now null_directions"):
+        assert getattr(now, "hidden") == ["a / b"]
+    with pytest.warns(DeprecationWarning, match="FitStatistics.told is now identifiable_combinations"):
+        assert getattr(now, "told") == ["a b"]
+    with pytest.raises(AttributeError, match="FitStatistics has no attribute 'seen'"):
+        getattr(now, "seen")
+    with pytest.warns(DeprecationWarning, match="parameters.Vector is now physid.inference.parameters.ParameterVector"):
+        assert getattr(parameters, "Vector") is parameters.ParameterVector
 
 
 @given(

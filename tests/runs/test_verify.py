@@ -60,7 +60,7 @@ def test_verify_sees_a_result_that_does_not_come_out(decay: Path, tmp_path: Path
     [
         ("unknowns.json", '"name": "k"', '"name": 3'),
         ("unknowns.json", '"unit": "1/s"', '"unit": {"a": 1}'),
-        ("statistics.json", '"hidden": []', '"hidden": 4'),
+        ("statistics.json", '"null_directions": []', '"null_directions": 4'),
         ("derived.json", '"shares": {}', '"shares": 7'),
         ("settings.json", '"mse"', '"msf"'),
     ],

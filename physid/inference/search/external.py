@@ -137,11 +137,11 @@ class RunToCompletion:
                 state.x, state.cost = objective.best
                 objective.monitor.hold(objective.monitor.state)
 
-        objective.told = note
+        objective.evaluated = note
         try:
             said = self.minimise(objective, state.x.copy())
         finally:
-            objective.told = lambda: None
+            objective.evaluated = lambda: None
         state.over, state.message = True, str(getattr(said, "message", ""))
         return state
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from physid.arrays import Array
 from physid.errors import Diverged, InputError
 from physid.inference.options import FitPlan
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.problem import Problem, prior_rows
 from physid.inference.search.monitor import Monitor
 from physid.inference.search.objective import FitObjective
@@ -84,7 +84,7 @@ class DescentLoss:
         return value, gradient
 
 
-def start_of(vector: Vector, shift: Tensor) -> Tensor:
+def start_of(vector: ParameterVector, shift: Tensor) -> Tensor:
     """The initial state [*state] moved by `shift` [F] in units of its scale, differentiable."""
     flat = vector.experiment.initial.reshape(-1)
     if len(shift):

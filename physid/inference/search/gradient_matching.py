@@ -21,7 +21,7 @@ from torch.func import functional_call, jacfwd
 
 from physid.arrays import Array
 from physid.data.smoothing import FEWEST, smooth
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.problem import Point, Problem, prior_rows
 from physid.inference.search.levenberg_marquardt import Iterate, StoppingRule, descent
 from physid.inference.search.monitor import Monitor
@@ -172,7 +172,7 @@ class Matching:
         return prior_rows(self.problem.vector, x, weight)
 
 
-def linearised(vector: Vector, one: Path) -> tuple[Array, Array]:
+def linearised(vector: ParameterVector, one: Path) -> tuple[Array, Array]:
     """(f - dy/dt) / size [T N] along a path, and its derivative [T N, P] by the raw parameters."""
     model, like = vector.model, vector.like
     unknowns = model.unknowns

@@ -19,7 +19,7 @@ from physid.data.smoothing import smooth
 from physid.errors import InputError
 from physid.inference.batch import solve_batch
 from physid.inference.options import FitPlan
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.probing import held
 from physid.inference.problem import Point, Problem, prior_rows, together
 from physid.inference.search.full_horizon import ROUGH, looser
@@ -73,7 +73,7 @@ class Pieces:
 
 
 @dataclass(frozen=True)
-class Lane:
+class SegmentSolution:
     """One segment of one experiment at one z: derivatives of its rows, compressed, and where it ends."""
 
     block: Array
@@ -125,45 +125,45 @@ class Segments:
 
     def many(self, zs: Sequence[Array]) -> list[Point | None]:
         """The welded problem at several z, solved as one batch; None where a segment's solve fails."""
-        found: dict[tuple[int, int, int], Lane | None] = {}
+        found: dict[tuple[int, int, int], SegmentSolution | None] = {}
         pairs = [(i, e) for i in range(len(zs)) for e in range(len(self.pieces))]
         for group in together(pairs, self.problem.experiments):
             found |= self._solved([(i, e, s) for i, e in group for s in range(self.pieces[e].count)], zs)
         return [self._point(i, z, found) for i, z in enumerate(zs)]
 
     def _solved(
-        self, lanes: list[tuple[int, int, int]], zs: Sequence[Array]
-    ) -> dict[tuple[int, int, int], Lane | None]:
-        """Solve the lanes (z, experiment, segment) as one batch."""
+        self, samples: list[tuple[int, int, int]], zs: Sequence[Array]
+    ) -> dict[tuple[int, int, int], SegmentSolution | None]:
+        """Solve the samples (z, experiment, segment) as one batch."""
         vectors, columns = self.vector.vectors, self.vector.columns
-        own = {(i, e): zs[i][columns[e]] for i, e, _ in lanes}
+        own = {(i, e): zs[i][columns[e]] for i, e, _ in samples}
         first = {key: vectors[key[1]].put(x) for key, x in own.items()}
         theta = {key: vectors[key[1]].theta(x) for key, x in own.items()}
-        grids = [self.pieces[e].times[:, s] for _, e, s in lanes]
-        longest, there = max(map(len, grids)), sorted({e for _, e, _ in lanes})
+        grids = [self.pieces[e].times[:, s] for _, e, s in samples]
+        longest, there = max(map(len, grids)), sorted({e for _, e, _ in samples})
         found = solve_batch(
             self.vector.model,
             self.vector.raws,
-            torch.stack([theta[i, e] for i, e, _ in lanes]),
-            torch.stack([self._start(zs[i], e, s, first[i, e]) for i, e, s in lanes]),
+            torch.stack([theta[i, e] for i, e, _ in samples]),
+            torch.stack([self._start(zs[i], e, s, first[i, e]) for i, e, s in samples]),
             torch.stack([torch.cat([grid, grid[-1:].expand(longest - len(grid))]) for grid in grids], 1),
             held(self.integrator, [vectors[e] for e in there], [self.sizes[e] for e in there]),
         )
         self.problem.account(found.solution)
-        out: dict[tuple[int, int, int], Lane | None] = {}
-        for lane, (i, e, s) in enumerate(lanes):
-            if not found.ok[lane]:
+        out: dict[tuple[int, int, int], SegmentSolution | None] = {}
+        for sample, (i, e, s) in enumerate(samples):
+            if not found.ok[sample]:
                 out[i, e, s] = None
                 continue
             if s == 0:
                 vectors[e].put(own[i, e])
-            by = self._scaled(vectors[e], found.slopes[:, lane], e)
-            block = self._block(e, s, found.states[:, lane], by)
-            end = found.states[-1, lane].reshape(-1).double().cpu().numpy()
-            out[i, e, s] = Lane(block, end, by[-1].double().cpu().numpy())
+            by = self._scaled(vectors[e], found.slopes[:, sample], e)
+            block = self._block(e, s, found.states[:, sample], by)
+            end = found.states[-1, sample].reshape(-1).double().cpu().numpy()
+            out[i, e, s] = SegmentSolution(block, end, by[-1].double().cpu().numpy())
         return out
 
-    def _scaled(self, vector: Vector, by: Tensor, e: int) -> Tensor:
+    def _scaled(self, vector: ParameterVector, by: Tensor, e: int) -> Tensor:
         """Derivatives [T, N, P + N] by parameters and by the start in units of initial_scale."""
         factor = torch.ones(by.shape[-1], dtype=torch.float64)
         factor[vector.parameters :] = torch.from_numpy(self.sizes[e])
@@ -175,16 +175,16 @@ class Segments:
             return first
         return torch.from_numpy(z[self._own(e, s)] * self.sizes[e]).view(first.shape).to(first)
 
-    def _point(self, i: int, z: Array, found: dict[tuple[int, int, int], Lane | None]) -> Point | None:
+    def _point(self, i: int, z: Array, found: dict[tuple[int, int, int], SegmentSolution | None]) -> Point | None:
         """All rows of z."""
         q, rows, jumps = len(self.vector), [], []
         for e, pieces in enumerate(self.pieces):
-            lanes = [found[i, e, s] for s in range(pieces.count)]
-            there = [lane for lane in lanes if lane is not None]
-            if len(there) < len(lanes):
+            segments = [found[i, e, s] for s in range(pieces.count)]
+            there = [one for one in segments if one is not None]
+            if len(there) < len(segments):
                 return None
-            rows += [self._place(e, s, lane.block, len(z)) for s, lane in enumerate(there)]
-            jumps += [self._jump(e, s, lane, z) for s, lane in enumerate(there[:-1])]
+            rows += [self._place(e, s, one.block, len(z)) for s, one in enumerate(there)]
+            jumps += [self._jump(e, s, one, z) for s, one in enumerate(there[:-1])]
         rows += jumps
         self._jumps = {} if len(self._jumps) > 1000 else self._jumps
         self._jumps[z.tobytes()] = float(np.sqrt(sum((row[:, -1] ** 2).sum() for row in jumps))) / self.weld
@@ -241,11 +241,11 @@ class Segments:
         low = int(self.offsets[e]) + (s - 1) * self.n
         return slice(low, low + self.n)
 
-    def _jump(self, e: int, s: int, lane: Lane, z: Array) -> Array:
+    def _jump(self, e: int, s: int, segment: SegmentSolution, z: Array) -> Array:
         """The rows [n, columns + 1] of the jump from the end of segment s to the start of the next."""
         own = self._own(e, s + 1)
         size = self.sizes[e]
-        out = self._place(e, s, np.column_stack([lane.by / size[:, None], lane.end / size - z[own]]), len(z))
+        out = self._place(e, s, np.column_stack([segment.by / size[:, None], segment.end / size - z[own]]), len(z))
         out[:, own] -= np.eye(self.n)
         return np.asarray(out * (self.weld / np.sqrt(self.joints)))
 

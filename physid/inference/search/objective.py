@@ -83,7 +83,7 @@ class FitObjective:
         self.problem, self.plan, self.monitor = problem, plan, monitor
         self.phase = "full"
         self.best: tuple[Array, float] | None = None
-        self.told: Callable[[], object] = lambda: None  # after every evaluation
+        self.evaluated: Callable[[], object] = lambda: None  # called after every evaluation
         self._last: Point | None = None
 
     @property
@@ -120,7 +120,7 @@ class FitObjective:
         """One evaluation at x, which may be the best."""
         if self.best is None or cost < self.best[1]:
             self.best = x.copy(), cost
-        self.told()
+        self.evaluated()
 
     def residuals(self, x: Array) -> Array:
         """The residuals [N] at x [Q]. Errors: Diverged where the solve fails."""

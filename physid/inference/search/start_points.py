@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from physid.arrays import Array
-from physid.inference.parameters import Vector, VectorEntry
+from physid.inference.parameters import ParameterVector, VectorEntry
 from physid.modelling.modules import Weight
 from physid.modelling.prior import Prior
 
@@ -22,7 +22,7 @@ INITIAL = 0.3  # sd of a free initial value, in units of initial_scale
 EDGE = 1e-3  # starts keep this part of the range away from bounds
 
 
-def draws(vector: Vector, first: Array, count: int, seed: int) -> list[Array]:
+def draws(vector: ParameterVector, first: Array, count: int, seed: int) -> list[Array]:
     """Where `count` starts begin: `first`, then a Latin hypercube in the priors and domains around it."""
     if count == 1:
         return [first]
@@ -34,7 +34,7 @@ def draws(vector: Vector, first: Array, count: int, seed: int) -> list[Array]:
     return [first, *(vector.raw(row) for row in np.column_stack(columns))]
 
 
-def weights(vector: Vector, count: int, seed: int) -> dict[int, Array]:
+def weights(vector: ParameterVector, count: int, seed: int) -> dict[int, Array]:
     """The places in the vector of weights of a user's own modules, and the values [count - 1] that starts draw there.
 
     Start k draws them from the seed + k, as a fit with that seed does.
@@ -52,14 +52,14 @@ def weights(vector: Vector, count: int, seed: int) -> dict[int, Array]:
     return dict(zip(places, np.stack(rows, 1), strict=True))
 
 
-def box(vector: Vector, first: Array) -> Array:
+def box(vector: ParameterVector, first: Array) -> Array:
     """The box [Q, 2] of x in which nearly all draws around `first` lie: their quantiles at EDGE and 1 - EDGE."""
     ends = np.tile([[EDGE], [1.0 - EDGE]], (1, len(first)))
     low, high = (vector.raw(row) for row in np.column_stack(_quantiles(vector, first, ends)))
     return np.column_stack([np.minimum(low, high), np.maximum(low, high)])
 
 
-def _quantiles(vector: Vector, first: Array, cube: Array) -> list[Array]:
+def _quantiles(vector: ParameterVector, first: Array, cube: Array) -> list[Array]:
     """For every unknown, the natural values [N] below which the parts `cube` [N, Q] of its draws lie."""
     guess, unknowns = vector.natural(first), vector.model.unknowns
     beliefs = [unknowns[entry.owner].prior if entry.owner in unknowns else None for entry in vector.entries]
@@ -84,7 +84,7 @@ def _values(prior: Prior | None, entry: VectorEntry, guess: float, p: Array) -> 
     return np.asarray(guess + SPREAD * (abs(guess) or 1.0) * ndtri(p))
 
 
-def _initial_scales(vector: Vector) -> dict[int, float]:
+def _initial_scales(vector: ParameterVector) -> dict[int, float]:
     found: dict[int, float] = {}
     for local, columns in zip(vector.vectors, vector.columns, strict=True):
         found |= dict(zip(columns[local.parameters :].tolist(), local.scale.tolist(), strict=True))

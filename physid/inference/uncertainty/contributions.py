@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from physid.arrays import Array
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.simulate import simulate
 from physid.ode import Integrator
 
 AXES = "xyz"
 
 
-def contributions(vector: Vector, x: Array, integrator: Integrator) -> dict[str, dict[str, float]]:
+def contributions(vector: ParameterVector, x: Array, integrator: Integrator) -> dict[str, dict[str, float]]:
     """Part -> state -> rms of the part over that of dy/dt, where the part is not zero; of all experiments together."""
     model = vector.model
     found: dict[str, list[Tensor]] = {}
@@ -39,7 +39,7 @@ def contributions(vector: Vector, x: Array, integrator: Integrator) -> dict[str,
     return out
 
 
-def along(local: Vector, x: Array, integrator: Integrator) -> tuple[Tensor, Tensor]:
+def along(local: ParameterVector, x: Array, integrator: Integrator) -> tuple[Tensor, Tensor]:
     """The times [T] of an experiment and the states [T, *state] that the model has there; those that it reaches."""
     start = torch.tensor([float(local.experiment.initial_time or 0.0)], dtype=torch.float64)
     times = torch.unique(torch.cat([start, local.experiment.train.times]))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.inference.parameters import Vector, labels, numbers_of
+from physid.inference.parameters import ParameterVector, labels, numbers_of
 from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.identifiability import coordinates, value_of
 from physid.inference.uncertainty.statistics import FitStatistics
@@ -16,7 +16,7 @@ from physid.inference.uncertainty.statistics import FitStatistics
 TOLD = 1e-3  # a part of the weights in directions that the data do not tell, above which there is no error
 
 
-def read_out(vector: Vector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
+def read_out(vector: ParameterVector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
     """The model's derived quantities at `x`; the variance of each is g C g^T, with g its derivative by x.
 
     Source: the delta method, as in Oehlert (1992).
@@ -43,7 +43,7 @@ def read_out(vector: Vector, start: Array, x: Array, statistics: FitStatistics |
     return found
 
 
-def combined(vector: Vector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
+def combined(vector: ParameterVector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
     """The identifiable combinations at `x`: those that the data determine of unknowns that they do not one by one.
 
     A product has the relative error sqrt(w C w), w its powers, and an interval that stays above zero.
@@ -53,7 +53,7 @@ def combined(vector: Vector, start: Array, x: Array, statistics: FitStatistics |
     entries, truths = vector.entries, vector.truth()
     scale, natural = coordinates(entries, vector.slopes(x)), vector.natural(x)
     found = []
-    for name, powers in zip(statistics.told, statistics.powers, strict=True):
+    for name, powers in zip(statistics.identifiable_combinations, statistics.powers, strict=True):
         weights = np.array(powers)
         value, product = value_of(weights, natural, entries)
         if not math.isfinite(value):  # of an unknown that has run into its bound
@@ -75,7 +75,7 @@ def combined(vector: Vector, start: Array, x: Array, statistics: FitStatistics |
     return found
 
 
-def slopes_of(vector: Vector, value: torch.Tensor) -> Array:
+def slopes_of(vector: ParameterVector, value: torch.Tensor) -> Array:
     """The derivative [K, P] of `value` [K] by the raw parameters."""
     rows = []
     for element in value:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from physid.arrays import Array, Index
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.simulate import simulate
 from physid.inference.uncertainty.identifiability import named_basis, null_basis, spoken_direction, value_of
 from physid.ode import Integrator
@@ -18,17 +18,17 @@ RANK = 1e-6  # a singular value of the scaled sensitivities below this part of t
 
 @dataclass(frozen=True)
 class Determined:
-    """What data determine at a point: directions that they do not see, combinations with values that they do.
+    """Identifiable combinations of the unknowns at a point with their values, and null directions.
 
     `ratio` is that of the smallest to the largest singular value of the scaled sensitivities.
     """
 
-    hidden: list[str]
-    told: list[tuple[str, float]]
+    null_directions: list[str]
+    identifiable: list[tuple[str, float]]
     ratio: float
 
 
-def determined(vector: Vector, x: Array, integrator: Integrator) -> Determined:
+def determined(vector: ParameterVector, x: Array, integrator: Integrator) -> Determined:
     """What the experiments of `vector` determine at x, where they can be solved."""
     tables = []
     for e, local in enumerate(vector.vectors):
@@ -38,7 +38,7 @@ def determined(vector: Vector, x: Array, integrator: Integrator) -> Determined:
     return span(vector, x, np.nan_to_num(np.concatenate(tables)))
 
 
-def span(vector: Vector, x: Array, table: Array) -> Determined:
+def span(vector: ParameterVector, x: Array, table: Array) -> Determined:
     """What sensitivities [N, Q] see and do not see; of single weights nothing is asked, but they may explain all."""
     kept, table = beside_weights(vector, table)
     if not len(kept):
@@ -50,19 +50,19 @@ def span(vector: Vector, x: Array, table: Array) -> Determined:
     lost = s <= RANK * s[0] if s[0] > 0 else np.ones_like(s, dtype=bool)
     entries = [vector.entries[i] for i in kept]
     slopes, natural = vector.slopes(x)[kept], vector.natural(x)[kept]
-    hidden = [spoken_direction(row, entries) for row in null_basis(vt[lost] / size, entries, slopes)]
-    told = named_basis(vt[~lost] * size, entries, slopes) if hidden else []
-    values = [(name, value_of(row, natural, entries)[0]) for name, row in told]
-    return Determined(hidden, values, float(s[-1] / s[0]) if s[0] > 0 else 0.0)
+    null = [spoken_direction(row, entries) for row in null_basis(vt[lost] / size, entries, slopes)]
+    seen = named_basis(vt[~lost] * size, entries, slopes) if null else []
+    values = [(name, value_of(row, natural, entries)[0]) for name, row in seen]
+    return Determined(null, values, float(s[-1] / s[0]) if s[0] > 0 else 0.0)
 
 
-def weights(vector: Vector) -> list[bool]:
+def weights(vector: ParameterVector) -> list[bool]:
     """Which entries of a vector are weights of networks."""
     known = vector.model.unknowns
     return [one.owner in known and not known[one.owner].listed for one in vector.entries]
 
 
-def beside_weights(vector: Vector, table: Array) -> tuple[Index, Array]:
+def beside_weights(vector: ParameterVector, table: Array) -> tuple[Index, Array]:
     """The places of all entries but weights, and what the weights' columns leave of theirs in `table` [N, Q]."""
     weight = np.array(weights(vector), dtype=bool)
     kept = np.flatnonzero(~weight)
@@ -76,7 +76,7 @@ def beside_weights(vector: Vector, table: Array) -> tuple[Index, Array]:
     return kept, left
 
 
-def moves(vector: Vector, x: Array, columns: Iterable[int]) -> dict[str, Array]:
+def moves(vector: ParameterVector, x: Array, columns: Iterable[int]) -> dict[str, Array]:
     """Moves [Q] by the size of the unknowns in some columns: one for each, and one at random for a table of weights."""
     random, weight = np.random.default_rng(0), weights(vector)
     found: dict[str, Array] = {}

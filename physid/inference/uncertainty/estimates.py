@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
-from physid.inference.parameters import Vector, VectorEntry
+from physid.inference.parameters import ParameterVector, VectorEntry
 from physid.inference.uncertainty.statistics import FitStatistics
 from physid.modelling.unknown import Domain
 
@@ -45,7 +45,7 @@ class Estimate:
     undetermined: bool = False
 
 
-def estimate(vector: Vector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
+def estimate(vector: ParameterVector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:
     """The estimates at `x` of a fit that began at `start`."""
     values, starts, truth = vector.natural(x), vector.natural(start), vector.truth()
     best, plain, robust, low, high = _intervals(vector, x, statistics)
@@ -85,7 +85,9 @@ def _at_bound(domain: Domain, value: float, start: float, error: float) -> bool:
     return not min(value - domain.low, domain.high - value) > TOLD * error
 
 
-def _intervals(vector: Vector, x: Array, statistics: FitStatistics | None) -> tuple[Array, Array, Array, Array, Array]:
+def _intervals(
+    vector: ParameterVector, x: Array, statistics: FitStatistics | None
+) -> tuple[Array, Array, Array, Array, Array]:
     """Standard errors, chosen, plain and robust, and the ends of the 95 % intervals, all [Q] in natural units."""
     none = np.full(len(x), np.nan)
     if statistics is None or not statistics.usable:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from physid.arrays import Array
 from physid.data.experiment import Experiment, Trajectory
-from physid.inference.parameters import Vector
+from physid.inference.parameters import ParameterVector
 from physid.inference.problem import Problem
 from physid.inference.simulate import simulate
 from physid.ode import Integrator
@@ -35,7 +35,7 @@ def scores(
     }
     sizes = {one.name: _sizes(one) for one in problem.experiments}
     for one in held:
-        local = Vector(vector.model, one)
+        local = ParameterVector(vector.model, one)
         found = score(local, _shared(vector, x, local), integrator)
         each[one.name] = {"train": None, "test": found["train"], "forecast": None}
         sizes[one.name] = {"train": 0, "test": len(one.train), "forecast": 0}
@@ -45,7 +45,7 @@ def scores(
     return {name: _pooled(name, each, sizes) for name in names}, each
 
 
-def score(vector: Vector, x: Array, integrator: Integrator) -> Scores:
+def score(vector: ParameterVector, x: Array, integrator: Integrator) -> Scores:
     """The scores of one experiment at its x."""
     experiment = vector.experiment
     parts = {"train": experiment.train, "test": experiment.test, "forecast": experiment.forecast}
@@ -53,7 +53,9 @@ def score(vector: Vector, x: Array, integrator: Integrator) -> Scores:
     if other is None:
         return found
     start = torch.where(other.initial_free, vector.initial(x), other.initial)
-    local = Vector(vector.model, replace(other, initial=start, initial_free=torch.ones_like(other.initial_free)))
+    local = ParameterVector(
+        vector.model, replace(other, initial=start, initial_free=torch.ones_like(other.initial_free))
+    )
     same = np.concatenate([x[: vector.parameters], np.zeros(len(local.places))])
     try:
         return found | _run(local, same, {"validation": other.train}, integrator)
@@ -61,7 +63,7 @@ def score(vector: Vector, x: Array, integrator: Integrator) -> Scores:
         vector.put(x)  # driven as before
 
 
-def _run(vector: Vector, x: Array, parts: Mapping[str, Trajectory | None], integrator: Integrator) -> Scores:
+def _run(vector: ParameterVector, x: Array, parts: Mapping[str, Trajectory | None], integrator: Integrator) -> Scores:
     """The scores of a free run from the initial state of `x`."""
     times = torch.unique(torch.cat([part.times for part in parts.values() if part is not None]))  # sorted
     (found,) = simulate(vector, [x], times, integrator)
@@ -77,7 +79,7 @@ def _score(experiment: Experiment, part: Trajectory | None, times: Tensor, seen:
     return found if all(math.isfinite(value) for value in found.values()) else None
 
 
-def _shared(vector: Vector, x: Array, local: Vector) -> Array:
+def _shared(vector: ParameterVector, x: Array, local: ParameterVector) -> Array:
     """The unknowns of an experiment that was not fitted: those of the first one that was."""
     return x[vector.columns[0]][: local.parameters]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,9 @@ from physid.inference.uncertainty.verdict import (
     tests_data,
     worst,
 )
+from physid.records import former_field, formerly
 
-SHOWN = 3  # channels whose sigma is told
+SHOWN = 3  # channels whose sigma is shown
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ class FitStatistics:
     autocorrelation-consistent) are those of the transformed unknowns, without the directions that the data do not
     determine; `identifiable` [Q] says which unknowns have no part in such a direction. `chosen` names the one that
     everything is computed from, by the whiteness of the residuals.
-    `dof` are the degrees of freedom, `sigma` the noise: known, or estimated from the residuals. `hidden` names the
-    directions that the data do not determine, `told` the combinations that they do determine of the unknowns in those,
-    `powers` their weights [K][Q].
+    `dof` are the degrees of freedom, `sigma` the noise: known, or estimated from the residuals. `null_directions`
+    are those that the data do not determine, `identifiable_combinations` what they do determine of the unknowns in
+    those, `powers` the weights [K][Q] of these.
     `reason` says why there are no errors, `robust_reason` why the robust ones are not to be had. `verdict` is the worst
     that holds (see `physid.inference.uncertainty.verdict`), `sentence` why, `remedies` what may help,
     `others` what holds besides; `each` are all tests, by channel, and `floor` the channels at their floor, which are
@@ -65,8 +66,8 @@ class FitStatistics:
     sigma_known: bool
     rms: float
     condition: float
-    hidden: list[str]
-    told: list[str] = field(default_factory=list)
+    null_directions: list[str] = field(metadata=formerly("hidden"))
+    identifiable_combinations: list[str] = field(default_factory=list, metadata=formerly("told"))
     tests: dict[str, Any] = field(default_factory=dict)
     verdict: str = "not tested"
     sentence: str = ""
@@ -79,6 +80,12 @@ class FitStatistics:
     each: list[dict[str, Any]] = field(default_factory=list)
     floor: list[str] = field(default_factory=list)
     optimum: bool = True
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """A field by its former name, with a DeprecationWarning."""
+            return former_field(self, name)
 
     @property
     def best(self) -> Array:
@@ -120,7 +127,7 @@ def assess(
     dof = found.dof
     entries, slopes = problem.vector.entries, problem.vector.slopes(point.x)
     weights = named_basis(found.seen, entries, slopes) if not found.identifiable.all() else []
-    hidden = null_basis(found.unseen, entries, slopes)
+    null = null_basis(found.unseen, entries, slopes)
     at_floor = [flag or bool(limit) for flag, limit in zip(exact, problem.residuals.limited, strict=True)]
     channels, optimum = channels_of(problem), optimal(problem, point)
     each = residual_tests(problem, point, [c for c, flag in enumerate(at_floor) if not flag], dof)
@@ -135,7 +142,7 @@ def assess(
         tests=each,
         channels=channels,
         exact=[name for name, flag in zip(channels, exact, strict=True) if flag],
-        undetermined=_undetermined(problem, hidden),
+        undetermined=_undetermined(problem, null),
         explained=None if all(at_floor) else numbers["fit_percent"],
         positive=bool((problem.measured[problem.mask] > 0).all()),
         loose=solver_limited(problem, point),
@@ -159,8 +166,8 @@ def assess(
         sigma_known=known,
         rms=rms,
         condition=found.condition,
-        hidden=[spoken_direction(row, entries) for row in hidden],
-        told=[name for name, _ in weights],
+        null_directions=[spoken_direction(row, entries) for row in null],
+        identifiable_combinations=[name for name, _ in weights],
         powers=[list(map(float, row)) for _, row in weights],
         tests=numbers,
         verdict=said.word,
@@ -197,16 +204,16 @@ def _size(problem: Problem, rms: float) -> str:
     if not problem.residuals.unknown.any():
         return f"rms {rms:.3g}{unit}, {rms / problem.spread:.1g} of the data's spread"
     sigmas = list(zip(problem.residuals.sigma, channels_of(problem), strict=True))
-    told = ", ".join(f"{sigma:.3g} for {name}" for sigma, name in sigmas[:SHOWN])
+    shown = ", ".join(f"{sigma:.3g} for {name}" for sigma, name in sigmas[:SHOWN])
     more = f" and {len(sigmas) - SHOWN} more" if len(sigmas) > SHOWN else ""
-    return f"sigma {told}{more}" if len(sigmas) > 1 else f"sigma {sigmas[0][0]:.3g}"
+    return f"sigma {shown}{more}" if len(sigmas) > 1 else f"sigma {sigmas[0][0]:.3g}"
 
 
-def _undetermined(problem: Problem, hidden: list[Array]) -> list[str]:
+def _undetermined(problem: Problem, null: list[Array]) -> list[str]:
     """The directions that the data do not determine, those among the weights of networks left out."""
     unknowns, entries = problem.vector.model.unknowns, problem.vector.entries
     named = []
-    for row in hidden:
+    for row in null:
         used = [entry for weight, entry in zip(row, entries, strict=True) if weight]
         if any(entry.owner not in unknowns or unknowns[entry.owner].listed for entry in used):
             named.append(spoken_direction(row, entries))
