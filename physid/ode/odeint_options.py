@@ -174,6 +174,7 @@ def _times(value: Any, name: str) -> Tensor | None:
 
 
 def constructed(constructor: Callable[..., Tensor], f: RightHandSide, y0: State, t: Tensor) -> Tensor:
+    """The times of a grid that a function of the user's makes; InputError where it is none of the solve over t."""
     grid = torch.as_tensor(constructor(f, y0, t)).detach().cpu().double().reshape(-1)
     if len(grid) < 2 or float(grid[0]) != float(t[0]) or float(grid[-1]) != float(t[-1]):
         raise InputError(
