@@ -76,7 +76,7 @@ def _torchode(torchode: Any, f: RightHandSide, y0: Tensor, t: Tensor, tol: float
     term = torchode.ODETerm(lambda t, y: f(t, y.view(shape)).reshape(shape[0], -1))
     method = torchode.Dopri5(term=term)
     controller = torchode.IntegralController(atol=tol, rtol=tol, term=term)
-    problem = torchode.ODEProblem(y0=y0.reshape(shape[0], -1), t_eval=t.expand(shape[0], -1))
+    problem = torchode.InitialValueProblem(y0=y0.reshape(shape[0], -1), t_eval=t.expand(shape[0], -1))
     solution = torchode.AutoDiffAdjoint(method, controller).solve(problem)
     y = solution.ys.transpose(0, 1).reshape(len(t), *shape)
     return (y[:, 0] if shape[0] == 1 else y), int(solution.stats["n_f_evals"].max())
