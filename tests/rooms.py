@@ -16,13 +16,14 @@ ROOMS: dict[str, list[str]] = {
         "ode.jumps ode.methods ode.methods.dop853 ode.methods.tableau ode.native ode.native.compiler "
         "ode.native.compiler.conversions ode.native.compiler.disk_cache ode.native.compiler.graph "
         "ode.native.compiler.ir ode.native.compiler.per_sample ode.native.compiler.scalars "
-        "ode.native.compiler.simplify ode.native.dependencies ode.native.witness ode.probes ode.recorder "
+        "ode.native.compiler.simplify ode.native.places ode.native.witness ode.probes ode.recorder "
         "ode.solution ode.tolerances",
         "ode.eager.outcome ode.methods.catalogue ode.native.compiler.builder ode.native.compiler.prelude "
-        "ode.native.reach ode.native.structures ode.rhs ode.transforms",
+        "ode.native.dependencies ode.native.structures ode.rhs ode.transforms",
         "ode.eager.stages ode.native.compiler.derive ode.native.compiler.driving_inputs "
-        "ode.native.compiler.rules ode.native.ear ode.reads ode.request",
-        "ode.native.compiler.emit ode.native.compiler.moments ode.native.compiler.trace ode.native.runtime ode.problem",
+        "ode.native.compiler.rules ode.native.ear ode.native.tallies ode.reads ode.request",
+        "ode.native.compiler.emit ode.native.compiler.moments ode.native.compiler.trace ode.native.reach "
+        "ode.native.runtime ode.problem",
         "ode.directions ode.eager.dense_output ode.eager.diagnostics ode.eager.initial_step "
         "ode.backend ode.gradients.adjoint_field ode.native.compiler.build ode.native.compiler.pointwise "
         "ode.native.compiler.reduce ode.native.compiler.shapes ode.native.task ode.precision",

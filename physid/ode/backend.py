@@ -6,7 +6,7 @@ gradients, statuses and counts. What the compiled engine cannot do in this way i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -41,6 +41,10 @@ class Engine(Backend, Protocol):
     @property
     def name(self) -> str:
         """The engine's name in a Solution."""
+        ...
+
+    def count_from_here(self) -> Callable[[int], None]:
+        """What takes how often f is to have counted from here on, where others evaluate it and f counts."""
         ...
 
     def march(

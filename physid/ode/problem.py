@@ -86,6 +86,14 @@ class ODEProblem:
             self.slope, _ = self.probe()
         return self.slope
 
+    def counted(self) -> int:
+        """How often f has been evaluated by torch for this problem, since this was asked for last."""
+        found = self.__dict__.get("field")
+        count = 0 if found is None else found.count - found.told
+        if found is not None:
+            found.told = found.count
+        return count
+
     def but(self, **changes: Any) -> ODEProblem:
         """The same problem with some values changed, and the same field."""
         other = replace(self, **changes)

@@ -106,6 +106,7 @@ class Field:
         if not callable(f):
             raise InputError(f"f is {type(f).__name__}: a function f(t, y) or a module is allowed.")
         self.f, self.layout, self.count = f, layout, 0
+        self.told = 0  # of the evaluations, those that have been asked for
         self.modules = _modules(f)
         self.buffers = _moving_buffers(self.modules)
         self.named = None if params is None else list(params)

@@ -90,10 +90,10 @@ class Counting(nn.Module):
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         self.calls += 1
-        return -y
+        return -y if self.calls < 10**6 else y
 
 
-def test_a_field_that_counts_its_calls_stays_eager() -> None:
+def test_a_field_that_reads_how_often_it_was_called_stays_eager() -> None:
     assert "changes 'calls'" in refused(Counting())
 
 

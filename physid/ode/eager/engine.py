@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,10 @@ class Eager:
     def of(self, problem: ODEProblem, forward: bool = False) -> Eager:
         """Itself."""
         return self
+
+    def count_from_here(self) -> Callable[[int], None]:
+        """f counts by itself."""
+        return lambda evaluations: None
 
     def by_torch(self, why: str) -> Eager:
         """Itself."""

@@ -90,7 +90,10 @@ class Adjoint:
             return outcome
 
         def pull(values: Tensor, g: Tensor, needs: Sequence[bool]) -> list[Tensor | None]:
-            return self._pull(problem, backend if engine is not EAGER else EAGER, spent[0], values, g, needs)
+            settle, before = engine.count_from_here(), spent[0].backward_evaluations
+            found = self._pull(problem, backend if engine is not EAGER else EAGER, spent[0], values, g, needs)
+            settle(spent[0].backward_evaluations - before)
+            return found
 
         return with_pullback(problem, march, pull)
 

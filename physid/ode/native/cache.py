@@ -17,8 +17,8 @@ from torch import Tensor
 
 from physid.ode.caching import Cache
 from physid.ode.native.compiler.trace import Unsupported
-from physid.ode.native.dependencies import Place, alike
 from physid.ode.native.engine import Native
+from physid.ode.native.places import Place, alike
 from physid.ode.native.reach import Surroundings
 from physid.ode.problem import ODEProblem
 from physid.ode.rhs import StateLayout, attribute
@@ -199,6 +199,8 @@ class Known:
         """The contents of the cells of f, if it is this function but for tensors in its closure."""
         mine = self.f
         if not isinstance(f, types.FunctionType) or f.__globals__ is not mine.__globals__ or f.__dict__:
+            return None
+        if self.around.tallies.in_closure:
             return None
         if not _same(f.__defaults__ or (), mine.__defaults__ or ()):
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import call
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from physid.ode.caching import Cache
 from physid.ode.native.compiler.library import Sizes, declare, library_of
 from physid.ode.native.compiler.per_sample import one_sample
-from physid.ode.native.compiler.record import lane_field, looked_at, traced
+from physid.ode.native.compiler.record import lane_field, looked_at, once_more, traced
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
 from physid.ode.native.kernel import OTHER_ZEROS, Kernel
 from physid.ode.native.reach import Surroundings
@@ -98,8 +99,14 @@ def _made(problem: ODEProblem, runtime: str, flags: tuple[str, ...], bake: bool)
         around = Surroundings(problem.f, seen)
         if seen.unable or around.unable:
             raise Unsupported(seen.unable or around.unable)
-        kernel = _compiled(problem, around, runtime, flags, bake)
-        changed = around.change()
+        if not around.unwatched:
+            around.tallies.seek(lambda: once_more(problem, call))
+        try:
+            kernel = _compiled(problem, around, runtime, flags, bake)
+            around.tallies.take(kernel.graph.tallied)
+            changed = around.change() or around.replaced()
+        finally:
+            around.tallies.put_back()
         if changed:
             raise Unsupported(f"f changes {changed} as it is evaluated")
         return kernel
@@ -115,7 +122,11 @@ def _compiled(problem: ODEProblem, around: Surroundings, runtime: str, flags: tu
     try:
         field = lane_field(problem, problem.f, problem.captured)
         kernel = assemble(
-            traced(field, problem, problem.captured, bake), around, runtime, flags, problem.layout.batched
+            traced(field, problem, problem.captured, bake, around.tallies.counters),
+            around,
+            runtime,
+            flags,
+            problem.layout.batched,
         )
         verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
         check_start(kernel, problem)
@@ -126,7 +137,7 @@ def _compiled(problem: ODEProblem, around: Surroundings, runtime: str, flags: tu
     cut, whole = one
     captured = cut.of(problem.captured)
     field = lane_field(problem, cut.f, captured)
-    graph = traced(field, problem, captured, bake=False)
+    graph = traced(field, problem, captured, False, around.tallies.counters)
     kernel = assemble(graph, around, runtime, flags, batched=True)
     verify(kernel, field, problem, captured, *kernel.pack(captured))
     kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter, is_, itemgetter
 from typing import Any
@@ -18,140 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIMPLE = (bool, int, float, complex, str, bytes, type(None))
+from physid.ode.native.places import Lookup, Place, Sweep, alike, free
 
 _CONTENTS = attrgetter("cell_contents")
 _ATTRIBUTES = attrgetter("__dict__")
 _FUNCTION = attrgetter("__code__", "__defaults__", "__kwdefaults__", "__dict__")
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The name of a slot, as a key."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A value with the mapping, sequence, cell (key None) or object (key Slot) that holds it."""
-
-    holder: Any
-    key: Any
-    value: Any
-
-    def now(self) -> Any:
-        """What is there now; `Place` itself, which is no value of f's, where nothing is."""
-        try:
-            if self.key is None:
-                return self.holder.cell_contents
-            return getattr(self.holder, self.key.name) if type(self.key) is Slot else self.holder[self.key]
-        except (KeyError, IndexError, ValueError, AttributeError):
-            return Place
-
-    @property
-    def name(self) -> str:
-        """The value's name for a message."""
-        key = self.key.name if type(self.key) is Slot else self.key
-        return f"'{key}'" if isinstance(key, str) else "a value that f holds"
-
-
-def alike(now: Any, before: Any) -> bool:
-    """Whether two values are one object, plain values that no code can tell apart, or floating tensors.
-
-    Another tensor may stand where one stood: whoever reads its numbers looks at its kind.
-    """
-    if now is before:
-        return True
-    if type(now) is not type(before):
-        return False
-    if isinstance(now, Tensor):
-        return _free(now) and _free(before)
-    if isinstance(now, float | complex):
-        return repr(now) == repr(before)
-    if isinstance(now, np.generic):
-        return now.dtype == before.dtype and bool(now.tobytes() == before.tobytes())
-    if type(now) is tuple:
-        return len(now) == len(before) and all(map(alike, now, before))
-    return isinstance(now, (*SIMPLE, torch.dtype, torch.device)) and bool(now == before)
-
-
-def _free(value: Any) -> bool:
-    """Whether a value is a tensor that may be replaced by another one."""
-    return isinstance(value, Tensor) and bool(value.is_floating_point()) and not value.__dict__
-
-
-@dataclass
-class Sweep:
-    """A container or the attributes of an object: all of it is looked at, `relevant` keys count (None: all).
-
-    `loose`: tensors in it have been replaced before, and are left out of the first look. `few`: the values of keys that
-    do not count are.
-    """
-
-    holder: Any
-    relevant: Callable[[Any], bool] | None = None
-    keys: tuple[Any, ...] = ()
-    values: tuple[Any, ...] = ()
-    loose: bool = False
-    few: bool = False
-
-    def take(self) -> None:
-        """Keep what is there."""
-        named = isinstance(self.holder, Mapping)
-        self.keys = tuple(self.holder) if named else ()
-        self.values = tuple(self.holder.values()) if named else tuple(self.holder)
-
-    def looks(self) -> Iterable[Callable[[], bool]]:
-        """The first look of a loose one."""
-        holder, keys = self.holder, self.keys
-        places = keys if isinstance(holder, Mapping) else range(len(self.values))
-        pairs = [(key, value) for key, value in zip(places, self.values, strict=True) if not _free(value)]
-        if isinstance(holder, Mapping):
-            yield lambda: len(holder) == len(keys) and all(map(is_, holder, keys))
-        else:
-            count = len(self.values)
-            yield lambda: len(holder) == count
-        if pairs:
-            get, held = itemgetter(*(key for key, _ in pairs), pairs[0][0]), [value for _, value in pairs]
-            yield lambda: all(map(is_, get(holder), held))
-
-    def change(self) -> str | None:
-        """The name of something that is another value than it was."""
-        self.loose = self.loose or self._swaps()
-        if not isinstance(self.holder, Mapping):
-            same = len(self.holder) == len(self.values) and all(map(alike, self.holder, self.values))
-            return None if same else "a value that f holds"
-        before = dict(zip(self.keys, self.values, strict=True))
-        counts = self.relevant or (lambda key: True)
-        for key in [*before, *(key for key in self.holder if key not in before)]:
-            if counts(key) and (key not in self.holder or not alike(self.holder[key], before.get(key, Place))):
-                return Place(None, key, None).name
-        if self.relevant is None and list(before) != list(self.holder):
-            return "the order of what f holds"
-        return None
-
-    def _swaps(self) -> bool:
-        if isinstance(self.holder, set | frozenset):
-            return False
-        now = self.holder.values() if isinstance(self.holder, Mapping) else self.holder
-        return any(a is not b and _free(a) and _free(b) for a, b in zip(now, self.values, strict=False))
-
-
-@dataclass
-class Lookup:
-    """Names in the globals of a function, a module or a class: present ones with their values, others are absent."""
-
-    holder: Any
-    present: dict[str, Any] = field(default_factory=dict)
-    absent: set[str] = field(default_factory=set)
-
-    def change(self) -> str | None:
-        """The name of something that is another value than it was."""
-        for name, value in self.present.items():
-            if name not in self.holder or not alike(self.holder[name], value):
-                return f"'{name}'"
-        return next((f"'{name}'" for name in self.absent if name in self.holder), None)
 
 
 class Guard:
@@ -166,7 +36,33 @@ class Guard:
         self.objects: list[tuple[Any, type, Any]] = []  # with their class and attributes
         self.buffers: list[tuple[Place, Any]] = []  # arrays, with how they were
         self.whole: list[tuple[Place, Tensor]] = []  # tensors of whole numbers, with how they were
+        self.checks: list[Callable[[], bool]] = []  # of what f counts by: whether it is of the same kind
         self._fast: list[Callable[[], bool]] = []
+
+    def moved(self) -> list[Place]:
+        """Where something has changed since it was listed, with what was there."""
+        found = [place for sweep in self.sweeps for place in sweep.moved()]
+        found += [Place(one.holder, *pair) for one in self.lookups.values() for pair in one.present.items()]
+        places = [*found, *self.cells, *self.slots]
+        return [place for place in places if type(place.key) is tuple or not alike(place.now(), place.value)]
+
+    def release(self, place: Place, check: Callable[[], bool]) -> None:
+        """Do not watch what is there any more, a number in its place or a list itself, as long as `check` holds."""
+        self.checks.append(check)
+        whole = place.holder if type(place.key) is tuple else place.value
+        if isinstance(whole, list):
+            self.sweeps = [sweep for sweep in self.sweeps if sweep.holder is not whole]
+        else:
+            for sweep in self.sweeps:
+                if sweep.holder is place.holder:
+                    sweep.moving.add(place.key)
+                    sweep.loose = True
+            if id(place.holder) in self.lookups:
+                self.lookups[id(place.holder)].present.pop(place.key, None)
+            self.cells = [cell for cell in self.cells if place.key is not None or cell.holder is not place.holder]
+            self.slots = [one for one in self.slots if (one.holder, one.key) != (place.holder, place.key)]
+            self.whole = [pair for pair in self.whole if pair[0].value is not place.value]
+        self.close()
 
     def lookup(self, holder: Mapping[str, Any], names: Iterable[str]) -> list[Place]:
         """Watch these names in a mapping; the places of those that are there."""
@@ -222,6 +118,8 @@ class Guard:
                 return place.name
         if not self._torch_as_it_was():
             return "torch's default dtype"
+        if not all(check() for check in self.checks):
+            return "what f counts by"
         self.close()  # what has changed does not count: attributes that f does not read
         return None
 
@@ -266,7 +164,7 @@ def _fast(guard: Guard) -> Iterable[Callable[[], bool]]:
     if views:
         lengths = list(map(len, views))
         yield lambda: list(map(len, views)) == lengths and all(map(is_, chain.from_iterable(views), held))
-    fixed = [place for place in guard.cells if not _free(place.value)]
+    fixed = [place for place in guard.cells if not free(place.value)]
     if fixed:
         cells, contents = [place.holder for place in fixed], [place.value for place in fixed]
         yield lambda: all(map(is_, map(_CONTENTS, cells), contents))
@@ -284,13 +182,14 @@ def _fast(guard: Guard) -> Iterable[Callable[[], bool]]:
         kept = [attributes for _, _, attributes in guard.objects if attributes is not None]
         yield lambda: all(map(is_, map(_ATTRIBUTES, plain), kept))
     for place in guard.slots:
-        if not _free(place.value):
+        if not free(place.value):
             yield lambda place=place: place.now() is place.value  # type: ignore[misc]
     for place, before in guard.buffers:
         yield lambda value=place.value, before=before: _bytes(value) == before  # type: ignore[misc]
     for place, whole in guard.whole:
         yield lambda place=place, before=whole: place.now() is place.value and torch.equal(place.value, before)  # type: ignore[misc]
     yield guard._torch_as_it_was
+    yield from guard.checks
 
 
 def _counting(sweep: Sweep) -> Iterable[Callable[[], bool]]:
@@ -305,7 +204,7 @@ def _counting(sweep: Sweep) -> Iterable[Callable[[], bool]]:
 
 def _named(lookup: Lookup) -> Iterable[Callable[[], bool]]:
     holder, absent = lookup.holder, list(lookup.absent)
-    names = [name for name, value in lookup.present.items() if not _free(value)]
+    names = [name for name, value in lookup.present.items() if not free(value)]
     if names:
         values = [lookup.present[name] for name in names]
         get = itemgetter(*names, names[0])  # two at least, so that it gives a tuple

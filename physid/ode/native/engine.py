@@ -57,6 +57,10 @@ class Native:
         moments = self.kernel.moments
         return None if moments is None or self.constants is None else moments.bound(captured, self.constants)
 
+    def count_from_here(self) -> Callable[[int], None]:
+        """What f counts by is moved by as many evaluations as are told at the end."""
+        return self.kernel.around.tallies.count_from_here()
+
     def of(self, problem: ODEProblem, forward: bool = False) -> Native:
         """Itself."""
         return self
@@ -85,7 +89,15 @@ class Native:
         """The run and the states [T, L * N]."""
         raw, p, c = self._pack(problem.captured)
         probes = None if problem.probes is None else self._begun(problem, c)
-        return march(self.library, settings_of(problem), _flat(problem), p, c, raw, probes=probes, **kept)
+        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, probes=probes, **kept)
+        self._counted(problem, run)
+        return run, y
+
+    def _counted(self, problem: ODEProblem, run: NativeRun, beside: int = 0) -> None:
+        """Count the evaluations of a march, and those `beside` it, as f does, but for those that f has counted."""
+        if self.kernel.around.tallies.all:
+            made = sum(report.evaluations for report in run.reports) + beside
+            self.kernel.around.tallies.count(made - problem.counted())
 
     def pull(
         self,
@@ -104,6 +116,7 @@ class Native:
         ybar, pbar, tbar, jbar = pull(kept, g, self.kernel.p, need_times, moved is not None)
         if jbar is not None and moved is not None and moved.shape[1] == 1:
             jbar = jbar.sum(1, keepdim=True)
+        self.kernel.around.tallies.count(kept.task.replayed)
         stats.backward_evaluations += kept.task.replayed
         stats.backward_vjps += kept.task.vjps
         if not any(needs):
@@ -123,6 +136,7 @@ class Native:
         run, y, ybar, pbar = misfit(
             self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight, probes
         )
+        self._counted(problem, run, run.task.replayed)
         if pbar is None:
             return _outcome(problem, run, y), math.nan, ybar, []
         found = self.kernel.pull(_summed(pbar, self.kernel.sampled), problem.captured, c, raw)
@@ -142,6 +156,7 @@ class Native:
         sizes = None if problem.probes is None else column_sizes(problem, problem.probes, params)
         run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds, jumps, sizes)
         outcome, width = _outcome(problem, run, y), problem.layout.width
+        self._counted(problem, run, outcome.statistics.evaluations)
         if sizes is not None:
             outcome.tangents = (by_all[-1] * sizes[:, None]).permute(2, 0, 1).flatten(1)
         outcome.statistics.backward_evaluations += outcome.statistics.evaluations

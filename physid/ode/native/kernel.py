@@ -15,7 +15,7 @@ from physid.ode.native.compiler.library import Sizes, pointers, strided
 from physid.ode.native.compiler.moments import Moments
 from physid.ode.native.compiler.per_sample import rows
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
-from physid.ode.native.dependencies import Place
+from physid.ode.native.places import Place
 from physid.ode.native.reach import Surroundings
 from physid.ode.torch_internals import flattened, unflattened
 

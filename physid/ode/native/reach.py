@@ -24,14 +24,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from physid.ode.native.dependencies import _FUNCTION, SIMPLE, Guard, Place, Slot, Sweep, _bytes
+from physid.ode.native.dependencies import _FUNCTION, Guard, _bytes
+from physid.ode.native.places import SIMPLE, Place, Slot, Sweep
+from physid.ode.native.tallies import Tallies
 from physid.ode.native.witness import (
     Witness,
     globals_of,
     holds_nothing,
     is_builtin,
+    is_named_tuple,
     is_plain_class,
     named,
+    parents,
     root,
     trusted,
     unwrapped,
@@ -72,6 +76,7 @@ class Surroundings:
         self.unwatched, self.unable = seen.cause, ""
         self._witness = seen
         self._guard = Guard()
+        self._lists: dict[int, list[Place]] = {}
         self._entered: dict[int, Any] = {}
         self._codes: set[types.CodeType] = set()
         self._todo: list[Place] = [Place([f], 0, f)]
@@ -85,10 +90,15 @@ class Surroundings:
         self._kinds = [_kind(place.value) for place in self.tensors.values()]
         self._guard.dtype = torch.get_default_dtype()
         self._guard.close()
+        self.tallies = Tallies(self._guard, self._lists, self.tensors)
 
     def change(self) -> str | None:
         """The name of something that has changed, None when all is as it was."""
         return self._guard.change()
+
+    def replaced(self) -> str | None:
+        """The name of a tensor in whose place is another one, None without any."""
+        return next((place.name for place in self.tensors.values() if place.now() is not place.value), None)
 
     def other_kinds(self) -> str | None:
         """The name of a tensor in whose place is something of another kind, None without any."""
@@ -122,6 +132,8 @@ class Surroundings:
             return
         if isinstance(value, Tensor):
             self._tensor(place)
+        if type(value) is list:
+            self._lists.setdefault(id(value), []).append(place)
         if id(value) in self._entered:
             return
         self._entered[id(value)] = value
@@ -229,7 +241,7 @@ class Surroundings:
         self._todo.extend(self._guard.lookup(builtins, missing))
         for name in imports:
             if name in sys.modules:
-                self._todo.extend(self._guard.lookup(sys.modules, [name, *_parents(name)]))
+                self._todo.extend(self._guard.lookup(sys.modules, [name, *parents(name)]))
             else:
                 self._unknown(f"imports {name or 'a module'}")
 
@@ -336,13 +348,3 @@ class Surroundings:
 
 def _kind(value: Any) -> Any:
     return (value.shape, value.dtype, value.requires_grad) if isinstance(value, Tensor) else type(value)
-
-
-def is_named_tuple(cls: type) -> bool:
-    """Whether objects of a class are tuples with names for their parts, and nothing more."""
-    return cls.__mro__[1:] == (tuple, object) and "_fields" in vars(cls)
-
-
-def _parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts))]

@@ -208,3 +208,14 @@ def is_builtin(value: Any) -> bool:
 def holds_nothing(call: Any) -> bool:
     """Whether the result of a compiled function depends on nothing but what it is given, as far as is known."""
     return not isinstance(call, types.BuiltinFunctionType) or (_known(call) and not _moves(call))
+
+
+def is_named_tuple(cls: type) -> bool:
+    """Whether objects of a class are tuples with names for their parts, and nothing more."""
+    return cls.__mro__[1:] == (tuple, object) and "_fields" in vars(cls)
+
+
+def parents(name: str) -> list[str]:
+    """The packages that a module stands in."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts))]

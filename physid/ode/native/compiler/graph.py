@@ -67,7 +67,8 @@ class Graph:
     """f as recorded: stores, steps, the reference of the result [N], and the constant tensors in order.
 
     `inputs`: of a driven f, where the table of its inputs begins among the constants, the coefficients of a piece and
-    the number of inputs; the three tensors of the table are the last constants.
+    the number of inputs; the three tensors of the table are the last constants. `tallied`: tensors that f does not read
+    and adds whole numbers to, which no code is written for.
     """
 
     steps: tuple[Operation, ...]
@@ -79,6 +80,7 @@ class Graph:
     baked: tuple[tuple[int, float], ...]
     constants: tuple[Tensor, ...]
     inputs: tuple[int, ...] = ()
+    tallied: tuple[tuple[Tensor, int], ...] = ()
 
     @property
     def pieces(self) -> Tensor | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from physid.ode.native.witness import Witness, witness
 from physid.ode.problem import ODEProblem
 from physid.ode.rhs import Field, StateLayout
 
+T = TypeVar("T")
+
 
 def lane_field(problem: ODEProblem, f: Any, captured: list[Tensor]) -> Field:
     """f on one lane."""
@@ -25,13 +27,19 @@ def lane_field(problem: ODEProblem, f: Any, captured: list[Tensor]) -> Field:
     return Field(f, StateLayout(y0, layout.batched), captured)
 
 
-def traced(one: Field, problem: ODEProblem, captured: Sequence[Tensor], bake: bool = True) -> Graph:
-    """The graph of f; Unsupported, with the reason, where it cannot be recorded."""
+def traced(
+    one: Field,
+    problem: ODEProblem,
+    captured: Sequence[Tensor],
+    bake: bool = True,
+    counters: Collection[int] = frozenset(),
+) -> Graph:
+    """The graph of f, which may count by `counters`; Unsupported, with the reason, where it cannot be recorded."""
     y, t = problem.y0.detach()[: one.layout.width], problem.grid[0, :1].to(problem.layout.real)
     t = t if problem.layout.batched else t[0]
     drive = drive_of(one.f, y.dtype)
     try:
-        return trace(one, t, y, captured, TABLE.__contains__, bake, drive)
+        return trace(one, t, y, captured, TABLE.__contains__, bake, drive, counters)
     except Unsupported:
         raise
     except Exception as error:
@@ -41,11 +49,16 @@ def traced(one: Field, problem: ODEProblem, captured: Sequence[Tensor], bake: bo
 
 def looked_at(problem: ODEProblem) -> Witness:
     """What runs in one more evaluation of f at the start; Unsupported where f fails in it."""
+    return once_more(problem, witness)
+
+
+def once_more(problem: ODEProblem, look: Callable[[Callable[[], object]], T]) -> T:
+    """What a look at one more evaluation of f at the start sees; Unsupported where f fails in it."""
     field = problem.field
     count = field.count
     try:
         with torch.no_grad(), field.unseen():
-            return witness(lambda: field(problem.start, problem.y0.detach()))
+            return look(lambda: field(problem.start, problem.y0.detach()))
     except Exception as error:
         raise Unsupported(f"f fails when it is evaluated once more ({in_short(error)})") from None
     finally:

@@ -7,7 +7,7 @@ recorded; integers (index pairs, masks) are taken with their values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -42,8 +42,12 @@ class Recording(TorchDispatchMode):
         """No: shielding this mode from torch.compile imports it, which takes more than a second."""
         return False
 
-    def __init__(self, dtype: torch.dtype, known: Callable[[str], bool]) -> None:
+    def __init__(
+        self, dtype: torch.dtype, known: Callable[[str], bool], counters: Collection[int] = frozenset()
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.counters = counters  # storages of tensors by which f may count
+        self.tallied: list[tuple[Tensor, int]] = []  # what f has added to them
         self.dtype, self.known = dtype, known
         self.steps: list[Operation] = []
         self.stores: list[Store] = []
@@ -99,6 +103,8 @@ class Recording(TorchDispatchMode):
         slot = self.slots[cdata]
         if slot in self.unusable:
             raise Unsupported("integers that are computed from the state")
+        if self.stores[slot].kind == "tally":
+            raise Unsupported("a tensor that f changes and reads")
         return Ref(slot, int(tensor.storage_offset()), tuple(tensor.shape), tuple(tensor.stride()))
 
     # --- operations
@@ -127,6 +133,8 @@ class Recording(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::")
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise Unsupported(f"random numbers ({name})")
+        if name == "add_" and storage_id(args[0]) in self.counters and self._counts(args, kwargs):
+            return func(*args, **kwargs)
         if name == "lift_fresh":
             if args[0].is_floating_point() and not self._aliases(args[0]):
                 self._literal(args[0])
@@ -163,6 +171,17 @@ class Recording(TorchDispatchMode):
         else:
             self._fixed(out, tensors)
         return out
+
+    def _counts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Note that f adds a whole number to a tensor by which it may count, and which it has not read."""
+        tensor, step = args
+        slot = self.slots.get(storage_id(tensor))
+        if kwargs or type(step) is not int or (slot is not None and self.stores[slot].kind != "tally"):
+            return False
+        if slot is None:
+            self._store(tensor, Store("tally", _cells(tensor)))
+        self.tallied.append((tensor, step))
+        return True
 
     def _supported(self, base: str, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], writes: bool) -> bool:
         return func.is_view or self.known(base)
@@ -256,14 +275,16 @@ def trace(
     known: Callable[[str], bool],
     bake: bool = True,
     drive: Drive | None = None,
+    counters: Collection[int] = frozenset(),
 ) -> Graph:
     """Record f(t, y) -> [N] at flat states y [N]; `captured` are the tensors whose numbers are parameters.
 
     `known` says which operations the table has. With `bake`, elements of constant tensors (no nn.Parameter) that are
     0, 1 or -1 are written into the code, since most of such a matrix then costs nothing; whoever calls the kernel
-    checks that they still are. `drive` is what drives f. Unsupported says what f does that C cannot.
+    checks that they still are. `drive` is what drives f; `counters` are storages by which it may count, not read in
+    the record. Unsupported says what f does that C cannot.
     """
-    recording = Recording(y.dtype, known)
+    recording = Recording(y.dtype, known, counters)
     t, y = t.detach().clone(), y.detach().clone()
     recording.place(t, "t")
     recording.place(y, "y")
@@ -288,6 +309,7 @@ def trace(
         _baked(recording.constants) if bake else (),
         (*recording.constants, *(drive.table if drive else ())),
         (count, *drive.shape) if drive else (),
+        tuple(recording.tallied),
     )
 
 
