@@ -6,19 +6,19 @@ import ast
 import ctypes
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from trees import ROOT, nodes_of, package
 
 from physid.machine import compiler_command
 from physid.ode import clear_caches, solve
 from physid.ode.caching import Cache
 from physid.ode.native.structures import BASE, FOLDER, Declared
 
-ROOT = Path(__file__).parents[2]
 compiled = pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
 
 
@@ -143,9 +143,9 @@ def test_a_declaration_is_read() -> None:
 HELD_BY = "physid/ode/torch_internals.py"
 
 
-def private_names(tree: ast.AST) -> Iterator[str]:
+def private_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Names of torch that begin with an underscore, imported or taken as attributes of its modules and classes."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
             yield from (name for name in names if name.startswith("torch.") and "._" in name)
@@ -162,12 +162,7 @@ def private_names(tree: ast.AST) -> Iterator[str]:
 
 
 def test_private_names_of_torch_stand_in_one_file() -> None:
-    found = {}
-    for folder in ("physid", "models", "datasets", "cli"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            inside = path.relative_to(ROOT)
-            if "__pycache__" not in inside.parts and not any(part.is_symlink() for part in path.parents):
-                found[str(inside)] = list(private_names(ast.parse(path.read_text())))
+    found = {path.relative_to(ROOT).as_posix(): list(private_names(nodes_of(path))) for path in package()}
     assert found.pop(HELD_BY)
     assert {path: names for path, names in found.items() if names} == {}
 
@@ -184,4 +179,4 @@ def test_private_names_of_torch_stand_in_one_file() -> None:
     ],
 )
 def test_a_private_name_is_found(line: str) -> None:
-    assert list(private_names(ast.parse(line)))
+    assert list(private_names(ast.walk(ast.parse(line))))

@@ -17,12 +17,11 @@ import pytest
 from packaging.requirements import Requirement
 from rooms import DOOR, FILE_HOMONYMS
 from rooms import ROOMS as FLOORS
+from trees import ROOMS, ROOT, package, sources, tree_of
 
 import physid
 from physid.cli.app import COMMANDS
 
-ROOT = Path(__file__).parents[2]
-ROOMS = ("models", "datasets", "cli")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # What a room, and physid itself, must never import.
@@ -52,25 +51,11 @@ ROOM = {
 ABOVE, ITS_ROOMS = "physid.reproduce", ("physid.models", "physid.datasets")
 
 
-def sources(folder: Path) -> Iterator[Path]:
-    """The Python files under `folder`, not through the links and not in caches."""
-    for path in sorted(folder.rglob("*.py")):
-        inside = path.relative_to(folder).parts
-        if "__pycache__" not in inside and not (folder.name == "physid" and inside[0] in ROOMS):
-            yield path
-
-
 def module_name(path: Path, root: Path) -> str:
     """The import name of the file `path` of the tree at `root`."""
     parts = path.relative_to(root).with_suffix("").parts
     parts = parts if parts[0] == "physid" else ("physid", *parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    """The syntax tree of a file, which several tests walk."""
-    return ast.parse(path.read_text())
 
 
 @cache
@@ -104,31 +89,25 @@ def rank(module: str) -> int:
     return PLACE[module]
 
 
-def wrong(planted: Path | None = None, text: str = "") -> Iterator[tuple[str, str, int]]:
-    """Importer, imported and line of every import against the direction of knowledge.
-
-    Of this tree, with `text` at the end of the file `planted`.
-    """
-    for folder in ("physid", *ROOMS):
-        for path in sources(ROOT / folder):
-            importer = module_name(path, ROOT)
-            targets = imported(path)
-            if path == planted:
-                targets = list(imports(ast.parse(path.read_text() + text), path))
-            for target, line in targets:
-                if target == "physid":  # for its version; the package itself imports nothing
-                    continue
-                if within(importer, ABOVE) and any(within(target, room) for room in ITS_ROOMS):
-                    continue
-                banned = any(within(target, one) for one in FORBIDDEN["cli" if importer == DOOR else folder])
-                inside = folder == "physid" and importer not in ("physid", DOOR)
-                if banned or (inside and rank(target) >= rank(importer)):
-                    yield importer, target, line
+def wrong(path: Path, text: str = "") -> Iterator[tuple[str, str, int]]:
+    """Importer, imported and line of every import against the direction of knowledge in a file, `text` at its end."""
+    importer = module_name(path, ROOT)
+    folder = path.relative_to(ROOT).parts[0]
+    targets = list(imports(ast.parse(path.read_text() + text), path)) if text else imported(path)
+    for target, line in targets:
+        if target == "physid":  # for its version; the package itself imports nothing
+            continue
+        if within(importer, ABOVE) and any(within(target, room) for room in ITS_ROOMS):
+            continue
+        banned = any(within(target, one) for one in FORBIDDEN["cli" if importer == DOOR else folder])
+        inside = folder == "physid" and importer not in ("physid", DOOR)
+        if banned or (inside and rank(target) >= rank(importer)):
+            yield importer, target, line
 
 
-def violations(planted: Path | None = None, text: str = "") -> list[str]:
-    """Every wrong import in this tree, with `text` at the end of the file `planted`, as words."""
-    return [f"{a} (line {line}) imports {b}" for a, b, line in wrong(planted, text)]
+def violations(path: Path, text: str = "") -> list[str]:
+    """Every wrong import of a file, with `text` at its end, as words."""
+    return [f"{a} (line {line}) imports {b}" for a, b, line in wrong(path, text)]
 
 
 def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -139,7 +118,7 @@ def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Com
 
 
 def test_package_list_is_the_tree() -> None:
-    folders = {path.parent for folder in ("physid", *ROOMS) for path in sources(ROOT / folder)}
+    folders = {path.parent for path in package()}
     assert {module_name(folder / "__init__.py", ROOT) for folder in folders} == set(
         PROJECT["tool"]["setuptools"]["packages"]
     )
@@ -162,7 +141,7 @@ def test_every_file_has_one_place() -> None:
 
 def test_a_class_name_is_used_once() -> None:
     found: dict[str, list[str]] = {}
-    for path in (path for folder in ("physid", *ROOMS) for path in sources(ROOT / folder)):
+    for path in package():
         for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(module_name(path, ROOT))
@@ -171,14 +150,14 @@ def test_a_class_name_is_used_once() -> None:
 
 def test_a_file_name_is_used_once_in_its_room() -> None:
     found: dict[tuple[str, str], list[str]] = {}
-    for path in (path for folder in ("physid", *ROOMS) for path in sources(ROOT / folder) if path.stem != "__init__"):
+    for path in (path for path in package() if path.stem != "__init__"):
         room = ROOM.get(module_name(path, ROOT), path.parent.name)
         found.setdefault((room, path.name), []).append(path.relative_to(ROOT).as_posix())
     assert {names[0]: names[1:] for names in map(sorted, found.values()) if len(names) > 1} == FILE_HOMONYMS
 
 
 def test_imports_follow_the_direction_of_knowledge() -> None:
-    assert violations() == []
+    assert [one for path in package() for one in violations(path)] == []
 
 
 PLANTED = [
@@ -256,13 +235,12 @@ def test_every_public_name_is_there_and_explained() -> None:
 
 
 def test_every_module_and_public_class_or_function_is_explained() -> None:
-    for folder in ("physid", *ROOMS):
-        for path in sources(ROOT / folder):
-            tree = tree_of(path)
-            assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
-            for node in tree.body:
-                if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-                    assert ast.get_docstring(node), f"{path.relative_to(ROOT)}: {node.name} has no docstring"
+    for path in package():
+        tree = tree_of(path)
+        assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path.relative_to(ROOT)}: {node.name} has no docstring"
 
 
 def test_files_stay_small() -> None:

@@ -5,25 +5,18 @@ from __future__ import annotations
 import ast
 import pkgutil
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-TREES = {
-    path: ast.parse(path.read_text())
-    for folder in ("physid", "models", "datasets", "cli")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-    if folder != "physid" or path.relative_to(ROOT).parts[1] not in ("models", "datasets", "cli")
-}
+from trees import ROOT, nodes_of, package, tree_of
 
 
 def test_what_words_of_physid_name_is_there() -> None:
     """Messages and docstrings name modules, classes and functions of physid that can be imported under that name."""
-    words = [node for tree in TREES.values() for node in ast.walk(tree) if isinstance(node, ast.keyword)]
+    words = [node for path in package() for node in nodes_of(path) if isinstance(node, ast.keyword)]
     groups = {node.value.value for node in words if node.arg == "group" and isinstance(node.value, ast.Constant)}
     assert len(groups) > 8
     missing = []
-    for path, tree in TREES.items():
-        for node in ast.walk(tree):
+    for path in package():
+        for node in nodes_of(path):
             text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
             for name in set(re.findall(r"(?<![\w/.-])physid(?:\.[A-Za-z_]\w*)+", text)) - groups:
                 try:
@@ -50,7 +43,7 @@ def test_the_first_words_of_a_file_name_its_thing() -> None:
         "Which",
         "Who",
     }
-    for path, tree in TREES.items():
-        words = (ast.get_docstring(tree) or "").split()
+    for path in package():
+        words = (ast.get_docstring(tree_of(path)) or "").split()
         assert words, path
         assert words[0] not in questions, f"{path.relative_to(ROOT)} begins with: {' '.join(words[:6])}"
