@@ -10,7 +10,9 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,6 +22,9 @@ from physid.cli.streams import OutputLost, guarded
 from physid.cli.warned import warned
 from physid.door import VARIABLE, factor
 from physid.errors import PhysidError, visible
+
+if TYPE_CHECKING:
+    from physid.catalog import Registry
 
 # The commands by the order of work, with what each does; the words stand here so that no command is imported for them.
 GROUPS: dict[str, dict[str, str]] = {
@@ -74,10 +79,19 @@ Exit codes:
 """
 
 
+@cache
+def installed() -> Registry[click.Command]:
+    """The commands of installed packages; made when a name is none of physid's, so that --help reads no metadata."""
+    from physid.catalog import Registry
+
+    places = {name: f"physid.cli.{name}:command" for name in (*COMMANDS, *FORMER)}
+    return Registry("command", places=places, group="physid.commands", of=click.Command)
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in `physid.cli.<name>` and are imported when they are asked for.
 
-    Those that a program adds by `group.add_command` stand beside them.
+    Those that a program adds by `group.add_command`, and those of installed packages, stand beside them.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -89,7 +103,7 @@ class LazyGroup(click.Group):
         if cmd_name in COMMANDS or cmd_name in FORMER:
             command: click.Command = import_module(f"physid.cli.{cmd_name}").command
             return command
-        return super().get_command(ctx, cmd_name)
+        return super().get_command(ctx, cmd_name) or installed().get(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -99,9 +113,11 @@ class LazyGroup(click.Group):
         if args and args[0] in FORMER:
             click.echo(f"physid: note: `physid {args[0]}` is now `physid {FORMER[args[0]]}`.", err=True)
         elif args and args[0] not in known and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0].lower(), [*known, *FORMER], n=1, cutoff=0.5)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise click.UsageError(f"unknown command '{args[0]}'.{hint} Allowed: {', '.join(known)}.", ctx)
+            others = installed()
+            if args[0] not in others:
+                near = difflib.get_close_matches(args[0].lower(), [*known, *FORMER, *others], n=1, cutoff=0.5)
+                hint = f" Did you mean '{near[0]}'?" if near else ""
+                raise click.UsageError(f"unknown command '{args[0]}'.{hint} Allowed: {', '.join(known)}.", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

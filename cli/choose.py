@@ -9,6 +9,7 @@ from typing import Any
 from physid import models
 from physid.cli.measured import given_columns, model_for_files, read_measured
 from physid.cli.spelling import note_old_spellings
+from physid.cli.typed import pair
 from physid.data.catalogue import CATALOG, load
 from physid.data.experiment import Experiment
 from physid.errors import InputError
@@ -74,10 +75,8 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of the data set that were given, those of --set NAME=VALUE among them."""
     given = {name: value for name, value in options.items() if name != "settings" and value is not None}
     for text in options.get("settings", ()):
-        name, found, value = text.partition("=")
-        if not found or not name:
-            raise InputError(f"--set {text} is not NAME=VALUE. Write it so, as in --set noise=0.01.")
-        name = name.strip().replace("-", "_")
+        name, value = pair("set", text, hint="Write it so, as in --set noise=0.01.")
+        name = name.replace("-", "_")
         if name in given:
             raise InputError(f"the option {name} is given twice. Give it once.")
         given[name] = value

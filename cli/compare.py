@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,9 +14,6 @@ from physid.cli.options import OUTPUT, json_option, trust_option
 from physid.cli.reliability import compare_classes
 from physid.cli.sections import SectionCommand, option
 from physid.errors import InputError
-
-if TYPE_CHECKING:
-    from physid.report.comparison import Comparison
 
 KINDS = (".csv", ".json", ".tex", ".png", ".svg")
 
@@ -55,6 +51,7 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     """
     for out in outs:
         check_file(out, KINDS)
+    from physid.api.export import comparison_document
     from physid.api.opening import OpenRun
     from physid.report.comparison import Comparison
 
@@ -63,12 +60,12 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
         return compare_solvers(console, runs, outs, **solvers)
     if len(runs) < 2:
         raise InputError("1 runs were given: two or more are needed to compare, or a trained one with --solver NAME.")
-    opened = [OpenRun(run, trust) for run in runs]
-    if not any(one.forecasts for one in opened):
+    opened = [OpenRun.open(run, trust=trust) for run in runs]
+    if all(one.kind == "training" and one.network is None for one in opened):
         return compare_classes(console, runs, outs)
     found = Comparison([one.compared() for one in opened], names_of(runs))
     for out in outs:
-        write_out(out, partial(_write, found, out.suffix.lower()))
+        write_out(out, comparison_document(found, out.suffix.lower()))
         console.note(f"{out}: written")
     console.say(str(found))
     console.event("done", status="ok", message=f"{len(runs)} runs", **found.json())
@@ -79,21 +76,3 @@ def names_of(runs: tuple[Path, ...]) -> list[str]:
     """The folders' names, or their paths where two names are the same."""
     names = [run.resolve().name for run in runs]
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
-
-
-def _write(found: Comparison, kind: str, file: IO[bytes]) -> None:
-    """The comparison in a file of that kind."""
-    if kind == ".csv":
-        found.frame().to_csv(file, index_label="what")
-    elif kind == ".json":
-        from physid.formats import json_bytes
-
-        file.write(json_bytes(found.json()))
-    elif kind == ".tex":
-        file.write(found.latex().encode())
-    else:
-        from physid.plots import png, svg
-        from physid.plots.fits import compare
-
-        figure = compare(found.fits, found.names)
-        file.write(png(figure) if kind == ".png" else svg(figure))

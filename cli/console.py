@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,9 @@ class Console:
     def event(self, event: str, **fields: Any) -> None:
         """One JSON line, if JSON was asked for."""
         if self.json:
-            click.echo(json.dumps({"event": event, **jsonable(fields)}, allow_nan=False))
+            from physid.formats import plain
+
+            click.echo(json.dumps({"event": event, **plain(fields)}, allow_nan=False))
 
     def say(self, text: str = "") -> None:
         """A line of the result, for people."""
@@ -43,6 +44,8 @@ class Console:
         """A table: drawn by rich on a terminal, aligned plain columns elsewhere."""
         if self.json:
             return
+        from physid.formats import text_of
+
         title, columns = visible(title), [visible(column) for column in columns]
         cells = [[visible(text_of(cell)) for cell in row] for row in rows]
         if sys.stdout.isatty():
@@ -80,6 +83,8 @@ class Progress:
         if self.console.json and not self.console.quiet:
             self.console.event("progress", **fields)
             return
+        from physid.formats import text_of
+
         line = f"{self.title}: " + ", ".join(f"{name} {text_of(value)}" for name, value in fields.items())
         if self.show is not None:
             self.show(line)
@@ -88,39 +93,11 @@ class Progress:
             self.console.note(line)
 
 
-def text_of(value: object) -> str:
-    """A cell as people read it: six significant digits, nothing for None."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(text_of(part) for part in value)
-    return str(value)
-
-
 def plain_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """The rows `cells` under their `columns`, aligned by spaces."""
     widths = [max(len(row[i]) for row in [columns, *cells]) for i in range(len(columns))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *cells]]
     return "\n".join([*([title] if title else []), *(line.rstrip() for line in lines)])
-
-
-def jsonable(value: Any) -> Any:
-    """`value` as JSON can say it: arrays as lists, not-a-number and infinity as null, paths as text."""
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(part) for key, part in value.items()}
-    if isinstance(value, str | bool | int) or value is None:
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple | set | frozenset):
-        return [jsonable(part) for part in value]
-    if hasattr(value, "tolist"):  # arrays, tensors and their scalars
-        return jsonable(value.tolist())
-    return str(value)
 
 
 def _draw(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

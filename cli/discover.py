@@ -34,8 +34,7 @@ def command(run: Path, promote: Path | None, trust: bool, json: bool) -> int:
     What is found is a proposal: --promote writes it as a model of its own, to be fitted to the data without the
     network, which gives the coefficients standard errors.
     """
-    if promote is not None:
-        check_file(promote, (".py",), "--promote")
+    check_file(promote, (".py",), "--promote")
     from physid.api.fit import Fit
     from physid.discovery import discover
 
@@ -43,7 +42,7 @@ def command(run: Path, promote: Path | None, trust: bool, json: bool) -> int:
     found = discover(Fit.load(run, trust=trust))
     console.say(str(found))
     if promote is not None:
-        write_out(promote, lambda file: file.write(found.source().encode()))
+        write_out(promote, found.source().encode())
         console.note(f"{promote}: written; physid fit EXPERIMENT --model {promote}:Found fits it")
     console.event("done", status="ok", message="; ".join(map(str, found.laws)), file=promote, **found.json())
     return 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -91,15 +90,11 @@ def compare_solvers(
     columns = ["solver", "step", "rtol", *own, *(f"{name} change" for name in own)]
     for out in outs:
         content = table_bytes(columns, [["" if cell is None else cell for cell in row] for row in rows])
-        write_out(out, partial(_put, content))
+        write_out(out, content)
     console.table(f"{trained.collection.name}, {run}", columns, rows)
     entries = [dict(zip(columns, row, strict=True)) for row in rows]
     console.event("done", status="ok", message=f"{len(rows)} solvers", run=run, rows=entries)
     return 0
-
-
-def _put(content: bytes, file: IO[bytes]) -> None:
-    file.write(content)
 
 
 def asked(

@@ -27,8 +27,9 @@ Examples:
 def command(run: Path, name: str, out: Path | None, trust: bool, json: bool) -> int:
     """Write the run directory RUN in a FORMAT, to --out or on stdout.
 
-    Formats: estimates, forecast and history (CSV), html, json, latex, png, svg, text, and those of installed packages;
-    `physid list exporters` says what each holds. `--to csv` is that of the estimates. A file is whole or not there.
+    Formats: estimates, forecast, history and profiles (CSV), html, json, latex, png, svg, text, and those of installed
+    packages; `physid list exporters` says what each holds. `--to csv` is that of the estimates. A file is written in
+    one step.
     """
     if json and out is None:
         raise click.UsageError("--json needs --out FILE, as the file itself would go to stdout.")
@@ -43,8 +44,8 @@ def command(run: Path, name: str, out: Path | None, trust: bool, json: bool) -> 
         raise InputError(
             f"--to {name} is no text, which a terminal could show. Name a file, --out FILE{exporter.suffix}."
         )
-    data = export(OpenRun(run, trust), exporter)
-    write_out(out, lambda file: file.write(data))
+    data = export(OpenRun.open(run, trust=trust), exporter)
+    write_out(out, data)
     if out is None:
         return 0
     console = Console(json=json)

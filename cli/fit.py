@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from physid.cli.console import Console, Row
-from physid.cli.files import check_run_folder, default_folder
+from physid.cli.files import run_folder
 from physid.cli.measured import brief_column_options
 from physid.cli.options import (
     DATA,
@@ -29,7 +29,6 @@ from physid.cli.options import (
 )
 from physid.cli.sections import SectionCommand, option
 from physid.cli.spelling import note_old_spellings
-from physid.errors import Diverged
 
 if TYPE_CHECKING:
     from physid.data.experiment import Experiment
@@ -99,7 +98,7 @@ def command(
     from physid.api.fit import fit
     from physid.cli.choose import build_model, choose_experiments
     from physid.cli.method import asked_for, place, unheeded
-    from physid.cli.result import done_fields
+    from physid.cli.result import show
     from physid.cli.training import is_trained, refuse_network_options, train_command
     from physid.inference.assemble import prepare, suited
     from physid.inference.options import resolve
@@ -114,7 +113,7 @@ def command(
     options |= {"knowledge": knowledge, "dry_run": dry_run, "seed": asked.seed, "protocol": asked.protocol or "default"}
     if knowledge is not None and model is not None:
         raise click.UsageError("--knowledge and --model contradict each other. Give one of them.")
-    run = check_run_folder(out or default_folder(experiment or (data[0].name if data else "")))
+    run = run_folder(out, experiment or (data[0].name if data else ""))
     if is_trained(experiment, model):
         return train_command(console, experiment, run, asked, options)
     refuse_network_options(options)
@@ -144,14 +143,9 @@ def command(
     labels = {"knowledge": None if model else knowledge or "full"}
     with console.progress(f"fit {', '.join(one.name for one in chosen)}") as progress:
         result = fit(system, chosen, options=asked, out=run, progress=progress, labels=labels)
-    console.say(str(result.report()))
-    console.note(f"run directory: {run}")
     if result.paper is not None:
         console.event("paper", **result.paper)
-    console.event("done", **done_fields(result, run))
-    if result.status == "diverged":
-        raise Diverged(result.message)
-    return result.exit_code
+    return show(console, result, run, ended=True)
 
 
 def tell_plan(console: Console, chosen: Sequence[Experiment], system: Model, asked: FitOptions, run: Path) -> None:

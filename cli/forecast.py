@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
 
 import click
 
 from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
-
-if TYPE_CHECKING:
-    from physid.predict.sheet import Sheet
 
 
 @click.command(
@@ -78,6 +73,7 @@ def command(
         raise click.UsageError("--json needs --out FILE, as the table itself would go to stdout.")
     for out in outs:
         check_file(out, (".csv", ".json", ".png", ".svg"))
+    from physid.api.export import sheet_document
     from physid.api.opening import open_run
     from physid.errors import Diverged, InputError
     from physid.predict.sheet import sheet
@@ -99,12 +95,12 @@ def command(
         recorded = f"{float(data.inputs.breaks[-1]):g} {data.time_unit}".rstrip()
         console.note(f"Beyond {recorded}, where their record ends, {', '.join(data.inputs.names)} keep the last value.")
     if not outs:
-        write_out(None, partial(write_sheet, made, ".csv"))
+        write_out(None, sheet_document(made, ".csv"))
         console.note(str(made))
         return 0
     rows = sum(len(one.times) for one in made.forecasts)
     for out in outs:
-        write_out(out, partial(write_sheet, made, out.suffix.lower()))
+        write_out(out, sheet_document(made, out.suffix.lower()))
     for out in outs:
         what = f"{len(made.forecasts)} series at" if made.long else ""
         console.say(
@@ -116,18 +112,3 @@ def command(
         "done", status="ok", message=f"wrote {rows} rows", run=run, out=outs[0], until=end, rows=rows, **about
     )
     return 0
-
-
-def write_sheet(made: Sheet, kind: str, file: IO[bytes]) -> None:
-    """The forecasts in a file of that kind."""
-    if kind == ".csv":
-        made.frame().to_csv(file, index=False, float_format=made.digits)
-    elif kind == ".json":
-        from physid.formats import json_bytes
-
-        file.write(json_bytes(made.json()))
-    else:
-        from physid.plots import png, sheet_figure, svg
-
-        figure = sheet_figure(made)
-        file.write(png(figure) if kind == ".png" else svg(figure))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
 from physid.cli.console import Console
-from physid.cli.files import check_writable, write_atomically
 from physid.cli.options import json_option
+from physid.store import check_writable, write
 
 if TYPE_CHECKING:
     from physid.data.experiment import Experiment
@@ -46,7 +46,7 @@ def command(name: str, source: str, json: bool) -> int:
         raise InputError(
             f"{', '.join(there)} is there already and is not overwritten. Choose another name, or move it."
         )
-    check_writable(files[0])
+    check_writable(Path())
     cls = "".join(part[:1].upper() + part[1:] for part in re.split(r"[-_]", name) if part)
     model, settings, table = files
     for path, text in (
@@ -54,7 +54,7 @@ def command(name: str, source: str, json: bool) -> int:
         (settings, settings_text(name, cls)),
         (table, table_text(source)),
     ):
-        write_atomically(path, lambda file, text=text: _put(file, text))  # type: ignore[misc]
+        write(path, text.encode())
     console = Console(json=json)
     console.say(f"{model}: the model {cls}. Say in it what is known, and declare what is not.")
     console.say(f"{table}: toy data with {NOISE:.0%} noise. Put your own measurements in their place.")
@@ -132,7 +132,3 @@ def table_text(source: str) -> str:
     for t, row in zip(noisy.train.times.tolist(), noisy.train.observations.tolist(), strict=True):
         lines.append(",".join([f"{t:.6g}", *(f"{value:.5g}" for value in row)]))
     return "\n".join(lines) + "\n"
-
-
-def _put(file: IO[bytes], text: str) -> None:
-    file.write(text.encode())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from physid.catalog import Registry
 
 PARTS = ("models", "networks", "solvers", "gradients", "noise", "optimizers", "exporters")
-KINDS = ("experiments", "collections", "options", *PARTS)
+KINDS = ("experiments", "collections", "options", *PARTS, "commands")
 
 DEFAULT = ("experiments", "collections", *PARTS)
 
@@ -65,8 +65,8 @@ def command(kind: str | None, json: bool) -> int:
     """List experiments, models, solvers, formats and the other parts; or only one KIND of them.
 
     KIND is experiments, collections (data sets that networks are trained on), options (of both and of the networks,
-    with their meaning), models, networks, solvers, gradients, noise (noise models), optimizers or exporters (formats of
-    `physid export`). Parts that installed packages add name their package.
+    with their meaning), models, networks, solvers, gradients, noise (noise models), optimizers, exporters (formats of
+    `physid export`) or commands (those of installed packages). Parts that installed packages add name their package.
     """
     console = Console(json=json)
     readers = {
@@ -80,6 +80,7 @@ def command(kind: str | None, json: bool) -> int:
         "noise": noise,
         "exporters": exporters,
         "optimizers": optimizers,
+        "commands": commands,
     }
     listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
     for name, listing in listings.items():
@@ -182,6 +183,17 @@ def exporters() -> Listing:
     others = {name: [alias for alias, target in EXPORTERS.aliases.items() if target == name] for name in EXPORTERS}
     rows: list[Row] = [(name, others[name], one.suffix, one.summary) for name, one in EXPORTERS.each()]
     return Listing(("name", "also", "suffix", "summary"), rows, EXPORTERS)
+
+
+def commands() -> Listing:
+    """The commands that installed packages add: name and summary."""
+    from physid.cli.app import installed
+
+    known = installed()
+    rows: list[Row] = [
+        (name, command.get_short_help_str(70)) for name, command in known.each() if known.owner(name) != "physid"
+    ]
+    return Listing(("name", "summary"), rows, known)
 
 
 def optimizers() -> Listing:

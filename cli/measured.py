@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from physid.cli.options import DATA
 from physid.cli.sections import option
+from physid.cli.typed import number, pairs
 from physid.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,28 +62,12 @@ def given_columns(options: Mapping[str, Any]) -> list[str]:
     return [f"--{name}" for name in COLUMN_OPTIONS if options.get(name) is not None]
 
 
-def pairs(name: str, text: str) -> dict[str, str]:
-    """`a=b,c=d` as a mapping; InputError for anything else."""
-    found = {}
-    for part in text.split(","):
-        key, sign, value = part.partition("=")
-        if not sign or not key.strip() or not value.strip():
-            raise InputError(f"--{name} {text}: '{part}' is not NAME=VALUE. Write it so, separated by commas.")
-        found[key.strip()] = value.strip()
-    return found
-
-
 def initial_wish(text: str | None) -> str | dict[str, float]:
     """--initial as an argument of `physid.read`: free, known, or numbers by state."""
     if text is None or "=" not in text:
         return text or "free"
-    found = {}
-    for name, value in pairs("initial", text).items():
-        try:
-            found[name] = float(value)
-        except ValueError:
-            raise InputError(f"--initial {text}: '{value}' is no number. Write it as in x=0.1,v=0.") from None
-    return found
+    hint = "Write it as in x=0.1,v=0."
+    return {name: number("initial", f"{name}={value}", hint) for name, value in pairs("initial", text).items()}
 
 
 def read_measured(paths: Sequence[Path], options: Mapping[str, Any], model: Model) -> list[Experiment]:

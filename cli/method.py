@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 
 from physid import settings
 from physid.cli.options import dest_of, flag_of
+from physid.cli.typed import number, pair
 from physid.errors import InputError, MissingError, unknown_name
 from physid.inference.fit_options import TYPED, FitOptions, read
 from physid.inference.options import chooses
@@ -38,27 +39,20 @@ def asked_for(options: Mapping[str, Any], experiment: str | None = None) -> tupl
         if value in (None, ()):
             continue
         if name in ("fix", "tie"):
-            given[name] = {**given.get(name, {}), **pairs(name, value, number=name == "fix")}
+            typed = map(held, value) if name == "fix" else (pair(name, text) for text in value)
+            given[name] = {**given.get(name, {}), **dict(typed)}
         else:
             given[name] = read(name, value, flag_of(name))
     return FitOptions(**given), rest
 
 
-def pairs(option: str, texts: Sequence[str], number: bool = False) -> dict[str, Any]:
-    """NAME=VALUE as a mapping, with numbers for values (a NAME alone: None) or with text; InputError otherwise."""
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, given, value = (part.strip() for part in text.partition("="))
-        try:
-            numbers = [float(one) for one in value.split(",")] if number and given else []
-        except ValueError:
-            raise InputError(
-                f"--{option} {text}: '{value}' is no number. Write NAME=1.5, or NAME=1,2 for two."
-            ) from None
-        if not name or (not number and not value):
-            raise InputError(f"--{option} {text} is not NAME=VALUE. Write it so.")
-        found[name] = value if not number else None if not numbers else numbers[0] if len(numbers) == 1 else numbers
-    return found
+def held(text: str) -> tuple[str, Any]:
+    """--fix NAME=VALUE as a name and a number, or a list of several; None for a NAME alone. Errors: InputError."""
+    if "=" not in text and text.strip():
+        return text.strip(), None
+    name, value = pair("fix", text, hint="Write NAME=1.5, or NAME=1,2 for two.")
+    numbers = [number("fix", f"{name}={one}", "Write NAME=1.5, or NAME=1,2 for two.") for one in value.split(",")]
+    return name, numbers[0] if len(numbers) == 1 else numbers
 
 
 def unheeded(options: FitOptions, integrator: Integrator) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import click
 
@@ -38,10 +37,10 @@ def command(run: Path, unknowns: tuple[str, ...], jobs: int, out: Path | None, t
     The 95 % interval that follows is right for lopsided and for flat objectives too; a side without an end is one that
     the data do not bound. The profiles are kept in the run. One that meets a better optimum adopts it, and says so.
     """
-    if out is not None:
-        check_file(out, (".csv", ".json", ".png", ".svg"))
+    check_file(out, (".csv", ".json", ".png", ".svg"))
     if jobs == 0:
         raise click.UsageError("--jobs 0 does no work. Give 1 or more, or -1.")
+    from physid.api.export import profiles_document
     from physid.api.fit import Fit
     from physid.runs.fits import replace
 
@@ -63,7 +62,7 @@ def command(run: Path, unknowns: tuple[str, ...], jobs: int, out: Path | None, t
     ]
     console.table("", ("unknown", "estimate", "95 % by profile", "95 % linearised", "unit"), rows)
     if out is not None:
-        write_out(out, partial(_write, fit, out.suffix.lower()))
+        write_out(out, profiles_document(fit, out.suffix.lower()))
         console.note(f"{out}: written")
     found = {one.name: {"estimate": one.estimate, "low": one.low, "high": one.high} for one in profiles}
     console.event("done", status="ok", message=f"{len(found)} profiles", run=run, adopted=adopted, profiles=found)
@@ -83,22 +82,3 @@ def merge(fit: Fit, before: Fit) -> Fit:
 def ends(low: float | None, high: float | None) -> str:
     """An interval, with `open` on a side that has no end."""
     return f"[{'open' if low is None else f'{low:.6g}'}, {'open' if high is None else f'{high:.6g}'}]"
-
-
-def _write(fit: Fit, kind: str, file: IO[bytes]) -> None:
-    """The profiles in a file of that kind."""
-    from dataclasses import asdict
-
-    from physid.formats import json_bytes, table_bytes
-
-    if kind == ".json":
-        file.write(json_bytes([asdict(one) for one in fit.profiles]))
-    elif kind == ".csv":
-        rows = [(one.name, value, tau) for one in fit.profiles for value, tau in zip(one.values, one.tau, strict=True)]
-        file.write(table_bytes(("unknown", "value", "tau"), rows))
-    else:
-        from physid.plots import png, svg
-        from physid.plots.fits import profiles
-
-        figure = profiles(fit)
-        file.write(png(figure) if kind == ".png" else svg(figure))

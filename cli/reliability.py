@@ -53,7 +53,7 @@ def compare_classes(console: Console, runs: Sequence[Path], outs: Sequence[Path]
     console.table(f"agreement of {len(runs)} runs, mean error {100 * sum(errors) / len(errors):.4g} %", columns, rows)
     content = table_bytes(columns, rows)
     for out in outs:
-        write_out(out, lambda file: file.write(content))
+        write_out(out, content)
     data = {
         name: {"images": part["images"], "icc1": ends(part["icc1"]), "icc1k": ends(part["icc1k"])}
         for name, part in found_all.items()

@@ -1,4 +1,4 @@
-"""`physid report`: what a finished run found."""
+"""`physid report`: the report of a finished run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import click
 from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import json_option, run_argument, trust_option
-from physid.errors import InputError
 
 
 @click.command(
@@ -20,51 +19,38 @@ Examples:
   physid report runs/threebody --json | tail -n 1"""
 )
 @run_argument
-@click.option(
-    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page with figures, a .html file."
-)
-@click.option("--tex", type=click.Path(path_type=Path), metavar="FILE", help="Write a LaTeX table, a .tex file.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="As physid export --to html --out FILE.")
+@click.option("--tex", type=click.Path(path_type=Path), metavar="FILE", help="As physid export --to latex --out FILE.")
 @click.option("--theme", default="light", show_default=True, metavar="NAME", help="light or dark, of the page.")
 @trust_option
 @json_option
 def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: bool, json: bool) -> int:
-    """Print the report of the run directory RUN.
+    """Print the report of the run directory RUN: of a fit, a training, or an exhibit of physid reproduce.
 
-    Value, standard error, 95 % interval, unit and start of every unknown, correlations, scores on training, test and
-    forecast. With --json the last line is the one that `physid fit --json` printed. Of a model in a file of yours the
-    report that the fit wrote is printed; --json, --html and --tex import the file, and so need --trust.
+    Of a fit: value, standard error, 95 % interval, unit and start of every unknown, correlations, scores on training,
+    test and forecast. With --json the last line is the one that `physid fit --json` printed. Of a model in a file of
+    yours the report that the fit wrote is printed; --json, --html and --tex import the file, and so need --trust.
     """
-    for path, suffix in ((html, ".html"), (tex, ".tex")):
-        if path is not None:
-            check_file(path, (suffix,))
-    from physid.api.fit import Fit
-    from physid.cli.result import done_fields
-    from physid.runs.trainings import is_training
+    check_file(html, (".html",), "--html")
+    check_file(tex, (".tex",), "--tex")
+    from physid.api.export import EXPORTERS, export
+    from physid.api.opening import OpenRun
+    from physid.cli.result import show
 
-    console = Console(json=json)
-    if is_training(run):
-        return _training(console, run, [option for option, path in (("--html", html), ("--tex", tex)) if path])
-    if not (trust or json or html or tex) and (kept := _kept(run)):
-        console.say(kept)
+    console, opened = Console(json=json), OpenRun.open(run, trust=trust)
+    if opened.kind == "fit" and not (trust or json or html or tex) and (written := _written(run)):
+        console.say(written)
         return 0
-    fit = Fit.load(run, trust=trust)
-    if html is not None:
-        from physid.plots.page import page
-
-        text = page(fit, theme).encode()
-        write_out(html, lambda file: file.write(text))
-        console.note(f"{html}: written")
-    if tex is not None:
-        table = fit.report().latex().encode()
-        write_out(tex, lambda file: file.write(table))
-        console.note(f"{tex}: written")
-    console.say(str(fit.report()))
-    console.event("done", **done_fields(fit, run))
+    for out, name, how in ((html, "html", {"theme": theme}), (tex, "latex", {})):
+        if out is not None:
+            write_out(out, export(opened, EXPORTERS[name], **how))
+            console.note(f"{out}: written")
+    show(console, opened.found, run)
     return 0
 
 
-def _kept(run: Path) -> str:
-    """The report as the fit wrote it, of a run whose model is in a file of someone's; empty for others."""
+def _written(run: Path) -> str:
+    """The report as the fit wrote it, of a run whose model is in a file of the user's; empty for others."""
     from physid.formats import Folder
 
     folder = Folder(run)
@@ -73,15 +59,3 @@ def _kept(run: Path) -> str:
     if not isinstance(settings, dict) or settings.get("model_file") is None:
         return ""
     return folder.read("report.txt").decode(errors="replace").rstrip("\n")
-
-
-def _training(console: Console, run: Path, given: list[str]) -> int:
-    """The report of a training."""
-    from physid.api.train import Trained
-
-    if given:
-        raise InputError(f"{given[0]} is for runs with unknowns, and {run} is a training. Leave it out.")
-    trained = Trained.load(run)
-    console.say(str(trained))
-    console.event("done", run=run, **trained.json())
-    return 0

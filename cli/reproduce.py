@@ -52,6 +52,7 @@ def command(
     Every finished part is kept in the folder, so that the same command goes on after an interruption; a folder of
     another exhibit is refused.
     """
+    from physid.cli.result import show
     from physid.reproduce import EXHIBITS, exhibit, reproduce
 
     console = Console(json=json, quiet=quiet)
@@ -67,25 +68,4 @@ def command(
         console.note(f"quick: {chosen.left_out}")
     with console.progress(f"reproduce {name}") as progress:
         found = reproduce(chosen, out, quick=quick, only=only, progress=progress, time_limit=time_limit)
-    cells = [[found.table.text(value) for value in row] for row in found.table.rows]
-    console.table(chosen.title, list(found.table.columns), cells)
-    for note in found.table.notes:
-        console.say(note)
-    if found.missing:
-        console.note(f"not finished: {len(found.missing)} cells; the same command goes on")
-    for path in found.files:
-        console.note(f"{path}: written")
-    console.event(
-        "done",
-        status=found.status,
-        message=f"{len(found.missing)} cells missing",
-        exhibit=name,
-        quick=quick,
-        out=found.folder,
-        files=found.files,
-        missing=found.missing,
-        columns=found.table.columns,
-        rows=found.table.rows,
-        notes=found.table.notes,
-    )
-    return found.exit_code
+    return show(console, found, found.folder, ended=True)

@@ -1,4 +1,4 @@
-"""`physid resume`: go on with a fit that was interrupted, ran out of time, or was killed."""
+"""`physid resume`: continues a run that was interrupted, ran out of time, or was killed."""
 
 from __future__ import annotations
 
@@ -28,36 +28,28 @@ Ends as physid fit does.""",
 @json_option
 @quiet_option
 def command(run: Path, time_limit: float | None, trust: bool, json: bool, quiet: bool) -> int:
-    """Go on with the fit in the run directory RUN from its last checkpoint, and finish it there.
+    """Continue the fit, training or exhibit in the run directory RUN from its last checkpoint, and finish it there.
 
     A fit that was interrupted, that ran out of time, whose process was killed or whose disk was full reaches the
     optimum that it would have reached. One without a checkpoint starts anew, and says so. One that has converged is
-    reported again.
+    reported again. Of an exhibit of physid reproduce the cells that are missing are computed.
     """
-    from physid.api.fit import Fit
-    from physid.api.train import Trained
-    from physid.cli.result import done_fields
-    from physid.runs.trainings import is_training
+    from physid.api.opening import OpenRun
+    from physid.cli.result import show
     from physid.runs.writer import StartsAnew
 
-    console = Console(json=json, quiet=quiet)
+    console, opened = Console(json=json, quiet=quiet), OpenRun.open(run, trust=trust)
     with console.progress(f"resume {run}") as progress, warnings.catch_warnings():
         warnings.filterwarnings("always", category=StartsAnew)
-        show = warnings.showwarning
+        show_warning = warnings.showwarning
 
         def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if not issubclass(category, StartsAnew):
-                show(message, category, *where, **more)
+                show_warning(message, category, *where, **more)
                 return
             click.echo(f"physid: {visible(str(message))}", err=True)
             console.event("note", message=str(message))
 
         warnings.showwarning = tell
-        if is_training(run):
-            from physid.cli.training import conclude
-
-            return conclude(console, Trained.resume(run, progress=progress, time_limit=time_limit), run)
-        fit = Fit.resume(run, trust=trust, progress=progress, time_limit=time_limit)
-    console.say(str(fit.report()))
-    console.event("done", **done_fields(fit, run))
-    return fit.exit_code
+        found = opened.resume(progress, time_limit)
+    return show(console, found, run, ended=True)

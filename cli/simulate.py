@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,7 @@ from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
 from physid.cli.options import DATA, OUTPUT, experiment_options, json_option, seed_option
 from physid.cli.sections import SectionCommand, option
+from physid.cli.typed import number, pairs
 
 if TYPE_CHECKING:
     from physid.api.fit import Fit
@@ -64,8 +66,7 @@ def command(
     """
     if json and out is None:
         raise click.UsageError("--json needs --out FILE, as the table itself would go to stdout.")
-    if out is not None:
-        check_file(out, (".csv", ".npz"))
+    check_file(out, (".csv", ".npz"))
     from physid.cli.choose import load_experiment
     from physid.data.catalogue import CATALOG
     from physid.errors import InputError
@@ -99,13 +100,12 @@ def _of_run(
     run: Path, options: Mapping[str, Any], part: str, until: float | None, whose: str | None, trust: bool, seed: int
 ) -> tuple[Experiment, Trajectory | None]:
     """The experiment of a run, and its trajectory as the fitted model has it, with what was asked for changed."""
-    from physid.api.opening import OpenRun
+    from physid.api.fit import Fit
     from physid.cli.choose import given_options
-    from physid.cli.measured import pairs
     from physid.errors import InputError
     from physid.predict.simulation import noisy, simulate_fit
 
-    fit = OpenRun(run, trust).fit
+    fit = Fit.load(run, trust=trust)
     fit = fit if whose is None else fit.of(whose)
     given = given_options(options)
     points, noise = given.pop("points", None), given.pop("noise", None)
@@ -126,21 +126,6 @@ def _of_run(
     return data, found if noise is None else noisy(found, number("add-noise", noise), seed)
 
 
-def number(name: str, text: str) -> float:
-    """A finite number that was typed. Errors: InputError."""
-    from math import isfinite
-
-    from physid.errors import InputError
-
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not isfinite(value):
-        raise InputError(f"--{name} {text}: a number is allowed.")
-    return value
-
-
 def _value(fit: Fit, name: str, text: str) -> float | Inputs:
     """A number, or the samples of an input in a file, which are joined as the measured ones were."""
     from physid.data.inputs import Inputs
@@ -149,29 +134,29 @@ def _value(fit: Fit, name: str, text: str) -> float | Inputs:
 
     record = fit.experiment.inputs
     if record is None or name not in record.names or not Path(text).is_file():
-        return number(f"set {name}", text)
+        return number("set", f"{name}={text}")
     read = source(Path(text), ReadOptions(channels=[name], inputs=[], model=fit.model)).runs[0]
     return Inputs.through(read.times, read.channels, (name,), record.kinds[record.names.index(name)])
 
 
-def _csv(data: Experiment, trajectory: Trajectory) -> Callable[[IO[bytes]], object]:
-    """What writes `trajectory` as CSV: seventeen digits, so that reading it back gives the same numbers."""
+def _csv(data: Experiment, trajectory: Trajectory) -> bytes:
+    """The table of a trajectory as CSV; reading it back gives the same numbers."""
     import numpy as np
-    import pandas as pd
+
+    from physid.formats import table_bytes
 
     units = data.channel_units or [data.unit] * len(data.channels)
-    names = [f"{name} [{unit}]" if unit else name for name, unit in zip(data.channels, units, strict=True)]
-    time = f"t [{data.time_unit}]" if data.time_unit else "t"
+    heads = [("t", data.time_unit), *zip(data.channels, units, strict=True)]
     times = trajectory.times.numpy()
     values = np.where(trajectory.mask, trajectory.observations, np.nan).reshape(len(times), -1)
-    frame = pd.DataFrame(values, columns=names)
-    frame.insert(0, time, times)
-    return lambda file: frame.to_csv(file, index=False, float_format="%.17g")
+    rows = np.column_stack([times, values]).tolist()
+    return table_bytes([f"{name} [{unit}]" if unit else name for name, unit in heads], rows)
 
 
-def _npz(data: Experiment, trajectory: Trajectory) -> Callable[[IO[bytes]], object]:
+def _npz(data: Experiment, trajectory: Trajectory) -> bytes:
     import numpy as np
 
+    file = BytesIO()
     times, observations, mask = (x.numpy() for x in (trajectory.times, trajectory.observations, trajectory.mask))
-    channels = np.array(data.channels)
-    return lambda file: np.savez_compressed(file, times=times, observations=observations, mask=mask, channels=channels)
+    np.savez_compressed(file, times=times, observations=observations, mask=mask, channels=np.array(data.channels))
+    return file.getvalue()

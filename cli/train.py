@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from physid.cli.console import Console
-from physid.cli.files import check_run_folder, default_folder
+from physid.cli.files import run_folder
 from physid.cli.options import (
     DATA,
     OUTPUT,
@@ -76,5 +76,5 @@ def command(
     from physid.cli.training import train_command
 
     asked, options = asked_for({**options, "model": model}, experiment)
-    run = check_run_folder(out or default_folder(experiment))
+    run = run_folder(out, experiment)
     return train_command(Console(json=json, quiet=quiet), experiment, run, asked, {**options, "dry_run": dry_run})

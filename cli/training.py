@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,15 @@ from physid.cli.choose import given_options, load_experiment
 from physid.cli.console import Console
 from physid.cli.method import place
 from physid.cli.options import NETWORK_OPTIONS, RECIPE_OPTIONS, data_options, flag_of
+from physid.cli.result import show
 from physid.data.catalogue import CATALOG
-from physid.errors import Diverged, InputError, unknown_name
+from physid.errors import InputError, unknown_name
 from physid.inference.fit_options import FitOptions
 from physid.modelling.address import is_file_name
 from physid.modelling.catalogue import MODELS
 from physid.training.networks import COLLECTIONS, NETWORKS, Network, collect, network
 
 if TYPE_CHECKING:
-    from physid.api.train import Trained
     from physid.training import Collection, Recipe
 
 # options of a fit that a training takes, too
@@ -68,18 +67,7 @@ def train_command(
         found = train(
             learner, collection, recipe, out=run, progress=progress, time_limit=options["time_limit"], labels=labels
         )
-    return conclude(console, found, run)
-
-
-def conclude(console: Console, found: Trained, run: Path) -> int:
-    """Print what a training found, and return its exit code. Errors: Diverged when it did."""
-    if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
-        console.say(str(found))
-        console.note(f"run directory: {run}")
-        console.event("done", run=run, **found.json())
-    if found.status == "diverged":
-        raise Diverged(found.message)
-    return found.exit_code
+    return show(console, found, run, ended=True)
 
 
 def _network(experiment: str | None, model: str | None) -> Network:

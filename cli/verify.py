@@ -1,4 +1,4 @@
-"""`physid verify`: do a run again and compare."""
+"""`physid verify`: a run replayed and compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ Ends with 0 the same, 6 something differs.""",
 def command(run: Path, trust: bool, json: bool, quiet: bool) -> int:
     """Compare the files of the run directory RUN with their sums, then fit again from its settings and its data.
 
-    An estimate agrees within a thousandth of its standard error or a millionth of its size.
+    An estimate agrees within a thousandth of its standard error or a millionth of its size. Of a training the stored
+    weights are scored again on its test set; a score agrees within a thousandth of its size.
     """
     from physid.errors import CheckFailed
     from physid.runs.verify import verify
@@ -35,10 +36,10 @@ def command(run: Path, trust: bool, json: bool, quiet: bool) -> int:
         found = verify(run, trust=trust, progress=progress)
     for note in found.notes:
         console.note(f"note: {note}")
-    fields = {"run": run, "differences": found.differences, "notes": found.notes, "unknowns": found.compared}
+    fields = {"run": run, "differences": found.differences, "notes": found.notes, found.what: found.compared}
     if not found.ok:
         console.event("done", status="different", message=found.differences[0], **fields)
         raise CheckFailed(f"{run} does not verify: {'; '.join(found.differences)}.")
-    console.say(f"{run}: the same; every file is intact and {found.compared} unknowns come out again")
+    console.say(f"{run}: the same; every file is intact and {found.compared} {found.what} come out again")
     console.event("done", status="ok", message="the same", **fields)
     return 0

@@ -15,6 +15,7 @@ from physid.cli.console import Console
 from physid.cli.files import check_file
 from physid.cli.options import OUTPUT, json_option, quiet_option, trust_option
 from physid.cli.sections import SectionCommand, option
+from physid.store import write
 
 if TYPE_CHECKING:
     from physid.predict.predictor import Predictor
@@ -64,8 +65,7 @@ def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, 
     written and its path printed. What does not move in space is shown as phase portrait and time series.
     """
     for name, suffix in (("page", ".html"), ("image", ".png"), ("film", ".mp4")):
-        if given[name] is not None:
-            check_file(given[name], (suffix,), {"page": "--html", "image": "--png", "film": "--mp4"}[name])
+        check_file(given[name], (suffix,), f"--{suffix[1:]}")
     size = read_size(given["size"])
     console = Console(json=json, quiet=quiet)
     from physid.api.opening import open_run
@@ -98,7 +98,6 @@ def in_space(
 ) -> list[Path]:
     """Show motion in space; the paths of what was written."""
     from physid.viewer import collect, gl, page, read_camera, save, show
-    from physid.viewer.files import write
 
     camera, theme = read_camera(given["camera"]), given["theme"]
     titles = [f"{path.name} · {fit.experiment.name}" for path, fit in zip(paths, fits, strict=True)]
@@ -135,7 +134,7 @@ def as_figures(console: Console, fits: Sequence[Predictor], given: dict[str, Any
     """Show what is no motion in space as phase portraits and time series; the paths of what was written."""
     from physid.errors import InputError
     from physid.viewer import figures
-    from physid.viewer.files import new_place, write
+    from physid.viewer.files import new_place
 
     if given["film"] is not None:
         raise InputError("--mp4 shows bodies that move in space, and here are none. Use --png or --html.")

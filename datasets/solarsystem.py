@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from physid.data.experiment import Experiment
 from physid.datasets.horizons import TARGETS, EphemerisTable, find_tables
 from physid.datasets.simulate import tensor, trajectory
 from physid.errors import InputError
+from physid.option_readers import window
 
 AU, DAY = 149597870.7, 86400.0  # km, s
 J2000 = 2451545.0  # Julian date of 2000-Jan-01 12:00 TDB
@@ -45,12 +46,12 @@ def read_bodies(value: Any) -> tuple[str, ...]:
 
 def read_window(value: Any) -> tuple[float, float]:
     """Reads two years, the first before the second, as in 1970:2000, or as it was once written, 1970-2000."""
-    years: Sequence[Any] = value if not isinstance(value, str) else re.split(r"[-:, ]+", value.strip())
     try:
-        first, last = (float(year) for year in years)
+        ends = window(re.sub("[-, ]+", ":", value.strip())) if isinstance(value, str) else value
+        first, last = map(float, ends)
     except (TypeError, ValueError):
         first = last = 0.0
-    if not first < last:
+    if not (first < last and math.isfinite(first - last)):
         raise Refused("a pair of years, the earlier first, as in 1970:2000,")
     return first, last
 

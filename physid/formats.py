@@ -42,6 +42,19 @@ def plain(value: Any) -> Any:
     return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
+def text_of(value: object, digits: int = 6, none: str = "") -> str:
+    """A cell of a table as people read it: that many significant digits, `none` for None."""
+    if value is None:
+        return none
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(text_of(part, digits, none) for part in value)
+    return str(value)
+
+
 def json_bytes(value: Any) -> bytes:
     """`value` as JSON text."""
     return (json.dumps(plain(value), indent=1, allow_nan=False) + "\n").encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from physid.door import most
 from physid.errors import InputError, unknown_name
 
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 # A reader takes what was given, text or a value, and returns the value; it raises ValueError with what is allowed.
 Reader = Callable[[Any], Any]
 Schema = Mapping[str, Any]
@@ -139,6 +141,12 @@ def mapping(words: str, part: Callable[[Any], bool], schema: Schema) -> Values:
         return dict(value)
 
     return Values(parse, lambda: words, lambda: {"type": "object", "additionalProperties": dict(schema)})
+
+
+def window(text: str) -> tuple[float, float] | None:
+    """Both ends of A:B, infinite where one is missing; None for what is not written so."""
+    ends = re.fullmatch(f"({NUMBER})?:({NUMBER})?", text.replace(" ", ""))
+    return None if ends is None else (float(ends[1] or -math.inf), float(ends[2] or math.inf))
 
 
 def folder(value: Any) -> Path:

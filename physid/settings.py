@@ -5,7 +5,9 @@ Precedence: what is typed or passed, then the file, then the default. An unknown
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +41,44 @@ KEYS: Mapping[str, FitOption] = {**SUBJECT, **TYPED}
 ALIASES = {key_of(flag): name for name in TYPED for flag in flags_of(name) if key_of(flag) != name}
 
 
-def _shallow(text: str) -> Any:
-    """A loader of plain YAML that refuses brackets within more than DEEPEST others, over which its scanner is slow."""
+@cache
+def _plain_yaml() -> tuple[Any, Any]:
+    """A loader and a dumper of plain YAML, whose numbers are those of YAML 1.2, section 10.3.2: 1e-3, and no 12:20.
+
+    The loader refuses brackets within more than DEEPEST others, over which its scanner is slow.
+    """
     import yaml
 
+    whole, real = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+    forms = {
+        first: [one for one in known if one[0] not in (whole, real)]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    for first in "+-.0123456789":
+        forms[first] = [
+            *forms.get(first, ()),
+            (whole, re.compile(r"[-+]?\d+$|0o[0-7]+$|0x[\da-fA-F]+$", re.ASCII)),
+            (
+                real,
+                re.compile(
+                    r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$", re.ASCII
+                ),
+            ),
+        ]
+
     class Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
+        yaml_implicit_resolvers = forms
+
         def fetch_flow_collection_start(self, kind: Any) -> None:
             if self.flow_level >= DEEPEST:
                 raise yaml.scanner.ScannerError(None, None, f"more than {DEEPEST} brackets open", self.get_mark())
             super().fetch_flow_collection_start(kind)
 
-    return Loader(text)
+    class Dumper(yaml.SafeDumper):  # type: ignore[misc]  # yaml has no types
+        yaml_implicit_resolvers = forms
+
+    Loader.add_constructor(whole, lambda _, node: int(node.value, {"0o": 8, "0x": 16}.get(node.value[:2], 10)))
+    return Loader, Dumper
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -62,7 +91,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     try:
-        loader = _shallow(door.read(path, LARGEST, "That is no file of settings. ").decode("utf-8"))
+        loader = _plain_yaml()[0](door.read(path, LARGEST, "That is no file of settings. ").decode("utf-8"))
         root = loader.get_single_node()
         if root is not None:
             _count(path, root, {})
@@ -124,7 +153,7 @@ def dump(settings: Mapping[str, Any]) -> str:
     kept = {key: settings[key] for key in KEYS if settings.get(key) not in (None, {}, [], ())}
     kept = {key: value for key, value in kept.items() if key in SUBJECT or value != default_of(key)}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
-    return str(yaml.safe_dump(plain, sort_keys=False)) if plain else ""
+    return str(yaml.dump(plain, Dumper=_plain_yaml()[1], sort_keys=False)) if plain else ""
 
 
 def template() -> str:

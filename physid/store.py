@@ -22,9 +22,8 @@ GRACE = 10.0  # seconds within which a new folder takes its lock
 LOCK = "lock"  # the file of a run directory that is locked while a process works in it
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to fill, which is then on the disk under its name; OSError leaves what was there.
+def put(path: Path, data: bytes) -> None:
+    """Write a file that is then on the disk under its name; OSError leaves what was there.
 
     It is made beside its place under a random name that nothing had, and moved there in one step: what stood there,
     a link for instance, is replaced and never written through. A folder, a device or a pipe is not replaced.
@@ -37,7 +36,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         descriptor = os.open(beside, flags, 0o666, dir_fd=folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                yield file
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -58,10 +57,14 @@ def _replaceable(path: Path, folder: int) -> None:
             raise OSError(errno.EEXIST, f"{KINDS[kind]} stands there", str(path))
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write a file in one step; see `writing`."""
-    with writing(path) as file:
-        file.write(data)
+def write(path: Path, data: bytes) -> Path:
+    """Write a file that the user named, in one step and with the folders above it. Errors: InputError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        put(path, data)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}. Choose another place.") from error
+    return path
 
 
 def clear(folder: Path) -> None:
@@ -100,26 +103,27 @@ def claim(folder: Path) -> IO[bytes]:
     return file
 
 
-def check_writable(folder: Path) -> None:
-    """Errors: InputError where no folder is and none can be made, or where nothing can be written into it."""
-    _check_place(folder, folder.absolute())
+def check_writable(path: Path, above: Path | None = None, option: str = "") -> None:
+    """Refuse a place where nothing can be written: by default into the folder `path`, else into `above`.
 
-
-def check_vacant(folder: Path) -> None:
-    """Errors: InputError where no new run directory can be made: not empty, a file, or not to be written."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} exists and is not empty. Choose another folder or remove it.")
-    _check_place(folder, folder.absolute().parent)
-
-
-def _check_place(folder: Path, above: Path) -> None:
-    """Errors: InputError for a file where a folder is to be, and where nothing can be written into `above`."""
-    if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
-        raise InputError(f"{folder} is a file. Choose the name of a new folder.")
+    `option` is the flag that messages name before the path, as in "--out ". Errors: InputError.
+    """
+    above = (path if above is None else above).absolute()
     while not above.exists() and above != above.parent:
         above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written: {above} is no folder that can be. Choose another place.")
+    if not above.is_dir():
+        raise InputError(f"{option}{path}: {above} is not a folder. Choose another place.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{option}{path}: the folder {above} cannot be written. Choose another place.")
+
+
+def check_vacant(folder: Path, option: str = "") -> None:
+    """Errors: InputError where no new run directory can be made: not empty, a file, or not to be written."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{option}{folder} exists and is not empty. Choose another folder or remove it.")
+    if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
+        raise InputError(f"{option}{folder} is a file. Choose the name of a new folder.")
+    check_writable(folder, folder.absolute().parent, option)
 
 
 @contextmanager

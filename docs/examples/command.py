@@ -1,4 +1,4 @@
-"""A command: a file cli/NAME.py with `command`, and a line in GROUPS of cli/app.py; here it joins a program's own."""
+"""A command of one's own: `physid cost RUN`, among the commands of physid."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from physid.cli.options import json_option, run_argument, trust_option
 @run_argument
 @trust_option
 @json_option
-def command(run: Path, trust: bool, json: bool) -> int:
+def cost(run: Path, trust: bool, json: bool) -> int:
     """Say what the fit in the run directory RUN cost."""
     from physid.api.opening import OpenRun  # here, so that --help loads none of it
 
-    console, fit = Console(json=json), OpenRun(run, trust).fit
+    console, fit = Console(json=json), OpenRun.open(run, trust=trust).fit
     console.say(f"{fit.evaluations} evaluations in {fit.seconds:.1f} s")
-    console.event("done", status="ok", message="told", evaluations=fit.evaluations, seconds=fit.seconds)
+    console.event("done", status="ok", evaluations=fit.evaluations, seconds=fit.seconds)
     return 0
 
 
+# An installed package names it in its pyproject.toml instead: [project.entry-points."physid.commands"].
+group.add_command(cost)
 if __name__ == "__main__":
-    group.add_command(command, "cost")
     main(["cost", "--help"])
-    main(["--help"])

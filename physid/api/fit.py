@@ -114,7 +114,7 @@ class Fit(FitResult):
         A model of the catalogue is found by its name; any other is given as `model`, or imported from the file that the
         run names with trust=True, if that file has not changed. Errors: InputError for what is no intact run.
         """
-        return cls.of_result(Run.open(folder, "fit").result(model, trust=trust))
+        return cls.of_result(Run.open(folder, "fit", part=model, trust=trust).result())
 
     @classmethod
     def resume(
@@ -129,9 +129,7 @@ class Fit(FitResult):
 
         Errors: as `load`, and InputError when another process fits into the folder.
         """
-        return cls.of_result(
-            Run.open(folder, "fit").resume(model, trust=trust, progress=progress, time_limit=time_limit)
-        )
+        return cls.of_result(Run.open(folder, "fit", part=model, trust=trust).resume(progress, time_limit))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,76 +1,86 @@
-"""Opens a run directory of any kind, a fit or a training: what it found, and what forecasts by it."""
+"""OpenRun: a run directory of any kind with the facade over what it holds: Fit, Trained, or what forecasts by it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from physid.api.fit import Fit
 from physid.api.networks import FreeRun
 from physid.api.train import Trained
 from physid.errors import InputError
+from physid.inference.search.monitor import Progress
 from physid.predict.series_forecast import SeriesRun
-from physid.runs.trainings import is_training
+from physid.runs.format import Run
+
+FACADES = {"fit": Fit.of_result, "training": Trained.of_result}
 
 
-@dataclass(frozen=True)
-class OpenRun:
-    """The run in a folder, read at the first use of what it holds; no code of it is executed unless `trust` says so.
+class OpenRun(Run):
+    """A run whose results have methods, as Fit and Trained: OpenRun.open("runs/orbits").fit.report().
 
-    A fit has `fit`, a training `trained`, and what forecasts, of either, `predictor`. Errors: InputError for what the
-    run is not, and as of `Fit.load` and `Trained.load`.
+    A fit has `fit`, a training `trained`; `found` is the result of any kind, and `predictor` what forecasts by it.
+    Errors: InputError, in one line, for what the run is not.
     """
 
-    folder: Path
-    trust: bool = False
+    def result(self) -> Any:
+        """The result with its methods: a Fit, a Trained, a Reproduction."""
+        return FACADES.get(self.kind, lambda found: found)(super().result())
+
+    def resume(self, progress: Progress | None = None, time_limit: float | None = None) -> Any:
+        """Continue the run from its checkpoint; its result, with its methods. See Run.resume."""
+        return FACADES.get(self.kind, lambda found: found)(super().resume(progress, time_limit))
 
     @cached_property
-    def is_training(self) -> bool:
-        """Whether it is a training."""
-        return is_training(self.folder)
+    def found(self) -> Any:
+        """The result, read once."""
+        return self.result()
 
-    @cached_property
+    @property
     def fit(self) -> Fit:
         """The fit."""
-        if self.is_training:
-            raise InputError(f"{self.folder} is a training, which has no unknowns. Give a fit.")
-        return Fit.load(self.folder, trust=self.trust)
+        self.expect("fit")
+        found: Fit = self.found
+        return found
 
-    @cached_property
+    @property
     def trained(self) -> Trained:
         """The training."""
-        if not self.is_training:
-            raise InputError(f"{self.folder} is a fit, not a training. Give a training.")
-        return Trained.load(self.folder)
+        self.expect("training")
+        found: Trained = self.found
+        return found
 
     @cached_property
-    def _network(self) -> FreeRun | SeriesRun | None:
+    def network(self) -> FreeRun | SeriesRun | None:
+        """The trained network that forecasts, None where the run holds none."""
+        if self.kind != "training":
+            return None
         return FreeRun.of_training(self.trained) or SeriesRun.of_training(self.trained)
 
     @property
-    def forecasts(self) -> bool:
-        """Whether anything forecasts by it: not by a network that tells classes."""
-        return not self.is_training or self._network is not None
-
-    @cached_property
     def predictor(self) -> Fit | FreeRun | SeriesRun:
-        """What forecasts: the fit, or the network that runs on, or predicts the series of its test."""
-        if not self.is_training:
+        """The fit, or the network that runs on or predicts the series of its test."""
+        if self.kind != "training":
             return self.fit
-        found = self._network
-        if found is None:
+        if self.network is None:
             raise InputError(
-                f"{self.folder} is a training of {self.trained.learner.identity.get('model')}, which forecasts "
+                f"{self.path} is a training of {self.trained.learner.identity.get('model')}, which forecasts "
                 "nothing. Give a fit, or a run of lstm, lstm-aug, latent-ode, rnn or gru."
             )
-        return found
+        return self.network
 
     def compared(self) -> Fit | FreeRun:
         """What stands in a table beside others. Errors: InputError for a network of series, which has no such row."""
-        return FreeRun.load(self.folder) if self.is_training else self.fit
+        found = self.predictor
+        if isinstance(found, SeriesRun):
+            raise InputError(
+                f"{self.path} is a training of {found.settings['model']}, which does not forecast an experiment. Give "
+                "a fit, or a run of lstm or lstm-aug."
+            )
+        return found
 
 
 def open_run(folder: str | Path, trust: bool = False) -> Fit | FreeRun | SeriesRun:
-    """What forecasts by the run in a folder. Errors: InputError; see OpenRun."""
-    return OpenRun(Path(folder), trust).predictor
+    """The predictor of the run in a folder. Errors: InputError; see OpenRun."""
+    return OpenRun.open(folder, trust=trust).predictor

@@ -35,7 +35,7 @@ class Trained(TrainingResult):
 
         Errors: InputError for what is no intact run, and for a learner that is in no catalogue and was not given.
         """
-        return cls.of_result(Run.open(folder, "training").result(learner))
+        return cls.of_result(Run.open(folder, "training", part=learner).result())
 
     @classmethod
     def resume(cls, folder: str | Path, learner: Learner | None = None, **how: Any) -> Self:
@@ -43,7 +43,7 @@ class Trained(TrainingResult):
 
         On a CPU the weights become those of a training that nothing disturbed, bit for bit. Errors: as of `load`.
         """
-        return cls.of_result(Run.open(folder, "training").resume(learner, **how))
+        return cls.of_result(Run.open(folder, "training", part=learner).resume(**how))
 
 
 def train(

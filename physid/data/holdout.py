@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -11,8 +10,8 @@ import torch
 
 from physid.data.experiment import Experiment
 from physid.errors import InputError, unknown_name
+from physid.option_readers import window
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 AFTER = "after:"  # as a window without an end was once written
 
 
@@ -39,10 +38,10 @@ def _window(text: str) -> tuple[float, float] | None:
 
     Errors: InputError for a first time that is not before the last, and for "after:" without a time.
     """
-    ends = re.fullmatch(f"({NUMBER})?:({NUMBER})?", text.removeprefix(AFTER) + ":" * text.startswith(AFTER))
+    ends = window(text.removeprefix(AFTER) + ":" * text.startswith(AFTER))
     if ends is None and not text.startswith(AFTER):
         return None
-    low, high = (-math.inf, math.inf) if ends is None else (float(ends[1] or -math.inf), float(ends[2] or math.inf))
+    low, high = ends or (-math.inf, math.inf)
     if not low < high or low == -high == -math.inf:
         raise InputError(f"holdout={text}: a window of times is written A:B, as in 12.5:20, or 12.5: without an end.")
     return low, high

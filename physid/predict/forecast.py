@@ -25,7 +25,7 @@ from physid.inference.simulate import Prediction, simulate
 from physid.predict.draws import drawn
 from physid.predict.ensemble import FEWEST, band
 from physid.predict.predictability import Horizon, horizon
-from physid.store import put
+from physid.store import write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ class Forecast:
 
     def csv(self, path: str | Path) -> None:
         """Write the table as CSV."""
-        put(Path(path), table_bytes(self.columns, self.rows().tolist()))
+        write(Path(path), table_bytes(self.columns, self.rows().tolist()))
 
     def facts(self) -> dict[str, Any]:
         """How the bands were made and did, and the predictability horizon."""

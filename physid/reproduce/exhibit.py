@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physid.errors import Diverged
+from physid.formats import text_of
 from physid.ode.hearing import TimeUp
 
 if TYPE_CHECKING:
@@ -94,13 +95,7 @@ class Table:
 
     def text(self, value: Any) -> str:
         """A cell as it is printed."""
-        if value is None:
-            return "-"
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        if isinstance(value, float):
-            return f"{value:.{self.digits}g}"
-        return str(value)
+        return text_of(value, self.digits, "-")
 
     def markdown(self) -> str:
         """The table and its notes in Markdown."""

@@ -50,6 +50,24 @@ class Reproduction:
         """The table and its notes in Markdown."""
         return page(self)
 
+    def json(self) -> dict[str, Any]:
+        """Settings, machine, the paper's figures, cells and table, as data."""
+        chosen, table = self.exhibit, self.table
+        return {
+            "exhibit": chosen.name,
+            "title": chosen.title,
+            "setting": chosen.setting,
+            "quick": self.quick,
+            "left_out": chosen.left_out if self.quick else "",
+            "machine": environment(),
+            "paper": chosen.paper,
+            "missing": self.missing,
+            "columns": table.columns,
+            "rows": table.rows,
+            "notes": table.notes,
+            "cells": self.cells,
+        }
+
 
 class ReproductionFormat(RunFormat[Reproduction]):
     """Exhibits of the paper: request.json, a file for every finished cell, and the table, figure and data of them."""
@@ -67,14 +85,14 @@ class ReproductionFormat(RunFormat[Reproduction]):
         content = {
             "csv": table_bytes(table.columns, [["" if cell is None else cell for cell in row] for row in table.rows]),
             "md": page(result, figure is not None).encode(),
-            "json": json_bytes(data(result)),
+            "json": json_bytes(result.json()),
             **({} if figure is None else {"png": png(figure)}),
         }
         return {f"{name}.{kind}": text for kind, text in content.items()}
 
-    def decode(self, run: Run, part: Exhibit | None = None, trust: bool = False) -> Reproduction:
-        """What is finished of an exhibit; `part` is one that is not of the catalogue."""
-        chosen, quick = _asked(run, part)
+    def decode(self, run: Run) -> Reproduction:
+        """The finished cells of an exhibit."""
+        chosen, quick = _asked(run)
         cells = {cell.key: cell for cell in chosen.cells(quick)}
         kept = finished(run.path, cells)
         with sound(run.path / "cells"):
@@ -84,21 +102,19 @@ class ReproductionFormat(RunFormat[Reproduction]):
         status = "partial" if missing else "complete"
         return Reproduction(chosen, run.path, quick, status, kept, missing, table, written)
 
-    def resume(
-        self, run: Run, part: Exhibit | None, trust: bool, progress: Progress | None, limit: float | None
-    ) -> Reproduction:
+    def resume(self, run: Run, progress: Progress | None, limit: float | None) -> Reproduction:
         """Compute the cells that are missing."""
-        chosen, quick = _asked(run, part)
+        chosen, quick = _asked(run)
         return reproduce(chosen, run.path, quick=quick, progress=progress, time_limit=limit)
 
 
 REPRODUCTIONS = ReproductionFormat()
 
 
-def _asked(run: Run, exhibit: Exhibit | None) -> tuple[Exhibit, bool]:
-    """Which exhibit a folder is of, and whether a quick one. Errors: InputError for damage."""
+def _asked(run: Run) -> tuple[Exhibit, bool]:
+    """The exhibit that a folder holds, and whether it is a quick one. Errors: InputError for damage."""
     about = request_of(run.path)
-    return find(about["exhibit"]) if exhibit is None else exhibit, bool(about["quick"])
+    return find(about["exhibit"]) if run.part is None else run.part, bool(about["quick"])
 
 
 def reproduce(
@@ -189,22 +205,3 @@ def page(found: Reproduction, pictured: bool = False) -> str:
         parts.append(f"![{chosen.title}]({chosen.name}.png)")
     parts.append(f"{len(found.cells)} cells in {seconds:.3g} s.")
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def data(found: Reproduction) -> dict[str, Any]:
-    """Everything as data: settings, machine, what the paper printed, the cells, the table."""
-    chosen, table = found.exhibit, found.table
-    return {
-        "exhibit": chosen.name,
-        "title": chosen.title,
-        "setting": chosen.setting,
-        "quick": found.quick,
-        "left_out": chosen.left_out if found.quick else "",
-        "machine": environment(),
-        "paper": chosen.paper,
-        "missing": found.missing,
-        "columns": table.columns,
-        "rows": table.rows,
-        "notes": table.notes,
-        "cells": found.cells,
-    }

@@ -27,7 +27,6 @@ from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.profile_curve import Profile
 from physid.inference.uncertainty.statistics import FitStatistics
 from physid.machine import environment
-from physid.modelling.model import Model
 from physid.ode import Integrator
 from physid.predict.forecast import Forecast, forecast
 from physid.predict.residuals import residual_table
@@ -92,8 +91,8 @@ class FitFormat(CheckpointFormat[FitResult, Monitor]):
             found["residuals.csv"] = _joined(result, ["time", *result.experiment.channels], _residuals)
         return found
 
-    def decode(self, run: Run, part: Model | None = None, trust: bool = False) -> FitResult:
-        """The result of a finished run; `part` is its model."""
+    def decode(self, run: Run) -> FitResult:
+        """The result of a finished run."""
         files = run.files
         about = checked(files.json(SETTINGS), run.path)
         with sound(run.path):
@@ -103,7 +102,7 @@ class FitFormat(CheckpointFormat[FitResult, Monitor]):
             statistics, arrays = _read_statistics(files)
             derived = files.json(DERIVED) if DERIVED in files.sums else {"derived": [], "shares": {}}
             fit = FitResult(
-                model=restored(files, "model.safetensors", settings, about["free"], part, trust),
+                model=restored(files, "model.safetensors", settings, about["free"], run.part, run.trust),
                 experiment=experiments[0],
                 experiments=experiments,
                 integrator=read_integrator(about),
@@ -137,20 +136,18 @@ class FitFormat(CheckpointFormat[FitResult, Monitor]):
         before = writer.recall(live, read_archive(data), request)
         live.evaluations = lambda: before
 
-    def resume(
-        self, run: Run, part: Model | None, trust: bool, progress: Progress | None, limit: float | None
-    ) -> FitResult:
-        """Go on with the search, and finish the run."""
-        begun = beginning(run.path, part, trust)
+    def resume(self, run: Run, progress: Progress | None, limit: float | None) -> FitResult:
+        """Continue the search from its checkpoint, and finish the run."""
+        asked, origin = beginning(run.path, run.part, run.trust)
         with sound(run.path):
-            plan = resolve(dataclasses.replace(begun.origin.options, time_limit=limit))
-        recorder, monitor = RunRecorder.continued(run.path, begun.origin), Monitor(progress, limit)
+            plan = resolve(dataclasses.replace(asked.options, time_limit=limit))
+        recorder, monitor = RunRecorder.continued(run.path, origin), Monitor(progress, limit)
         try:
-            self.restored(run, monitor, begun.origin.request)
+            self.restored(run, monitor, origin.request)
         except BaseException:
             recorder.close()
             raise
-        return fit_by_plan(begun.model, begun.experiments, plan, begun.origin, monitor, begun.labels, recorder)
+        return fit_by_plan(asked.model, asked.experiments, plan, origin, monitor, asked.labels, recorder)
 
 
 FITS = FitFormat()

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import physid.door as door
 from physid.catalog import Registry
@@ -39,8 +39,7 @@ class RunFormat(ABC, Generic[ResultT]):
     """How the runs of one kind are kept: the files of a result, and how an unfinished run is gone on with.
 
     `kind` stands in request.json, `noun` names a run of it in messages. A run whose status is one of `ended` is not
-    gone on with. `part`, where one is given, is the model or network of the run, and `trust` allows that code of the
-    run is executed.
+    gone on with.
     """
 
     kind: ClassVar[str]
@@ -52,14 +51,14 @@ class RunFormat(ABC, Generic[ResultT]):
         """Every file of the finished run but those it began with, and the sums."""
 
     @abstractmethod
-    def decode(self, run: Run, part: Any = None, trust: bool = False) -> ResultT:
+    def decode(self, run: Run) -> ResultT:
         """The result of a finished run.
 
         Errors: InputError for what is no intact run, and for a part that is in no catalogue and was not given.
         """
 
     @abstractmethod
-    def resume(self, run: Run, part: Any, trust: bool, progress: Progress | None, limit: float | None) -> ResultT:
+    def resume(self, run: Run, progress: Progress | None, limit: float | None) -> ResultT:
         """Go on with an unfinished run for `limit` seconds at most, and finish it."""
 
 
@@ -107,25 +106,32 @@ FORMATS: Registry[RunFormat[Any]] = Registry(
 
 
 class Run:
-    """A run directory of any kind, finished or not: Run.open("runs/orbits").result()."""
+    """A run directory of any kind, finished or not: Run.open("runs/orbits").result().
 
-    def __init__(self, path: Path, format: RunFormat[Any]) -> None:
-        self.path, self.format = path, format
+    `part` is its model, network or exhibit, where it is in no catalogue; `trust` lets code of the run be executed.
+    """
+
+    def __init__(self, path: Path, format: RunFormat[Any], part: Any = None, trust: bool = False) -> None:
+        self.path, self.format, self.part, self.trust = path, format, part, trust
 
     @classmethod
-    def open(cls, path: str | Path, kind: str | None = None) -> Run:
+    def open(cls, path: str | Path, kind: str | None = None, *, part: Any = None, trust: bool = False) -> Self:
         """The run in the folder `path`, which must be of the `kind` where one is given.
 
-        Whether the folder is there and intact is seen when it is read. Errors: InputError for a run of another kind.
+        The folder is read at the first use of what it holds. Errors: InputError for a run of another kind.
         """
-        path = Path(path)
-        found = FORMATS.lookup(kind_of(path))
-        if kind not in (None, found.kind):
+        run = cls(Path(path), FORMATS.lookup(kind_of(Path(path))), part, trust)
+        if kind is not None:
+            run.expect(kind)
+        return run
+
+    def expect(self, kind: str) -> None:
+        """Errors: InputError for a run of another kind."""
+        if kind != self.kind:
             raise InputError(
-                f"{path} is {found.noun}, but {FORMATS[str(kind)].noun} is expected. `physid report {path}` shows what "
-                "it holds."
+                f"{self.path} is {self.format.noun}, but {FORMATS[kind].noun} is expected. `physid report {self.path}` "
+                "shows what it holds."
             )
-        return cls(path, found)
 
     @property
     def kind(self) -> str:
@@ -142,24 +148,17 @@ class Run:
         """The files of the finished run, each compared with its sum. Errors: InputError, see Folder."""
         return Folder(self.path)
 
-    def result(self, part: Any = None, *, trust: bool = False) -> Any:
-        """What the finished run found, as plain data; see RunFormat.decode."""
-        return self.format.decode(self, part, trust)
+    def result(self) -> Any:
+        """The result of the finished run, as plain data; see RunFormat.decode."""
+        return self.format.decode(self)
 
-    def resume(
-        self,
-        part: Any = None,
-        *,
-        trust: bool = False,
-        progress: Progress | None = None,
-        time_limit: float | None = None,
-    ) -> Any:
-        """Go on with the run where it stands, and finish it; the result of one that has come to its end."""
+    def resume(self, progress: Progress | None = None, time_limit: float | None = None) -> Any:
+        """Continue the run from its checkpoint and finish it; one that has come to its end gives its result."""
         if self.finished:
-            found = self.result(part, trust=trust)
+            found = self.result()
             if found.status in self.format.ended:
                 return found
-        return self.format.resume(self, part, trust, progress, time_limit)
+        return self.format.resume(self, progress, time_limit)
 
 
 def checked(about: Any, path: Path) -> Mapping[str, Any]:

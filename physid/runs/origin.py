@@ -87,18 +87,8 @@ class Origin:
         return checkpoint(monitor, self.request)
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """What a fit began with: the model and the experiments as they were, what was asked, and the user's labels."""
-
-    model: Model
-    experiments: list[Experiment]
-    origin: Origin
-    labels: dict[str, Any]
-
-
-def beginning(folder: Path, model: Model | None = None, trust: bool = False) -> Beginning:
-    """What the fit in `folder`, finished or not, began with.
+def beginning(folder: Path, model: Model | None = None, trust: bool = False) -> tuple[Request, Origin]:
+    """The request of the fit in `folder`, finished or not, with its model at the start, and its origin.
 
     Errors: InputError for what is no run, for damage, and for a model that is in no catalogue and no trusted file.
     """
@@ -108,7 +98,7 @@ def beginning(folder: Path, model: Model | None = None, trust: bool = False) -> 
         check_trusted(request, trust)
         origin = Origin.read(run)
         model = restored(run, START, request["identity"], request["free"], model, trust)
-        return Beginning(model, origin.experiments(), origin, dict(request["labels"]))
+        return Request(model, origin.experiments(), origin.options, dict(request["labels"])), origin
 
 
 def options_data(options: FitOptions, ties: Mapping[str, str | None]) -> dict[str, Any]:

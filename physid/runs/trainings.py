@@ -56,10 +56,10 @@ class TrainingFormat(CheckpointFormat[TrainingResult, Loop]):
             "report.json": json_bytes(result.json()),
         }
 
-    def decode(self, run: Run, part: Learner | None = None, trust: bool = False) -> TrainingResult:
-        """The result of a finished run; `part` is its learner. No code of a run is executed."""
+    def decode(self, run: Run) -> TrainingResult:
+        """The result of a finished run. No code of a run is executed."""
         files = run.files
-        learner, collection, recipe, about = begun(run.path, part)
+        learner, collection, recipe, about = begun(run.path, run.part)
         settings = checked(files.json(SETTINGS), run.path)
         with sound(run.path):
             history = rows_of(files.read(METRICS))
@@ -113,11 +113,9 @@ class TrainingFormat(CheckpointFormat[TrainingResult, Loop]):
         live.epoch, live.step, live.sums = about["epoch"], about["step"], about["sums"]
         live.history, live.before = about["history"], about["seconds"]
 
-    def resume(
-        self, run: Run, part: Learner | None, trust: bool, progress: Progress | None, limit: float | None
-    ) -> TrainingResult:
-        """Go on with the training, and finish the run."""
-        learner, collection, recipe, about = begun(run.path, part)
+    def resume(self, run: Run, progress: Progress | None, limit: float | None) -> TrainingResult:
+        """Continue the training from its checkpoint, and finish the run."""
+        learner, collection, recipe, about = begun(run.path, run.part)
         files = {REQUEST: door.inside(run.path, REQUEST)}
         processes = joined(next(learner.parameters()).device)
         writer = None if processes.rank else RunWriter(run.path, files, resumed=True, checkpoint=CHECKPOINT)

@@ -14,9 +14,10 @@ from physid.errors import InputError
 from physid.plots.look import Theme
 from physid.predict.forecast import Forecast
 from physid.predict.predictor import Predictor
+from physid.store import write
 from physid.viewer import gl, webpage
 from physid.viewer.camera import Camera
-from physid.viewer.files import encoded, new_place, write
+from physid.viewer.files import encoded, new_place
 from physid.viewer.tracks import Tracks, tracks_of, tracks_of_fit
 
 Viewable = Predictor | Forecast | Tracks

@@ -1,4 +1,4 @@
-"""Files of the viewer: written beside their place and moved there in one step."""
+"""Pictures of the viewer as PNG, and the place of a page that was given none."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import io
 import tempfile
 from pathlib import Path
 from typing import Any
-
-from physid.errors import InputError
-from physid.store import put
 
 
 def encoded(image: Any) -> bytes:
@@ -23,13 +20,3 @@ def encoded(image: Any) -> bytes:
 def new_place() -> Path:
     """A path for a page that was given none, in a new folder of the machine's temporary one."""
     return Path(tempfile.mkdtemp(prefix="physid-")) / "forecast.html"
-
-
-def write(path: Path, data: bytes) -> Path:
-    """Write a file beside its place and move it there in one step; InputError when that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        put(path, data)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}. Choose another place.") from error
-    return path

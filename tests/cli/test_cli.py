@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,10 @@ import pytest
 from physid import door, errors
 from physid.cli import app
 from physid.cli.app import COMMANDS, FORMER, GROUPS, main
-from physid.cli.console import Console, jsonable, plain_table, text_of
-from physid.cli.files import check_file, check_run_folder, write_atomically
+from physid.cli.console import Console, plain_table
+from physid.cli.files import check_file, run_folder
+from physid.formats import plain, text_of
+from physid.store import write
 
 Captured = pytest.CaptureFixture[str]
 
@@ -216,7 +219,7 @@ def test_json_says_only_what_json_can(capsys: Captured) -> None:
     assert capsys.readouterr().out == (
         '{"event": "done", "a": null, "b": [1.0, null], "c": 2, "d": "x", "e": {"1": null}}\n'
     )
-    assert jsonable({"flag": True, "pair": (1, 2.5)}) == {"flag": True, "pair": [1, 2.5]}
+    assert plain({"flag": True, "pair": (1, 2.5)}) == {"flag": True, "pair": [1, 2.5]}
 
 
 def test_with_json_nothing_else_is_printed(capsys: Captured) -> None:
@@ -249,12 +252,14 @@ def test_output_is_checked_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "a").touch()
     (tmp_path / "empty").mkdir()
-    assert check_run_folder(tmp_path / "empty") == tmp_path / "empty"
-    assert check_run_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert run_folder(tmp_path / "empty", "x") == tmp_path / "empty"
+    assert run_folder(tmp_path / "a" / "b", "x") == tmp_path / "a" / "b"
+    assert re.fullmatch(r"runs/swing-\d{8}-\d{6}", str(run_folder(None, "data/swing.py:load")))
     for path, part in [("full", "not empty"), ("file.txt", "is a file"), ("file.txt/x", "is not a folder")]:
         with pytest.raises(errors.InputError, match=part):
-            check_run_folder(tmp_path / path)
-    assert check_file(tmp_path / "x.CSV", (".csv",)) == tmp_path / "x.CSV"
+            run_folder(tmp_path / path, "x")
+    check_file(tmp_path / "x.CSV", (".csv",))
+    check_file(None, (".csv",))
     for path, part in [("x.txt", "does not end in .csv or .npz"), ("d.csv", "is a folder")]:
         (tmp_path / "d.csv").mkdir(exist_ok=True)
         with pytest.raises(errors.InputError, match=part):
@@ -265,18 +270,19 @@ def test_output_is_checked_before_the_work(tmp_path: Path) -> None:
 def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(errors.InputError, match="cannot be written"):
-        check_run_folder(tmp_path / "run")
+        run_folder(tmp_path / "run", "x")
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "table.csv"
-    write_atomically(target, lambda file: file.write(b"old"))
+    write(target, b"old")
 
-    def fail(file: object) -> None:
-        raise RuntimeError("half way")
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(RuntimeError, match="half way"):
-        write_atomically(target, fail)
+    monkeypatch.setattr("physid.store.os.fsync", fail)
+    with pytest.raises(errors.InputError, match=r"table\.csv cannot be written: No space left on device"):
+        write(target, b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
     assert target.read_bytes() == b"old"
 

@@ -138,7 +138,7 @@ def test_options_survive_a_run_and_a_settings_file(chosen: dict[str, Any]) -> No
 def test_a_run_keeps_the_options_it_was_asked_for(tmp_path: Path) -> None:
     asked = FitOptions(strategy="full", loss="huber", holdout=0.25, fix={}, max_steps=5000, seed=3)
     fit(Exponential(), load("exponential"), options=asked, out=tmp_path / "run")
-    kept = beginning(tmp_path / "run", None, False).origin.options
+    kept = beginning(tmp_path / "run", None, False)[0].options
     same(replace(kept, integrator=None), asked)
     assert kept.integrator is not None
     assert kept.integrator.max_steps == 5000

@@ -91,6 +91,41 @@ def test_a_file_that_cannot_be_is_one_line(text: str, words: str, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("-2E+4", -2e4),
+        (".5", 0.5),
+        ("3.", 3.0),
+        ("7", 7.0),
+        ("010", 10.0),
+        ("0x1f", 31.0),
+        ("0o17", 15.0),
+        ("[1e-3, 2]", [1e-3, 2]),
+    ],
+)
+def test_numbers_are_those_of_yaml_1_2(text: str, value: float | list[float], tmp_path: Path) -> None:
+    file = tmp_path / "fit.yaml"
+    file.write_text(f"fix: {{k: {text}}}\n")
+    assert settings.load(file) == {"fix": {"k": value}}
+    file.write_text(settings.dump({"fix": {"k": value}}))
+    assert settings.load(file) == {"fix": {"k": value}}
+
+
+def test_what_is_no_number_in_yaml_1_2_is_text(tmp_path: Path) -> None:
+    file = tmp_path / "fit.yaml"
+    file.write_text("holdout: 12:20\n")  # 740 in the sexagesimal numbers of YAML 1.1
+    assert settings.load(file) == {"holdout": "12:20"}
+    for text in ("1_000", "1e", "0b11", "1.2.3"):
+        file.write_text(f"fix: {{k: {text}}}\n")
+        with pytest.raises(InputError, match="fix: expected a mapping from unknowns to values"):
+            settings.load(file)
+    for value in ("1e-3", "12:20", "010", "0x1f", "yes", "1_000"):
+        file.write_text(settings.dump({"tie": {"k": value}}))
+        assert settings.load(file) == {"tie": {"k": value}}
+
+
 def test_what_is_typed_counts_more_than_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -108,4 +143,4 @@ def test_what_is_typed_counts_more_than_the_file(
     assert list(done["unknowns"]) == ["length"]
     assert done["scores"]["test"] is not None
     assert main(["fit", "pendulum", "--fix", "friction=x"]) == 2
-    assert "'x' is no number" in capsys.readouterr().err
+    assert "expected a number, got 'x'" in capsys.readouterr().err

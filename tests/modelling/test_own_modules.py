@@ -135,10 +135,10 @@ def test_the_run_directory_gives_them_back(fitted: tuple[Fit, Path]) -> None:
     assert alike(weights(again.model), weights(found.model))
     np.testing.assert_array_equal(again.forecast(7.0, points=5).mean, found.forecast(7.0, points=5).mean)
     assert str(again.report()) == str(found.report())
-    began = beginning(folder, Damped(), False)
+    asked, _ = beginning(folder, Damped(), False)
     twin = Damped()
     twin.draw(0)
-    assert alike(weights(began.model), weights(twin))
+    assert alike(weights(asked.model), weights(twin))
     with pytest.raises(InputError, match="has other parts than the model of the run"):
         Fit.load(folder, model=Damped(hidden=(3,)))
 

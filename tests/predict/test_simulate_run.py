@@ -118,8 +118,8 @@ def test_noise_is_added(capsys: Captured) -> None:
     [
         (["--set", "y=1"], "unknown input, state or unknown of Tank 'y'"),
         (["--set", "k=-1"], "outside its domain"),
-        (["--set", "x=much"], "--set x much: a number is allowed"),
-        (["--set", "u=none.csv"], "--set u none.csv: a number is allowed"),
+        (["--set", "x=much"], "--set x=much: expected a number, got 'much'"),
+        (["--set", "u=none.csv"], "--set u=none.csv: expected a number, got 'none.csv'"),
         (["--set", "x"], "--set x is not NAME=VALUE"),
         (["--set", "x=1", "--set", "x=2"], "is given twice"),
         (["--points", "1"], "--points 1: a whole number from 2 up"),

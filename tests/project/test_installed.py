@@ -22,20 +22,20 @@ from physid import fit, load, odeint, solve
 from physid.api.export import EXPORTERS
 from physid.api.fit import Fit
 from physid.catalog import Registry, entry_points, one_of
-from physid.cli.app import main
+from physid.cli.app import installed, main
 from physid.data.catalogue import CATALOG
 from physid.errors import InputError
 from physid.inference import OPTIMIZERS
 from physid.inference.noise import NOISE
 from physid.modelling.catalogue import MODELS
-from physid.ode import METHODS, Tableau
+from physid.ode import GRADIENTS, METHODS, Tableau
 from physid.training.networks import NETWORKS
 
 ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 GROUPS = (
     *("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections"),
-    *("physid.noise", "physid.optimizers", "physid.exporters"),
+    *("physid.gradients", "physid.noise", "physid.optimizers", "physid.exporters", "physid.commands"),
 )
 
 
@@ -103,7 +103,7 @@ def test_the_snippet_names_groups_that_are_there_and_parts_that_are_there(spring
 def registries() -> list[Registry[Any]]:
     from physid.training.networks import COLLECTIONS
 
-    return [MODELS, CATALOG, METHODS, NETWORKS, COLLECTIONS, NOISE, OPTIMIZERS, EXPORTERS]
+    return [MODELS, CATALOG, METHODS, GRADIENTS, NETWORKS, COLLECTIONS, NOISE, OPTIMIZERS, EXPORTERS, installed()]
 
 
 def test_names_are_known_before_anything_is_imported(springs: Path) -> None:
@@ -185,6 +185,33 @@ def test_a_format_of_a_package_is_written(springs: Path, tmp_path: Path, capsys:
     assert main(["export", str(tmp_path / "run"), "--to", "markdown", "--out", str(out)]) == 0
     one = found.estimates[0]
     assert f"| stiffness | {one.value:.6g} | {one.stderr:.2g} | 1/s^2 |" in out.read_text()
+
+
+def test_a_gradient_of_a_package_differentiates_by_its_name(springs: Path, capsys: Captured) -> None:
+    source = (ROOT / "docs" / "examples" / "gradient.py").read_text().split("\nrate = ")[0]
+    install(springs, "differ", source, project("differ", "physid.gradients", differences="differ:Differences"))
+    rate = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
+    y0 = torch.ones(2, dtype=torch.float64)
+    found = solve(lambda t, y: -rate * y, y0, [0.0, 1.0], gradient="differences", engine="eager", rtol=1e-8)
+    found.y[-1].sum().backward()
+    assert rate.grad == pytest.approx((-torch.exp(-rate)).tolist(), rel=1e-6)
+    assert main(["list", "gradients"]) == 0
+    assert re.search(r"^differences .* differ 0\.1$", capsys.readouterr().out, re.M)
+
+
+def test_a_command_of_a_package_runs_and_is_listed(springs: Path, capsys: Captured) -> None:
+    source = (
+        "import click\n@click.command()\n@click.argument('text')\ndef echo(text):\n    'Print TEXT.'\n    print(text)\n"
+    )
+    install(springs, "talk", source, project("talk", "physid.commands", echo="talk:echo", fit="talk:echo"))
+    assert main(["echo", "hello"]) == 0
+    assert capsys.readouterr().out == "hello\n"
+    assert main(["ecko", "hello"]) == 2
+    assert "unknown command 'ecko'. Did you mean 'echo'?" in capsys.readouterr().err
+    assert main(["list", "commands"]) == 0
+    out, err = capsys.readouterr()
+    assert re.search(r"^echo +Print TEXT\. +talk 0\.1$", out, re.M)
+    assert "command 'fit' of the installed package talk 0.1 (talk:echo) is not taken: command 'fit' is of physid" in err
 
 
 @pytest.mark.parametrize(

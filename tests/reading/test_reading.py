@@ -293,7 +293,7 @@ def test_fit_of_a_file_from_the_command_line(tmp_path: Path, monkeypatch: pytest
         (["pendulum", "--sigma", "1"], "--sigma belongs to --data"),
         (["swing.csv", "--model", "swing.py:Swing", "--noise", "1"], "noise: an option of the catalogue"),
         (["swing.csv", "--model", "swing.py:Swing", "--units", "x"], "'x' is not NAME=VALUE"),
-        (["swing.csv", "--model", "swing.py:Swing", "--initial", "v=fast"], "'fast' is no number"),
+        (["swing.csv", "--model", "swing.py:Swing", "--initial", "v=fast"], "expected a number, got 'fast'"),
         (["swing.csv", "--model", "swing.py:Swing", "--interpolation", "step"], "unknown kind of interpolation"),
         (["swing.csv", "--model", "pendlum"], "Did you mean 'pendulum'"),
         (["none.csv", "--model", "swing.py:Swing"], "none.csv does not exist"),

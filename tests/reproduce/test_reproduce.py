@@ -194,6 +194,24 @@ def test_the_command_lists_refuses_and_goes_on(tmp_path: Path, capsys: Captured)
         assert (lines[-1]["event"], lines[-1]["status"], lines[-1]["missing"]) == ("done", "complete", [])
     assert [line["event"] for line in lines] == ["done"]  # nothing was left to compute
     assert (out / "fig4.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["report", str(out)]) == 0
+    assert lines[-1]["columns"][0] in capsys.readouterr().out
+    cell = next((out / "cells").iterdir())
+    cell.unlink()
+    assert main(["report", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == [cell.stem]
+    assert main(["resume", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == lines[-1]["rows"]
+    assert main(["export", str(out), "--to", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exhibit"] == "fig4"
+    for command in (
+        ["verify", str(out)],
+        ["forecast", str(out)],
+        ["report", str(out), "--tex", str(tmp_path / "x.tex")],
+    ):
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "is an exhibit of the paper, but a fit" in line
     assert main(["reproduce", "fig9", "--quick", "--out", str(out)]) == 2
     assert 'begun with exhibit "fig4"' in capsys.readouterr().err
 

@@ -27,7 +27,7 @@ BEGINS = {"html": b"<!doctype html>", "png": b"\x89PNG", "svg": b"<?xml", "latex
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "run"
     data = load("exponential", noise=0.01)
-    fit(build(data), data, out=folder)
+    fit(build(data), data).profile()[0].save(folder)
     return folder
 
 
@@ -72,7 +72,7 @@ def test_what_a_training_has_of_them(trained: Path, capsys: Captured) -> None:
     for name in ("forecast", "history", "json", "text", "svg"):
         assert main(["export", str(trained), "--to", name]) == 0
         assert len(capsys.readouterr().out) > 50
-    for name in ("estimates", "html", "latex"):
+    for name in ("estimates", "html", "latex", "profiles"):
         assert main(["export", str(trained), "--to", name]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "is a training" in line

@@ -160,8 +160,8 @@ def test_load_resume_and_verify_take_the_integrator_of_the_fit(tmp_path: Path) -
     kept = replace(asked, atol=found.integrator.atol, max_steps=found.integrator.max_steps)  # by the states, the record
     assert found.integrator == kept
     assert Fit.load(tmp_path / "run").integrator == kept
-    begun = beginning(tmp_path / "run", None, False)
-    assert begun.origin.options.integrator == asked
+    request, _ = beginning(tmp_path / "run", None, False)
+    assert request.options.integrator == asked
     by_data = fit(Exponential(), decay(integrator={"max_step": 0.1}), out=tmp_path / "other")
     assert by_data.integrator.max_step == 0.1
     assert Fit.load(tmp_path / "other").experiment.integrator == {"max_step": 0.1}

@@ -201,15 +201,16 @@ def test_a_reproduction_is_a_run(tmp_path: Path) -> None:
     found = reproduce(halves, tmp_path / "run", quick=True)
     run = Run.open(tmp_path / "run")
     assert (run.kind, run.finished, run.format) == ("reproduction", False, REPRODUCTIONS)
-    again = run.result(halves)
+    run = Run.open(tmp_path / "run", part=halves)
+    again = run.result()
     for one in fields(Reproduction):
         before, after = getattr(found, one.name), getattr(again, one.name)
         assert sorted(after) == sorted(before) if one.name == "files" else same(after, before), one.name
     (tmp_path / "run" / "cells" / "x2.json").unlink()
-    assert (run.result(halves).status, run.result(halves).missing) == ("partial", ["x2"])
-    assert run.resume(halves).table == found.table
+    assert (run.result().status, run.result().missing) == ("partial", ["x2"])
+    assert run.resume().table == found.table
     with pytest.raises(InputError, match="halves"):
-        run.result()
+        Run.open(run.path).result()
 
 
 def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from physid.datasets import collect
 from physid.errors import InputError
 from physid.models import network
 from physid.runs import writer
+from physid.runs.trainings import TRAININGS
+from physid.runs.verify import verify
 from physid.training import Rate, Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -233,15 +235,36 @@ def test_the_commands(tmp_path: Path, capsys: Captured) -> None:
     assert main(["report", run]) == 0
     assert "points with model line: finished." in capsys.readouterr().out
     assert main(["resume", run]) == 0
+    assert main(["verify", run]) == 0
+    assert "every file is intact and 1 scores come out again" in capsys.readouterr().out
     assert main(["list", "networks"]) == 0
     assert "hasty" in capsys.readouterr().out
     cut = str(tmp_path / "cut")
     arguments = ["fit", "points", "--model", "line", "--protocol", "hasty", "--lr", "0.2"]
     assert main([*arguments, "--out", cut, "--time-limit", "1e-9"]) == 124
+    assert main(["verify", cut]) == 2
+    assert "is 'time limit': its end cannot be replayed. First: physid resume" in capsys.readouterr().err
     assert main(["resume", cut]) == 0
     trained = Trained.load(cut)
     assert (trained.recipe.optimizer, trained.recipe.lr, trained.recipe.epochs) == ("sgd", 0.2, 2)
     assert main([*arguments, "--dry-run"]) == 0
+
+
+def test_verify_sees_weights_that_are_not_those_of_the_scores(tmp_path: Path) -> None:
+    found = train(*begin(), out=tmp_path / "run")
+    assert verify(tmp_path / "run").ok
+    with torch.no_grad():
+        next(found.learner.parameters()).add_(0.1)
+    files = {
+        path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.name in TRAININGS.encode(found)
+    }
+    keeper = writer.RunWriter(
+        tmp_path / "run", {"request.json": (tmp_path / "run" / "request.json").read_bytes()}, resumed=True
+    )
+    keeper.finish({**files, "model.safetensors": TRAININGS.encode(found)["model.safetensors"]})  # with sums that fit
+    keeper.close()
+    (difference,) = verify(tmp_path / "run").differences
+    assert difference.startswith(f"the test mse was {found.scores['mse']:.10g} and is ")
 
 
 @pytest.mark.parametrize(
