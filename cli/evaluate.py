@@ -72,7 +72,7 @@ def compare_solvers(
     for out in outs:
         check_file(out, (".csv",))
     if len(runs) > 1:
-        raise click.UsageError(f"{len(runs)} runs with solvers: one run is allowed. Leave the others out.")
+        raise click.UsageError(f"{len(runs)} runs with solvers: expected one run. Leave the others out.")
     from physid.api.train import Trained
     from physid.formats import table_bytes
     from physid.training import evaluate

@@ -39,7 +39,7 @@ def command(name: str, source: str, json: bool) -> int:
     from physid.errors import InputError
 
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-        raise InputError(f"the name '{name}' is none for a file and a class: letters, digits, - and _ are allowed.")
+        raise InputError(f"the name '{name}' is none for a file and a class: expected letters, digits, - and _.")
     files = [Path(f"{name}{suffix}") for suffix in (".py", ".yaml", ".csv")]
     there = [str(path) for path in files if path.exists() or path.is_symlink()]
     if there:

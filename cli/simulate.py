@@ -119,7 +119,7 @@ def _of_run(
     else:
         count = 101 if points is None else number("points", points)
         if count != int(count) or count < 2:
-            raise InputError(f"--points {points}: a whole number from 2 up is allowed.")
+            raise InputError(f"--points {points}: expected a whole number from 2 up.")
         times = fit.times(float(measured.times[-1]) if until is None else until, int(count))
     changes = {name: _value(fit, name, text) for name, text in given.items()}
     found = simulate_fit(fit, times, changes)

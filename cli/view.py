@@ -139,9 +139,7 @@ def as_figures(console: Console, fits: Sequence[Predictor], given: dict[str, Any
     if given["film"] is not None:
         raise InputError("--mp4 shows bodies that move in space, and here are none. Use --png or --html.")
     if given["image"] is not None and len(fits) > 1:
-        raise InputError(
-            f"--png of {len(fits)} runs that are not in space: one run is allowed. Use --html for several."
-        )
+        raise InputError(f"--png of {len(fits)} runs that are not in space: expected one run. Use --html for several.")
     channels = None if given["channels"] is None else [name.strip() for name in given["channels"].split(",")]
     titled = []
     for fit in fits:
@@ -198,7 +196,7 @@ def read_size(text: str | None) -> tuple[int, int] | None:
         raise click.UsageError(f"--size {text} is not WIDTHxHEIGHT, as in 1600x1200.")
     width, height = int(parts[0]), int(parts[1])
     if not (320 <= width <= 8000 and 240 <= height <= 8000):
-        raise click.UsageError(f"--size {text}: 320x240 to 8000x8000 is allowed.")
+        raise click.UsageError(f"--size {text}: expected 320x240 to 8000x8000.")
     return width, height
 
 

@@ -50,7 +50,7 @@ def load(*, rate: int) -> Experiment:
     Source: Janot, Gautier and Brunot (2019), Data set and reference models of EMPS, nonlinearbenchmark.org.
     """
     if RATE % rate:
-        raise InputError(f"rate={rate}: a divisor of {RATE} is allowed, as 50 or 100.")
+        raise InputError(f"rate={rate}: expected a divisor of {RATE}, as 50 or 100.")
     every = RATE // rate
     time, position, force = _record(TRAIN, every)
     other = _record(PULSES, every)

@@ -158,4 +158,4 @@ class _Copy:
             raise OSError(f"{size} of {promised} bytes came, and then the end. Try again")
 
     def _too_much(self, size: int) -> str:
-        return f"it sends {told(size)}, and up to {told(self.largest)} is allowed; raise the limits, as in --limits 10"
+        return f"it sends {told(size)}: expected up to {told(self.largest)}; raise the limits, as in --limits 10"

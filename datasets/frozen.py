@@ -65,7 +65,7 @@ def read(path: Path, data: bytes | None = None) -> dict[str, Any]:
         found = _plain(_walk(door.read(path) if data is None else data))
     except RefusedPickle as error:
         raise InputError(
-            f"{path} holds {error}: arrays of bytes, lists, strings and integers are allowed. Nothing of it was "
+            f"{path} holds {error}: expected arrays of bytes, lists, strings and integers. Nothing of it was "
             "executed; put the published file there."
         ) from None
     except (ValueError, IndexError, TypeError, KeyError, OverflowError, MemoryError) as error:
@@ -73,9 +73,7 @@ def read(path: Path, data: bytes | None = None) -> dict[str, Any]:
             f"{path} cannot be read ({error}): it is cut off, or no such file. Put the published one there."
         ) from None
     if not isinstance(found, dict):
-        raise InputError(
-            f"{path} holds a {type(found).__name__}: a dictionary is allowed. Put the published file there."
-        )
+        raise InputError(f"{path} holds a {type(found).__name__}: expected a dictionary. Put the published file there.")
     return found
 
 
@@ -173,7 +171,7 @@ def _set(stack: list[Any], values: list[Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What is allowed in the end: keys as text, arrays that were built, lists of texts or of integers, texts."""
+    """What is expected in the end: keys as text, arrays that were built, lists of texts or of integers, texts."""
     if not isinstance(value, dict):
         return value
     found = {}

@@ -177,7 +177,7 @@ def read_original(path: Path) -> Array:
     shape = tuple(getattr(found, "shape", ()))
     if len(shape) != 3 or shape[1:] != (LENGTH, WIDTH) or not shape[0]:
         raise InputError(
-            f"{path} holds {type(found).__name__} {list(shape)}: an array [N, {LENGTH}, {WIDTH}] is allowed."
+            f"{path} holds {type(found).__name__} {list(shape)}: expected an array [N, {LENGTH}, {WIDTH}]."
         )
     throws = np.asarray(found, dtype=np.float64)
     if not np.isfinite(throws).all():

@@ -77,8 +77,8 @@ def parse_table(text: str, name: str, body: str) -> EphemerisTable:
     numbers = np.array([x for i, (line, row) in enumerate(rows) for x in _numbers(name, line, row, i % 3)])
     if not rows or len(rows) % 3:
         raise InputError(
-            f"{name}, line {last + 1}: the table ends after {len(rows)} lines: one or more blocks of three (epoch, "
-            "position, velocity) are allowed. Ask the service again."
+            f"{name}, line {last + 1}: the table ends after {len(rows)} lines: expected one or more blocks of three "
+            "(epoch, position, velocity). Ask the service again."
         )
     blocks = numbers.reshape(-1, 7)
     late = np.flatnonzero(np.diff(blocks[:, 0]) <= 0)
@@ -115,7 +115,7 @@ def _check_head(name: str, head: list[str], body: str) -> None:
         line, text = found[-1]
         if not text.startswith(needed):
             raise InputError(
-                f"{name}, line {line}: '{words}' is '{text}': {needed} is allowed. Ask the service with {setting}."
+                f"{name}, line {line}: '{words}' is '{text}': expected {needed}. Ask the service with {setting}."
             )
 
 

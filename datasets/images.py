@@ -65,7 +65,7 @@ class Images:
             if images.ndim != 4 or images.dtype != torch.uint8 or len(images) != len(labels) or not len(labels):
                 raise InputError(
                     f"{self.name}: images of shape {tuple(images.shape)} and type {images.dtype} with {len(labels)} "
-                    "classes; bytes [N, H, W, 3] and N classes are allowed."
+                    "classes: expected bytes [N, H, W, 3] and N classes."
                 )
             if not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
                 raise InputError(f"{self.name}: a class is outside of 0..{len(self.classes) - 1}. Correct the labels.")

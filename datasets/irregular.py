@@ -50,7 +50,7 @@ class SeriesSet:
         """Check what was given."""
         total = len(self.rows) - 1
         if not 0.0 < self.observed <= 1.0:
-            raise InputError(f"observed={self.observed:g}: a part above 0 and up to 1 of the times is allowed.")
+            raise InputError(f"observed={self.observed:g}: expected a part above 0 and up to 1 of the times.")
         if not 0 < self.trained < total:
             raise InputError(
                 f"{self.name}: of {total} series {self.trained} are for training; at least one on each side is needed."
@@ -152,7 +152,7 @@ def part(value: Any) -> float:
     except (TypeError, ValueError):
         found = 0.0
     if not 0.0 < found <= 1.0:
-        raise Refused("a part above 0 and up to 1, as 0.1,")
+        raise Refused("a part above 0 and up to 1, as 0.1")
     return found
 
 

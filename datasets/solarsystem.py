@@ -40,7 +40,7 @@ def read_bodies(value: Any) -> tuple[str, ...]:
     names = value.split(",") if isinstance(value, str) else list(value)
     names = [str(name).strip().lower() for name in names]
     if "sun" not in names or len(names) < 2 or len(set(names)) < len(names) or not set(names) <= set(TARGETS):
-        raise Refused(f"a list of the sun and one or more others out of {', '.join(TARGETS)}, each once,")
+        raise Refused(f"a list of the sun and one or more others out of {', '.join(TARGETS)}, each once")
     return tuple(body for body in TARGETS if body in names)
 
 
@@ -52,7 +52,7 @@ def read_window(value: Any) -> tuple[float, float]:
     except (TypeError, ValueError):
         first = last = 0.0
     if not (first < last and math.isfinite(first - last)):
-        raise Refused("a pair of years, the earlier first, as in 1970:2000,")
+        raise Refused("a pair of years, the earlier first, as in 1970:2000")
     return first, last
 
 
@@ -88,7 +88,7 @@ def window_epochs(tables: dict[str, EphemerisTable], window: tuple[float, float]
     if first < start - 100.0 or last > end + 100.0 or len(epochs) < needed:
         raise InputError(
             f"the window {window[0]:g}-{window[1]:g} has {len(epochs)} epochs common to the tables, which cover "
-            f"{years[0]:.1f}-{years[1]:.1f}: a window inside it with at least {needed} is allowed. Choose another."
+            f"{years[0]:.1f}-{years[1]:.1f}: expected a window inside it with at least {needed}. Choose another."
         )
     return epochs
 

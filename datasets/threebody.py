@@ -101,7 +101,7 @@ def starting_masses(protocol: str, seed: int, start: list[float] | None) -> Arra
     """The masses a fit starts from: `start`, or 1 + U(-0.1, 0.1) under a paper protocol, or 1."""
     if start is not None:
         if len(start) not in (1, 3) or min(start) <= 0.0:
-            raise InputError(f"start of threebody is {start}: one or three positive masses are allowed.")
+            raise InputError(f"start of threebody is {start}: expected one or three positive masses.")
         return np.broadcast_to(np.array(start), 3).copy()
     if protocol == "default":
         return np.ones(3)

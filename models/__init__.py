@@ -128,9 +128,7 @@ def build(
     if isinstance(model, type) and issubclass(model, Model):
         model = make(model, experiment)
     if not isinstance(model, Model):
-        raise InputError(
-            f"the model is of type {type(model).__name__}: a name, a Model or a subclass of it is allowed."
-        )
+        raise InputError(f"the model is of type {type(model).__name__}: expected a name, a Model or a subclass of it.")
     return _checked(model, experiment)
 
 

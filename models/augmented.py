@@ -33,7 +33,7 @@ class AugmentedFeatures(SecondOrder):
     def _features(self, bodies: int, velocity_scale: float) -> None:
         """Keep the constants, and the pairs' differences [pairs, bodies] as a matrix."""
         if bodies < 2:
-            raise InputError(f"{type(self).__name__} was given {bodies} bodies: two or more are allowed.")
+            raise InputError(f"{type(self).__name__} was given {bodies} bodies: expected two or more.")
         self.bodies, self.velocity_scale = int(bodies), float(velocity_scale)
         self.first, self.second = (index.tolist() for index in torch.triu_indices(bodies, bodies, 1))
         edges = torch.zeros(len(self.first), bodies, dtype=torch.float64)
@@ -164,7 +164,7 @@ class AugmentedNetwork(Augmented):
 
     def __init__(self, *, width: int = 32, **values: Any) -> None:
         if int(width) < 1:
-            raise InputError(f"width={width}: one hidden unit or more is allowed.")
+            raise InputError(f"width={width}: expected one hidden unit or more.")
         self.__dict__["width"] = int(width)  # which the layout needs, before torch's own constructor ran
         super().__init__(**values)
 

@@ -96,7 +96,7 @@ class BlackBoxMotion(Drawn, SecondOrder):
         self.bodies, self.dimension, self.width = int(bodies), int(dimension), int(width)
         self.velocity_scale, self.length_scale = float(velocity_scale), float(length_scale)
         if self.width < 1:
-            raise InputError(f"width={width}: one hidden unit or more is allowed.")
+            raise InputError(f"width={width}: expected one hidden unit or more.")
         scale = scale_of("force_scale", force_scale, (self.bodies, self.dimension))
         self.register_buffer("force_scale", scale.reshape(-1))
         self._lay_out(values)
@@ -160,7 +160,7 @@ class BlackBox(Drawn):
         super().__init__(**values)
         self.states, self.width = int(states), int(width)
         if self.width < 1 or self.states < 1:
-            raise InputError(f"states={states}, width={width}: one or more is allowed.")
+            raise InputError(f"states={states}, width={width}: expected one or more.")
         for name, given in (("state_scale", state_scale), ("rate_scale", rate_scale)):
             self.register_buffer(name, scale_of(name, given, (self.states,)))
         self._lay_out(values)

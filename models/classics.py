@@ -89,7 +89,7 @@ class Pendulum(Model):
     def __init__(self, *, gravity: float = 9.80665, **values: object) -> None:
         super().__init__(**values)
         if not gravity > 0.0:
-            raise InputError(f"gravity={gravity!r}: a positive number of metres per second squared is allowed.")
+            raise InputError(f"gravity={gravity!r}: expected a positive number of metres per second squared.")
         self.gravity = float(gravity)
 
     def field(self, t: Tensor, y: Tensor) -> Tensor:

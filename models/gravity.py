@@ -37,9 +37,9 @@ class PointMasses(SecondOrder):
         super().__init__(**values)
         n = self.bodies = self.strength().numel()
         if self.strength().shape != (n,) or n < 2:
-            raise InputError(f"{type(self).__name__} was given {n} bodies: a list of two numbers or more is allowed.")
+            raise InputError(f"{type(self).__name__} was given {n} bodies: expected a list of two numbers or more.")
         if relative_to is not None and relative_to not in range(n):
-            raise InputError(f"relative_to={relative_to!r} is none of the {n} bodies: 0 to {n - 1} or None is allowed.")
+            raise InputError(f"relative_to={relative_to!r} is none of the {n} bodies: expected 0 to {n - 1} or None.")
         self.coupling, self.velocity_scale, self.relative_to = float(coupling), float(velocity_scale), relative_to
         self._tabulate_pairs(n)
 

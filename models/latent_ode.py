@@ -62,7 +62,7 @@ class LatentODE(Learner):
         }
         for name, size in sizes.items():
             if size < 1:
-                raise InputError(f"{name}={size}: a whole number from 1 up is allowed.")
+                raise InputError(f"{name}={size}: expected a whole number from 1 up.")
         self.channels, self.latent, self.samples = channels, latent, samples
         self.encoder = OdeRnn(channels, recognition, width, depth, units)
         self.head = Perceptron(2 * recognition, units, 2 * latent)

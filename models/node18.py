@@ -83,7 +83,7 @@ class NODE18(Learner):
         super().__init__()
         for name, value in (("num_classes", num_classes), ("width", width)):
             if value < 1:
-                raise InputError(f"{name}={value}: a whole number from 1 up is allowed.")
+                raise InputError(f"{name}={value}: expected a whole number from 1 up.")
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
@@ -185,5 +185,5 @@ def ANODE18(num_classes: int = 10, *, steps: int = 2, **options: Any) -> NODE18:
     ODEs.
     """
     if steps < 1:
-        raise InputError(f"steps={steps}: a whole number from 1 up is allowed.")
+        raise InputError(f"steps={steps}: expected a whole number from 1 up.")
     return NODE18(num_classes, integrator=TRAINING.changed(solver="euler", step=1 / steps), **options)

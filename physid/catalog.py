@@ -258,7 +258,7 @@ class Registry(MutableMapping[str, T]):
             raise InputError(f"{self._said(one)} cannot be imported: {why}. Mend or uninstall that package.") from error
         wanted = self._wrong(name, part)
         if wanted:
-            raise InputError(f"{self._said(one)} is {_told(part)}: {wanted} is allowed. Correct it there.")
+            raise InputError(f"{self._said(one)} is {_told(part)}: expected {wanted}. Correct it there.")
         self._taken[name] = one, part
         return part  # type: ignore[no-any-return]  # of the kind that was checked
 
@@ -272,7 +272,7 @@ class Registry(MutableMapping[str, T]):
             if not self._classes and not isinstance(part, kind):
                 return f"a {said}"
         called = None if isinstance(part, type) else getattr(part, "name", None)
-        return f"the name of its entry point, '{name}'," if called not in (None, name) else ""
+        return f"the name of its entry point, '{name}'" if called not in (None, name) else ""
 
 
 def _told(part: Any) -> str:
@@ -320,4 +320,6 @@ class Entry(Generic[T]):
             return option.read(value)
         except (ValueError, TypeError) as error:
             what = str(error) if isinstance(error, Refused) else "a value of another kind"
-            raise InputError(f"option {name} of {self.name} was given {value!r}: {what} is allowed.") from None
+            raise InputError(
+                f"option {name} of {self.name}: expected {what}, got {value!r}. Give another value."
+            ) from None

@@ -53,7 +53,7 @@ def bounded(name: str, number: float, limit: float, low: float = 1) -> None:
     """Errors: InputError for a number below `low`, or beyond a limit that keeps a slip from costing hours or memory."""
     if not low <= number <= most(limit):
         raise InputError(
-            f"{name}={number:.10g}: {low:g} to {most(limit)} is allowed. Give another number, or raise the "
+            f"{name}={number:.10g}: expected {low:g} to {most(limit)}. Give another number, or raise the "
             "limits, as in --limits 10."
         )
 
@@ -69,7 +69,7 @@ def told(size: float) -> str:
 def too_large(path: Path, size: float, limit: float, advice: str = "") -> InputError:
     """The error for a file that holds, or unpacks to, more than is read."""
     return InputError(
-        f"{path} holds {'more than ' * (told(size) == told(limit))}{told(size)}: up to {told(limit)} is allowed. "
+        f"{path} holds {'more than ' * (told(size) == told(limit))}{told(size)}: expected up to {told(limit)}. "
         f"{advice}{'Or raise' if advice else 'Raise'} the limits, as in --limits 10."
     )
 

@@ -1,4 +1,4 @@
-"""The errors a user meets: each says what was found, what is allowed, and what to do; each carries its exit code."""
+"""The errors a user meets: each says what was found, what is expected, and what to do; each carries its exit code."""
 
 from __future__ import annotations
 

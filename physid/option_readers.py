@@ -1,4 +1,4 @@
-"""The values of an option: each reader takes text or a value, says in words what is allowed, and as JSON Schema."""
+"""The values of an option: each reader takes text or a value, says in words what it expects, and as JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from physid.door import most
 from physid.errors import InputError, unknown_name
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-# A reader takes what was given, text or a value, and returns the value; it raises ValueError with what is allowed.
+# A reader takes what was given, text or a value, and returns the value; it raises ValueError with what it expects.
 Reader = Callable[[Any], Any]
 Schema = Mapping[str, Any]
 
 
 class Refused(ValueError):
-    """Raised by a reader; its text says what is allowed."""
+    """Raised by a reader; its text says what is expected."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """A reader: `parse` returns the value or raises, `words` say what is allowed, `schema` says it as JSON Schema.
+    """A reader: `parse` returns the value or raises, `words` say what is expected, `schema` says it as JSON Schema.
 
     Limits and names are asked for when they are needed, as --limits and installed packages add to them. Errors:
     Refused, and InputError as `parse` raises it.
@@ -167,7 +167,7 @@ def numbers_list(value: Any) -> list[float]:
             )
         ]
     except (TypeError, ValueError):
-        raise Refused("a list of numbers, as in 1,1,0.9,") from None
+        raise Refused("a list of numbers, as in 1,1,0.9") from None
     if not found or not all(map(math.isfinite, found)):
         raise Refused("a list of finite numbers")
     return found

@@ -85,7 +85,7 @@ def load(path: str | Path) -> dict[str, Any]:
     """The settings of the YAML file `path`, checked.
 
     Errors: InputError for a file that is missing, no YAML, or not a mapping, for unknown keys and for values of another
-    kind, each with the key and what is allowed.
+    kind, each with the key and what is expected.
     """
     import yaml
 
@@ -109,7 +109,7 @@ def load(path: str | Path) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict):
-        raise InputError(f"{path} holds a {type(found).__name__}: lines as in 'starts: 10' are allowed.")
+        raise InputError(f"{path} holds a {type(found).__name__}: expected lines as in 'starts: 10'.")
     given: dict[str, Any] = {}
     for word, value in found.items():
         key = ALIASES.get(str(word), str(word))
@@ -124,9 +124,7 @@ def _count(path: Path, node: Any, known: dict[int, int]) -> int:
     """The values under a node of YAML, aliases written out; InputError for too many, or one inside of itself."""
     if isinstance(node.value, str):
         if len(node.value) > LENGTH:
-            raise InputError(
-                f"{path}: a value of {len(node.value)} characters: up to {LENGTH} are allowed. Shorten it."
-            )
+            raise InputError(f"{path}: a value of {len(node.value)} characters: expected up to {LENGTH}. Shorten it.")
         return 1
     if id(node) not in known:
         known[id(node)] = PARTS + 1  # until it is counted: an alias to it from inside has no end

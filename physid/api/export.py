@@ -168,7 +168,5 @@ def export(run: OpenRun, exporter: Exporter, **settings: Any) -> bytes:
     except Exception as error:
         raise InputError(f"{said} failed: {type(error).__name__}: {error}. Mend or uninstall that package.") from error
     if not isinstance(found, bytes):
-        raise InputError(
-            f"{said} gave {type(found).__name__}, where bytes are allowed. Mend or uninstall that package."
-        )
+        raise InputError(f"{said} gave {type(found).__name__}: expected bytes. Mend or uninstall that package.")
     return found

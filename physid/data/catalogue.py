@@ -25,7 +25,7 @@ class DataSet(Entry[Experiment]):
         found = super().load(*given, **options)
         if not isinstance(found, Experiment):
             raise InputError(
-                f"data set {self.name} gave {type(found).__name__}: a physid.Experiment is allowed. Correct its loader."
+                f"data set {self.name} gave {type(found).__name__}: expected a physid.Experiment. Correct its loader."
             )
         return found
 

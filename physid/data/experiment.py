@@ -39,7 +39,7 @@ class Trajectory:
         """Make tensors of what was given, and check them."""
         times, values = numbers("times", self.times), numbers("observations", self.observations)
         if times.ndim != 1 or len(times) == 0 or not bool(torch.isfinite(times).all()):
-            raise InputError(f"times have shape {list(times.shape)} or are not finite: a list of numbers is allowed.")
+            raise InputError(f"times have shape {list(times.shape)} or are not finite: expected a list of numbers.")
         late = torch.nonzero(times.diff() <= 0)
         if len(late):
             i = int(late[0])
@@ -51,7 +51,7 @@ class Trajectory:
             raise InputError(f"two times are less than {CLOSEST:g} apart. Choose a smaller unit of time.")
         if values.ndim == 0 or len(values) != len(times):
             raise InputError(
-                f"observations have shape {list(values.shape)} at {len(times)} times: [times, ...] is allowed."
+                f"observations have shape {list(values.shape)} at {len(times)} times: expected [times, ...]."
             )
         measured = ~torch.isnan(values)
         if self.mask is not None:
@@ -136,7 +136,7 @@ class Experiment:
     def __post_init__(self) -> None:
         """Fill in what was left out, and check what was given."""
         if self.metric not in METRICS:
-            raise InputError(f"the metric is {self.metric!r}: {' or '.join(METRICS)} is allowed.")
+            raise InputError(f"the metric is {self.metric!r}: expected {' or '.join(METRICS)}.")
         self._check_sigma()
         initial = numbers("initial", self.initial)
         if not bool(torch.isfinite(initial).all()):
@@ -169,7 +169,7 @@ class Experiment:
         if given.numel() != 1 or not 0 < float(given) < math.inf:
             found = f"has shape {list(given.shape)}" if given.numel() != 1 else f"is {float(given):g}"
             raise InputError(
-                f"sigma {found}: one positive number, the standard deviation of all measurements, is allowed. Leave it "
+                f"sigma {found}: expected one positive number, the standard deviation of all measurements. Leave it "
                 "out to have it estimated."
             )
         object.__setattr__(self, "sigma", float(given))
@@ -208,20 +208,20 @@ class Experiment:
             if float(part.times[0]) < self.initial_time:
                 raise InputError(
                     f"the first time {float(part.times[0])!r} is before the initial time {self.initial_time!r}: "
-                    "observations at or after it are allowed."
+                    "expected observations at or after it."
                 )
 
     def _check_channels(self) -> None:
         shapes = [list(part.observations.shape[1:]) for part in (self.train, self.test) if part is not None]
         if any(shape != shapes[0] for shape in shapes) or math.prod(shapes[0]) != len(self.channels):
             raise InputError(
-                f"train and test observe {shapes} with {len(self.channels)} channel names: the same shape, "
-                "and a name for every element, are allowed."
+                f"train and test observe {shapes} with {len(self.channels)} channel names: expected the same "
+                "shape, and a name for every element."
             )
         if self.channel_units and len(self.channel_units) != len(self.channels):
             raise InputError(
-                f"{len(self.channel_units)} units were given for {len(self.channels)} channels: one for each is "
-                "allowed, or none."
+                f"{len(self.channel_units)} units were given for {len(self.channels)} channels: expected one for "
+                "each, or none."
             )
 
     def _check_inputs(self) -> None:
@@ -240,8 +240,8 @@ class Experiment:
         predicted = torch.as_tensor(predicted, dtype=torch.float64).detach().cpu()
         if predicted.shape != trajectory.observations.shape:
             raise InputError(
-                f"the prediction has shape {list(predicted.shape)}: that of the observations, "
-                f"{list(trajectory.observations.shape)}, is allowed."
+                f"the prediction has shape {list(predicted.shape)}: expected that of the observations, "
+                f"{list(trajectory.observations.shape)}."
             )
         error = torch.where(trajectory.mask, predicted - trajectory.observations, 0.0).square()
         if self.metric == "mean":
@@ -257,7 +257,7 @@ def numbers(name: str, value: object) -> Tensor:
         found = torch.as_tensor(value, dtype=torch.float64).detach().cpu()
         return found.clone(memory_format=torch.contiguous_format)  # what is given may be a buffer that is filled anew
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} are of type {type(value).__name__}: an array of numbers is allowed.") from error
+        raise InputError(f"{name} are of type {type(value).__name__}: expected an array of numbers.") from error
 
 
 def contents(trajectory: Trajectory) -> tuple[Tensor, Tensor]:

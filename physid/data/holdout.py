@@ -28,7 +28,7 @@ def read(text: str | float | None) -> str | float | None:
     part = float(text)
     if not 0.0 <= part < 1.0:
         raise InputError(
-            f"holdout={text}: a part from 0 to below 1, a window of times A:B, or the name of an experiment is allowed."
+            f"holdout={text}: expected a part from 0 to below 1, a window of times A:B, or the name of an experiment."
         )
     return part or None
 

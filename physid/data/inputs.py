@@ -72,7 +72,7 @@ class Inputs:
         if u.shape != (len(t), len(names)) or not names:
             raise InputError(f"inputs have shape {list(u.shape)}, with {len(t)} times and the names {list(names)}.")
         if np.isinf(u).any():
-            raise InputError("an input is infinite: finite numbers, or not-a-number for 'not measured', are allowed.")
+            raise InputError("an input is infinite: expected finite numbers, or not-a-number for 'not measured'.")
         return cls.join([_one(name, t, column, kind, land) for name, column in zip(names, u.T, strict=True)])
 
     @classmethod
@@ -237,6 +237,6 @@ def moment(t: object, reader: str) -> Tensor:
         return torch.as_tensor(t, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(
-            f"{reader} reads its inputs at {t!r}, which is no time: numbers are allowed, as in self.inputs(t). What "
+            f"{reader} reads its inputs at {t!r}, which is no time: expected numbers, as in self.inputs(t). What "
             "observe says depends on the state alone; make an input that it needs a state."
         ) from None

@@ -65,9 +65,7 @@ def identify(
         found = (
             f"the class {model.__name__}" if isinstance(model, type) else f"something of type {type(model).__name__}"
         )
-        raise InputError(
-            f"fit was given {found} as model: an instance of a Model is allowed, as in fit(Model(), data)."
-        )
+        raise InputError(f"fit was given {found} as model: expected an instance of a Model, as in fit(Model(), data).")
     given = aligned([experiment] if isinstance(experiment, Experiment) else experiment)
     ready(model)
     agree(model, given)

@@ -47,7 +47,7 @@ class NoiseModel(ABC):
 
     @classmethod
     def parse(cls, argument: str) -> NoiseModel:
-        """The noise named "name:argument"; ValueError, which says what is allowed, for an argument that cannot be."""
+        """The noise named "name:argument"; ValueError, which says what is expected, for an argument that cannot be."""
         if argument:
             raise ValueError("no number")
         return cls()

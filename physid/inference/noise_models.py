@@ -63,7 +63,7 @@ class LogNormalNoise(_Gaussian):
         """Errors: InputError for measurements that are not positive."""
         if not (measured > 0).all():
             raise InputError(
-                f"noise model lognormal with a measurement of {measured.min():g}: positive ones are allowed. Mask what "
+                f"noise model lognormal with a measurement of {measured.min():g}: expected positive ones. Mask what "
                 "was not seen, or use noise model normal or student."
             )
 
@@ -100,7 +100,7 @@ class StudentNoise(ScaledNoise):
         except ValueError:
             nu = math.nan
         if not 0 < nu < math.inf:
-            raise ValueError("a positive number of degrees of freedom NU, as in student:4,")
+            raise ValueError("a positive number of degrees of freedom NU, as in student:4")
         return cls(nu)
 
     @property
@@ -203,7 +203,7 @@ def _parsed(text: str) -> NoiseModel:
         return kind.parse(argument)
     except ValueError as error:
         raise InputError(
-            f"noise model '{text}' has the argument '{argument}': {error} is allowed for {name}. Correct it."
+            f"noise model '{text}' has the argument '{argument}': expected {error} for {name}. Correct it."
         ) from None
 
 

@@ -266,7 +266,7 @@ def aligned(experiments: Sequence[Experiment]) -> list[Experiment]:
     strange = next((one for one in given if not isinstance(one, Experiment)), None)
     if not given or strange is not None:
         found = "no experiment" if not given else f"a {type(strange).__name__} in place of an experiment"
-        raise InputError(f"{found} was given: an Experiment, or a list of them, is allowed, as physid.read gives.")
+        raise InputError(f"{found} was given: expected an Experiment, or a list of them, as physid.read gives.")
     for one in given:
         if not bool((one.train.times != float(one.initial_time)).any()):
             raise InputError(
@@ -286,7 +286,7 @@ def _widened(one: Experiment, widest: Experiment) -> Experiment:
     if missing or widest.train.observations.ndim != 2 or len(set(widest.channels)) < len(widest.channels):
         raise InputError(
             f"experiment {one.name} observes {', '.join(one.channels)}, experiment {widest.name} "
-            f"{', '.join(widest.channels)}: channels of the same names are allowed. Name those that were measured."
+            f"{', '.join(widest.channels)}: expected channels of the same names. Name those that were measured."
         )
     places = [widest.channels.index(name) for name in one.channels]
 

@@ -43,7 +43,7 @@ class NoiseResiduals:
         self.count = int(mask.sum())
         noise.check(measured[mask])
         if loss_scale is not None and (noise.likelihood or not 0 < loss_scale < math.inf):
-            raise InputError(f"loss_scale={loss_scale} with {noise}: a positive number, with a loss, is allowed.")
+            raise InputError(f"loss_scale={loss_scale} with {noise}: expected a positive number, with a loss.")
         self.unknown = np.zeros(mask.shape, dtype=bool)  # where sigma is estimated
         self.scales = np.full(mask.shape, spread)
         for rows, sigma in zip(parts, known, strict=True):

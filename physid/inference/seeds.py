@@ -34,7 +34,7 @@ def pooled(fit: FitResult, plan: FitPlan, members: list[Array]) -> FitResult:
     Errors: InputError for several experiments.
     """
     if len(fit.experiments) > 1:
-        raise InputError(f"{plan.seeds} seeds with {len(fit.experiments)} experiments: one is allowed. Use one seed.")
+        raise InputError(f"{plan.seeds} seeds with {len(fit.experiments)} experiments: expected one. Use one seed.")
     experiment = fit.experiment
     scores = dict(fit.scores)
     for name in ("train", "test", "forecast"):

@@ -92,8 +92,8 @@ def _called(cls: type, method: FunctionType, name: str, arguments: Iterable[str]
 
 
 def refused(cls: type, name: str, value: object, allowed: str, todo: str) -> ModelError:
-    """The error for an attribute of a class that is not what is allowed."""
-    return ModelError(f"{declared_at(cls, name)}{cls.__name__}.{name} is {_short(value)}: {allowed} is allowed. {todo}")
+    """The error for an attribute of a class of another kind than expected."""
+    return ModelError(f"{declared_at(cls, name)}{cls.__name__}.{name} is {_short(value)}: expected {allowed}. {todo}")
 
 
 def place(method: object) -> str:

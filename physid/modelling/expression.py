@@ -50,7 +50,7 @@ class Expression:
         self.text, known = text, list(allowed)
         try:
             if len(text) > LONGEST:
-                raise InputError(f"an expression of {len(text)} characters: {LONGEST} are allowed. Shorten it.")
+                raise InputError(f"an expression of {len(text)} characters: expected up to {LONGEST}. Shorten it.")
             self.root = ast.parse(text.strip(), mode="eval").body
             self.names = sorted(self._names(self.root, known))
             self._check(self.root, known)
@@ -83,8 +83,8 @@ class Expression:
                 raise unknown_name("function in an expression", node.func.id, FUNCTIONS)
             return self._names(node.args[0], known)
         raise InputError(
-            f"'{self.text}' holds more than arithmetic: numbers, the unknowns' names, + - * / ** and "
-            f"{', '.join(FUNCTIONS)} are allowed."
+            f"'{self.text}' holds more than arithmetic: expected numbers, the unknowns' names, + - * / ** "
+            f"and {', '.join(FUNCTIONS)}."
         )
 
     def _check(self, node: ast.expr, known: list[str]) -> None:

@@ -281,8 +281,7 @@ class Model(ModuleHolder):
         version = int(state_dict.pop(prefix + "version", STATE_VERSION))
         if version > STATE_VERSION:
             raise InputError(
-                f"the saved {type(self).__name__} has version {version}: up to {STATE_VERSION} is allowed. "
-                "Update physid."
+                f"the saved {type(self).__name__} has version {version}: expected up to {STATE_VERSION}. Update physid."
             )
         for name, unknown in type(self).unknowns.items():
             value = state_dict.pop(f"{prefix}natural.{name}", None)

@@ -200,7 +200,7 @@ def ready(model: nn.Module) -> None:
     count = sum(one.numel() for _, one in own if one.requires_grad)
     if count > MOST:
         raise InputError(
-            f"{type(model).__name__} has {count} weights to train: up to {MOST} are allowed, as a fit keeps their "
+            f"{type(model).__name__} has {count} weights to train: expected up to {MOST}, as a fit keeps their "
             "covariance. Make its networks smaller, or hold some: requires_grad_(False)."
         )
     for name in getattr(model, "penalties", {}):

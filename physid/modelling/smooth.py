@@ -35,7 +35,7 @@ def smooth_clip(x: Tensor, low: float | None, high: float | None, width: float) 
     """
     w = _checked(width)
     if low is not None and high is not None and not high - low > w:
-        raise InputError(f"smooth_clip from {low:g} to {high:g} with width {w:g}: bounds further apart are allowed.")
+        raise InputError(f"smooth_clip from {low:g} to {high:g} with width {w:g}: expected bounds further apart.")
     if low is None and high is None:
         return x
     if high is None:
@@ -66,5 +66,5 @@ _EXACT = 700.0  # from here on softplus is its argument; torch's own threshold, 
 
 def _checked(width: float) -> float:
     if not (math.isfinite(width) and width > 0):
-        raise InputError(f"width={width!r}: a positive number in the unit of x is allowed.")
+        raise InputError(f"width={width!r}: expected a positive number in the unit of x.")
     return float(width)

@@ -87,7 +87,7 @@ def between(low: float, high: float) -> Domain:
     """The domain of the values strictly between two finite bounds."""
     low, high = float(low), float(high)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"between({low:g}, {high:g}) is no domain: two finite bounds are allowed, the lower first.")
+        raise InputError(f"between({low:g}, {high:g}) is no domain: expected two finite bounds, the lower first.")
     return Domain("between", low, high)
 
 
@@ -139,9 +139,7 @@ class Unknown:
         try:
             tensor = torch.as_tensor(value, dtype=torch.float64).detach().clone()
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise InputError(
-                f"{called} was given {_short(value)}: a number or a list of numbers is allowed."
-            ) from error
+            raise InputError(f"{called} was given {_short(value)}: expected a number or a list of numbers.") from error
         if not self.domain.contains(tensor):
             raise InputError(
                 f"{called} was given {tensor.tolist()}, outside its domain: finite values in {self.domain} are "
@@ -156,8 +154,8 @@ class Unknown:
         if value.ndim == 0:
             return value.expand(shape).clone()
         raise InputError(
-            f"unknown '{self.name}' was given shape {list(value.shape)}: shape {list(shape)} or a single number "
-            "is allowed."
+            f"unknown '{self.name}' was given shape {list(value.shape)}: expected shape {list(shape)} or a single "
+            "number."
         )
 
     @overload

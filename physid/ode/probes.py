@@ -42,7 +42,7 @@ class Probes:
     def __post_init__(self) -> None:
         if type(self.count) is not int or not 1 <= self.count <= MOST:
             raise InputError(
-                f"{self.count!r} probes: a whole number from 1 to {MOST} is allowed. One is often enough; 0, in place "
+                f"{self.count!r} probes: expected a whole number from 1 to {MOST}. One is often enough; 0, in place "
                 "of Probes, carries none."
             )
         for name in ("sizes", "initial"):
@@ -50,7 +50,7 @@ class Probes:
             if given is not None:
                 values = tuple(float(value) for value in given)
                 if not all(0 <= value < float("inf") for value in values):
-                    raise InputError(f"{name} of probes {values}: finite numbers that are not negative are allowed.")
+                    raise InputError(f"{name} of probes {values}: expected finite numbers that are not negative.")
                 object.__setattr__(self, name, values)
 
 
@@ -61,7 +61,7 @@ def read(probes: Probes | int | None) -> Probes | None:
     if probes is None or (type(probes) is int and probes == 0):
         return None
     if type(probes) is not int:
-        raise InputError(f"probes={probes!r}: a whole number of them, or a value of Probes, is allowed.")
+        raise InputError(f"probes={probes!r}: expected a whole number of them, or a value of Probes.")
     return Probes(probes)
 
 
@@ -73,4 +73,4 @@ def check(probes: Probes, fixed: bool, dtype: torch.dtype) -> None:
             "or take an adaptive solver with control='i'."
         )
     if dtype.is_complex:
-        raise InputError("probes with a complex state: real states are allowed. Split it into two parts.")
+        raise InputError("probes with a complex state: expected real states. Split it into two parts.")

@@ -266,12 +266,12 @@ def _as_times(t: Tensor | Sequence[float]) -> Tensor:
         times = t if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"t is a {type(t).__name__} that holds no numbers: a tensor or a sequence is allowed."
+            f"t is a {type(t).__name__} that holds no numbers: expected a tensor or a sequence."
         ) from error
     if times.dtype is torch.float64 and times.device.type == "cpu":
         return times
     if times.is_complex() or times.dtype == torch.bool:
-        raise InputError(f"t has dtype {times.dtype}: real numbers are allowed.")
+        raise InputError(f"t has dtype {times.dtype}: expected real numbers.")
     return times.to("cpu", torch.float64)
 
 
@@ -280,7 +280,7 @@ def check_times(times: Tensor, layout: StateLayout | None) -> None:
     batched = layout is not None and layout.batched
     allowed = "[T] or [T, samples]" if batched else "[T]"
     if times.ndim != 1 and not (layout and batched and times.ndim == 2 and times.shape[1] == layout.lanes):
-        raise InputError(f"t has shape {tuple(times.shape)}: {allowed} is allowed.")
+        raise InputError(f"t has shape {tuple(times.shape)}: expected {allowed}.")
     if times.shape[0] == 0:
         raise InputError("t is empty: give the start time and the times at which states are wanted.")
     values = np.asarray(times.tolist()) if transforms_active() else times.detach().numpy()

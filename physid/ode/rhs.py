@@ -45,15 +45,15 @@ class StateLayout:
     def _check(parts: tuple[Tensor, ...], batched: bool) -> None:
         if not parts or not all(isinstance(part, Tensor) for part in parts):
             kinds = " and ".join(sorted({type(part).__name__ for part in parts})) or "an empty tuple"
-            raise InputError(f"y0 is {kinds}: a tensor, or a tuple of tensors, is allowed. Give torch.as_tensor(y0).")
+            raise InputError(f"y0 is {kinds}: expected a tensor, or a tuple of tensors. Give torch.as_tensor(y0).")
         for part in parts:
             if not (part.is_floating_point() or part.is_complex()):
-                raise InputError(f"y0 has dtype {part.dtype}: a floating or complex dtype is allowed; use y0.double().")
+                raise InputError(f"y0 has dtype {part.dtype}: expected a floating or complex dtype; use y0.double().")
             if part.dtype != parts[0].dtype or part.device != parts[0].device:
                 raise InputError("the parts of y0 differ in dtype or device: give all of them the same.")
             if batched and (part.ndim < 1 or part.shape[0] != parts[0].shape[0]):
                 raise InputError(
-                    f"batched=True with a part of y0 of shape {tuple(part.shape)}: [samples, ...] is allowed."
+                    f"batched=True with a part of y0 of shape {tuple(part.shape)}: expected [samples, ...]."
                 )
         if sum(part.numel() for part in parts) == 0:
             raise InputError("y0 has no elements: give at least one state.")
@@ -104,7 +104,7 @@ class Field:
 
     def __init__(self, f: RightHandSide, layout: StateLayout, params: Sequence[Tensor] | None) -> None:
         if not callable(f):
-            raise InputError(f"f is {type(f).__name__}: a function f(t, y) or a module is allowed.")
+            raise InputError(f"f is {type(f).__name__}: expected a function f(t, y) or a module.")
         self.f, self.layout, self.count = f, layout, 0
         self.told = 0  # of the evaluations, those that have been asked for
         self.modules = _modules(f)

@@ -50,5 +50,5 @@ def _asked(names: Sequence[str], asked: Sequence[str], count: int) -> list[int]:
         if name not in names:
             raise unknown_name("channel", name, names)
     if len(set(asked)) < len(asked) or not 0 < len(asked) <= count:
-        raise InputError(f"channels {', '.join(asked) or 'none'} were asked for: 1 to {count}, each once, are allowed.")
+        raise InputError(f"channels {', '.join(asked) or 'none'} were asked for: expected 1 to {count}, each once.")
     return [list(names).index(name) for name in asked]

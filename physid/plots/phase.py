@@ -40,7 +40,7 @@ def phase(
     """
     count = len(channels) if channels is not None else min(dimension, len(forecast.channels))
     if count not in (2, 3):
-        raise InputError(f"a phase portrait of {count} channels was asked for: two or three are allowed.")
+        raise InputError(f"a phase portrait of {count} channels was asked for: expected two or three.")
     places, sentence = choose_channels(forecast.mean, forecast.channels, channels, count)
     with look(theme) as found:
         figure = new_figure(size * 1.18, size)

@@ -162,7 +162,7 @@ def predict(fit: FitResult, times: Array, inputs: Inputs | None = None, draws: i
     not cover them, or too few draws.
     """
     if draws and draws < LEAST_DRAWS:
-        raise InputError(f"{draws} draws were asked for: {LEAST_DRAWS} or more are allowed, or none.")
+        raise InputError(f"{draws} draws were asked for: expected {LEAST_DRAWS} or more, or none.")
     bounded("draws", draws, DRAWS, 0)
     given = times_of(fit.experiment, times)
     measured = fit.experiment if inputs is None else None
@@ -221,7 +221,7 @@ def times_of(experiment: Experiment, until: float | Sequence[float] | Array, poi
     given = np.asarray(until, dtype=np.float64)
     if given.ndim == 0:
         if points < 2:
-            raise InputError(f"{points} points were asked for: two or more are allowed.")
+            raise InputError(f"{points} points were asked for: expected two or more.")
         given = np.linspace(start, float(given), points)
     if (
         given.ndim != 1

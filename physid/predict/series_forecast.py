@@ -94,7 +94,7 @@ class SeriesRun:
     def of(self, experiment: str) -> Self:
         """Another series, by its number in the test. Errors: InputError for what is none."""
         if not experiment.strip().isdigit():
-            raise InputError(f"series {experiment}: whole numbers from 0 up, as in 0,3, are allowed.")
+            raise InputError(f"series {experiment}: expected whole numbers from 0 up, as in 0,3.")
         found = replace(self, number=int(experiment))
         found._batch  # noqa: B018 (a number that is not there)
         return found

@@ -110,9 +110,9 @@ def sheet(
     Errors: InputError for names that are none, for several where a run shows one alone, and as of `Predictor.predict`.
     """
     if not run.several and len(names) > 1:
-        raise InputError(f"{', '.join(names)}: one experiment is allowed at a time. Name one of them.")
+        raise InputError(f"{', '.join(names)}: expected one experiment at a time. Name one of them.")
     if len(set(names)) < len(names):
-        raise InputError(f"{', '.join(names)}: each once is allowed. Leave out what is there twice.")
+        raise InputError(f"{', '.join(names)}: expected each once. Leave out what is there twice.")
     names = names or [str(number) for number in range(run.several)]
     chosen = [run.of(name) for name in names] or [run]
     grids = [one.times(until, points) for one in chosen]

@@ -92,6 +92,6 @@ def _set(model: Model, y0: Tensor, name: str, value: float, inputs: tuple[str, .
 def noisy(trajectory: Trajectory, sigma: float, seed: int) -> Trajectory:
     """A trajectory with normal noise of the standard deviation `sigma` added. Errors: InputError for a negative one."""
     if not 0.0 <= sigma < np.inf:
-        raise InputError(f"the noise to add is {sigma:g}: a standard deviation of 0 or more is allowed.")
+        raise InputError(f"the noise to add is {sigma:g}: expected a standard deviation of 0 or more.")
     drawn = np.random.default_rng(seed).normal(0.0, sigma, trajectory.observations.shape)
     return replace(trajectory, observations=trajectory.observations + torch.from_numpy(drawn))

@@ -83,7 +83,7 @@ def _arrow_cells(path: Path, name: str, column: Any, pa: Any) -> Cells:
         return np.array(["" if cell is None else str(cell) for cell in stamps.to_pylist()], dtype=object)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_timestamp(kind):
         return np.array(["" if cell is None else str(cell) for cell in column.to_pylist()], dtype=object)
-    raise InputError(f"{path}, column '{name}': of type {kind}. Numbers or text are allowed: save the column as such.")
+    raise InputError(f"{path}, column '{name}' is of type {kind}: expected numbers or text. Save the column as such.")
 
 
 def _exact(path: Path, name: str, values: Any) -> Array:

@@ -75,7 +75,7 @@ class Cell:
     def __post_init__(self) -> None:
         """Refuse a key that is no name of a file."""
         if not KEY.fullmatch(self.key):
-            raise ValueError(f"the key {self.key!r} of a cell is no plain name: letters, digits, . _ - are allowed")
+            raise ValueError(f"the key {self.key!r} of a cell is no plain name: expected letters, digits, . _ -")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Recipe:
         for name in ("epochs", "batch", "lr", "evaluate_every", "clip"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name}={value}: a positive number is allowed.")
+                raise InputError(f"{name}={value}: expected a positive number.")
         bounded("seed", self.seed, 2**32 - 1, 0)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

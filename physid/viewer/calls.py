@@ -57,7 +57,7 @@ def collect(
     """
     sources = list(what) if isinstance(what, Iterable) else [what]
     if not sources:
-        raise InputError("nothing was given to show: one run or more is allowed.")
+        raise InputError("nothing was given to show: expected one run or more.")
     found = [_tracks(source, until) for source in sources]
     if any(
         (run.unit, run.time_unit, run.center) != (found[0].unit, found[0].time_unit, found[0].center) for run in found

@@ -55,7 +55,7 @@ def movie(
     writer_name()
     size = size[0] // BLOCK * BLOCK, size[1] // BLOCK * BLOCK
     if size[0] < 320 or size[1] < 240:
-        raise InputError(f"a movie of {size[0]} x {size[1]} was asked for: 320 x 240 or more is allowed.")
+        raise InputError(f"a movie of {size[0]} x {size[1]} was asked for: expected 320 x 240 or more.")
     path = Path(path)
     count = max(2, round(seconds * rate))
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=".mp4")

@@ -89,7 +89,7 @@ class Tracks:
                 raise unknown_name("body", name, self.names)
         keep = [i for i, name in enumerate(self.names) if name in bodies]
         if not keep:
-            raise InputError(f"no body is left: one or more of {', '.join(self.names)} are allowed.")
+            raise InputError(f"no body is left: expected one or more of {', '.join(self.names)}.")
         return replace(
             self,
             names=tuple(self.names[i] for i in keep),

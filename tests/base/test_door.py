@@ -57,9 +57,7 @@ def test_a_substituted_process_is_data(tmp_path: Path, capsys: pytest.CaptureFix
 def test_limits_are_named_and_raised_by_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(bytes(3000))
-    with pytest.raises(
-        InputError, match=r"holds 2.93 KiB: up to 1.95 KiB is allowed. Raise the limits, as in --limits"
-    ):
+    with pytest.raises(InputError, match=r"holds 2.93 KiB: expected up to 1.95 KiB. Raise the limits, as in --limits"):
         door.read(path, 2000)
     monkeypatch.setenv("PHYSID_LIMITS", "1.5")
     assert len(door.read(path, 2000)) == 3000

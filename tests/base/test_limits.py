@@ -100,8 +100,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str]]:
     ("answer", "part"),
     [
         (short, "10 of 100 bytes came, and then the end"),
-        (huge, "sends 1.02e.03 GiB, and up to 977 KiB is allowed; raise the limits, as in --limits"),
-        (endless, "and up to 977 KiB is allowed"),
+        (huge, "sends 1.02e.03 GiB: expected up to 977 KiB; raise the limits, as in --limits"),
+        (endless, ": expected up to 977 KiB"),
         (slow, "it takes longer than 0.5 s"),
         (silent, "it takes longer than 0.5 s"),
         (elsewhere, "it leads to http://127.0.0.1:9/other, and only https is followed"),

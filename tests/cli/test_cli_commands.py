@@ -144,7 +144,7 @@ def test_simulate_to_files(part: str, tmp_path: Path, capsys: Captured) -> None:
     ("arguments", "part"),
     [
         (["threbody"], "unknown experiment 'threbody'. Did you mean 'threebody'?"),
-        (["threebody", "--noise", "loud"], "option noise of threebody was given 'loud'"),
+        (["threebody", "--noise", "loud"], "option noise of threebody: expected a number"),
         (["exponential", "--set", "bodies=sun"], "unknown option of exponential 'bodies'"),
         (["exponential", "--set", "niose=1"], "Did you mean 'noise'?"),
         (["exponential", "--set", "noise"], "--set noise is not NAME=VALUE"),

@@ -114,7 +114,7 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
     "no rows": (lambda text: cut(text, FIRST, FIRST + 240), f"line {FIRST}: the table ends after 0 lines"),
     "other body": (lambda text: text.replace("Jupiter", "Saturn"), r"'Target body name' is 'Saturn.*COMMAND='599'"),
     "heliocentric": (lambda text: text.replace("Solar System Barycenter (0)", "Sun (10)"), "CENTER='500@0'"),
-    "kilometres": (lambda text: text.replace("AU-D", "KM-S"), "'Output units' is 'KM-S': AU-D is allowed"),
+    "kilometres": (lambda text: text.replace("AU-D", "KM-S"), "'Output units' is 'KM-S': expected AU-D"),
     "apparent": (lambda text: text.replace("GEOMETRIC", "LT+S"), "VEC_CORR='NONE'"),
     "positions alone": (lambda text: text.replace(": 2 (position and velocity)", ": 1 (position)"), "VEC_TABLE='2'"),
     "ecliptic": (lambda text: text.replace(": ICRF", ": Ecliptic of J2000.0"), "REF_PLANE='FRAME'"),

@@ -233,7 +233,7 @@ def test_known_noise_is_kept_and_only_the_unknown_estimated() -> None:
         ("norml", "linear", "Did you mean 'normal'"),
         ("student:0", "linear", "positive number of degrees of freedom NU"),
         ("student:x", "linear", "positive number of degrees"),
-        ("normal:3", "linear", "no number is allowed for normal"),
+        ("normal:3", "linear", "expected no number for normal"),
         ("equal", "hubber", "Did you mean 'huber'"),
         ("student", "huber", "takes the place of a noise model"),
     ],

@@ -173,7 +173,7 @@ def test_what_is_said_of_probes_counts_more_than_the_default() -> None:
         ({"probes": True}, "from 0 to 64"),
         ({"probes": 1.5}, "from 0 to 64"),
         ({"probes": 1, "integrator": Integrator("rk4", control=Fixed(0.1))}, "fixed length .solver rk4."),
-        ({"probes": 1, "optimizer": "adam", "gradient": "adjoint"}, "'aca' and 'forward' are allowed"),
+        ({"probes": 1, "optimizer": "adam", "gradient": "adjoint"}, "expected gradient 'aca' or 'forward'"),
     ],
 )
 def test_probes_that_cannot_be_are_refused(options: dict[str, Any], words: str) -> None:

@@ -32,7 +32,7 @@ CLASS: dict[str, str] = {
     'state_names = "x"': "Write it as in state_names = ('x',)",
     "input_names = 5": "line 7: M.input_names is 5",
     "channel_names = 7": "line 7: M.channel_names is 7",
-    "units = 5": "line 7: M.units is 5: units by name is allowed",
+    "units = 5": "line 7: M.units is 5: expected units by name",
     "recipe = 'x'": "line 7: M.recipe is 'x'",
     "recipe = {'bogus': 1}": "line 7: unknown keyword in M.recipe 'bogus'",
     "recipe = {'starts': 'many'}": "line 7: M.recipe is {'starts': 'many'}",

@@ -119,7 +119,7 @@ def test_values_outside_the_domain_are_refused(value: float) -> None:
 
 
 def test_what_is_no_number_is_refused() -> None:
-    with pytest.raises(InputError, match="'rate' was given 'fast': a number"):
+    with pytest.raises(InputError, match="'rate' was given 'fast': expected a number"):
         Decay(rate="fast")
     with pytest.raises(InputError, match="a number or a list"):
         Unknown(None)

@@ -297,5 +297,7 @@ def test_adjoint_through_a_module_with_frozen_parameters() -> None:
 
 @pytest.mark.parametrize("y0", [[1.0, 2.0], np.ones(2), 3.0, (), ([1.0],)], ids=str)
 def test_a_state_that_is_no_tensor_is_refused(y0: Any) -> None:
-    with pytest.raises(InputError, match=r"y0 is (list|ndarray|float|an empty tuple): a tensor, or a tuple of tensors"):
+    with pytest.raises(
+        InputError, match=r"y0 is (list|ndarray|float|an empty tuple): expected a tensor, or a tuple of tensors"
+    ):
         solve(lambda t, y: y, y0, [0.0, 1.0])

@@ -315,8 +315,8 @@ def test_samples_that_fail_have_no_estimate(engine: str) -> None:
         ({"probes": True}, "a whole number of them"),
         ({"probes": 1, "control": "fixed"}, "fixed length"),
         ({"probes": 1, "solver": "rk4"}, "fixed length"),
-        ({"probes": 1, "gradient": "naive"}, "'aca' and 'forward' are allowed"),
-        ({"probes": 1, "gradient": "adjoint"}, "'aca' and 'forward' are allowed"),
+        ({"probes": 1, "gradient": "naive"}, "expected gradient 'aca' or 'forward'"),
+        ({"probes": 1, "gradient": "adjoint"}, "expected gradient 'aca' or 'forward'"),
         ({"probes": 1, "gradient": ACA(step_aware=True)}, "step-aware"),
     ],
 )

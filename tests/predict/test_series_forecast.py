@@ -143,7 +143,7 @@ def test_the_command(swings: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--series", "0", "--experiment", "1"], "name the same"),
         (["--until", "-1"], "Give a later time"),
         (["--until", "inf"], "Give a later time, a finite one"),
-        (["--series", "0,0"], "each once is allowed"),
+        (["--series", "0,0"], "expected each once"),
     ):
         assert main(["forecast", str(run), *bad]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()

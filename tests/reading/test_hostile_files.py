@@ -77,7 +77,7 @@ def test_mat_files_come_through_the_process_that_reads_them(tmp_path: Path) -> N
 def test_a_mat_file_is_measured_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     savemat(tmp_path / "a.mat", {"t": np.zeros(100_000)}, do_compression=True)
     monkeypatch.setattr("physid.reading.binary.LARGEST", 10_000)
-    with pytest.raises(InputError, match=r"a.mat holds 781 KiB: up to .* is allowed"):
+    with pytest.raises(InputError, match=r"a.mat holds 781 KiB: expected up to"):
         read_mat(tmp_path / "a.mat", (tmp_path / "a.mat").read_bytes())
 
 
@@ -147,7 +147,7 @@ BOMB = "k: &a [1,1,1,1,1,1,1,1,1]\n" + "".join(
         ("fix: {k: 1" + "0" * 400 + "}", "fix: expected a mapping from unknowns to values, got {'k': 1000"),
         ("rtol: 1" + "0" * 400, "rtol: expected a number from 0 up, got 1000"),
         ("seed: 0x" + "f" * 9000, "seed: expected a whole number from 0 .*, got an enormous number"),
-        ("seed: " + ":".join(["59"] * 30_000), "a value of 89999 characters: up to 20000 are allowed"),
+        ("seed: " + ":".join(["59"] * 30_000), "a value of 89999 characters: expected up to 20000"),
         ("fix: " + "[" * 5000, "no YAML"),
     ],
 )

@@ -130,7 +130,7 @@ def test_evaluate_under_other_solvers(runs: list[str], capsys: Captured, tmp_pat
     (line,) = capsys.readouterr().err.splitlines()
     assert "solver" in line
     assert main(["compare", *runs, "--paper"]) == 2
-    assert "2 runs with solvers: one run is allowed" in capsys.readouterr().err
+    assert "2 runs with solvers: expected one run" in capsys.readouterr().err
     assert main(["compare", runs[0], "--solver", "euler", "--out", str(tmp_path / "x.png")]) == 2
     assert "does not end in .csv" in capsys.readouterr().err
     assert main(["evaluate", runs[0], "--rtol", "1e-4", "--json"]) == 0  # the old name

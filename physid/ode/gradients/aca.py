@@ -56,7 +56,7 @@ class ACA:
         if self.checkpoints is None:
             return
         if type(self.checkpoints) is not int or self.checkpoints < 1:
-            raise InputError(f"checkpoints={self.checkpoints!r}: a whole number from 1 on is allowed; None keeps all.")
+            raise InputError(f"checkpoints={self.checkpoints!r}: expected a whole number from 1 on; None keeps all.")
         if self.step_aware:
             raise InputError("checkpoints with step_aware=True: that gradient needs every step; leave one of them out.")
 

@@ -36,7 +36,7 @@ def check_probes(gradient: Gradient) -> None:
     name = "aca, step-aware" if getattr(gradient, "step_aware", False) else gradient.name
     raise InputError(
         f"probes with gradient '{name}', whose steps they would have to be differentiated through or do not bear upon: "
-        "gradients 'aca' and 'forward' are allowed. Leave probes out, or choose one of these."
+        "expected gradient 'aca' or 'forward'. Leave probes out, or choose one of these."
     )
 
 
