@@ -38,7 +38,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Fit": {
         "fit": "Identify the unknowns of EXPERIMENT, print the report, write a run.",
         "train": "Train a network of the catalogue on a data set or an experiment.",
-        "resume": "Go on with an interrupted or killed fit.",
+        "resume": "Continue an interrupted or killed run.",
     },
     "Look": {
         "report": "Print the report of the run directory RUN.",
@@ -50,16 +50,16 @@ GROUPS: dict[str, dict[str, str]] = {
         "compare": "Compare runs, or a network with itself under other solvers.",
         "profile": "Profile likelihoods of the unknowns of a run.",
         "discover": "Find the formula of a run's neural residual.",
-        "verify": "Fit again as a run was fitted, and compare.",
+        "verify": "Repeat a fit, or score a network again, and compare.",
     },
     "Paper and machine": {
-        "reproduce": "Make a table or figure of the paper anew.",
+        "reproduce": "Compute a table or figure of the paper.",
         "gradcheck": "Compare the gradient methods with finite differences.",
         "doctor": "Say what this machine offers, and what to do about what it lacks.",
     },
 }
 COMMANDS = tuple(name for group in GROUPS.values() for name in group)
-# Old names, which go on working: what to call instead.
+# Old names, which still work: what to call instead.
 FORMER = {"evaluate": "compare RUN --solver NAME", "reliability": "compare RUN..."}
 
 # What the machine may have too little of: space, a quota, descriptors, memory.
@@ -108,7 +108,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As in click, but an unknown command is told its nearest neighbour."""
+        """As in click; the error for an unknown command names the nearest one."""
         known = self.list_commands(ctx)
         if args and args[0] in FORMER:
             click.echo(f"physid: note: `physid {args[0]}` is now `physid {FORMER[args[0]]}`.", err=True)

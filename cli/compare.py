@@ -44,7 +44,7 @@ Examples:
 def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: bool, **solvers: Any) -> int:
     """Compare the run directories RUN: unknowns with their errors, scores, AIC and BIC, a column for each run.
 
-    Runs of networks that tell classes are compared by how far they agree: intraclass correlation with its 95 %
+    Runs of classifiers are compared by how far they agree: intraclass correlation with its 95 %
     interval, of a single run (ICC1) and of the mean of all (ICC1k), on the whole test set and on what any got wrong.
 
     With solvers, steps or tolerances one trained network is scored under each of them, with the weights that it has.

@@ -42,7 +42,7 @@ Examples:
   physid gradcheck toy --rates=-2 --horizons 1,5 --rtol 1e-8 --atol 1e-8
   physid gradcheck threebody --rtol 1e-5 --atol 1e-5
 
-Ends with 6 if a derivative is wrong; a tolerance that limits the gradient is said, but is no failure.""",
+Ends with 6 if a derivative is wrong; a tolerance that limits the gradient is noted, but is no failure.""",
 )
 @click.argument("experiment", metavar="[EXPERIMENT]", default="toy")
 @knowledge_option

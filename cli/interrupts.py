@@ -15,7 +15,7 @@ AGAIN = 0.01  # seconds until a signal that fell on deaf ears is sent once more
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends the command in order, so that a fit leaves a usable run; `number` tells which."""
+    """A signal that ends the command in order, so that a fit leaves a usable run; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__()

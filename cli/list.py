@@ -47,7 +47,7 @@ class Listing:
         return Listing((*self.columns, "package"), rows)
 
     def faults(self) -> list[str]:
-        """What installed packages offer and cannot be had, a line each."""
+        """Offers of installed packages that cannot be taken, a line each."""
         return [] if self.registry is None else self.registry.faults()
 
 

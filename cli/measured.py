@@ -22,7 +22,7 @@ COLUMN_OPTIONS: dict[str, tuple[str, str]] = {
     "time": ("COLUMN", "The column of times. [default: t, time, times or year]"),
     "channels": ("COLUMNS", "What was measured, as in x,y. [default: as the model names them]"),
     "inputs": ("COLUMNS", "What drove the system, as in force,wind. [default: as the model names them]"),
-    "group": ("COLUMN", "What tells experiments apart. [default: experiment]"),
+    "group": ("COLUMN", "The column of experiments' names. [default: experiment]"),
     "units": ("UNITS", "Units that the header does not say, as in x=mm,t=s."),
     "interpolation": ("KIND", "Inputs between samples: hold, linear or cubic, or force=linear,wind=hold."),
 }

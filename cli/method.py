@@ -56,14 +56,14 @@ def held(text: str) -> tuple[str, Any]:
 
 
 def unheeded(options: FitOptions, integrator: Integrator) -> str:
-    """What is said of tolerances that were asked for where no step goes by them; else nothing."""
+    """The note on tolerances that change no step, since steps are of fixed length; else nothing."""
     asked = [flag_of(name) for name in ("rtol", "atol") if getattr(options, name) is not None]
     if not asked or chooses(integrator):
         return ""
     solver = integrator.solver if isinstance(integrator.solver, str) else integrator.solver.name
     return (
         f"{' and '.join(asked)} changes no step: {solver}, by which this is solved, takes steps of fixed length. "
-        "Add --solver dopri8 for steps that go by it."
+        "Add --solver dopri8 for steps that the tolerance controls."
     )
 
 

@@ -32,7 +32,7 @@ Examples:
 @trust_option
 @json_option
 def command(run: Path, unknowns: tuple[str, ...], jobs: int, out: Path | None, trust: bool, json: bool) -> int:
-    """Hold an unknown of the run directory RUN at other values, fit all others anew, and see where the fit gets worse.
+    """Hold an unknown of the run directory RUN at other values, refit all others, and see where the fit gets worse.
 
     The 95 % interval that follows is right for lopsided and for flat objectives too; a side without an end is one that
     the data do not bound. The profiles are kept in the run. One that meets a better optimum adopts it, and says so.

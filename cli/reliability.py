@@ -1,4 +1,4 @@
-"""`physid compare RUN...` of networks that tell classes: how far they agree; once `physid reliability`."""
+"""`physid compare RUN...` of classifiers: how far they agree; once `physid reliability`."""
 
 from __future__ import annotations
 

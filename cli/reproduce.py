@@ -1,4 +1,4 @@
-"""`physid reproduce`: a table or figure of the paper, made anew."""
+"""`physid reproduce`: a table or figure of the paper, computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Examples:
 
 \b
 Writes NAME.csv, NAME.md, NAME.json and NAME.png. Ctrl-C and the time limit keep
-what is finished, and the same command goes on from there. Ends with 0 done,
+what is finished, and the same command continues. Ends with 0 done,
 2 bad input, 5 something of the machine is missing, 124 time limit, 130 Ctrl-C.
 """
 
@@ -47,9 +47,9 @@ def command(
     json: bool,
     quiet: bool,
 ) -> int:
-    """Make the table or figure NAME of the paper anew, with the paper's numbers beside ours.
+    """Compute the table or figure NAME of the paper, with the paper's numbers beside ours.
 
-    Every finished part is kept in the folder, so that the same command goes on after an interruption; a folder of
+    Every finished part is kept in the folder, so that the same command continues after an interruption; a folder of
     another exhibit is refused.
     """
     from physid.cli.result import show

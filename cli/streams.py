@@ -1,4 +1,4 @@
-"""Standard output and error that end as those of any tool: a reader that has gone, a full disk, a closed descriptor."""
+"""Standard output and error that end as those of any tool: a closed reader, a full disk, a closed descriptor."""
 
 from __future__ import annotations
 

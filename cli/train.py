@@ -27,7 +27,7 @@ from physid.cli.sections import SectionCommand, option
 OPTIONS = {
     "epochs": "Passes over the data. [default: the network's]",
     "lr": "Learning rate, at its beginning. [default: the network's]",
-    "time_limit": "Seconds after which the training ends (exit code 124); physid resume goes on.",
+    "time_limit": "Seconds after which the training ends (exit code 124); physid resume continues.",
     "protocol": "default, or a protocol of a paper by its name. [default: default]",
     "seeds": "Networks from seeds of their own, trained at once; their spread is the band of a forecast.",
     "seed": "Seed of noise, weights and batches. [default: 0]",

@@ -41,7 +41,7 @@ of the machine is missing, OpenGL or the writer of movies.
 @option("--html", "page", section=OUTPUT, type=click.Path(path_type=Path), metavar="FILE", help="Write a page.")
 @option("--png", "image", section=OUTPUT, type=click.Path(path_type=Path), metavar="FILE", help="Write a picture.")
 @option("--mp4", "film", section=OUTPUT, type=click.Path(path_type=Path), metavar="FILE", help="Write a movie.")
-@option("--no-pictures", section=OUTPUT, is_flag=True, help="Leave out whatever needs OpenGL, and go on.")
+@option("--no-pictures", section=OUTPUT, is_flag=True, help="Leave out whatever needs OpenGL.")
 @json_option
 @quiet_option
 @option(

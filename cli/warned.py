@@ -16,7 +16,7 @@ from physid.errors import visible
 
 @contextmanager
 def warned() -> Iterator[None]:
-    """In here a line of a model that warns is told once, whatever it says; other warnings are shown as ever."""
+    """Shows a warning of a model's line once, whatever it says; other warnings as Python does."""
     before = warnings.showwarning
     told: set[tuple[object, ...]] = set()
 

@@ -109,7 +109,7 @@ def present(published: Published, version: str = "any") -> tuple[str, Path] | No
 def find(published: Published, version: str = "any") -> tuple[str, Path]:
     """The version and the folder of the files: those that are present, or the publisher's, fetched into the cache.
 
-    Errors: MissingError when there is none and the publisher's archive cannot be had or is another one.
+    Errors: MissingError when there is none and the publisher's archive cannot be fetched or is another one.
     """
     if (found := present(published, version)) is not None:
         return found

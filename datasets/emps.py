@@ -39,7 +39,7 @@ def load(*, rate: int) -> Experiment:
     The records have 1000 samples a second, but the carriage's own time constants are M / Fv = 0.4 s and, where it
     turns, 0.05 s. So `rate` positions a second are kept, and the force is the mean over what lies between them, which
     leaves its momentum as it was: at 50 the rmse of the test's free run differs by 0.1 mm from that at 1000.
-    The start is at rest but for an unknown velocity, which also stands for the friction's state before motion. The
+    The start is at rest but for an unknown velocity, which also represents the friction's state before motion. The
     record with force pulses is the validation, which starts the same way.
 
     Published: filtered inverse-model least squares gives M 95.11 kg, Fv 203.5 N s/m, Fc 20.39 N, offset -3.16 N

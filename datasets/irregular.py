@@ -1,4 +1,4 @@
-"""Irregular time series as a collection for training: any table with a column that tells the series apart."""
+"""Irregular time series as a collection for training: any table with a column of the series' names."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def load(
     found = source(Path(table), ReadOptions(time, channels, None, group, {}, "hold", None))
     runs, name = found.runs, Path(table).name
     if len(runs) < 2:
-        raise InputError(f"{name}: there is one series; two or more are needed. Name the column that tells them apart.")
+        raise InputError(f"{name}: there is one series; two or more are needed. Name the column of the series' names.")
     values = np.concatenate([run.channels for run in runs])
     low, high = (
         f(values, axis=0, where=np.isfinite(values), initial=i) for f, i in ((np.min, np.inf), (np.max, -np.inf))
@@ -226,7 +226,7 @@ def load(
 OPTIONS = {
     "table": Option("The file: CSV, Parquet, NPZ or MAT.", a_file, None),
     "observed": OBSERVED,
-    "group": Option("Column that tells the series apart.", str, None),
+    "group": Option("Column of the series' names.", str, None),
     "time": Option("Column of the times.", str, None),
     "channels": Option("What was measured, as in x,y.", _names, None),
 }

@@ -47,7 +47,7 @@ def read_bodies(value: Any) -> tuple[str, ...]:
 def read_window(value: Any) -> tuple[float, float]:
     """Reads two years, the first before the second, as in 1970:2000, or as it was once written, 1970-2000."""
     try:
-        ends = window(re.sub("[-, ]+", ":", value.strip())) if isinstance(value, str) else value
+        ends: Any = window(re.sub("[-, ]+", ":", value.strip())) if isinstance(value, str) else value
         first, last = map(float, ends)
     except (TypeError, ValueError):
         first = last = 0.0
@@ -96,9 +96,9 @@ def window_epochs(tables: dict[str, EphemerisTable], window: tuple[float, float]
 def load(*, window: tuple[float, float], bodies: tuple[str, ...], tables: Path | None) -> Experiment:
     """Positions relative to the Sun [T, planets, 3] in au at the epochs common to all tables, in days since J2000.
 
-    The state is barycentric [2, bodies, 3], the Sun first. What is seen does not tell where the Sun starts, nor how
-    fast, so its initial state is fixed as the tables have it; that of the planets is free from there. GM in au^3/day^2
-    starts from a rounded value for the Sun, from zero for the planets. The ten years after the window are the test.
+    The state is barycentric [2, bodies, 3], the Sun first. The observations determine neither position nor velocity of
+    the Sun, so its initial state is fixed as the tables have it; that of the planets is free. GM in au^3/day^2 starts
+    from a rounded value for the Sun, from zero for the planets. The ten years after the window are the test.
 
     Errors: InputError for a table that cannot be used or a window it does not cover; MissingError without tables.
 

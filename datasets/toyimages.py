@@ -1,4 +1,4 @@
-"""Small synthetic images for tests and trials: coloured stripes, told apart by their direction."""
+"""Small synthetic images for tests and trials: coloured stripes, whose direction is the class."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def make(cls: type[Model], experiment: Experiment) -> Model:
 def build(
     experiment: Experiment, knowledge: str | None = None, model: str | type[Model] | Model | None = None
 ) -> Model:
-    """The model of an experiment: a rung of its ladder ("full" unless told), a name, a class, or an instance as it is.
+    """The model of an experiment: a rung of its ladder ("full" by default), a name, a class, or an instance as it is.
 
     Errors: InputError for an unknown name, for both `knowledge` and `model`, and when the model's state has another
     shape than the experiment's.

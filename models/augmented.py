@@ -61,7 +61,7 @@ class AugmentedFeatures(SecondOrder):
 class Augmented(AugmentedFeatures, Drawn):
     """The augmented NODE: one layer from the features of all bodies to the accelerations of all bodies.
 
-    v' = W^T features + bias, one matrix for all of them (a layer shared by the bodies cannot tell unequal masses).
+    v' = W^T features + bias, one matrix for all of them (a layer shared by the bodies cannot represent unequal masses).
     Newton's law lies in its span: d / |d|^3 of a pair (i, j) with the weight K1 m_j in the acceleration of i and
     -K1 m_i in that of j. So the masses can be read out of the block `cubic`, with K1 the coupling. All weights but
     those of this block are penalised: along one trajectory the features are nearly collinear.
@@ -112,7 +112,7 @@ class Augmented(AugmentedFeatures, Drawn):
 
 
 class SparseAugmented(Augmented):
-    """The augmented NODE with only those weights that the data need: the others are dropped, and the rest fitted anew.
+    """The augmented NODE with only those weights that the data need: the others are dropped, and the rest refitted.
 
     A weight is dropped when what it adds along the data is below `threshold` of the root mean square of the
     acceleration that it is added to, the least first, a tenth of them at a time. All blocks are penalised alike.

@@ -116,7 +116,7 @@ class BlackBoxMotion(Drawn, SecondOrder):
 
 
 class IsolatedMotion(BlackBoxMotion):
-    """A black box that is told one thing: nothing from outside acts on the bodies.
+    """A black box that knows one thing: nothing from outside acts on the bodies.
 
     As `BlackBoxMotion`, with x = (r - mean r) / length_scale and the mean of the accelerations taken off, so that the
     mean of all positions goes straight on, whatever the network has learnt. That is exact for bodies of one mass; for

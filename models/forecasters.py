@@ -65,5 +65,5 @@ SIZES = {
 LATENT_ODE = Network(
     "latent-ode", "An encoder, an unknown differential equation, a decoder.", LATENT, latent_ode, PAPER, COLLECTIONS
 )
-RNN = Network("rnn", "A recurrent network that is told the time gaps.", SIZES, recurrent, replace(PAPER), COLLECTIONS)
+RNN = Network("rnn", "A recurrent network with the time gaps as inputs.", SIZES, recurrent, replace(PAPER), COLLECTIONS)
 GRU = Network("gru", "A recurrent network that forgets in time.", SIZES, decaying, replace(PAPER), COLLECTIONS)

@@ -41,7 +41,7 @@ class ReadoutLSTM(nn.Module):
         self.out = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The next points [B, T, M] after each of x [B, T, F], and the state to go on from."""
+        """The next points [B, T, M] after each of x [B, T, F], and the state after them."""
         seen, state = self.lstm(x, state)
         return self.out(seen), state
 

@@ -19,7 +19,7 @@ def weights(penalty: Ridge | None = None) -> Unknown:
 
 
 def drawn() -> Unknown:
-    """Weights that are drawn and stay so, unless a fit is told to free them."""
+    """Weights that are drawn and held, unless a fit frees them."""
     return Unknown(torch.zeros(1, 1), prior=Ridge(), fixed=True, resizable=True, listed=False)
 
 

@@ -67,7 +67,7 @@ class Registry(MutableMapping[str, T]):
 
     As a mapping it has every name once, aliases apart; a part of an installed package is imported when it is taken.
     `lookup` is how names that a user typed are resolved. A package never replaces a part of physid, nor one of two
-    packages the other: such names are refused, and `faults` tells them.
+    packages the other: such names are refused, and `faults` lists them.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Registry(MutableMapping[str, T]):
         return unknown_name(self.kind, name, [*self, *self.aliases])
 
     def each(self) -> Iterator[tuple[str, T]]:
-        """Name and part of every part that can be had; what cannot be imported is left out, and `faults` tells it."""
+        """Name and part of every part that can be imported; `faults` lists the others."""
         for name in self:
             try:
                 yield name, self[name]
@@ -211,7 +211,7 @@ class Registry(MutableMapping[str, T]):
         del self._own[name]
 
     def _plain(self, name: str) -> str:
-        """The name that an alias or capital letters stand for."""
+        """The name behind an alias or capital letters."""
         name = name if self._capitals else name.lower()
         return self.aliases.get(name, name)
 
@@ -269,7 +269,7 @@ class Registry(MutableMapping[str, T]):
             said = f"{kind.__module__}.{kind.__qualname__}"
             if self._classes and not (isinstance(part, type) and issubclass(part, kind)):
                 return f"a subclass of {said}"
-            if not self._classes and not isinstance(part, kind):
+            if not self._classes and (isinstance(part, type) or not isinstance(part, kind)):
                 return f"a {said}"
         called = None if isinstance(part, type) else getattr(part, "name", None)
         return f"the name of its entry point, '{name}'" if called not in (None, name) else ""

@@ -67,7 +67,7 @@ def check(
 ) -> list[Finding]:
     """What was found, in order: shapes, unknowns, units, smoothness, solve, gradient, identifiability.
 
-    Of several experiments the first that fails tells of shapes and solve; gradient and identifiability are those of
+    Of several experiments shapes and solve are those of the first that fails; gradient and identifiability are those of
     all together, as a fit has them. What comes after a failure that it rests on is left out. Nothing is fitted, and the
     model is left as it was.
     """
@@ -76,7 +76,11 @@ def check(
     with _driven(model, given[0]):
         for step in (shapes, unknowns, units, smoothness):
             found.append(_of_each(step.__name__, step, model, given))
-        if FAILED in (found[0].status, found[1].status, found[-1].status):  # no shape, unknown or slope to go on with
+        if FAILED in (
+            found[0].status,
+            found[1].status,
+            found[-1].status,
+        ):  # no shape, unknown or slope for the next checks
             return found
         changes = dict(given[0].integrator)
         if integrator is None and not worth_probing(model, given[0], changes):
@@ -209,7 +213,7 @@ def solves(model: Model, experiment: Experiment, integrator: Integrator) -> Find
 
 
 def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) -> Finding:
-    """The exact sensitivities agree with finite differences at the guess, as far as these can tell.
+    """The exact sensitivities agree with finite differences at the guess, as far as these are accurate.
 
     A difference counts where it is beyond the solver's tolerance over the step, and beyond three times the change of
     the finite differences themselves when the step grows fourfold.
@@ -244,7 +248,7 @@ def gradient(model: Model, given: Sequence[Experiment], integrator: Integrator) 
         )
     if unclear:
         names = ", ".join(dict.fromkeys(unclear))
-        text = f"finite differences by {names} change with their step, so that they tell nothing; others agree."
+        text = f"finite differences by {names} change with their step, so that they show nothing; others agree."
         return Finding("gradient", WARNING, text)
     return Finding("gradient", PASSED, f"within {worst:.1g} of finite differences, by {len(x)} unknowns")
 
@@ -273,16 +277,16 @@ def identifiability(model: Model, given: Sequence[Experiment], integrator: Integ
         moved = other if len(other.null_directions) < len(moved.null_directions) else moved
     vector.put(x)
     if moved.null_directions:
-        seen = f" They do tell {'; '.join(f'{name} ({value:.4g} there)' for name, value in moved.identifiable)}."
+        seen = f" They do determine {'; '.join(f'{name} ({value:.4g} there)' for name, value in moved.identifiable)}."
         where = "" if moved is found else "near the guess, "
         return Finding(
             "identifiability",
             FAILED,
-            f"{where}the data do not tell {'; nor '.join(moved.null_directions)}. Fix or tie one unknown of each, give "
-            f"it a prior, or measure more.{seen if moved.identifiable else ''}",
+            f"{where}the data do not determine {'; nor '.join(moved.null_directions)}. Fix or tie one unknown of each, "
+            f"give it a prior, or measure more.{seen if moved.identifiable else ''}",
         )
     if found.null_directions:
-        text = f"at the guess itself the data do not tell {'; nor '.join(found.null_directions)}; near by they do."
+        text = f"at the guess itself the data do not determine {'; nor '.join(found.null_directions)}; near by they do."
         return Finding("identifiability", WARNING, text)
     beside = sum(weights(vector))
     count = len(x) - beside

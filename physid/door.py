@@ -78,7 +78,7 @@ def read(path: Path, largest: int = LARGEST, advice: str = "") -> bytes:
     """The bytes of a file that the user names, read once; it may be a link or a pipe, as in <(zcat x.csv.gz).
 
     Errors: InputError for what is missing, a folder, a device, or not to be read; for more than `largest` bytes, with
-    the `advice`; for a pipe that says nothing for QUIET seconds, or goes on for TOTAL.
+    the `advice`; for a pipe that sends nothing for QUIET seconds, or sends for TOTAL.
     """
     about = _about(path)
     if stat.S_ISDIR(about.st_mode):

@@ -30,7 +30,7 @@ class InputError(PhysidError, ValueError):
 
 
 class ModelError(InputError):
-    """A mistake in a model of the user's own, told with its file and line (exit code 2)."""
+    """A mistake in a model of the user's own, with its file and line (exit code 2)."""
 
 
 class NotConverged(PhysidError):

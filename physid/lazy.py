@@ -13,7 +13,7 @@ from physid.moved import named
 def names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of a package: `homes` says in which module each of its names stands.
 
-    Errors: AttributeError for a name that it neither has nor had.
+    Errors: AttributeError for a name that it never had.
     """
 
     def get(name: str) -> Any:

@@ -112,7 +112,7 @@ def distrust(folder: Path) -> str:
 
 @cache
 def _system() -> frozenset[int]:
-    """The users whose folders are the system's: root, and in a container the one that stands for all outside of it."""
+    """The users whose folders are the system's: root, and in a container the one that all users outside map to."""
     try:
         whole = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
         outside = int(Path("/proc/sys/kernel/overflowuid").read_text())

@@ -22,10 +22,11 @@ GRACE = 10.0  # seconds within which a new folder takes its lock
 LOCK = "lock"  # the file of a run directory that is locked while a process works in it
 
 
-def put(path: Path, data: bytes) -> None:
-    """Write a file that is then on the disk under its name; OSError leaves what was there.
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to fill, which is then on the disk under its name; OSError leaves what was there.
 
-    It is made beside its place under a random name that nothing had, and moved there in one step: what stood there,
+    It is made beside its place under a new random name, and moved there in one step: what stood there,
     a link for instance, is replaced and never written through. A folder, a device or a pipe is not replaced.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -36,7 +37,7 @@ def put(path: Path, data: bytes) -> None:
         descriptor = os.open(beside, flags, 0o666, dir_fd=folder)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -55,6 +56,12 @@ def _replaceable(path: Path, folder: int) -> None:
         kind = stat.S_IFMT(os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode)
         if kind not in (stat.S_IFREG, stat.S_IFLNK):
             raise OSError(errno.EEXIST, f"{KINDS[kind]} stands there", str(path))
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file in one step; see `writing`."""
+    with writing(path) as file:
+        file.write(data)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -108,6 +115,8 @@ def check_writable(path: Path, above: Path | None = None, option: str = "") -> N
 
     `option` is the flag that messages name before the path, as in "--out ". Errors: InputError.
     """
+    if above is None and (path.is_symlink() or path.exists()) and not path.is_dir():
+        raise InputError(f"{option}{path} is a file. Choose the name of a new folder.")
     above = (path if above is None else above).absolute()
     while not above.exists() and above != above.parent:
         above = above.parent
@@ -121,8 +130,8 @@ def check_vacant(folder: Path, option: str = "") -> None:
     """Errors: InputError where no new run directory can be made: not empty, a file, or not to be written."""
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"{option}{folder} exists and is not empty. Choose another folder or remove it.")
-    if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
-        raise InputError(f"{option}{folder} is a file. Choose the name of a new folder.")
+    if not folder.is_dir():
+        check_writable(folder, option=option)
     check_writable(folder, folder.absolute().parent, option)
 
 

@@ -125,7 +125,7 @@ class Fit(FitResult):
         progress: Progress | None = None,
         time_limit: float | None = None,
     ) -> Self:
-        """Go on with the unfinished or interrupted run in `folder`, and finish it there; a converged one is loaded.
+        """Resume the unfinished or interrupted run in `folder`, and finish it there; a converged one is loaded.
 
         Errors: as `load`, and InputError when another process fits into the folder.
         """
@@ -134,7 +134,7 @@ class Fit(FitResult):
 
 @dataclass(frozen=True, kw_only=True)
 class FitCall(FitOptions):
-    """The keywords of `fit`: the options, and what else it is told."""
+    """The keywords of `fit`: its options, and its own arguments."""
 
     options: FitOptions | None = None
     out: str | Path | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from physid.inference.search.monitor import Progress
 from physid.predict.series_forecast import SeriesRun
 from physid.runs.format import Run
 
-FACADES = {"fit": Fit.of_result, "training": Trained.of_result}
+FACADES: dict[str, Callable[[Any], Any]] = {"fit": Fit.of_result, "training": Trained.of_result}
 
 
 class OpenRun(Run):
@@ -26,11 +27,14 @@ class OpenRun(Run):
 
     def result(self) -> Any:
         """The result with its methods: a Fit, a Trained, a Reproduction."""
-        return FACADES.get(self.kind, lambda found: found)(super().result())
+        return self._facade(super().result())
 
     def resume(self, progress: Progress | None = None, time_limit: float | None = None) -> Any:
         """Continue the run from its checkpoint; its result, with its methods. See Run.resume."""
-        return FACADES.get(self.kind, lambda found: found)(super().resume(progress, time_limit))
+        return self._facade(super().resume(progress, time_limit))
+
+    def _facade(self, found: Any) -> Any:
+        return FACADES[self.kind](found) if self.kind in FACADES else found
 
     @cached_property
     def found(self) -> Any:

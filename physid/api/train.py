@@ -22,7 +22,7 @@ from physid.training.result import TrainingResult
 
 
 class Trained(TrainingResult):
-    """The result of `train`, which is saved by its training, and is loaded and gone on with from its run directory."""
+    """The result of `train`, which its training saves, and which is loaded and resumed from its run directory."""
 
     @classmethod
     def of_result(cls, found: TrainingResult) -> Self:
@@ -39,7 +39,7 @@ class Trained(TrainingResult):
 
     @classmethod
     def resume(cls, folder: str | Path, learner: Learner | None = None, **how: Any) -> Self:
-        """Go on with the training in `folder` from its last checkpoint; `how`: progress, time_limit.
+        """Resume the training in `folder` from its last checkpoint; `how`: progress, time_limit.
 
         On a CPU the weights become those of a training that nothing disturbed, bit for bit. Errors: as of `load`.
         """

@@ -15,7 +15,7 @@ from physid.errors import InputError
 class DataSet(Entry[Experiment]):
     """A data set: what makes an Experiment of its options, and the names of models that describe it.
 
-    `knowledge` is the ladder of how much of its physics a model is told: "full", "partial", "none" -> a model's name.
+    `knowledge` is the ladder of how much of its physics a model has: "full", "partial", "none" -> a model's name.
     """
 
     knowledge: Mapping[str, str] = field(default_factory=dict)

@@ -115,7 +115,7 @@ def _same(a: Any, b: Any) -> bool:
 def assemble(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> Problem:
     """The least-squares problem of a plan: noise as asked for, else the data's, the model's, or by channels.
 
-    Tolerances go by the states; a plan goes on with the integrator of its problem.
+    Tolerances follow the sizes of the states; the search takes the integrator of the problem.
     """
     word = noise_model(model, experiments, plan)
     noise = default_noise(experiments, model) if word is None else noise_models.read(word, plan.loss)
@@ -128,7 +128,7 @@ def assemble(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> 
 def noise_model(model: Model, experiments: Sequence[Experiment], plan: FitPlan) -> str | None:
     """The name of the noise model: what was asked for, else what the data are known to have, else the model's.
 
-    None where nobody says a word: it then goes by the channels (see `physid.inference.noise_groups`).
+    None by default, which is by the channels (see `physid.inference.noise_groups`).
 
     Errors: InputError for experiments that are known to differ in it.
     """

@@ -26,7 +26,7 @@ def slope_error(problem: Problem, point: Point) -> float | None:
 
     The second solve has its columns in the error norm, or else both may be wrong alike, as at rest. The difference is
     relative, by the column of the unknown where it is largest, columns of unknowns that move nothing left out; None
-    where the steps do not go by a tolerance, with weights of a network, or where the second solve fails.
+    where no tolerance controls the steps, with weights of a network, or where the second solve fails.
     """
     before, model = problem.integrator, problem.vector.model
     if not chooses(before) or any(not model.unknowns[name].listed for name in model.free()):
@@ -62,7 +62,7 @@ def _times(value: Any, factor: float) -> Any:
 
 
 def doubt(error: float | None, integrator: Integrator) -> str:
-    """What is said of derivatives with this relative error: nothing where they are good enough."""
+    """The warning about derivatives with this relative error; nothing where they are good enough."""
     if error is None or error <= ENOUGH:
         return ""
     probed = "" if read(integrator.probes) else ", or fit with probes=1"

@@ -32,10 +32,10 @@ META = "physid"  # the key of what stands here in the metadata of a field
 class FitOption:
     """What is known of an option beside its name and default.
 
-    `otherwise`: what is taken where nothing is said and no default says it. `flag` is its spelling in the command line
-    (by default that of its name), `aliases` are further spellings, which a settings file takes, too. `optimizers` have
-    it; without any, all do. An option of a `solve` is a field of Integrator. Of those without `typed`, Python alone
-    knows.
+    `otherwise`: what an option that is left out means, where its default does not say it. `flag` is its spelling in the
+    command line (by default that of its name), `aliases` are further spellings, also in a settings file. `optimizers`
+    have it; without any, all do. An option of a `solve` is a field of Integrator. Those without `typed` are options in
+    Python alone.
     """
 
     help: str
@@ -220,7 +220,7 @@ class FitOptions:
     )
     integrator: Integrator | None = _option(  # noqa: RUF009  # it makes a field
         None,
-        "the whole integrator; what else is said of solver, gradient and tolerances changes it",
+        "the whole integrator; options of solver, gradient and tolerances change it",
         INTEGRATOR,
         section=SOLVER,
         typed=False,
@@ -286,7 +286,7 @@ class FitOptions:
         return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
     def of_solve(self) -> dict[str, Any]:
-        """What is said of the integrator, by the names of its fields."""
+        """The options of the integrator, by the names of its fields."""
         asked = {name: getattr(self, name) for name, one in OPTIONS.items() if one.solve}
         return {name: value for name, value in asked.items() if value is not None}
 
@@ -310,7 +310,7 @@ def default_of(name: str) -> Any:
 
 
 def default_words(name: str) -> str:
-    """What is taken where nothing is said, in brackets; nothing where that is nothing."""
+    """The default in brackets, empty where there is none."""
     default = OPTIONS[name].otherwise or default_of(name)
     return "" if default in (None, ()) else f" [default: {default}]"
 

@@ -57,7 +57,7 @@ def identify(
 ) -> FitResult:
     """Identify the free unknowns of `model`, and the free parts of the initial states; see physid.fit.
 
-    `recorder` is told of the request, of every point from which the search could go on, and of the result. Errors:
+    `recorder` gets the request, every state from which the search could continue, and the result. Errors:
     InputError, as of `physid.fit`.
     """
     recorder = Unrecorded() if recorder is None else recorder
@@ -91,7 +91,7 @@ def run(
     labels: Mapping[str, Any],
     recorder: FitRecorder,
 ) -> FitResult:
-    """Fit by a plan from where `monitor` stands, and tell the recorder."""
+    """Fit by a plan from the state of `monitor`, recorded by `recorder`."""
     try:
         monitor.keep = recorder.keep
         fitted, held = split(experiments, plan.holdout)
@@ -128,7 +128,7 @@ def go_on(fit: FitResult, points: Sequence[Array]) -> FitResult:
     problem.evaluations = fit.evaluations
     solved = [(point.cost, x) for x in points if (point := problem.at(x)) is not None]
     if not solved:
-        raise InputError("none of the points to go on from can be solved. Give others.")
+        raise InputError("none of the points to start from can be solved. Give others.")
     monitor = Monitor()
     monitor.before, monitor.history = fit.seconds, list(fit.history)
     monitor.state = StrategyState(min(solved, key=lambda pair: pair[0])[1], anew=True)
@@ -143,7 +143,7 @@ def go_on(fit: FitResult, points: Sequence[Array]) -> FitResult:
 
 
 def _patience(problem: Problem, optimum: Optimum) -> float | None:
-    """Seconds for all that is said of a search that was cut off, 0 where nothing was solved; None for any other."""
+    """Seconds for the conclusion of a search that was cut off, 0 where nothing was solved; None for any other."""
     if optimum.status not in ("interrupted", "time limit"):
         return None
     return 0.0 if problem.longest is None else max(GRACE, SOLVES * problem.longest)
@@ -158,7 +158,7 @@ def _conclude(
     held: Sequence[Experiment],
     about: dict[str, Any],
 ) -> FitResult:
-    """Everything that is said of the optimum; `about` are the settings."""
+    """The result at the optimum; `about` are the settings."""
     vector, experiment, x = problem.vector, problem.experiment, optimum.x
     problem.limited(None)
     point: Point | None = optimum.point

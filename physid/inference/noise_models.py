@@ -228,7 +228,7 @@ def text_of(noise: NoiseModel) -> str:
 
 
 def of_settings(settings: Mapping[str, Any]) -> NoiseModel:
-    """The noise that a fit had, by its settings. Errors: InputError for one that is not known in this process."""
+    """The noise model of a fit, by its settings. Errors: InputError for one that is not known in this process."""
     text = str(settings.get("noise", "equal"))
     if text.partition(":")[0] not in NOISE:
         raise InputError(

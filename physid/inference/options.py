@@ -39,7 +39,7 @@ PROTOCOLS: Mapping[str, tuple[Schedule, Integrator]] = {
         Integrator("dopri5", 1e-7, 1e-7, control="paper"),
     ),
 }
-# without an absolute tolerance, which goes by the states (see `physid.modelling.state_sizes`)
+# without an absolute tolerance, which follows the sizes of the states (see `physid.modelling.state_sizes`)
 DEFAULTS: Mapping[str, Integrator] = {
     "lm": Integrator("dopri8", 1e-10, gradient="forward", probes=1),
     "adam": Integrator("dopri5", 1e-7),
@@ -62,7 +62,7 @@ class FitPlan(FitOptions):
 
     @property
     def least_squares(self) -> bool:
-        """Whether the optimizer goes by residuals and their Jacobian, as all but the descents do."""
+        """Whether the optimizer uses residuals and their Jacobian, as all but the descents do."""
         return name_of(self.optimizer) not in DESCENTS
 
     def settings(self) -> dict[str, Any]:

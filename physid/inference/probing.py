@@ -25,7 +25,7 @@ POINTS = 8  # at which the rates of a model are asked how far an unknown moves t
 
 
 def worth_probing(model: Model, experiment: Experiment, changes: Mapping[str, Any]) -> bool:
-    """Whether a fit has its columns in the error norm where nothing was said of it.
+    """Whether a fit has its columns in the error norm by default.
 
     Not with weights of a network, which are many and of which none means anything; nor by torch, where the columns
     take four times as long: there the derivatives are only judged at the end (`slope_error`).
@@ -42,7 +42,7 @@ def worth_probing(model: Model, experiment: Experiment, changes: Mapping[str, An
         recall = memory(integrator.engine)
         problem = integrator.pose(model, y0, times, vector.raws, False, recall)
         return choose(problem, integrator.engine, forward=True).engine.name == "native"
-    except Exception:  # whatever is wrong with a model is told by the fit itself
+    except Exception:  # a fault of a model is reported by the fit itself
         return True
     finally:
         if before is not None or not model.input_names:

@@ -285,7 +285,7 @@ def prior_rows(vector: ParameterVector, x: Array, weigh: Callable[[Prior], float
 def tolerance(integrator: Integrator, size: float) -> float:
     """The error of one step that the solver allows in a state of this size.
 
-    Absolute tolerances of every state by itself go by their sizes, and allow as much as the relative one.
+    Absolute tolerances of every state by itself follow their sizes, and allow as much as the relative one.
     """
     rtol = float(torch.as_tensor(integrator.rtol).max())
     alike = isinstance(integrator.absolute, float | int)

@@ -28,8 +28,8 @@ class FitRecorder(Protocol):
     """Checkpoints a running fit: its request and starting point once, its search state periodically, then its result.
 
     `check` refuses, before anything is changed, a plan that cannot be written down; `identity` says how the
-    class of a model is found again. Then one `start`, a `keep` at every point from which the search could go on, `done`
-    with the result, and `close` however the fit ends.
+    class of a model is found again. Then one `start`, a `keep` at every state from which the search could continue,
+    `done` with the result, and `close` however the fit ends.
     """
 
     def check(self, plan: FitPlan) -> None:
@@ -39,13 +39,13 @@ class FitRecorder(Protocol):
         """How the class of a model is found again: settings, "model" among them."""
 
     def start(self, request: Request) -> Provenance | None:
-        """Take up the request, and say how the fit began; None where nothing is kept."""
+        """Record the request; the provenance of the fit, None where nothing is kept."""
 
     def keep(self, monitor: Monitor) -> None:
-        """Take up where the search stands, if it is time to."""
+        """Record the state of the search, if it is time to."""
 
     def done(self, result: FitResult, monitor: Monitor) -> None:
-        """Take up the result."""
+        """Record the result."""
 
     def close(self) -> None:
         """Nothing follows."""

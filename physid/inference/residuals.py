@@ -13,7 +13,7 @@ from physid.errors import InputError
 from physid.inference.noise import NoiseModel
 
 FLOOR = 1e-9  # of a channel's spread, below which an estimated sigma does not fall: data without noise
-OUTLIER = 1.345  # standard deviations at which a loss begins to bend, unless told: 95 % efficient with normal errors
+OUTLIER = 1.345  # standard deviations at which a loss begins to bend by default: 95 % efficient with normal errors
 
 
 class NoiseResiduals:

@@ -40,7 +40,7 @@ class Provenance(Protocol):
         """The experiments that were given."""
 
     def checkpoint(self, monitor: Monitor) -> bytes:
-        """Where the search of this fit stands, so that it can go on from there."""
+        """The state of this fit's search, from which it can continue."""
 
 
 @dataclass

@@ -165,7 +165,7 @@ def _in_model(frame: FrameType) -> bool:
 
 
 def spoken_at(frame: FrameType | None) -> tuple[str, int] | None:
-    """File and line of the user's file or model that speaks at `frame`; None where physid itself does, or others.
+    """File and line of the user's file or model that runs at `frame`; None where physid itself does, or others.
 
     It is the nearest of theirs, unless a line of physid is nearer.
     """

@@ -69,7 +69,7 @@ def answer(model: Model, experiment: Experiment) -> None:
     y, t = experiment.initial.to(like), torch.tensor(float(experiment.initial_time)).to(like)
     inputs = experiment.inputs
     if tuple(model.state_shape) != tuple(experiment.initial.shape) or (model.input_names and inputs is None):
-        return  # both are told elsewhere
+        return  # both are reported elsewhere
     driven = model.reading(inputs.select(model.input_names)) if inputs is not None and model.input_names else None
     with contained(), torch.no_grad(), driven or nullcontext():
         rates(model, t, y)

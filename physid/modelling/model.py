@@ -124,7 +124,7 @@ class Model(ModuleHolder):
         return {}
 
     def parts(self, t: Tensor, y: Tensor) -> Mapping[str, Tensor]:
-        """Parts of dy/dt [..., *state_shape] of which a report tells the share, by name. None by default."""
+        """Parts of dy/dt [..., *state_shape] whose share a report shows, by name. None by default."""
         return {}
 
     def prune(self, states: Tensor, rates: Tensor) -> bool:
@@ -336,7 +336,7 @@ def checked_name(name: str, unknown: Unknown) -> Unknown:
 def keyword_names(model: type[Model]) -> list[str]:
     """The keywords with which `model` can be made: its unknowns, and the named arguments of its constructors.
 
-    A constructor that takes **values hands them on to the next class, so the search goes on there.
+    A constructor that takes **values passes them to the next class, which is searched then.
     """
     names = list(model.unknowns)
     for base in model.__mro__:

@@ -169,7 +169,7 @@ def _penalty(model: nn.Module, path: str) -> Ridge | None:
 
 
 def members_of(name: str, names: Iterable[str]) -> list[str]:
-    """Those of the `names` that `name` stands for: itself, or the members of a group as "net"; or none."""
+    """Those of the `names` that `name` means: itself, or the members of a group as "net"; or none."""
     given = list(names)
     return [name] if name in given else [one for one in given if one.startswith(f"{name}.")]
 
@@ -177,14 +177,14 @@ def members_of(name: str, names: Iterable[str]) -> list[str]:
 def ready(model: nn.Module) -> None:
     """See that a fit can train the modules of a model.
 
-    Errors: InputError for a module whose value is random or goes by its batch (dropout, batch norm in training), for
+    Errors: InputError for a module whose value is random or depends on its batch (dropout, batch norm in training), for
     one that has no shape yet, for complex weights, for too many, and for a penalty of what is none of its modules.
     """
     own = [(path, one) for path, one in model.named_parameters() if not path.startswith(f"{RAW}.")]
     for path, module in model.named_modules():
         random = isinstance(module, DROPOUT) and module.p > 0
         if module.training and (random or isinstance(module, BATCH_NORM)):
-            why = "its value is random" if random else "its value goes by the batch"
+            why = "its value is random" if random else "its value depends on the batch"
             raise InputError(
                 f"{path} of {type(model).__name__} is a {type(module).__name__} in training mode: {why}, so there is "
                 f"no one dy/dt. Leave it out, or set self.{path}.eval() in __init__."

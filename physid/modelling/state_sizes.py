@@ -135,7 +135,7 @@ def _observed(model: Model, states: Tensor) -> tuple[Array, Array]:
 
 
 def pilot(model: Model, experiment: Experiment, sizes: Array) -> Array:
-    """The largest values [N] of the states in a rough solve, near the data; not-a-number where it does not tell.
+    """The largest values [N] of the states in a rough solve, near the data; not-a-number where it gives none.
 
     `sizes` [N] are known but for some that are not-a-number: these are first taken from the rates at the start, then
     from the solve.

@@ -83,11 +83,11 @@ def _linearised(fit: FitResult, one: Profile, values: Any) -> Any:
 def waterfall(costs: Sequence[float], theme: str | Theme = "light", width: float = 6.5) -> Figure:
     """The objectives of many starts in order, lowest first, with the steps of those that agree.
 
-    Errors: InputError when no start came to an end.
+    Errors: InputError when no start finished.
     """
     known = np.sort([cost for cost in costs if np.isfinite(cost)])
     if not len(known):
-        raise InputError("no start came to an end, so there is nothing to draw.")
+        raise InputError("no start finished, so there is nothing to draw.")
     best = known[0]
     agree = sum(agreeing(list(costs)))
     with look(theme) as found:

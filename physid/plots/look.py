@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Theme:
     """Colours as #RRGGBB: the background and its upper end, ink for words, muted for axes, faint for grids and floor.
 
-    `forecast` is orange, and nothing else is; the first three `bodies` and it are told apart by every common kind of
+    `forecast` is orange, and nothing else is; the first three `bodies` and it are distinguished by every common kind of
     colour vision (those of LIGHT are after Okabe and Ito, 2008). `shade` lies under the range that was trained on.
     """
 

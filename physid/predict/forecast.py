@@ -126,7 +126,7 @@ class Forecast:
         return found
 
     def __str__(self) -> str:
-        """What is to be said of the forecast, without its numbers."""
+        """The forecast in a sentence, without its numbers."""
         how = "" if self.method == "linearised" else f" ({self.method})"
         bands = self.method if self.method.startswith("no band") else f"with 95 % bands{how}"
         lines = [

@@ -27,7 +27,7 @@ from physid.training import TrainingResult
 
 @runtime_checkable
 class FreeRunning(Protocol):
-    """A learner that runs on: `given` points are read, and `free_run` goes on from its own words."""
+    """A network that predicts from its own predictions: `given` points are read, and `free_run` continues them."""
 
     given: int
 

@@ -25,7 +25,7 @@ class Predictor(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The names of its "model" and its "experiment", and whatever else is known of how it came to be."""
+        """The names of its "model" and its "experiment", and its other settings."""
 
     @property
     def strengths(self) -> Array | None:

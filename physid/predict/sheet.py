@@ -79,7 +79,7 @@ class Sheet:
         return {name: float(np.sqrt(np.nanmean(one))) for name, one in flat.items() if np.isfinite(one).any()}
 
     def __str__(self) -> str:
-        """What is to be said of them."""
+        """The forecasts in a sentence."""
         if not self.long:
             return str(self.forecasts[0])
         errors = ", ".join(f"{name} {value:.3g}" for name, value in self.error().items())

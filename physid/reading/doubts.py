@@ -66,7 +66,7 @@ def errors_of(name: str, others: Iterable[str]) -> str | None:
 def error_columns(names: Iterable[str], settled: Iterable[str | None], channels: Iterable[str]) -> dict[str, str]:
     """Those of a table's columns that seem to hold errors of the `channels`, and whose: "" for all of them.
 
-    `settled` are columns with a role that does not go by such a guess.
+    `settled` are columns whose role is no such guess.
     """
     given, known = list(names), set(settled)
     found: dict[str, str] = {}
@@ -79,7 +79,7 @@ def error_columns(names: Iterable[str], settled: Iterable[str | None], channels:
 
 
 def error_sentence(name: str, whose: str, channels: Iterable[str]) -> str:
-    """What is said of a column that seems to hold errors, after its name."""
+    """The question about a column that seems to hold errors, after its name."""
     kept = ",".join(one for one in channels if one != name)
     of = f"of {whose}" if whose else "of the measurements"
     return (
@@ -106,7 +106,7 @@ def input_gap(times: Array, values: Array) -> tuple[int, int, int] | None:
 
 
 def gap_sentence(name: str, times: Array, gap: tuple[int, int, int]) -> str:
-    """What is said of a gap of an input, after its name."""
+    """The question about a gap of an input, after its name."""
     first, last, empty = gap
     return (
         f"the input has no value in {empty} row{'s' if empty > 1 else ''}, between t = {times[first - 1]:g} and "

@@ -20,7 +20,7 @@ def main() -> None:
     from scipy.io import loadmat, whosmat
 
     data, answer, parts = sys.stdin.buffer.read(), {}, []
-    opened: Any = io.BytesIO  # its type is not among those that the two functions are told to take
+    opened: Any = io.BytesIO  # its type is not among those that the two functions declare
     try:
         about = [(name, [int(n) for n in shape], kind) for name, shape, kind in whosmat(opened(data))]
         chosen = [name for name, _, kind in about if kind in kinds]

@@ -49,11 +49,11 @@ def read(
     model: names channels, inputs and units; without it every numeric column is a channel and a state.
     time, channels, inputs, experiment: columns by name. units: of columns that say none.
     interpolation: of the inputs between samples, "hold" (the default), "linear" or "cubic", or one for each by name. A
-    gap of an input, many times as long as its samples are apart, is asked about, unless this tells how to bridge it.
+    gap of an input, many times as long as its samples are apart, is asked about, unless this says how to bridge it.
     initial: "free", "known" (the first row is taken as exact), or numbers for the states that are known, by name.
     What is free starts from the data: from what the first observations, and their slopes, say of the state.
     sigma: the standard deviation of the noise, if it is known. Columns that look like the errors or weights of others,
-    as `x_sigma`, are asked about, unless it or `channels` was told.
+    as `x_sigma`, are asked about, unless it or `channels` is given.
 
     Errors: InputError for whatever is wrong with a file, in one line with file, column, row and remedy; MissingError
     for Parquet without pyarrow.
@@ -76,7 +76,7 @@ def read(
 
 
 def _refuse(origin: Source, asked: ReadOptions, sigma: float | None) -> None:
-    """Errors: InputError for a column that looks like errors of others and for a gap of an input, if none was told."""
+    """Errors: InputError for a column that looks like errors of others and for an unexplained gap of an input."""
     table, roles = origin.table, origin.roles
     if sigma is None:
         for name, whose in origin.errors.items():

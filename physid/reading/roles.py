@@ -24,7 +24,7 @@ VALUES = ("value",)
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the reader was told: columns by name, units of columns, interpolation of inputs, the model they are for."""
+    """Options of the reader: columns by name, units of columns, interpolation of inputs, the model they are for."""
 
     time: str | None = None
     channels: Sequence[str] | None = None
@@ -43,7 +43,7 @@ class ReadOptions:
         return found
 
     def told(self, name: str) -> bool:
-        """Whether it was told how the input `name` is interpolated."""
+        """Whether the interpolation of the input `name` was given."""
         return isinstance(self.interpolation, str) or name in (self.interpolation or {})
 
     def wanted(self, name: str, role: str) -> str:
@@ -67,7 +67,7 @@ class Roles:
 
 
 def assign(table: RawTable, asked: ReadOptions) -> Roles:
-    """The roles of the columns: as told, else by the names of the model, else by usual names.
+    """The roles of the columns: as given, else by the names of the model, else by usual names.
 
     Errors: InputError for a column that is not there, for two roles of one column, and when nothing was measured.
     """

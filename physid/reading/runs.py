@@ -92,7 +92,7 @@ def source(path: Path, asked: ReadOptions) -> Source:
 
 
 def _errors(table: RawTable, roles: Roles, asked: ReadOptions) -> dict[str, str]:
-    """The columns that look like errors of others; none where it was told what was measured."""
+    """The columns that look like errors of others; none where the channels were given."""
     if asked.channels is not None:
         return {}
     named = set() if asked.model is None else set(channel_names(asked.model))
@@ -115,7 +115,7 @@ def load(path: Path) -> RawTable:
 
 
 def _with_units(table: RawTable, asked: ReadOptions) -> RawTable:
-    """The table with the units that were told; InputError for a column that is not there, or says otherwise."""
+    """The table with the units that were given; InputError for a column that is not there, or says otherwise."""
     columns = dict(table.columns)
     for name, unit in asked.units.items():
         if name not in columns:
@@ -149,12 +149,12 @@ def _check_order(table: RawTable, column: str, times: Array, rows: NDArray[np.in
     row, before = int(rows[late[0] + 1]), int(rows[late[0]])
     if times[row] == times[before]:
         what = f"the time {times[row]:g} is there twice, also on {table.place(before)}. Keep one row, or name a column "
-        raise table.error(what + "that tells the experiments apart: experiment=, --group.", column, row)
+        raise table.error(what + "that names the experiments: experiment=, --group.", column, row)
     if times[row] > times[before]:
         what = f"the time {times[row]:g} is less than {CLOSEST:g} after {times[before]:g} on {table.place(before)}. "
         raise table.error(what + "Choose a smaller unit of time.", column, row)
     what = f"the time {times[row]:g} comes after {times[before]:g} on {table.place(before)}. Sort the rows by time, or "
-    raise table.error(what + "name a column that tells the experiments apart: experiment=, --group.", column, row)
+    raise table.error(what + "name a column that names the experiments: experiment=, --group.", column, row)
 
 
 def _stacked(columns: list[Array], rows: int) -> Array:

@@ -234,7 +234,7 @@ class Report:
         return rows
 
     def notes(self) -> list[str]:
-        """What is to be said of the estimates, a sentence or two each."""
+        """Notes on the estimates, a sentence or two each."""
         statistics = self.fit.statistics
         if self.fit.members:
             count = len(self.fit.members)
@@ -269,13 +269,13 @@ class Report:
             return ""
 
     def _hidden(self) -> list[str]:
-        """The directions that the data do not tell; those among weights alone are counted."""
+        """The unidentifiable directions; those among weights alone are counted."""
         found = self.fit.statistics.null_directions if self.fit.statistics is not None else []
         names = [f" {one.name}" for one in self.fit.listed]
         named = [text for text in found if any(name in f" {text}" for name in names) or not self.weights()]
-        lines = [f"Not identifiable: the data do not tell {text}." for text in named]
+        lines = [f"Not identifiable: the data do not determine {text}." for text in named]
         if len(named) < len(found):
-            lines.append(f"{len(found) - len(named)} directions of the weights are told by no data, only by penalties.")
+            lines.append(f"{len(found) - len(named)} directions of the weights are determined by penalties alone.")
         return lines
 
     def _combinations(self) -> str:

@@ -3,7 +3,7 @@
     physid.reproduce.reproduce("fig6", "fig6", quick=True)
 
 An `Exhibit` says which `Cell`s are computed and how their results become a table and a figure; each finished cell is
-kept, so that an interrupted run goes on. A new exhibit is a file here and a line in `physid.reproduce.catalog`.
+kept, so that an interrupted run continues. A new exhibit is a file here and a line in `physid.reproduce.catalog`.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def request_of(folder: Path) -> dict[str, Any]:
 def finished(folder: Path, cells: Mapping[str, Cell]) -> dict[str, dict[str, Any]]:
     """The finished cells of a folder by key, in the order of the cells.
 
-    Errors: InputError for one that had other settings, or that cannot be read.
+    Errors: InputError for one of other settings, or that cannot be read.
     """
     kept = {}
     for cell in cells.values():

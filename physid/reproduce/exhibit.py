@@ -23,7 +23,7 @@ Results = Mapping[str, Any]
 
 
 def ended(status: str, message: str) -> None:
-    """Nothing for a fit or a training that came to its end. Errors: TimeUp, KeyboardInterrupt, Diverged."""
+    """Nothing for a fit or a training that finished. Errors: TimeUp, KeyboardInterrupt, Diverged."""
     if status == "interrupted":
         raise KeyboardInterrupt
     if status == "time limit":
@@ -36,9 +36,9 @@ def ended(status: str, message: str) -> None:
 class Work:
     """What a cell may use beside its settings: a folder of its own, a voice, and the time that is left.
 
-    `folder` is not made before the cell makes it, and outlives an interruption, so that a long cell can go on from what
-    it keeps there; `of(key)` is that of another cell. `tell` reports progress as fields. `deadline` is on the clock of
-    time.monotonic, None without a limit.
+    `folder` is not made before the cell makes it, and outlives an interruption, so that a long cell can continue from
+    what it keeps there; `of(key)` is that of another cell. `tell` reports progress as fields. `deadline` is on the
+    clock of time.monotonic, None without a limit.
     """
 
     folder: Path

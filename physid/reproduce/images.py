@@ -86,9 +86,9 @@ def compute(
     protocol: str = "default",
     recipe: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train a network, or go on with it; its history, the classes that it tells, and its errors under every solver.
+    """Train a network, or resume its training; its history, predicted classes, and errors under every solver.
 
-    Errors: Diverged when the training does; TimeUp and KeyboardInterrupt leave a run that is gone on with.
+    Errors: Diverged when the training does; TimeUp and KeyboardInterrupt leave a run that can be resumed.
     """
     from physid.training.classifying import predicted, scores_with
 

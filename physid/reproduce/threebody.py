@@ -23,7 +23,7 @@ PARTS = ("train", "test", "forecast")
 
 
 def fitted(work: Work, begin: Callable[[], Fit]) -> Fit:
-    """The fit that `begin` makes in the cell's folder, gone on with where an earlier one stopped.
+    """The fit that `begin` makes in the cell's folder, resumed where an earlier one stopped.
 
     Errors: TimeUp, KeyboardInterrupt and Diverged for a fit that ended so.
     """

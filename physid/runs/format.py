@@ -36,10 +36,10 @@ LiveT = TypeVar("LiveT")
 
 
 class RunFormat(ABC, Generic[ResultT]):
-    """How the runs of one kind are kept: the files of a result, and how an unfinished run is gone on with.
+    """Format of the runs of one kind: the files of a result, and how an unfinished run is resumed.
 
     `kind` stands in request.json, `noun` names a run of it in messages. A run whose status is one of `ended` is not
-    gone on with.
+    resumed.
     """
 
     kind: ClassVar[str]
@@ -59,11 +59,11 @@ class RunFormat(ABC, Generic[ResultT]):
 
     @abstractmethod
     def resume(self, run: Run, progress: Progress | None, limit: float | None) -> ResultT:
-        """Go on with an unfinished run for `limit` seconds at most, and finish it."""
+        """Resume an unfinished run for `limit` seconds at most, and finish it."""
 
 
 class CheckpointFormat(RunFormat[ResultT], Generic[ResultT, LiveT]):
-    """The format of runs that go on from one file, their `checkpoint`: the state of a search or a training."""
+    """The format of runs that resume from one file, their `checkpoint`: the state of a search or a training."""
 
     checkpoint: ClassVar[str]
 
@@ -173,7 +173,7 @@ def kind_of(path: Path) -> str:
     for name in (REQUEST, SETTINGS):
         try:
             about = json.loads(door.inside(path, name))
-        except (OSError, ValueError, RecursionError):  # told by whoever reads the run
+        except (OSError, ValueError, RecursionError):  # reported by whoever reads the run
             continue
         if isinstance(about, dict):
             return str(about.get("kind", "reproduction" if "exhibit" in about else "fit"))

@@ -1,4 +1,4 @@
-"""Models of runs: how the class is found again, and the model made anew with its state."""
+"""Models of runs: how the class is found again, and the model rebuilt with its state."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def restored(
 
 
 def _made(run: Folder, identity: dict[str, Any], state: dict[str, Tensor], trust: bool) -> Model:
-    """The model, made anew from the constants and the unknowns of the run."""
+    """The model, rebuilt from the constants and the unknowns of the run."""
     cls = _find(identity, trust)
     constants = identity["constants"]
     natural = {name.removeprefix("natural."): value for name, value in state.items() if "natural." in name}

@@ -146,9 +146,9 @@ def trained(
         try:
             loop.run()
         except KeyboardInterrupt:
-            status, message = "interrupted", "Interrupted; physid resume goes on."
+            status, message = "interrupted", "Interrupted; physid resume continues."
         except TimeUp:
-            status, message = "time limit", f"The time limit of {loop.time_limit:g} s ran out; physid resume goes on."
+            status, message = "time limit", f"The time limit of {loop.time_limit:g} s ran out; physid resume continues."
         except Diverged as error:
             status, message = "diverged", f"{str(error)[:1].upper()}{str(error)[1:]}"
         about = loop.collection.describe()

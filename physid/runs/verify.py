@@ -106,7 +106,7 @@ def _estimates(known: FitResult, again: FitResult) -> list[str]:
         reach = max(ERRORS * (before.stderr or 0.0), PART * abs(before.value))
         scale = PART * abs(before.start)
         if known.statistics is not None and before.stderr is None:
-            continue  # what the data do not tell may come out anywhere
+            continue  # an undetermined value may come out anywhere
         if not abs(now.value - before.value) <= max(reach, scale):
             found.append(f"{before.name} was {before.value:.10g} and is {now.value:.10g}")
     return found

@@ -1,6 +1,6 @@
 """Checkpoints a run under way: its request and starting point once, its state periodically, then its result.
 
-The folder appears whole, at the first point from which the search could go on; after that one file changes, in one
+The folder appears whole, at the first state from which the search could continue; after that one file changes, in one
 step, so that whatever ends the process leaves a run that `physid resume` continues.
 """
 
@@ -129,7 +129,7 @@ def checkpoint(monitor: Monitor, request: str) -> bytes:
 def recall(monitor: Monitor, arrays: Mapping[str, Array], request: str) -> int:
     """Put `monitor` where a checkpoint stood; the number of evaluations until then.
 
-    A checkpoint of an older physid, which has no state, goes on from its best point. Errors: ValueError for the
+    A checkpoint of an older physid, which has no state, continues from its best point. Errors: ValueError for the
     checkpoint of another request.
     """
     about = json.loads(arrays["about"].tobytes())

@@ -32,14 +32,14 @@ def predicted(trained: TrainingResult, batch: int | None = None) -> tuple[Classe
             logits = learner(moved(one, device)) if isinstance(one, tuple) and len(one) == 2 else None
             if logits is None or logits.ndim != 2 or one[1].is_floating_point():
                 name = learner.identity.get("model", type(learner).__name__)
-                raise InputError(f"{name} does not tell classes. Give a run that does, as of node18.")
+                raise InputError(f"{name} is no classifier. Give a run of one, as of node18.")
             found.append(logits.argmax(1).cpu())
             truth.append(one[1].cpu())
     return torch.cat(found).numpy(), torch.cat(truth).numpy()
 
 
 def scores_with(trained: TrainingResult, **changes: Any) -> dict[str, float]:
-    """The scores of the test set when the ODEs of the learner are integrated otherwise, without training anew.
+    """The scores of the test set when the ODEs of the learner are integrated otherwise, without training again.
 
     `changes` are those of `Integrator.changed`: solver, rtol, atol, step. Errors: InputError for a learner without an
     integrator.

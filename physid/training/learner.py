@@ -14,7 +14,7 @@ Batch = Any
 
 
 class Learner(nn.Module, ABC):
-    """A network that can be trained: `forward(batch)` predicts, `loss` is minimised, `scores` are told.
+    """A network that can be trained: `forward(batch)` predicts, `loss` is minimised, `scores` are reported.
 
     `identity` says how it is built again, {"model": NAME, "options": {...}}: `physid.models.network` writes it down; a
     learner without one is given to `Trained.load`.
@@ -31,10 +31,10 @@ class Learner(nn.Module, ABC):
         """Sums [] over a batch by name, and under "count" what they are to be divided by for the mean of a data set."""
 
     def begin(self, epoch: int) -> None:
-        """Told before each epoch, from 0: the place for what is annealed."""
+        """Called before each epoch, from 0: the place for annealing."""
 
     def join(self, processes: Any) -> None:
-        """Told before the first step that batches are shared among `physid.training.processes.Processes`.
+        """Called before the first step where batches are shared among `physid.training.processes.Processes`.
 
         Batch norm is seen to; what else is a mean over the batch must become one over all shares, by `processes.sum`.
         """
@@ -68,7 +68,7 @@ class Collection(Protocol):
         """The test set in batches, always the same."""
 
     def describe(self) -> dict[str, Any]:
-        """What it holds, as data: sizes, and a sha256 that tells whether it is the same again."""
+        """What it holds, as data: sizes, and a sha256 of its content."""
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

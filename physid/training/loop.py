@@ -25,10 +25,10 @@ from physid.training.recipe import Recipe
 
 
 class Loop:
-    """Where a training stands, and how it goes on.
+    """State of a training, and its steps.
 
     `epoch` and `step` count what is done; `sums` are those of the epoch so far; `history` has a row for each epoch.
-    `keep` is called between steps, with the loop in a state that can be gone on from; `board` with an epoch's row.
+    `keep` is called between steps, with the loop in a state that can be resumed; `board` with an epoch's row.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Loop:
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
 
     def _pause(self, stop: Stop) -> None:
-        """Keep where the training stands; end here if it was told to, all processes together."""
+        """Checkpoint the training; end here if a signal or the time limit says so, all processes together."""
         if self.keep is not None:
             self.keep(self)
         late = self.time_limit is not None and time.perf_counter() - self.started >= self.time_limit
@@ -196,7 +196,7 @@ class Stop:
 def between_steps() -> Iterator[Stop]:
     """What raises when it is called what an interrupt would have raised: Ctrl-C and SIGTERM wait until then.
 
-    Only the main thread is told of signals; elsewhere nothing is caught.
+    Signals reach the main thread only; elsewhere nothing is caught.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

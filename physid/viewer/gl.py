@@ -97,7 +97,7 @@ def require(window: bool = False, found: Probe | None = None) -> Probe:
     found = found or probe(window)
     if not found.works:
         raise MissingError(
-            f"pictures need OpenGL, which does not work here ({found.reason}): install {PACKAGES}, or go on without: "
+            f"pictures need OpenGL, which does not work here ({found.reason}): install {PACKAGES}, or do without: "
             "--html FILE writes a page that needs none, --no-pictures leaves pictures out."
         )
     if not window:

@@ -48,7 +48,7 @@ def movie(
 ) -> Path:
     """Write the movie of one run or several side by side to `path`, which gets its name when the movie is whole.
 
-    `size` is rounded down to multiples of 16. `progress` is told the frames done and all of them. Needs OpenGL.
+    `size` is rounded down to multiples of 16. `progress` is called with the frames done and their number. Needs OpenGL.
 
     Errors: MissingError without imageio-ffmpeg; InputError for a size below 320 x 240.
     """

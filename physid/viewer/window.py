@@ -78,7 +78,7 @@ class Window:
         }
 
     def act(self, key: str) -> None:
-        """Do what the key does and draw the window anew."""
+        """Do what the key does and redraw the window."""
         self.keys[key]()
         self.plotter.render()
 

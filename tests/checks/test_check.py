@@ -137,7 +137,7 @@ def test_what_the_data_do_not_tell_is_named_and_is_a_null_direction() -> None:
     findings = {finding.name: finding for finding in check(model, experiment(1))}
     assert findings["identifiability"].status == "failed"
     text = findings["identifiability"].sentence
-    first, second = text.split("the data do not tell ")[1].split(". Fix")[0].split("; nor ")
+    first, second = text.split("the data do not determine ")[1].split(". Fix")[0].split("; nor ")
     assert "log(mass)" in first + second
     # along a named direction g m l / I and friction / I stay as they are
     values = {name: float(value) for name, value in model.values().items()}

@@ -149,11 +149,11 @@ def test_check_names_what_report_names() -> None:
     experiment = decay(0.02, 3)
     findings = {one.name: one for one in check(Product(), experiment)}
     assert findings["identifiability"].status == "failed"
-    assert "They do tell a b (1 there)." in findings["identifiability"].sentence
+    assert "They do determine a b (1 there)." in findings["identifiability"].sentence
     found = fit(Product(), experiment)
     assert found.statistics is not None
     (direction,) = found.statistics.null_directions
-    assert f"the data do not tell {direction}." in findings["identifiability"].sentence
+    assert f"the data do not determine {direction}." in findings["identifiability"].sentence
 
 
 def switched(name: str, u: float, rate: float) -> Experiment:

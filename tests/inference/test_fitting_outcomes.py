@@ -77,7 +77,7 @@ def test_what_cannot_be_told_apart_is_named() -> None:
     assert (a.stderr, a.low, b.stderr, b.high) == (None, None, None, None)
     forecast = found.forecast(6.0)
     assert np.isfinite(forecast.low).all()
-    assert "Not identifiable: the data do not tell" in str(found.report())
+    assert "Not identifiable: the data do not determine" in str(found.report())
 
 
 def test_failing_solve_is_a_rejected_step() -> None:

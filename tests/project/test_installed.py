@@ -10,13 +10,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from packages import ROOT, block, install, project
+from packages import site as site
 
 from physid import fit, load, odeint, solve
 from physid.api.export import EXPORTERS
@@ -31,50 +32,11 @@ from physid.modelling.catalogue import MODELS
 from physid.ode import GRADIENTS, METHODS, Tableau
 from physid.training.networks import NETWORKS
 
-ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 GROUPS = (
     *("physid.models", "physid.datasets", "physid.solvers", "physid.networks", "physid.collections"),
     *("physid.gradients", "physid.noise", "physid.optimizers", "physid.exporters", "physid.commands"),
 )
-
-
-def block(name: str) -> str:
-    """The text of a file in the README."""
-    (found,) = re.findall(rf"^```\w+ file={re.escape(name)}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-    return str(found)
-
-
-def install(folder: Path, module: str, source: str, project: Mapping[str, Any]) -> None:
-    """Lay a package down as an installer does."""
-    about, points = project["project"], project["project"]["entry-points"]
-    info = folder / f"{about['name']}-{about['version']}.dist-info"
-    info.mkdir(parents=True)
-    (folder / f"{module}.py").write_text(source)
-    head = f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
-    (info / "METADATA").write_text(head)
-    lines = [f"[{group}]\n" + "".join(f"{a} = {b}\n" for a, b in names.items()) for group, names in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-
-
-def project(name: str, group: str, **points: str) -> dict[str, Any]:
-    """What the pyproject.toml of a small package says."""
-    return {"project": {"name": name, "version": "0.1", "entry-points": {group: points}}}
-
-
-@pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of packages on sys.path; what is installed there is gone after the test."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-    monkeypatch.syspath_prepend(str(folder))
-    before = set(sys.modules)
-    entry_points.cache_clear()
-    yield folder
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
-            del sys.modules[name]
-    entry_points.cache_clear()
 
 
 @pytest.fixture
@@ -185,33 +147,6 @@ def test_a_format_of_a_package_is_written(springs: Path, tmp_path: Path, capsys:
     assert main(["export", str(tmp_path / "run"), "--to", "markdown", "--out", str(out)]) == 0
     one = found.estimates[0]
     assert f"| stiffness | {one.value:.6g} | {one.stderr:.2g} | 1/s^2 |" in out.read_text()
-
-
-def test_a_gradient_of_a_package_differentiates_by_its_name(springs: Path, capsys: Captured) -> None:
-    source = (ROOT / "docs" / "examples" / "gradient.py").read_text().split("\nrate = ")[0]
-    install(springs, "differ", source, project("differ", "physid.gradients", differences="differ:Differences"))
-    rate = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
-    y0 = torch.ones(2, dtype=torch.float64)
-    found = solve(lambda t, y: -rate * y, y0, [0.0, 1.0], gradient="differences", engine="eager", rtol=1e-8)
-    found.y[-1].sum().backward()
-    assert rate.grad == pytest.approx((-torch.exp(-rate)).tolist(), rel=1e-6)
-    assert main(["list", "gradients"]) == 0
-    assert re.search(r"^differences .* differ 0\.1$", capsys.readouterr().out, re.M)
-
-
-def test_a_command_of_a_package_runs_and_is_listed(springs: Path, capsys: Captured) -> None:
-    source = (
-        "import click\n@click.command()\n@click.argument('text')\ndef echo(text):\n    'Print TEXT.'\n    print(text)\n"
-    )
-    install(springs, "talk", source, project("talk", "physid.commands", echo="talk:echo", fit="talk:echo"))
-    assert main(["echo", "hello"]) == 0
-    assert capsys.readouterr().out == "hello\n"
-    assert main(["ecko", "hello"]) == 2
-    assert "unknown command 'ecko'. Did you mean 'echo'?" in capsys.readouterr().err
-    assert main(["list", "commands"]) == 0
-    out, err = capsys.readouterr()
-    assert re.search(r"^echo +Print TEXT\. +talk 0\.1$", out, re.M)
-    assert "command 'fit' of the installed package talk 0.1 (talk:echo) is not taken: command 'fit' is of physid" in err
 
 
 @pytest.mark.parametrize(

@@ -82,10 +82,10 @@ def test_too_few_images_have_no_agreement() -> None:
 
 def test_a_learner_without_classes_or_an_ode_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = Trained(Line(2), Points(), RECIPE, [], "finished", "", 0.0)
-    with pytest.raises(InputError, match="does not tell classes"):
+    with pytest.raises(InputError, match="is no classifier"):
         predicted(trained)
     monkeypatch.setattr(Points, "test", lambda self, size: iter([{"x": self.x}]))
-    with pytest.raises(InputError, match="does not tell classes"):
+    with pytest.raises(InputError, match="is no classifier"):
         predicted(trained)
     with pytest.raises(InputError, match="no ODE"):
         scores_with(trained, solver="euler")

@@ -185,7 +185,7 @@ def test_refusals(tmp_path: Path) -> None:
         train(learner, points, recipe, out=tmp_path / "full")
     for make, text in (
         (lambda: Recipe(1, 1, 0.1, optimizer="adm"), r"'adm'\. Did you mean 'adam'"),
-        (lambda: Recipe(1, 1, lr=-1.0), "lr=-1.0: a positive number"),
+        (lambda: Recipe(1, 1, lr=-1.0), "lr=-1.0: expected a positive number"),
         (lambda: Rate("exponental"), "Did you mean 'exponential'"),
     ):
         with pytest.raises(InputError, match=text):

@@ -39,7 +39,7 @@ class Covariances:
 def covariances(problem: Problem, point: Point, known: bool, silent: int = 0) -> Covariances:
     """Both covariances at the optimum; plain = s^2 (J^T J)^-1, robust = (J^T J)^-1 M (J^T J)^-1.
 
-    The `silent` residuals, of channels that are met to the solver's error, tell nothing of the noise's size s.
+    The `silent` residuals, of channels that are met to the solver's error, hold nothing of the noise's size s.
     """
     scored = problem.scored(point)
     size = np.linalg.norm(scored.jacobian, axis=0)
@@ -90,12 +90,12 @@ def _scores(problem: Problem, point: Point, scaled: Array) -> Array:
 
 
 def _robust_reason(problem: Problem, point: Point, scaled: Array) -> str:
-    """Why there are no robust errors, if there are none to be had."""
+    """Why there are no robust errors, if there are none."""
     scores = _scores(problem, point, scaled)
     if len(scores) < FEWEST:
-        return f"{len(scores)} times are too few to tell the correlation of the residuals by; {FEWEST} are needed"
+        return f"{len(scores)} times are too few for the correlation of the residuals; {FEWEST} are needed"
     if _bandwidth(scores) >= len(scores) // 3:
-        return "the residuals are correlated over more than a third of the record, which is too short to tell how much"
+        return "the residuals are correlated over more than a third of the record, which is too short to estimate it"
     return ""
 
 

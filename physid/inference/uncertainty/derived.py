@@ -13,7 +13,7 @@ from physid.inference.uncertainty.estimates import Estimate
 from physid.inference.uncertainty.identifiability import coordinates, value_of
 from physid.inference.uncertainty.statistics import FitStatistics
 
-TOLD = 1e-3  # a part of the weights in directions that the data do not tell, above which there is no error
+TOLD = 1e-3  # a part of the weights in directions that the data do not determine, above which there is no error
 
 
 def read_out(vector: ParameterVector, start: Array, x: Array, statistics: FitStatistics | None) -> list[Estimate]:

@@ -13,7 +13,7 @@ from physid.inference.parameters import ParameterVector, VectorEntry
 from physid.inference.uncertainty.statistics import FitStatistics
 from physid.modelling.unknown import Domain
 
-TOLD = 3.0  # standard errors from a bound at which a value is told from it
+TOLD = 3.0  # standard errors from a bound from which a value differs from it
 EVERYTHING = 1e3  # a factor on both sides of a positive value within which an interval says something
 WHOLE = 0.999  # of a bounded domain, which an interval that says something does not cover
 

@@ -1,6 +1,6 @@
 """Identifiable and unidentifiable combinations of the unknowns, as named products, quotients and directions.
 
-Directions are told in coordinates u: the logarithm of an unknown on a half line, less its bound, the unknown itself
+Directions are stated in coordinates u: the logarithm of an unknown on a half line, less its bound, the unknown itself
 elsewhere. A product of powers is then a weighted sum. Where the model is nonlinear the powers hold at the optimum.
 """
 
@@ -26,7 +26,7 @@ MOST = 20_000  # supports that are tried
 def coordinates(entries: Sequence[VectorEntry], slopes: Array) -> Array:
     """du / dx [Q], for d natural / dx `slopes` [Q]: one on half lines, where x is the logarithm.
 
-    At a bound the slope underflows, and no x moves the natural value: such an unknown is told by x itself.
+    At a bound the slope underflows, and no x moves the natural value: such an unknown is represented by x itself.
     """
     still = np.abs(slopes) < STILL
     return np.array(

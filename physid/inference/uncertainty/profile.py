@@ -1,4 +1,4 @@
-"""Profile likelihoods: how the fit worsens when one unknown is held at other values and all others are fitted anew.
+"""Profile likelihoods: how the fit worsens when one unknown is held at other values and all others are refitted.
 
 Intervals from a profile hold where those from the covariance do not: for lopsided and for flat objectives.
 Source: Bates and Watts (1988), section 6.1; Raue et al. (2009).
@@ -39,7 +39,7 @@ MOST = 24  # steps on a side
 BETTER = 1e-6  # of the objective by which another point must be lower to count as a better optimum
 FAR = 50.0  # of twice the fall of the mean log-likelihood
 KNOWN = {"physid", "torch", *sys.stdlib_module_names}  # which every process can import
-HUGE = 1e100  # an unknown that gets so large shows round-off, not what the data tell
+HUGE = 1e100  # an unknown that gets so large shows round-off, not the data
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def profile(fit: FitResult, names: Sequence[str] | None = None, jobs: int = 1) -
     """The profiles of the unknowns `names` (default: all but the initial state), and the fit they belong to.
 
     Every side of every profile is a task of its own, for `jobs` processes at a time (joblib). If a profile meets a
-    better optimum, the fit goes on from there, the profiles are made again, and the fit returned is the better one.
+    better optimum, the fit continues from there, the profiles are made again, and the fit returned is the better one.
 
     Errors: InputError for a name that is none, or a fit that is at no optimum.
     """

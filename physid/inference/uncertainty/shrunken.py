@@ -10,11 +10,11 @@ from physid.inference.problem import Problem
 from physid.inference.simulate import simulate
 from physid.modelling.state_sizes import seen_sizes
 
-FAR = 100.0  # times that a state is smaller than the size by which its tolerance went
+FAR = 100.0  # times that a state is smaller than the size behind its tolerance
 
 
 def shrunken(problem: Problem, x: Array) -> str:
-    """What is said at the optimum `x` of hidden states that are smaller than their tolerance went by, FAR times.
+    """The warning about hidden states that are FAR times smaller at the optimum `x` than their tolerance assumes.
 
     Empty where there are none, where a tolerance is one number that was asked for, and where nothing is hidden. A state
     that grows beyond its size is safe: the relative tolerance holds for it.

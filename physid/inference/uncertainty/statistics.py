@@ -52,7 +52,7 @@ class FitStatistics:
     `dof` are the degrees of freedom, `sigma` the noise: known, or estimated from the residuals. `null_directions`
     are those that the data do not determine, `identifiable_combinations` what they do determine of the unknowns in
     those, `powers` the weights [K][Q] of these.
-    `reason` says why there are no errors, `robust_reason` why the robust ones are not to be had. `verdict` is the worst
+    `reason` says why there are no errors, `robust_reason` why there are no robust ones. `verdict` is the worst
     that holds (see `physid.inference.uncertainty.verdict`), `sentence` why, `remedies` what may help,
     `others` what holds besides; `each` are all tests, by channel, and `floor` the channels at their floor, which are
     left out of the likelihood. `optimum` is False where the values are none, and so have no errors.

@@ -33,10 +33,10 @@ from physid.inference.uncertainty.residual_tests import (
 WORST = ("no optimum", "does not fit", "no use", "inadequate", "undetermined", "not tested", "exact", "adequate")
 MISFIT = 1e-6  # a p value of chi-squared below which a model does not fit
 LITTLE = 20.0  # per cent of fit below which little is explained: two thirds of the spread are left as a variance
-MOST = 2  # remedies that are told
+MOST = 2  # remedies that are named
 SHOWN = 3  # channels that are named one by one
 NO_OPTIMUM = (
-    "These values are no optimum of least squares: neither standard errors nor residuals tell whether the model is "
+    "These values are no optimum of least squares: neither standard errors nor residuals show whether the model is "
     "right."
 )
 STARTS = "many starts (--starts 20)"
@@ -56,7 +56,7 @@ FORECAST = "a model of fewer unknowns or with more of the physics (--model)"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is said of a fit: `word`, `sentence` why, `remedies` to try, `others` that hold too, as (word, sentence)."""
+    """Verdict on a fit: `word`, `sentence` why, `remedies` to try, `others` that hold too, as (word, sentence)."""
 
     word: str
     sentence: str
@@ -66,9 +66,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict goes by.
+    """Evidence of a verdict.
 
-    `size` tells how large the residuals are, `count` how many there are; `tests` are all tests made, `exact` the
+    `size` says how large the residuals are, `count` is their number; `tests` are all tests made, `exact` the
     channels at the solver's own error of `channels`; `undetermined` names what the data do not determine; `explained`
     is the fit in per cent, None where it means nothing; `positive` says that all data are, `loose` that residuals are
     of the size of the solver's own error; `noise` is that of the fit, `search` holds what was asked of the search.
@@ -162,7 +162,7 @@ def _residuals(e: Evidence) -> list[Verdict]:
     tail = (
         " The model does not explain all of the data; estimates may be biased by more than any standard error says."
         if missing
-        else " Standard errors and intervals go by that noise."
+        else " Standard errors and intervals are those of that noise."
     )
     text = f"{head}: the residuals ({e.size}) {', and '.join(parts)}.{tail}"
     return [Verdict("inadequate", text, _remedies(kinds, found, e))]
@@ -223,8 +223,8 @@ def _sound(e: Evidence) -> Verdict:
     if e.exact and len(e.exact) == len(e.channels):
         return Verdict(
             "exact",
-            f"The model reproduces the data to the solver's precision ({e.size}); there is no noise to tell the "
-            "standard errors by, and they do not bound the solver's own error.",
+            f"The model reproduces the data to the solver's precision ({e.size}); there is no noise from which "
+            "standard errors follow, and they do not bound the solver's own error.",
         )
     white = [one for one in e.tests if one.kind == CORRELATED]
     if not white:
