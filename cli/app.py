@@ -232,7 +232,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _slip(error: BaseException) -> str | None:
-    """What a line of the user's own model or experiment did wrong, if it was that which raised the error."""
+    """The fault of a line of the user's own model or experiment, if it raised the error."""
     if "physid.modelling.address" not in sys.modules:  # then no such file was read
         return None
     from physid.modelling.address import blame

@@ -149,7 +149,7 @@ def command(
 
 
 def tell_plan(console: Console, chosen: Sequence[Experiment], system: Model, asked: FitOptions, run: Path) -> None:
-    """What would be fitted, and how."""
+    """Print the plan of the fit."""
     from physid.inference.assemble import agree, noise_model, suited
     from physid.inference.options import resolve
     from physid.modelling.modules import ready, trained

@@ -23,7 +23,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Heard:
-    """Which signals came."""
+    """Signals that came."""
 
     def __init__(self) -> None:
         self.terminated = False

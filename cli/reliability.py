@@ -18,7 +18,7 @@ from physid.errors import InputError
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @json_option
 def command(runs: tuple[Path, ...], json: bool) -> int:
-    """How far the trainings RUN... agree on the classes of one test set: now `physid compare RUN...`."""
+    """Agreement of the trainings RUN... on the classes of one test set: now `physid compare RUN...`."""
     if len(runs) < 2:
         raise click.UsageError("one run has nothing to agree with. Give two at least.")
     return compare_classes(Console(json=json), runs)

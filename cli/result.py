@@ -90,7 +90,7 @@ def done_fields(fit: Fit, run: Path | None) -> dict[str, Any]:
 
 
 def _residuals(fit: Fit) -> dict[str, Any]:
-    """What the statistics say of the residuals; `hidden` is the former name of null_directions."""
+    """Statistics of the residuals as data; `hidden` is the former name of null_directions."""
     if fit.statistics is None:
         return {}
     found = {name: getattr(fit.statistics, name) for name in RESIDUALS}

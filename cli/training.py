@@ -125,7 +125,7 @@ def _collection(entry: Network, experiment: str | None, options: Mapping[str, An
 
 
 def tell_plan(console: Console, entry: Network, collection: Collection, recipe: Recipe, run: Path) -> None:
-    """What would be trained, and how."""
+    """Print the plan of the training."""
     rows = [
         ("data", collection.name),
         *((name, value) for name, value in collection.describe().items()),

@@ -8,9 +8,8 @@ import torch
 from physid.arrays import Array
 from physid.catalog import Option, whole
 from physid.data.catalogue import DataSet
-from physid.data.experiment import Experiment, Trajectory
-from physid.data.inputs import Inputs
-from physid.datasets.measured import Record
+from physid.data.experiment import Experiment
+from physid.datasets.measured import Record, driven
 from physid.errors import InputError
 
 _AT = (
@@ -60,18 +59,16 @@ def load(*, rate: int) -> Experiment:
 def _experiment(
     name: str, time: Array, position: Array, force: Array, rate: int, validation: Experiment | None
 ) -> Experiment:
-    return Experiment(
-        name=name,
-        train=Trajectory(torch.from_numpy(time), torch.from_numpy(position[:, None])),
+    return driven(
+        name,
+        time,
+        position,
+        ("force", force),
+        ("q", "m"),
         initial=torch.tensor([position[0], 0.0], dtype=torch.float64),
         initial_free=torch.tensor([False, True]),
         initial_scale=torch.tensor([0.1, 0.1], dtype=torch.float64),
-        channels=("q",),
-        unit="m",
-        time_unit="s",
-        inputs=Inputs.through(time, force, ["force"]),
         validation=validation,
-        integrator={"solver": "rk4"},
         source="EMPS benchmark, Janot, Gautier and Brunot (2019)",
         data_hash=(PULSES if validation is None else TRAIN).sha256 if rate == RATE else "",
         options={"rate": rate} if validation is not None else {},

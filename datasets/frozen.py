@@ -24,7 +24,7 @@ RECONSTRUCT = ("numpy.core.multiarray _reconstruct", "numpy._core.multiarray _re
 
 
 class RefusedPickle(ValueError):
-    """What in the file is not plain data."""
+    """Raised for what in a file is not plain data."""
 
 
 class _Array:
@@ -171,7 +171,7 @@ def _set(stack: list[Any], values: list[Any]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What is expected in the end: keys as text, arrays that were built, lists of texts or of integers, texts."""
+    """The file's content, checked: keys as text, arrays that were built, lists of texts or of integers, texts."""
     if not isinstance(value, dict):
         return value
     found = {}

@@ -100,7 +100,7 @@ def throws(count: int, progress: Progress | None = None) -> Array:
 
 @contextmanager
 def bar(count: int) -> Iterator[Progress | None]:
-    """What shows a bar on stderr; None where that is no terminal."""
+    """A progress bar on stderr; None where that is no terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -186,7 +186,7 @@ def read_original(path: Path) -> Array:
 
 
 def _numbers() -> list[Any]:
-    """What numpy arrays are made of in a file, by their present names and by those of numpy 1."""
+    """The parts of numpy arrays in a file, by their present names and by those of numpy 1."""
     rebuild: Any = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
     return [
         np.ndarray,

@@ -90,7 +90,7 @@ def parse_table(text: str, name: str, body: str) -> EphemerisTable:
 
 
 def _marks(name: str, lines: list[str]) -> tuple[int, int]:
-    """Where the table begins and ends: the rows of its two marks."""
+    """Begin and end of the table: the rows of its two marks."""
     places = []
     for mark in ("$$SOE", "$$EOE"):
         found = [i for i, line in enumerate(lines) if line.strip() == mark]

@@ -90,7 +90,7 @@ class Images:
         return replace(self, train=train, held_out=held_out)
 
     def describe(self) -> dict[str, Any]:
-        """What the images are, as plain data."""
+        """Facts of the images, as plain data."""
         return {
             "name": self.name,
             "images": self.count,

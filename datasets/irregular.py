@@ -112,7 +112,7 @@ class SeriesSet:
         return Series(times, targets * observed, observed, targets, wanted)
 
     def _kept(self, owner: Tensor, offset: Tensor, counts: Tensor, draw: np.random.Generator) -> Tensor:
-        """Which rows are shown: of every series the first in a random order."""
+        """The rows that are shown: of every series the first in a random order."""
         order = torch.argsort(owner + torch.from_numpy(draw.random(len(owner))), stable=True)
         most = (counts.double() * self.observed).long().clamp(min=1)
         kept = torch.zeros(len(owner), dtype=torch.bool)
@@ -132,7 +132,7 @@ class SeriesSet:
         return float(per_series.mean())
 
     def describe(self) -> dict[str, Any]:
-        """What the set is, as plain data."""
+        """Facts of the set, as plain data."""
         return {
             "name": self.name,
             "source": self.source,

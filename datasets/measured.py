@@ -5,7 +5,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from physid.arrays import Array
+from physid.data.experiment import Experiment, Trajectory
+from physid.data.inputs import Inputs
 from physid.datasets.fetch import cache_folder, content, data_folder, download, kept
 from physid.errors import InputError, MissingError
 
@@ -43,3 +49,19 @@ class Record:
                 "original there, or remove it to have it fetched."
             )
         return found
+
+
+def driven(
+    name: str, time: Array, measured: Array, drive: tuple[str, Array], channel: tuple[str, str], **about: Any
+) -> Experiment:
+    """One channel (name, unit) that was `measured` [T] at times in s, driven by one input (name, samples [T])."""
+    return Experiment(
+        name=name,
+        train=Trajectory(torch.from_numpy(time), torch.from_numpy(measured[:, None].copy())),
+        channels=channel[:1],
+        unit=channel[1],
+        time_unit="s",
+        inputs=Inputs.through(time, drive[1], [drive[0]]),
+        integrator={"solver": "rk4"},
+        **about,
+    )

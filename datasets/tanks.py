@@ -7,9 +7,8 @@ import torch
 
 from physid.arrays import Array
 from physid.data.catalogue import DataSet
-from physid.data.experiment import Experiment, Trajectory
-from physid.data.inputs import Inputs
-from physid.datasets.measured import Record
+from physid.data.experiment import Experiment
+from physid.datasets.measured import Record, driven
 
 TANKS = Record(
     "cascaded_tanks",
@@ -40,19 +39,16 @@ def load() -> Experiment:
 
 
 def _experiment(name: str, drive: Array, level: Array, validation: Experiment | None) -> Experiment:
-    time = np.arange(len(level), dtype=np.float64) * SAMPLING
-    return Experiment(
-        name=name,
-        train=Trajectory(torch.from_numpy(time), torch.from_numpy(level[:, None].copy())),
+    return driven(
+        name,
+        np.arange(len(level), dtype=np.float64) * SAMPLING,
+        level,
+        ("pump", drive),
+        ("level", "V"),
         initial=torch.tensor([level[0], level[0]], dtype=torch.float64),
         initial_free=torch.tensor([True, True]),
         initial_scale=torch.tensor([5.0, 5.0], dtype=torch.float64),
-        channels=("level",),
-        unit="V",
-        time_unit="s",
-        inputs=Inputs.through(time, drive, ["pump"]),
         validation=validation,
-        integrator={"solver": "rk4"},
         source="cascaded tanks benchmark, Schoukens, Mattson, Wigren and Noel (2016)",
         data_hash=TANKS.sha256 if validation is not None else "",
     )

@@ -133,7 +133,7 @@ def build(
 
 
 def _rung(experiment: Experiment, knowledge: str) -> Callable[[Experiment], Model]:
-    """What makes the model of an experiment at a level of knowledge."""
+    """The function that makes the model of an experiment at a level of knowledge."""
     levels = CATALOG.lookup(experiment.name).knowledge if experiment.name in CATALOG else {}
     if not levels:
         raise InputError(

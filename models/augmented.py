@@ -53,7 +53,7 @@ class AugmentedFeatures(SecondOrder):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many features each block has."""
+        """Numbers of features of the blocks."""
         pairs = self.dimension * len(self.first)
         return {name: self.dimension * self.bodies if name == "position" else pairs for name in BLOCKS}
 

@@ -89,7 +89,7 @@ class LSTM(Learner):
         self.nets = nn.ModuleList(nets)
 
     def features(self, points: Tensor) -> Tensor:
-        """What the networks read [..., F] of points [..., M]."""
+        """Features [..., F] of points [..., M]."""
         return augmented(points.unflatten(-1, self.shape)) if self.aug else points
 
     def _read(self, points: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ class NODE18(Learner):
 
     @property
     def integrator(self) -> Integrator:
-        """How the blocks are integrated."""
+        """Integrator of the blocks."""
         return self.blocks[0].integrator
 
     @integrator.setter
@@ -154,7 +154,7 @@ class NODE18(Learner):
         }
 
     def costs(self) -> dict[str, int]:
-        """What the last solves cost, over all blocks: evaluations forwards and backwards, steps, checkpoint bytes."""
+        """Cost of the last solves, over all blocks: evaluations forwards and backwards, steps, checkpoint bytes."""
         return {name: sum(block.cost(name) for block in self.blocks) for name in COSTS}
 
     def join(self, processes: Any) -> None:

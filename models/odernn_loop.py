@@ -39,7 +39,7 @@ def euler_steps(times: Sequence[float]) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """What the loop does, latest time first: Euler steps, then an update of those series that have an observation.
+    """Plan of the loop, latest time first: Euler steps, then an update of those series that have an observation.
 
     `steps` [U] lists of step lengths, `rows` [U] the series observed at each time, `inputs` [N, 2C] their values and
     masks, in the same order.
@@ -227,7 +227,7 @@ class Gates:
         self.fresh_seen = torch.addmm(fresh[0][1], self.seen, fresh[0][0][:, both:].T)
 
     def room(self, count: int) -> Kept:
-        """Where so many updates are kept."""
+        """Memory for that many updates."""
         both = 2 * self.size
         widths = both, 2 * self.units, both, both, self.units, both
         return Kept(*(self.first.new_empty(count, width) for width in widths))

@@ -37,7 +37,7 @@ class Recurrent(Learner):
 
     @staticmethod
     def extra(channels: int) -> int:
-        """How many inputs there are beside values and mask."""
+        """Number of inputs beside values and mask."""
         return 1
 
     def forward(self, batch: Series) -> Tensor:
@@ -105,7 +105,7 @@ class Decaying(Recurrent):
         return 0
 
     def filled(self, batch: Series) -> Tensor:
-        """What was observed, and between it the last observation on its way to the mean."""
+        """The observations, and between them the last one decaying to the mean."""
         values, mask = batch.values, batch.observed
         last = last_seen(values, mask)
         mean = values.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)

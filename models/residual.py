@@ -60,7 +60,7 @@ class Residual(Drawn):
         return x @ self.residual_linear + torch.tanh(x @ self.residual_in + self.residual_shift) @ self.residual_out
 
     def residual(self, y: Tensor) -> Tensor:
-        """What the network adds to dy/dt [..., *state_shape] at the states y."""
+        """The network's part of dy/dt [..., *state_shape] at the states y."""
         x = y / self.residual_scale
         if not isinstance(self, SecondOrder):
             return self.network(x) * self.residual_mask

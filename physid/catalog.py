@@ -101,7 +101,7 @@ class Registry(MutableMapping[str, T]):
         self._places.update(places)
 
     def beside(self, other: Registry[Any]) -> None:
-        """Where a name is typed, both are looked in: what packages add must have a name that neither has."""
+        """Share typed names with another registry: packages may add only names that neither has."""
         self._beside.append(other)
         other._beside.append(self)
 
@@ -263,7 +263,7 @@ class Registry(MutableMapping[str, T]):
         return part  # type: ignore[no-any-return]  # of the kind that was checked
 
     def _wrong(self, name: str, part: Any) -> str:
-        """What the part should have been; nothing where it is that."""
+        """The kind of part expected; empty where it is of that kind."""
         kind = self._of
         if kind is not None:
             said = f"{kind.__module__}.{kind.__qualname__}"
@@ -276,7 +276,7 @@ class Registry(MutableMapping[str, T]):
 
 
 def _told(part: Any) -> str:
-    """What was found, in words."""
+    """The part in words."""
     if isinstance(part, type):
         return f"the class {part.__qualname__}"
     called = getattr(part, "name", None)

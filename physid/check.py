@@ -65,10 +65,10 @@ class Finding:
 def check(
     model: Model, experiment: Experiment | Sequence[Experiment], integrator: Integrator | None = None
 ) -> list[Finding]:
-    """What was found, in order: shapes, unknowns, units, smoothness, solve, gradient, identifiability.
+    """Findings in order: shapes, unknowns, units, smoothness, solve, gradient, identifiability.
 
     Of several experiments shapes and solve are those of the first that fails; gradient and identifiability are those of
-    all together, as a fit has them. What comes after a failure that it rests on is left out. Nothing is fitted, and the
+    all together, as a fit has them. A check that rests on one that failed is left out. Nothing is fitted, and the
     model is left as it was.
     """
     given = [experiment] if isinstance(experiment, Experiment) else list(experiment)
@@ -118,7 +118,7 @@ def started(model: Model, experiment: Experiment) -> Experiment:
 def _of_each(
     name: str, step: Callable[[Model, Experiment], Finding], model: Model, given: Sequence[Experiment]
 ) -> Finding:
-    """What was found of the first experiment, or of the first that is worse."""
+    """The finding of the first experiment, or of the first that is worse."""
     worst: Finding | None = None
     for one in given:
         model.drive(one.inputs)
@@ -151,7 +151,7 @@ def shapes(model: Model, experiment: Experiment) -> Finding:
 
 
 def unknowns(model: Model, experiment: Experiment) -> Finding:
-    """What a fit identifies and trains, with constants that are those of the experiment."""
+    """Unknowns that a fit identifies and trains, with the experiment's constants."""
     ready(model)
     agree(model, [experiment])
     known, initial = model.unknowns, int(experiment.initial_free.sum())
@@ -296,7 +296,7 @@ def identifiability(model: Model, given: Sequence[Experiment], integrator: Integ
 
 
 def _guarded(name: str, work: Callable[[], Finding]) -> Finding:
-    """What the work found; an error of the user's code is a failure, with where it came from."""
+    """The work's finding; an error of the user's code is a failure, with its place."""
     try:
         with contained():
             return work()
@@ -307,7 +307,7 @@ def _guarded(name: str, work: Callable[[], Finding]) -> Finding:
 
 
 def _raised(error: Exception) -> str:
-    """What was raised, and by which line."""
+    """The error, and the line that raised it."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if "physid" not in f.filename.split("/")]
     where = f", line {frames[-1].lineno} of {frames[-1].filename.rsplit('/', 1)[-1]}" if frames else ""
     return f"{type(error).__name__}: {error}{where}. Correct that line."

@@ -36,7 +36,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Law:
-    """What was found for one rate: its terms with their coefficients, and the part of the residual left unexplained."""
+    """Formula of one rate: its terms with their coefficients, and the part of the residual left unexplained."""
 
     of: str
     terms: list[Term]
@@ -219,7 +219,7 @@ def label(law: Law, name: str, several: bool) -> str:
 
 
 def _import(model: type[Model]) -> str:
-    """How the file comes by the known model: from a module, or from the file that it stands in."""
+    """The line that imports the known model: from a module, or from its file."""
     file = getattr(sys.modules.get(model.__module__), "__file__", None)
     if not model.__module__.startswith("physid_user_") or file is None:
         return f"from {model.__module__} import {model.__qualname__}"

@@ -98,7 +98,7 @@ def read(path: Path, largest: int = LARGEST, advice: str = "") -> bytes:
 
 
 def _about(path: Path) -> os.stat_result:
-    """What stands at a path, through links. Errors: InputError when nothing does."""
+    """The status of a path, through links. Errors: InputError where nothing is."""
     try:
         return path.stat()
     except FileNotFoundError:

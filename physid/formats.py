@@ -115,7 +115,7 @@ def sha256(data: bytes) -> str:
 
 @contextmanager
 def sound(folder: Path) -> Iterator[None]:
-    """What is read of a run inside this is of the kinds that were written. Errors: InputError where it is not."""
+    """Turns an error of damaged content, read inside of this, into InputError."""
     try:
         yield
     except InputError:
@@ -150,7 +150,7 @@ class Folder:
 
     @classmethod
     def begun(cls, path: Path) -> tuple[Folder, dict[str, Any]]:
-        """What a run, finished or not, began with, and its request. Errors: InputError for what is no such run."""
+        """The starting files of a run, finished or not, and its request. Errors: InputError for what is no such run."""
         run = cls.__new__(cls)
         run.path, name = path, "request.json"
         try:

@@ -21,7 +21,7 @@ SHARED = "PHYSID_CACHE_SHARED"
 
 
 def wished_folder() -> Path:
-    """Where the cache would be: PHYSID_CACHE, or `physid` in the platform's place for caches.
+    """The cache folder that is asked for: PHYSID_CACHE, or `physid` in the platform's place for caches.
 
     A relative XDG_CACHE_HOME counts as none, as its specification says. Errors: InputError for a relative PHYSID_CACHE.
     """
@@ -167,7 +167,7 @@ def compiler_command() -> list[str] | None:
 
 
 def environment() -> dict[str, Any]:
-    """What results are computed with: versions of physid, Python and packages, the platform, torch's threads."""
+    """Environment of results: versions of physid, Python and packages, the platform, torch's threads."""
     modules = {name: import_module(name) for name in ("physid", "torch", "numpy", "scipy")}
     return {
         "python": sys.version.split()[0],

@@ -144,7 +144,7 @@ NAMES = {
 
 
 def named(module: str, name: str) -> Any:
-    """What `module` of physid once had by this `name`, for its `__getattr__`.
+    """The former attribute `name` of a `module` of physid, for its `__getattr__`.
 
     Errors: AttributeError for a name that it never had.
     """

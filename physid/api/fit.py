@@ -71,7 +71,7 @@ class Fit(FitResult):
 
     @property
     def strengths(self) -> Array | None:
-        """How heavy the observed bodies are [B], relative to one another, where the model says so."""
+        """Relative masses of the observed bodies [B], where the model says them."""
         return strengths(self)
 
     def shown(self, seen: float) -> Self:

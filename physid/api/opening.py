@@ -75,7 +75,7 @@ class OpenRun(Run):
         return self.network
 
     def compared(self) -> Fit | FreeRun:
-        """What stands in a table beside others. Errors: InputError for a network of series, which has no such row."""
+        """Fit or network for a table of several. Errors: InputError for a network of series, which has no such row."""
         found = self.predictor
         if isinstance(found, SeriesRun):
             raise InputError(

@@ -186,7 +186,7 @@ class Experiment:
 
     @property
     def scale_given(self) -> Tensor:
-        """Which elements of `initial_scale` were given, and not filled in [*state]."""
+        """Mask [*state] of the elements of `initial_scale` that were given, not filled in."""
         return self.initial_scale != self._default_scale(self.initial)
 
     def _default_scale(self, initial: Tensor) -> Tensor:

@@ -95,13 +95,13 @@ class _Window:
         return (self.high - self.low) // RAMP
 
     def reached(self, t: Array, times: Array) -> slice:
-        """Which of the ordered `times` it reaches: with the ends of the record also those beyond."""
+        """Mask of the ordered `times` that it reaches: with the ends of the record also those beyond."""
         first = 0 if self.low == 0 else int(np.searchsorted(times, t[self.low]))
         last = len(times) if self.high == self.count else int(np.searchsorted(times, t[self.high - 1], side="right"))
         return slice(first, last)
 
     def weight(self, t: Array, times: Array) -> Array:
-        """How much it counts at `times`: 1 inside, falling to 0 at its ends, but for those of the record."""
+        """Its weight at `times`: 1 inside, falling to 0 at its ends, but for those of the record."""
         found = np.ones_like(times)
         if self.low > 0:
             found = np.minimum(found, (times - t[self.low]) / (t[self.low + self.ramp] - t[self.low]))

@@ -19,7 +19,7 @@ from physid.inference.options import DEFAULTS, FitPlan, resolve
 from physid.inference.parameters import aligned, vector_of
 from physid.inference.problem import Point, Problem
 from physid.inference.protocols import compare, start_of_protocol
-from physid.inference.recorder import FitRecorder, Request, Unrecorded
+from physid.inference.recorder import FitRecorder, Request
 from physid.inference.result import FitResult, Provenance
 from physid.inference.search.catalogue import name_of
 from physid.inference.search.external import optimizer_of
@@ -60,7 +60,7 @@ def identify(
     `recorder` gets the request, every state from which the search could continue, and the result. Errors:
     InputError, as of `physid.fit`.
     """
-    recorder = Unrecorded() if recorder is None else recorder
+    recorder = recorder or FitRecorder()
     if not isinstance(model, Model):
         found = (
             f"the class {model.__name__}" if isinstance(model, type) else f"something of type {type(model).__name__}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from physid.data.experiment import Experiment
 from physid.inference.fit_options import FitOptions
@@ -24,52 +24,29 @@ class Request:
     labels: Mapping[str, Any]
 
 
-class FitRecorder(Protocol):
+class FitRecorder:
     """Checkpoints a running fit: its request and starting point once, its search state periodically, then its result.
 
-    `check` refuses, before anything is changed, a plan that cannot be written down; `identity` says how the
-    class of a model is found again. Then one `start`, a `keep` at every state from which the search could continue,
-    `done` with the result, and `close` however the fit ends.
+    `identify` calls `check` before anything is changed, `identity`, one `start`, a `keep` at every state from which the
+    search could continue, `done` with the result, and `close` however the fit ends. This one records nothing.
     """
 
     def check(self, plan: FitPlan) -> None:
         """Errors: InputError for an integrator or an optimizer that cannot be written down."""
 
     def identity(self, model: Model) -> dict[str, Any]:
-        """How the class of a model is found again: settings, "model" among them."""
+        """Address of the model's class: settings, "model" among them."""
+        return {"model": type(model).__name__}
 
     def start(self, request: Request) -> Provenance | None:
         """Record the request; the provenance of the fit, None where nothing is kept."""
+        return None
 
     def keep(self, monitor: Monitor) -> None:
         """Record the state of the search, if it is time to."""
 
     def done(self, result: FitResult, monitor: Monitor) -> None:
         """Record the result."""
-
-    def close(self) -> None:
-        """Nothing follows."""
-
-
-class Unrecorded:
-    """The FitRecorder that writes nothing."""
-
-    def check(self, plan: FitPlan) -> None:
-        """Every plan will do."""
-
-    def identity(self, model: Model) -> dict[str, Any]:
-        """The name of the class."""
-        return {"model": type(model).__name__}
-
-    def start(self, request: Request) -> Provenance | None:
-        """Nothing is kept."""
-        return None
-
-    def keep(self, monitor: Monitor) -> None:
-        """Nothing is kept."""
-
-    def done(self, result: FitResult, monitor: Monitor) -> None:
-        """Nothing is kept."""
 
     def close(self) -> None:
         """Nothing follows."""

@@ -118,12 +118,12 @@ def _wrong(model: Model, method: str, value: object, allowed: str) -> InputError
     """The error for what a method returns."""
     found = value if isinstance(value, str) else _kind(value)
     return ModelError(
-        f"{_place(model, method)}{type(model).__name__}.{method} returns {found}: {allowed} is needed. Return that."
+        f"{_place(model, method)}{type(model).__name__}.{method} returns {found}: expected {allowed}. Return that."
     )
 
 
 def _place(model: Model, method: str) -> str:
-    """Where a method is written; of one that is torch's or ours, nothing."""
+    """File and line of a method; empty for one of torch or physid."""
     code = getattr(type(model), method)
     return "" if str(getattr(code, "__module__", "")).split(".")[0] in ("physid", "torch") else place(code)
 

@@ -116,11 +116,11 @@ class Model(ModuleHolder):
         raise InputError(f"{type(self).__name__} says nothing of dy/dt. Define field(self, t, y) in it.")
 
     def observe(self, y: Tensor) -> Tensor:
-        """What is measured of the states `y`: by default all of it."""
+        """Measured quantities as functions of the states `y`; by default all states."""
         return y
 
     def derived(self) -> Mapping[str, Derived]:
-        """What else the unknowns say, by name; a report gives it with errors propagated from theirs."""
+        """Quantities derived from the unknowns, by name; a report gives them with propagated errors."""
         return {}
 
     def parts(self, t: Tensor, y: Tensor) -> Mapping[str, Tensor]:

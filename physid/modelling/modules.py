@@ -47,7 +47,7 @@ class Weight(Unknown):
 
 @dataclass(frozen=True)
 class Made:
-    """How a model was made: its class, the arguments of its constructor, and torch's random state before it ran."""
+    """Construction of a model: its class, the arguments of its constructor, and torch's random state before it ran."""
 
     cls: Any
     positional: tuple[Any, ...]
@@ -105,7 +105,7 @@ class ModuleHolder(nn.Module):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: all but how it was made, which may hold anything."""
+        """The pickled state: all but the construction, which may hold anything."""
         return {**self.__dict__, "_made": None}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
@@ -239,7 +239,7 @@ Places = list[list[tuple[dict[str, Any], str]]]
 
 
 def places(model: nn.Module, parameters: Sequence[Tensor]) -> Places:
-    """Where each of the parameters stands in the modules of a model, which may share it: (table, key)."""
+    """Places of each parameter in the modules of a model, which may share it: (table, key)."""
     found: dict[int, list[tuple[dict[str, Any], str]]] = {id(one): [] for one in parameters}
     for module in model.modules():
         held: dict[str, Any] = module._parameters
@@ -250,7 +250,7 @@ def places(model: nn.Module, parameters: Sequence[Tensor]) -> Places:
 
 
 def trained(model: Any) -> str:
-    """What a fit trains of a model's modules, as in "33 weights of net, 1 of scale; 40 of encoder held"; or nothing."""
+    """The weights that a fit trains, as in "33 weights of net, 1 of scale; 40 of encoder held"; or nothing."""
     counts: dict[bool, dict[str, int]] = {True: {}, False: {}}
     for name, weight in weights_of(model).items():
         if not weight.listed:

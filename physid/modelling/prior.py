@@ -15,7 +15,7 @@ from physid.errors import InputError
 
 
 class Prior(Protocol):
-    """What every prior can do. Half the square of `residual` is -log of its density, but for a constant."""
+    """Interface of priors. Half the square of `residual` is -log of its density, but for a constant."""
 
     def residual(self, value: Tensor) -> Tensor:
         """The residual of natural values, of their shape, differentiable."""

@@ -63,7 +63,7 @@ def nested(tolerance: Array | Tensor) -> Any:
 
 
 def intervals(experiment: Experiment) -> int:
-    """How many intervals of a record a solve goes through: between observations and between jumps of inputs."""
+    """Number of intervals of a record in a solve: between observations and between jumps of inputs."""
     parts = [one for one in (experiment.train, experiment.test) if one is not None]
     jumps = 0 if experiment.inputs is None else len(experiment.inputs.switches)
     return sum(map(len, parts)) + jumps

@@ -23,7 +23,7 @@ MISSING: Any = object()  # a guess that was not given
 
 
 class HasUnknowns(Protocol):
-    """What an unknown reads of the model that declares it: its ties by name, and its modules with parameters."""
+    """The part of a model that its unknowns read: its ties by name, and its modules with parameters."""
 
     ties: Any
     _modules: Any
@@ -67,7 +67,7 @@ class Domain:
         return bool(inside.all())
 
     def at_bound(self, value: Tensor, size: Tensor | float = 1.0, tolerance: float = 1e-6) -> Tensor:
-        """Which elements of `value` lie within `tolerance` times the range of a bound.
+        """Mask of the elements of `value` within `tolerance` times the range of a bound.
 
         A half line has no range: there the typical `size` of the value counts, such as where a fit started.
         """

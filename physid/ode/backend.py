@@ -20,7 +20,7 @@ Cotangents = tuple[Tensor, list[Tensor | None], Tensor | None, Tensor | None]
 
 
 class Backend(Protocol):
-    """What a gradient method solves with: compiled code wherever it runs the problem at hand, else torch."""
+    """Engine of a gradient method: compiled code wherever it runs the problem, else torch."""
 
     def solve(self, problem: ODEProblem) -> Outcome:
         """The states of a problem, without a graph and without anything kept for a backward pass."""

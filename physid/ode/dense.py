@@ -32,12 +32,12 @@ class DenseSolution:
 
     @property
     def t0(self) -> float:
-        """Where the solution starts."""
+        """Start of the solution."""
         return float(self.problem.grid[0])
 
     @property
     def t1(self) -> float:
-        """Where the solution ends."""
+        """End of the solution."""
         return float(self.problem.grid[-1])
 
     def __call__(self, t: Tensor | float) -> State:

@@ -83,7 +83,7 @@ def choose(problem: ODEProblem, asked: str, forward: bool = False) -> Choice:
 
 
 def memory(asked: str) -> Recall | None:
-    """What may spare a solve the look at f: the compiled engine's memory, where that engine may run."""
+    """The compiled engine's memory of f, where that engine may run."""
     module = sys.modules.get("physid.ode.native.cache")
     if asked == "eager" or module is None:
         return None

@@ -39,9 +39,7 @@ class Events:
         """InputError for what cannot be called."""
         functions = tuple(given) if isinstance(given, list | tuple) else (given,)
         if not functions or not all(callable(one) for one in functions):
-            raise InputError(
-                "event_fn is no function: a function (t, y) -> real tensor, or a list of such, is allowed."
-            )
+            raise InputError("event_fn is no function: expected a function (t, y) -> real tensor, or a list of such.")
         return Events(functions)
 
     def __call__(self, t: Tensor, y: Any) -> Tensor:
@@ -57,7 +55,7 @@ class Events:
             )
         if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 0:
             raise InputError(
-                f"event_fn returned {type(value).__name__}: a real tensor with at least one element is allowed."
+                f"event_fn returned {type(value).__name__}: expected a real tensor with at least one element."
             )
         if not bool(torch.isfinite(value.detach()).all()):
             raise InputError(f"event_fn returned a value that is not finite at t = {float(t.detach()):.9g}.")
@@ -112,7 +110,7 @@ class Watch:
         return None
 
     def _root(self, step: AcceptedStep, i: int, before: float, after: float) -> float:
-        """Where component i is zero, within a step: theta."""
+        """The zero of component i within a step: theta."""
         sign = float(self.sign[i])
 
         def gap(theta: float) -> float:
@@ -131,7 +129,7 @@ class Watch:
         return t.detach().to(layout.device, layout.real), layout.unpack(flat)
 
     def _round_off(self, t: Tensor, state: State) -> Tensor:
-        """What round-off in time and state makes of every component [M], to first order; 0 without derivatives."""
+        """Round-off of every component [M] by time and state, to first order; 0 without derivatives."""
         many = isinstance(state, tuple)
         parts = [part.detach().requires_grad_() for part in (state if isinstance(state, tuple) else (state,))]
         inputs = [t.detach().requires_grad_(), *parts]

@@ -193,7 +193,7 @@ def _labels(targets: list[Tensor], with_state: bool) -> tuple[str, ...]:
 def _judge(
     rows: list[Row], labels: tuple[str, ...], reference: Tensor, scale: float, integrator: Integrator
 ) -> tuple[str, bool]:
-    """What the numbers mean, and whether derivatives are right."""
+    """Verdict on the numbers, and whether derivatives are right."""
     by = {row.method: row for row in rows}
     aca = torch.tensor(by["aca"].gradient, dtype=torch.float64)
     spread = float((aca - torch.tensor(by["forward"].gradient, dtype=torch.float64)).abs().max()) / scale

@@ -41,12 +41,12 @@ class Flag:
 
     @property
     def address(self) -> int:
-        """Where compiled code finds the number that is 0 while work goes on."""
+        """Address of the number that is 0 until compiled code is to stop."""
         return ctypes.addressof(self.cell)
 
 
 class _Heard(threading.local):
-    """What this thread listens to: `armed` where there is anything, `deadline` and `end` by time.perf_counter."""
+    """Signals and deadlines of this thread: `armed` where there is any, `deadline` and `end` by time.perf_counter."""
 
     armed = False
     deadline: float | None = None

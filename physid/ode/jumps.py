@@ -28,7 +28,7 @@ MOST_STILL, MOST_TIMES = 32, 10_000  # jumps that are kept, and the times of eac
 
 @dataclass(frozen=True, eq=False)
 class SwitchReads:
-    """Which read of a driver passes which of its switches at a jump, so that f can be had with some of them passed.
+    """Reads of a driver and the switches that they pass at a jump, so that f can be evaluated with some passed.
 
     At jump j of lane l read `read` [J, L] (-1: none, f jumps by itself) passes the time `switch` [J, L] of the driver,
     upwards where `rising`. `unique` [R] says which reads are one and the same. `owner` hands out what it reads, one
@@ -295,13 +295,13 @@ def add_saltation(problem: Any, grad: Tensor, g: Tensor, t: Tensor, y: Tensor, y
 
 
 def asked_at(problem: Any, t: Tensor) -> Tensor:
-    """Which of the asked times [T, L] are these [L]; not the start, where the state is given."""
+    """Mask of the requested times [T, L] that are these [L]; not the start, where the state is given."""
     found: Tensor = (problem.grid == t) & (t != problem.grid[0])
     return found
 
 
 def half_at_start(problem: Any, t: Tensor) -> Tensor:
-    """What of a jump at these times [L] counts for all that comes after: 1/2 at the start of the solve."""
+    """The part of a jump at these times [L] that counts afterwards: 1/2 at the start of the solve."""
     return torch.where(t == problem.grid[0], 0.5, 1.0)
 
 
@@ -319,7 +319,7 @@ def by_lane(times: Tensor, lanes: int) -> Tensor:
 
 
 def _laid_back(flat: Tensor, times: Tensor, axis: int | None) -> Tensor:
-    """What `by_lane` made, in the shape of the times."""
+    """The result of `by_lane` in the shape of the times."""
     if axis is None:
         return flat.reshape(times.shape)
     return flat.reshape(times.movedim(axis, 0).shape).movedim(0, axis)

@@ -73,7 +73,7 @@ class Setup:
         return pose(f, y0, t, params=params, recall=recall, asked=asked)
 
     def asked(self, rtol: Tolerance, atol: Tolerance) -> SolveOptions:
-        """How to solve, with these tolerances."""
+        """Options of the solve with these tolerances."""
         return SolveOptions(
             solver=self.tableau,
             rtol=rtol,

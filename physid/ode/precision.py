@@ -19,7 +19,7 @@ Again = Callable[[ODEProblem], Outcome]
 
 
 def asked(problem: ODEProblem, values: Tensor, outcome: Outcome, again: Again) -> Callable[[], float] | None:
-    """What measures the error of the tangents when asked, of a solve that gave `values` [T, L * N].
+    """A function that measures the error of the tangents of a solve that gave `values` [T, L * N].
 
     None without tangents; not-a-number where no lane reached its end in both solves. The unknowns must still be what
     they were: InputError if they have changed.

@@ -25,7 +25,7 @@ MOST = 64  # probes of a solve; more of them are no better than all columns, whi
 
 @dataclass(frozen=True)
 class Probes:
-    """How many random directions, and how large their components are.
+    """Random directions of a solve: their number, and the sizes of their components.
 
     `sizes` [Q]: a typical change of every parameter, over the elements of all of `params`, in order; `initial` [N]: of
     every component of a sample's initial state; 0 leaves one out. Without them the size of a number is its magnitude,

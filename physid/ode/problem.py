@@ -119,7 +119,7 @@ class ODEProblem:
 
     @property
     def inputs(self) -> list[Tensor]:
-        """What the states depend on: y0 [L * N], t, the captured tensors, and the times of jumps that move."""
+        """Inputs of the states: y0 [L * N], t, the captured tensors, and the times of jumps that move."""
         return [self.y0, self.t, *self.captured, *([] if self.moved is None else [self.moved])]
 
     def probe(self) -> tuple[Tensor, list[Tensor]]:
@@ -159,7 +159,7 @@ class ODEProblem:
 
     @property
     def _clear(self) -> Tensor | None:
-        """How far stage times stay away from the jumps [J] or [J, L]."""
+        """Distance of stage times from the jumps [J] or [J, L]."""
         clear = None if self.landings is None else self.landings.clear
         return None if clear is None else clear.view(self.jumps.shape)
 
@@ -290,7 +290,7 @@ def pose(
 
 
 def callbacks_of(f: RightHandSide, ending: str = "") -> dict[str, Callable[..., object]]:
-    """What f wants to be told of steps, as torchdiffeq does: its methods of these names, with `ending`."""
+    """Callbacks of f on steps, as in torchdiffeq: its methods of these names, with `ending`."""
     found = {name: attribute(f, name + ending) for name in CALLBACKS}
     return {name: callback for name, callback in found.items() if callable(callback)}
 

@@ -35,7 +35,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What is known of the reads of f without an evaluation.
+    """Reads of f that are known without an evaluation.
 
     `plain`: all are at t itself. `lines(ends)` gives a and b [R, 1] of their times a t + b within `ends` [2, L].
     """
@@ -45,7 +45,7 @@ class Foreseen:
 
 
 def driven_by(f: RightHandSide) -> tuple[Any, Any]:
-    """Who holds what drives f, f or the object whose method it is, and what drives it, None where nothing does."""
+    """The owner of the inputs of f, f or the object whose method it is, and the inputs, None where there are none."""
     driver = attribute(f, "driver")
     if driver is not None or isinstance(f, nn.Module):
         return f, driver
@@ -126,7 +126,7 @@ def _sensible(y0: State, t: Tensor | Sequence[float]) -> bool:
 
 
 class ReadProbe:
-    """What f reads where a solve begins, found out by evaluations of f there."""
+    """Reads of f at the start of a solve, found by evaluations of f there."""
 
     def __init__(
         self,
@@ -286,7 +286,7 @@ def _together(times: Tensor, clear: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _unique(lines: Lines) -> Tensor:
-    """Which read [R] each read is the same as: equal now, and moved alike by all that moves them."""
+    """Index [R] of the read that each read equals: now, and however their parameters move."""
     a, b = lines.a.detach(), lines.b.detach()
     found = torch.arange(len(a))
     leaves: list[Tensor] | None = None

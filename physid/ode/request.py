@@ -61,7 +61,7 @@ class Limits:
             )
 
     def bind(self, h: Tensor) -> Tensor:
-        """Where a wanted signed length is shorter or longer than a step may be."""
+        """Mask of wanted signed lengths that are shorter or longer than a step may be."""
         return (h.abs() < self.min_step) | (h.abs() > self.max_step)
 
 
@@ -70,7 +70,7 @@ NO_LIMITS = Limits()
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """How to solve, as it was asked for: the arguments of a solve but f, y0, t and the parameters."""
+    """Options of a solve: the arguments of a solve but f, y0, t and the parameters."""
 
     solver: str | catalogue.Tableau
     rtol: Tolerance
@@ -87,7 +87,7 @@ class SolveOptions:
 
     @cached_property
     def key(self) -> Hashable | None:
-        """What must be equal, beside stops and jumps, for a plan to serve again; None for what has no such key."""
+        """Arguments that must be equal, beside stops and jumps, for a plan to serve again; None without a key."""
         if not (is_plain(self.rtol) and is_plain(self.atol) and self.norm is None):
             return None
         solver = self.solver if isinstance(self.solver, str) else id(self.solver)
@@ -176,7 +176,7 @@ def _copied(asked: SolveOptions) -> SolveOptions:
 
 
 def _key(y0: State, times: Tensor, asked: SolveOptions) -> Hashable | None:
-    """What plans are kept under; None where none can be."""
+    """The key of a remembered plan; None where none can be remembered."""
     if transforms_active():
         return None
     options = asked.key

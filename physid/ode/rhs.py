@@ -24,7 +24,7 @@ RightHandSide = Callable[..., Any]
 
 
 class StateLayout:
-    """How a state, a tensor or a tuple of tensors, lies in rows [L, N]: one lane for all, or one per sample."""
+    """Layout of a state, a tensor or a tuple of tensors, in rows [L, N]: one lane for all, or one per sample."""
 
     def __init__(self, y0: State, batched: bool) -> None:
         self.is_tuple = not isinstance(y0, Tensor)
@@ -258,13 +258,13 @@ class _Exchanged:
 
 
 def _address(k: Tensor) -> int:
-    """Where the numbers of a plain tensor lie; 0 for one that has no such place."""
+    """Address of the numbers of a plain tensor; 0 for one without."""
     plain = type(k) is Tensor and not is_wrapped(k) and not k.is_meta
     return k.data_ptr() if plain else 0
 
 
 def _closure(f: Any) -> list[Any]:
-    """What a function, method or partial holds on to."""
+    """Objects that a function, method or partial holds."""
     held: list[Any] = [f, attribute(f, "__self__"), attribute(f, "func"), *(attribute(f, "args") or ())]
     target = inspect.unwrap(f) if inspect.isfunction(f) else attribute(f, "__func__") or f
     for cell in attribute(target, "__closure__") or ():

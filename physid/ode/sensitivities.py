@@ -1,6 +1,6 @@
 """Forward sensitivities: the exact derivative of the discrete map, for Gauss-Newton and few unknowns.
 
-The derivative is that of the discrete map, accepted steps held fixed; `flow` says how it is had at little cost.
+The derivative is that of the discrete map, accepted steps held fixed; physid.ode.gradients.forward has its cost.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from physid.errors import PhysidError
 
 
 class Status(Enum):
-    """How a solve ended; the value is the sentence."""
+    """Ending of a solve; the value is its sentence."""
 
     SUCCESS = "the end time was reached"
     EVENT = "an event ended the solve"
@@ -32,7 +32,7 @@ class Status(Enum):
 
 @dataclass
 class Statistics:
-    """What a solve cost; `backward` evaluations are added when a gradient is taken.
+    """Cost of a solve; `backward` evaluations are added when a gradient is taken.
 
     An evaluation is one call of f, which the eager engine makes for all samples together and the native one for each.
     `tangents`: evaluations of the tangents of f, for probes, in the march.

@@ -28,7 +28,7 @@ ABSOLUTE = 1e-9  # the absolute tolerance of a solve, unless one is given
 
 @dataclass(frozen=True)
 class Integrator:
-    """How to integrate: solver, tolerances, controller, gradient method, limits; swappable after training.
+    """Settings of an integration: solver, tolerances, controller, gradient method, limits; swappable after training.
 
     `rtol`, `atol`: error per step <= atol + rtol |y|, rms over the components; without an `atol` it is 1e-9 in a solve,
     and rtol times the size of each state in a fit. `max_steps`: 100,000 in a solve unless given; in a fit more for a
@@ -95,7 +95,7 @@ class Integrator:
 
     @cached_property
     def _plain(self) -> tuple[SolveOptions, SolveOptions]:
-        """What it asks for, for one state and for a batch."""
+        """Its options, for one state and for a batch."""
         steps = (self.first_step, self.max_step, self.most_steps, self.time_limit)
         asked = (self.solver, self.rtol, self.absolute, self.control, self.exact, self.norm, read(self.probes), *steps)
         plain = is_plain(self.rtol) and is_plain(self.absolute) and isinstance(self.solver, str)
@@ -210,7 +210,7 @@ def _wishes(
     max_steps: int,
     time_limit: float | None,
 ) -> tuple[SolveOptions, SolveOptions]:
-    """What an integrator asks for, for one state and for a batch."""
+    """Options of an integrator, for one state and for a batch."""
     limits = Limits(first_step, 0.0, max_step, max_steps, time_limit)
     one = SolveOptions(solver, rtol, atol, control, exact=exact, limits=limits, norm=norm, probes=probes)
     return one, replace(one, batched=True)

@@ -53,7 +53,7 @@ def is_mapped(tensor: Tensor) -> bool:
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often the numbers of a tensor have been changed in place."""
+    """Number of in-place changes of a tensor."""
     return tensor._version
 
 
@@ -70,7 +70,7 @@ def flattened(tensors: list[Tensor]) -> Tensor:
 
 
 def unflattened(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """What `flattened` joined, in the shapes of `like`."""
+    """The tensors that `flattened` joined, in the shapes of `like`."""
     return list(torch._C._nn.unflatten_dense_tensors(flat, list(like)))
 
 

@@ -13,7 +13,7 @@ from physid.ode.torch_internals import forward_mode, inside_transform, is_mapped
 
 
 class Reading(Protocol):
-    """What is known of the times at which f reads its inputs."""
+    """Knowledge of the times at which f reads its inputs."""
 
     plain: bool
 
@@ -39,7 +39,7 @@ def refuse_transformed(switches: Tensor | None) -> Tensor | None:
 
 
 def plain_where_transformed(probe: Callable[[], Some]) -> Some:
-    """What f reads; InputError for other times than t inside of a transform."""
+    """The reads of f; InputError for other times than t inside of a transform."""
     if not inside_transform():
         return probe()
     try:

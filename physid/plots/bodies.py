@@ -39,7 +39,7 @@ def find_bodies(channels: Sequence[str]) -> list[Body]:
 
 
 def color_index(channels: Sequence[str], place: int) -> int:
-    """Which colour the channel at `place` has: that of its body, or its own."""
+    """Colour of the channel at `place`: that of its body, or its own."""
     for index, body in enumerate(find_bodies(channels)):
         if place in body.places:
             return index

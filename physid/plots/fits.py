@@ -66,7 +66,7 @@ def _profile(axes: Axes, theme: Theme, fit: FitResult, one: Profile) -> None:
 
 
 def _linearised(fit: FitResult, one: Profile, values: Any) -> Any:
-    """What the covariance says of the same values; None where it says nothing."""
+    """The parabola of the covariance at the same values; None without one."""
     names = [known.name for known in fit.estimates]
     i = names.index(one.name)
     if fit.statistics is None or not fit.statistics.identifiable[i]:

@@ -63,7 +63,7 @@ def phase(
 
 
 def _paths(axes: Any, theme: Theme, forecast: Forecast, experiment: Experiment | None, places: list[int]) -> None:
-    """What was measured, paler where it was trained on, the forecast, and marks at its start and end."""
+    """Draw the measurements, paler where they were trained on, the forecast, and marks at its start and end."""
     end, path = np.inf, forecast.mean[:, places]
     if experiment is not None:
         end = float(experiment.train.times[-1])
@@ -101,7 +101,7 @@ def _smooth(experiment: Experiment, values: Array) -> bool:
 
 
 def _measured(experiment: Experiment, forecast: Forecast, places: list[int]) -> tuple[Array, Array]:
-    """What was trained on, and what was measured after it, up to the end of the forecast: [T, channels] each."""
+    """Training data and later measurements up to the end of the forecast: [T, channels] each."""
     found = []
     for part in (experiment.train, experiment.forecast):
         if part is None:

@@ -88,14 +88,14 @@ def _panel(axes: Axes, theme: Theme, forecast: Forecast, experiment: Experiment 
 
 
 def _kind(experiment: Experiment) -> str:
-    """What data to test by are: the truth where noise was added to a simulation, else measured."""
+    """The name of test data: truth where noise was added to a simulation, else measured."""
     return "truth" if experiment.sigma and experiment.truth else "measured"
 
 
 def _measured(
     axes: Axes, data: Trajectory, place: int, until: float, color: str, label: str, dots: bool = False
 ) -> None:
-    """What was measured of a channel: as a line where it is dense and without noise, as dots otherwise."""
+    """Draw the measurements of a channel: a line where they are dense and without noise, else dots."""
     values, mask = (x.reshape(len(data), -1).numpy()[:, place] for x in (data.observations, data.mask))
     times = data.times.numpy()
     seen = mask & (times <= until)

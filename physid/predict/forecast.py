@@ -38,7 +38,7 @@ NONE: Any = None
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many of `count` held-out observations lie in the 95 % bands: of the unknowns, and of unknowns and noise."""
+    """Numbers of `count` held-out observations in the 95 % bands: of the unknowns, and of unknowns and noise."""
 
     count: int
     parameters: float | None
@@ -103,7 +103,7 @@ class Forecast:
         write(Path(path), table_bytes(self.columns, self.rows().tolist()))
 
     def facts(self) -> dict[str, Any]:
-        """How the bands were made and did, and the predictability horizon."""
+        """Method and coverage of the bands, and the predictability horizon."""
         return {
             "method": self.method,
             "coverage": None if self.coverage is None else vars(self.coverage),
@@ -301,7 +301,7 @@ def _sampled(
 
 
 def coverage_of(times: Array, bands: tuple[Array, Array, Array, Array], held: tuple[Array, Array]) -> Coverage:
-    """How much of what was held out lies in the bands."""
+    """Coverage of held-out observations by the bands."""
     rows, measured = np.searchsorted(times, held[0]), np.isfinite(held[1])
     parts: list[float | None] = []
     for low, high in ((bands[0], bands[1]), (bands[2], bands[3])):

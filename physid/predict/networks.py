@@ -61,7 +61,7 @@ class NetworkRun:
 
     @classmethod
     def of_training(cls, trained: TrainingResult) -> Self | None:
-        """What a training forecasts so; None for a network that does not run on."""
+        """The network of a training, None for one that does not run on."""
         data = trained.collection
         if not isinstance(trained.learner, FreeRunning) or not isinstance(data, OfExperiment):
             return None
@@ -83,22 +83,22 @@ class NetworkRun:
 
     @property
     def experiments(self) -> list[Experiment]:
-        """What it was trained on."""
+        """The training data."""
         return [self.experiment]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was trained on what."""
+        """Names of the model and the experiment."""
         return {"model": self.trained.learner.identity["model"], "experiment": self.experiment.name}
 
     @property
     def status(self) -> str:
-        """How the training ended."""
+        """Status of the training."""
         return self.trained.status
 
     @property
     def seconds(self) -> float:
-        """How long the training took."""
+        """Seconds of the training."""
         return self.trained.seconds
 
     @property
@@ -142,7 +142,7 @@ class NetworkRun:
         return network.free_run(given.to(like), count).double().cpu().numpy()
 
     def paths(self, times: Array, count: int = 0) -> Array:
-        """What every network says [K, T, M] at `times`, from the first training points on; a spline between steps.
+        """Predictions of every network [K, T, M] at `times`, from the first training points on; a spline between steps.
 
         There are as many paths as networks, whatever the `count`.
         """

@@ -21,7 +21,7 @@ class Predictor(Protocol):
 
     @property
     def experiment(self) -> Experiment:
-        """What it forecasts, with all that was measured of it."""
+        """The experiment that it forecasts, with all its measurements."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -29,11 +29,11 @@ class Predictor(Protocol):
 
     @property
     def strengths(self) -> Array | None:
-        """How heavy the observed bodies are [B], where it knows; pictures draw them so."""
+        """Relative masses of the observed bodies [B], where they are known; pictures draw them so."""
 
     @property
     def several(self) -> int:
-        """How many of its experiments a forecast shows where none is named; 0 for one that shows one alone."""
+        """Number of experiments in a forecast where none is named; 0 for one that shows one alone."""
 
     def shown(self, seen: float) -> Self:
         """The same, shown nothing later than `seen`. Errors: InputError for what is not shown measurements."""

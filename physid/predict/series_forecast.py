@@ -45,7 +45,7 @@ class SeriesSource(Protocol):
 
     @property
     def tests(self) -> int:
-        """How many series the test has."""
+        """Number of series of the test."""
 
     def tested(self, numbers: Sequence[int], until: float | None = None) -> Series:
         """Those of the test series that have these numbers."""
@@ -65,7 +65,7 @@ class SeriesRun:
 
     @classmethod
     def of_training(cls, trained: TrainingResult) -> Self | None:
-        """What a training forecasts so; None for a network that does not predict series."""
+        """The network of a training, None for one that does not predict series."""
         known = isinstance(trained.learner, SeriesSampler) and isinstance(trained.collection, SeriesSource)
         return cls(trained) if known else None
 
@@ -79,7 +79,7 @@ class SeriesRun:
 
     @property
     def several(self) -> int:
-        """How many series are shown where none is named."""
+        """Number of series that are shown where none is named."""
         return min(SHOWN, self._set.tests)
 
     @property
@@ -88,7 +88,7 @@ class SeriesRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was trained on what."""
+        """Name of the model."""
         return {"model": self.trained.learner.identity.get("model", type(self.trained.learner).__name__)}
 
     def of(self, experiment: str) -> Self:

@@ -87,7 +87,7 @@ class Sheet:
 
 
 def measured_at(experiment: Experiment | None, name: str, forecast: Forecast) -> Array:
-    """What the part "train" or "test" of an experiment holds at the times of a forecast [T, M], else not-a-number."""
+    """Observations of the part "train" or "test" at the times of a forecast [T, M], else not-a-number."""
     found = np.full(forecast.mean.shape, np.nan)
     part: Trajectory | None = None if experiment is None else getattr(experiment, name)
     if part is not None:

@@ -150,7 +150,7 @@ def _npy(path: Path, member: zipfile.ZipInfo, file: IO[bytes]) -> Any:
 
 
 def _simulated(path: Path, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """What `physid simulate` writes, as columns by channel."""
+    """The table of `physid simulate`, as columns by channel."""
     times, seen = arrays["times"], np.array(arrays["observations"], dtype=np.float64)
     names = [str(name) for name in arrays["channels"].ravel()]
     values = seen.reshape(len(seen), -1)

@@ -74,7 +74,7 @@ def describe(
     units: Mapping[str, str] | None = None,
     interpolation: str | Mapping[str, str] | None = None,
 ) -> list[FileFacts]:
-    """What `physid.read` would understand of the files, with the same arguments; errors as there."""
+    """Facts of files as `physid.read` would read them, with the same arguments and errors."""
     built = model() if isinstance(model, type) else model
     asked = ReadOptions(time, channels, inputs, experiment, units or {}, interpolation, built)
     paths = [path] if isinstance(path, str | Path) else path

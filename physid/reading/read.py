@@ -211,7 +211,7 @@ def _units(model: Model, train: Trajectory, drive: Inputs | None, known: Mapping
 
 
 def _driven(model: Model, drive: Inputs | None, work: Callable[[], Any]) -> Any:
-    """What `work` gives while the model is driven by these inputs."""
+    """The result of `work` while these inputs drive the model."""
     before: Any = model.driver
     model.drive(drive)
     try:

@@ -35,7 +35,7 @@ class ReadOptions:
     model: Model | None = None
 
     def kind(self, name: str) -> str:
-        """How the input `name` is interpolated; InputError for an unknown way."""
+        """Interpolation of the input `name`; InputError for an unknown one."""
         ways = self.interpolation or {}
         found = ways if isinstance(ways, str) else ways.get(name, "hold")
         if found not in KINDS:

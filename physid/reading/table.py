@@ -54,7 +54,7 @@ class RawTable:
         return len(next(iter(self.columns.values())).cells)
 
     def place(self, row: int) -> str:
-        """Where a row stands in the file."""
+        """Place of a row in the file."""
         return f"row {row + 1}" if self.lines is None else f"line {self.lines[row]}"
 
     def error(self, what: str, column: str = "", row: int | None = None) -> InputError:

@@ -28,11 +28,11 @@ class Compared(Protocol):
 
     @property
     def status(self) -> str:
-        """How it ended."""
+        """Status at its end."""
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Seconds of its search."""
 
     @property
     def evaluations(self) -> int | None:
@@ -44,11 +44,11 @@ class Compared(Protocol):
 
     @property
     def experiments(self) -> Sequence[Experiment]:
-        """What it was made from."""
+        """The experiments that were fitted."""
 
     @property
     def statistics(self) -> FitStatistics | None:
-        """What its residuals say, where it has unknowns."""
+        """Statistics of its residuals, where it has unknowns."""
 
     @property
     def estimates(self) -> Sequence[Estimate]:
@@ -60,7 +60,7 @@ class Compared(Protocol):
 
     @property
     def derived(self) -> Sequence[Estimate]:
-        """What it reads out of them."""
+        """Quantities derived from them."""
 
     @property
     def trivial(self) -> Mapping[str, Mapping[str, float]]:

@@ -75,7 +75,7 @@ class Report:
         return found
 
     def starts(self) -> str:
-        """What became of many starts, in a sentence; nothing of one."""
+        """Outcome of many starts in a sentence; empty for one."""
         found = tally(self.fit.starts)
         return "" if found is None else wrap(found.sentence)
 
@@ -101,7 +101,7 @@ class Report:
         return [(estimates[j].name, estimates[i].name, float(matrix[i, j])) for i, j in pairs]
 
     def title(self) -> str:
-        """What was fitted with what, status, verdict and message."""
+        """Experiment, model, status, verdict and message."""
         fit = self.fit
         more = len(fit.experiments) - 1
         name = fit.experiment.name if more < 1 else f"{fit.experiment.name} and {more} more"
@@ -158,14 +158,14 @@ class Report:
         return [f"{len(rest)} weights ({', '.join(names)}{dropped}), rms {size:.3g}, in report.json()"]
 
     def _derived(self) -> str:
-        """What is read out of the unknowns, and the shares of the model's parts."""
+        """Derived quantities, and the shares of the model's parts."""
         parts = ["read out of the unknowns:\n" + self._table(self.fit.derived)] if self.fit.derived else []
         if self.fit.combinations:
             parts.insert(0, "identifiable combinations:\n" + self._table(self.fit.combinations))
         return "\n\n".join([*parts, *map(wrap, self.shared())])
 
     def shared(self) -> list[str]:
-        """How much of the derivative of each state the model's parts make up, a sentence for each part."""
+        """Shares of the model's parts in the derivative of each state, a sentence for each part."""
         return [
             f"The {part} part of the derivative along the data (rms over rms): "
             + ", ".join(f"{state} {100 * share:.2g} %" for state, share in shares.items())
@@ -221,7 +221,7 @@ class Report:
         return [["score", "mse", "rmse"], *rows]
 
     def others(self) -> list[str]:
-        """What holds besides the verdict, a line each."""
+        """Findings beside the verdict, a line each."""
         statistics = self.fit.statistics
         return [] if statistics is None else [f"Also {word}: {sentence}" for word, sentence in statistics.others]
 
@@ -262,7 +262,7 @@ class Report:
         return [note for note in [*notes, self._correlations()] if note]
 
     def _early(self) -> str:
-        """How far before their record inputs are read; nothing of a run whose model is not at hand."""
+        """Reads of inputs before their record; empty for a run without its model."""
         try:
             return early_reads(self.fit.vector, self.fit.x)
         except PhysidError:
@@ -279,7 +279,7 @@ class Report:
         return lines
 
     def _combinations(self) -> str:
-        """How many combinations of which unknowns are identifiable, and their names."""
+        """Number and names of the identifiable combinations."""
         statistics = self.fit.statistics
         if statistics is None or not statistics.null_directions or self.weights():
             return ""
@@ -321,7 +321,7 @@ class Report:
         return f"Strong correlations: {', '.join(parts)}." if parts else ""
 
     def method(self) -> list[str]:
-        """How the fit was made, in lines."""
+        """Method of the fit, in lines."""
         fit, settings = self.fit, self.fit.settings
         how = settings["optimizer"] + (f" ({settings['strategy']})" if settings.get("strategy") else "")
         note = settings.get("engine_note")

@@ -102,7 +102,7 @@ class CellStore:
 
 
 def request_of(folder: Path) -> dict[str, Any]:
-    """What was asked for in a folder. Errors: InputError for a folder that holds something else, and for damage."""
+    """The request of a folder. Errors: InputError for a folder that holds something else, and for damage."""
     try:
         found: dict[str, Any] = json.loads(door.inside(folder, REQUEST))
         return {name: found[name] for name in ("format", "exhibit", "quick")}
@@ -150,7 +150,7 @@ def _path(folder: Path, cell: Cell) -> Path:
 
 
 def _cell(data: bytes) -> dict[str, Any]:
-    """What a cell's file holds. Errors: ValueError, KeyError, TypeError, RecursionError for anything else."""
+    """The content of a cell's file. Errors: ValueError, KeyError, TypeError, RecursionError for anything else."""
     found: dict[str, Any] = json.loads(data)
     if not (isinstance(found["result"], dict) and 0 <= float(found["seconds"]) < float("inf")):
         raise ValueError("no cell")

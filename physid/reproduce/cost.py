@@ -89,7 +89,7 @@ def table(results: Results) -> Table:
 
 
 def notes(results: Results) -> list[str]:
-    """What is counted, and the range of what it is counted against."""
+    """The quantities that are counted, and the ranges they are counted against."""
     found = [
         "Cost: passes through a layer, forward or backward. Memory: most bytes that autograd and checkpoints hold at "
         "once, parameters not counted; naive also holds the sums of the stages, whose number does not depend on Nf, so "
@@ -116,7 +116,7 @@ def notes(results: Results) -> list[str]:
 
 
 def figure(results: Results) -> Figure | None:
-    """What was counted against the fitted formula, a panel for each quantity."""
+    """Counts against the fitted formula, a panel for each quantity."""
     from physid.plots.look import look, new_figure
 
     if not results:

@@ -53,7 +53,7 @@ class HeldTensors:
 
     @staticmethod
     def unpack(saved: _Saved) -> Tensor:
-        """What was saved."""
+        """The saved tensor."""
         return saved.tensor
 
     def add(self, tensor: Tensor, sign: int) -> None:

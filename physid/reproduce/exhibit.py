@@ -34,7 +34,7 @@ def ended(status: str, message: str) -> None:
 
 @dataclass(frozen=True)
 class Work:
-    """What a cell may use beside its settings: a folder of its own, a voice, and the time that is left.
+    """Means of a cell beside its settings: a folder of its own, progress, and the time that is left.
 
     `folder` is not made before the cell makes it, and outlives an interruption, so that a long cell can continue from
     what it keeps there; `of(key)` is that of another cell. `tell` reports progress as fields. `deadline` is on the

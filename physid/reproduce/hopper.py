@@ -80,7 +80,7 @@ def key(network: str, observed: float, seed: int, compared: bool = False) -> str
 
 
 def cells_of(parts: Sequence[float]) -> Callable[[bool], list[Cell]]:
-    """What gives the trainings with these parts observed; a quick table compares the gradient methods for itself."""
+    """The list of trainings with these parts observed; a quick table compares the gradient methods for itself."""
 
     def cells(quick: bool) -> list[Cell]:
         size = QUICK if quick else FULL
@@ -108,7 +108,7 @@ def tested(one: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def table_of(parts: Sequence[float]) -> Callable[[Results], Table]:
-    """What makes the table of these parts."""
+    """The function that makes the table of these parts."""
 
     def table(results: Results) -> Table:
         columns = ["network", "% observed", "paper, x 1e-2", "test mse, x 1e-2", "sd", "least, x 1e-2", "seeds"]
@@ -147,7 +147,7 @@ def _numbers(found: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 
 def notes(results: Results, parts: Sequence[float]) -> list[str]:
-    """What the errors are measured in, and what the comparison of gradient methods says."""
+    """Units of the errors, and the comparison of gradient methods."""
     found = [
         "The error is the mean squared error over all times of the test's series, in the scaled units of the source "
         "experiment; the scale depends on the throws, so the error of the training series' mean stands beside it."
@@ -186,7 +186,7 @@ def verdict(by_method: Mapping[str, Sequence[float]]) -> str:
 
 
 def figure_of(parts: Sequence[float]) -> Callable[[Results], Figure | None]:
-    """What draws the curves of these parts, against iterations and against seconds."""
+    """The function that draws the curves of these parts, against iterations and against seconds."""
 
     def figure(results: Results) -> Figure | None:
         from physid.plots.look import look, new_figure
@@ -231,8 +231,9 @@ SETTING = (
     "10,000 throws of dm_control's hopper, 8000 for training; windows of 100 samples, of which a part is kept at "
     "random whenever a series is drawn; the networks predict all 100. 300 epochs of Adamax in batches of 50, rate 0.01 "
     "falling by 0.999 an iteration to 0.001. The latent ODE is that of the source experiment (617,619 weights), its "
-    "decoder dopri5 at rtol 1e-3 and atol 1e-4. RNN is told the time gaps, RNN-GRU (here gru) decays. The paper does "
-    "not say whether its numbers are the last or the least of a training: both are given, scored every fifth epoch. "
+    "decoder dopri5 at rtol 1e-3 and atol 1e-4. RNN has the time gaps as inputs, RNN-GRU (here gru) decays. The paper "
+    "does not say whether its numbers are the last or the least of a training: both are given, scored every fifth "
+    "epoch. "
     "The latent ODE is trained from three seeds."
 )
 LEFT_OUT = (

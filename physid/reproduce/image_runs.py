@@ -96,7 +96,7 @@ def compared(results: Results, gradient: str) -> list[Any]:
 
 
 def table_fig7(results: Results) -> Table:
-    """What the curves end with: error, time, and memory, evaluations of a step."""
+    """Ends of the curves: error, time, and memory, evaluations of a step."""
     columns = ["gradient", "runs", "error (%)", "sd", "error, paper", "seconds an epoch", "hours, paper (90 epochs)"]
     columns += ["evaluations a step", "backward", "memory, MB"]
     rows: list[list[Any]] = []

@@ -43,7 +43,7 @@ class Reproduction:
 
     @property
     def exit_code(self) -> int:
-        """What the command line ends with."""
+        """Exit code of the command line."""
         return EXIT_CODES[self.status]
 
     def __str__(self) -> str:

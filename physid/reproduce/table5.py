@@ -117,7 +117,7 @@ def mean_of(results: Results, column: str, protocol: str) -> float | None:
 
 
 def notes(results: Results) -> list[str]:
-    """What is scored, and where the paper's order is met."""
+    """The scores, and where the paper's order is met."""
     found = [
         "Mean ± standard deviation over the runs of the mean squared error of the positions on the test, which the "
         "paper prints without saying whether it is a sum or a mean over the nine coordinates."

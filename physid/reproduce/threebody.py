@@ -89,7 +89,7 @@ def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any
 
 
 def described(found: Fit | FreeRun) -> dict[str, Any]:
-    """What a run found, as data: scores by both readings of the metric, masses, cost, and the path at a few times."""
+    """Results of a run as data: scores by both readings of the metric, masses, cost, and the path at a few times."""
     import numpy as np
 
     data = found.experiment

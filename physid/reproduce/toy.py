@@ -70,7 +70,7 @@ def table(results: Results) -> Table:
 
 
 def notes(results: Results) -> list[str]:
-    """What the numbers say."""
+    """Findings in sentences."""
     found = ["Errors are relative to |dL/dz0|; the figure shows them absolute, as the paper does."]
     if "growth" in results:
         found.append(

@@ -61,7 +61,7 @@ def cells(quick: bool) -> list[Cell]:
 
 
 def table(results: Results) -> Table:
-    """How far the reverse solve ends from where the forward one began."""
+    """Distances between the end of the reverse solve and the start of the forward one."""
     columns = ["T", "steps forward", "steps back", "error at T", "|z(0) back - z(0)|", "the same at 1e-12"]
     rows = [
         [float(key[1:]), *one["steps"], one["forward_error"], one["mismatch"], one["tight_mismatch"]]

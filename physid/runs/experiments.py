@@ -39,7 +39,7 @@ def experiments_of(about: dict[str, Any], arrays: dict[str, Any]) -> list[Experi
 
 
 def _pack(experiment: Experiment) -> tuple[dict[str, Any], dict[str, Array]]:
-    """What an experiment says, and its arrays; those of its validation under names of their own."""
+    """Data of an experiment, and its arrays; those of its validation under names of their own."""
     names = [field.name for field in fields(Experiment) if field.name not in APART]
     about: dict[str, Any] = {name: encode(getattr(experiment, name)) for name in names}
     arrays = {name: getattr(experiment, name).numpy() for name in ARRAYS}

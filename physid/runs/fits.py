@@ -128,7 +128,7 @@ class FitFormat(CheckpointFormat[FitResult, Monitor]):
         return fit
 
     def state(self, live: Monitor, request: str) -> bytes:
-        """Where a search stands, as an archive of plain arrays."""
+        """State of a search, as an archive of plain arrays."""
         return writer.checkpoint(live, request)
 
     def restore(self, live: Monitor, data: bytes, request: str) -> None:

@@ -24,11 +24,11 @@ DAMAGE = (*ARCHIVE_ERRORS, TypeError, IndexError, RuntimeError)
 
 
 class HasStatus(Protocol):
-    """What the result of every run has."""
+    """Result of a run of any kind."""
 
     @property
     def status(self) -> str:
-        """How the run ended, in a word or two."""
+        """Status of the run, in a word or two."""
 
 
 ResultT = TypeVar("ResultT", bound=HasStatus)
@@ -69,7 +69,7 @@ class CheckpointFormat(RunFormat[ResultT], Generic[ResultT, LiveT]):
 
     @abstractmethod
     def state(self, live: LiveT, request: str) -> bytes:
-        """Where `live`, a search or a training, stands; `request` is the sha256 of what was asked."""
+        """State of `live`, a search or a training; `request` is the sha256 of its request."""
 
     @abstractmethod
     def restore(self, live: LiveT, data: bytes, request: str) -> None:

@@ -26,7 +26,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def identity(model: Model) -> dict[str, Any]:
-    """Where the model's class is found again, and its constants.
+    """Address of the model's class, and the model's constants.
 
     That is a name of the catalogue, with the package that adds it, or a file with its sha256.
     """
@@ -50,7 +50,7 @@ def identity(model: Model) -> dict[str, Any]:
 
 
 def constants_of(model: Model) -> dict[str, Any]:
-    """What else than its unknowns a model was made with, by the names of its constructor's arguments."""
+    """Constants of a model beside its unknowns, by the names of its constructor's arguments."""
     names = [name for name in keyword_names(type(model)) if name not in type(model).unknowns]
     given = {} if model._made is None else model._made.arguments
     now = {name: getattr(model, name, None) for name in names}

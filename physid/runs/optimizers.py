@@ -15,7 +15,7 @@ from physid.modelling.address import is_file_name, split_file_name
 
 
 def reference(given: Any) -> str | None:
-    """How a run names an optimizer: by its name, or as `FILE.py:NAME`; None for one that has neither, and for none."""
+    """Name of an optimizer in a run: its own, or as `FILE.py:NAME`; None for one that has neither, and for none."""
     if given is None:
         return None
     if isinstance(given, str):

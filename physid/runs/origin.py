@@ -32,7 +32,7 @@ BEFORE = Integrator("dopri8", 1e-10, 1e-10, gradient="forward")  # of least squa
 
 @dataclass(frozen=True)
 class Origin:
-    """How a fit began, as the files of a run: request.json, start.safetensors, data.json and data.npz."""
+    """Start of a fit as the files of a run: request.json, start.safetensors, data.json and data.npz."""
 
     files: Mapping[str, bytes]
 
@@ -83,7 +83,7 @@ class Origin:
         return experiments_of(json.loads(about), read_archive(arrays))
 
     def checkpoint(self, monitor: Monitor) -> bytes:
-        """Where a search for this request stands, as an archive of plain arrays."""
+        """State of a search for this request, as an archive of plain arrays."""
         return checkpoint(monitor, self.request)
 
 

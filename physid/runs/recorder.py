@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from physid.inference.options import FitPlan
-from physid.inference.recorder import Request
+from physid.inference.recorder import FitRecorder, Request
 from physid.inference.result import FitResult
 from physid.inference.search.monitor import Monitor
 from physid.modelling.model import Model
@@ -19,7 +19,7 @@ from physid.runs.writer import RunWriter
 from physid.store import check_vacant
 
 
-class RunRecorder:
+class RunRecorder(FitRecorder):
     """Writes a running fit into the new folder `out`, if one is given; see `continued` for an unfinished run.
 
     Every result gets its origin, so that it can be saved later, and be replayed.
@@ -45,7 +45,7 @@ class RunRecorder:
             check_optimizer(plan.optimizer)
 
     def identity(self, model: Model) -> dict[str, Any]:
-        """Where the model's class is found again, and its constants."""
+        """Address of the model's class, and the model's constants."""
         return identity(model)
 
     def start(self, request: Request) -> Origin:

@@ -81,7 +81,7 @@ class TrainingFormat(CheckpointFormat[TrainingResult, Loop]):
             return trained
 
     def state(self, live: Loop, request: str) -> bytes:
-        """Where a training stands: weights, moments, random state, counts and history as plain tensors."""
+        """State of a training: weights, moments, random state, counts and history as plain tensors."""
         tensors = {f"learner.{name}": value for name, value in state_of(live.learner).items()}
         for number, moments in live.optimizer.state_dict()["state"].items():
             for name, value in moments.items():
@@ -168,7 +168,7 @@ def trained(
 
 
 def request(learner: Learner, collection: Collection, recipe: Recipe, labels: Mapping[str, Any]) -> dict[str, bytes]:
-    """What a training begins with, as the files of a run: request.json."""
+    """Request of a training, as the files of a run: request.json."""
     like = next(learner.parameters())
     about = {
         "format": LAYOUT,
@@ -186,7 +186,7 @@ def request(learner: Learner, collection: Collection, recipe: Recipe, labels: Ma
 
 
 def begun(folder: Path, learner: Learner | None) -> tuple[Learner, Collection, Recipe, Mapping[str, Any]]:
-    """What the training in `folder`, finished or not, began with, and its request.
+    """Learner, collection and recipe of the training in `folder`, finished or not, and its request.
 
     Errors: InputError for what is no such run, and when the data are no longer what they were.
     """

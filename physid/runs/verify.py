@@ -131,6 +131,6 @@ def _scores(known: FitResult, again: FitResult) -> list[str]:
 
 
 def _notes(folder: Path) -> list[str]:
-    """What the replay ran on that the run did not."""
+    """Differences between the machines of run and replay."""
     before, now = Folder(folder).json("environment.json"), environment()
     return [f"{name} was {before.get(name)} and is {now[name]}" for name in now if before.get(name) != now[name]]

@@ -113,7 +113,7 @@ class RunWriter:
 
 
 def checkpoint(monitor: Monitor, request: str) -> bytes:
-    """Where a search stands, as an archive of plain data; `request` is the sha256 of what was asked."""
+    """State of a search, as an archive of plain data; `request` is the sha256 of its request."""
     about = {
         "request": request,
         "state": encode(monitor.state),

@@ -40,7 +40,7 @@ class Learner(nn.Module, ABC):
         """
 
     def tally(self) -> dict[str, float]:
-        """What was counted since the last call, by name, as evaluations of a field; each is divided by the steps."""
+        """Counts since the last call, by name, as evaluations of a field; each is divided by the steps."""
         return {}
 
 
@@ -68,7 +68,7 @@ class Collection(Protocol):
         """The test set in batches, always the same."""
 
     def describe(self) -> dict[str, Any]:
-        """What it holds, as data: sizes, and a sha256 of its content."""
+        """Content as data: sizes, and a sha256 of its content."""
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

@@ -124,7 +124,7 @@ class Loop:
             raise TimeUp
 
     def _where(self, loss: float) -> dict[str, Any]:
-        """What is shown after a step."""
+        """Fields of the progress after a step."""
         done, total = self.epoch * self.steps + self.step, self.recipe.epochs * self.steps
         left = self.seconds / done * (total - done)
         last = {k: v for k, v in (self.history[-1] if self.history else {}).items() if k.startswith("test_")}
@@ -194,7 +194,7 @@ class Stop:
 
 @contextmanager
 def between_steps() -> Iterator[Stop]:
-    """What raises when it is called what an interrupt would have raised: Ctrl-C and SIGTERM wait until then.
+    """Defers Ctrl-C and SIGTERM: calling the yielded Stop raises what the signal would have raised.
 
     Signals reach the main thread only; elsewhere nothing is caught.
     """

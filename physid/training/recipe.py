@@ -22,7 +22,7 @@ RULES = ("constant", "exponential", "milestones", "one-cycle")
 
 @dataclass(frozen=True)
 class Rate:
-    """How the learning rate goes, as a factor of the recipe's `lr`.
+    """Schedule of the learning rate, as a factor of the recipe's `lr`.
 
     constant: 1; exponential: max(factor^n, floor) after n epochs or iterations (`per`); milestones: factor^k after k
     of the `milestones`, in epochs; one-cycle: up from 1/25 in the share `warm` of all iterations, then down along a
@@ -59,7 +59,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: `epochs` over the collection in batches of `batch`, by an optimiser with its `options`.
+    """Recipe of a training: `epochs` over the collection in batches of `batch`, by an optimiser with its `options`.
 
     `clip` bounds the norm of the gradient; the test set is scored every `evaluate_every` epochs and at the end; `amp`
     computes in bfloat16 where torch deems it safe. Errors: InputError for names and numbers that cannot be.

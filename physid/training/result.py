@@ -39,7 +39,7 @@ class TrainingResult:
 
     @property
     def exit_code(self) -> int:
-        """What the command line ends with."""
+        """Exit code of the command line."""
         return 0 if self.status == FINISHED else EXIT_CODES[self.status]
 
     @property
@@ -60,7 +60,7 @@ class TrainingResult:
         return pd.DataFrame(self.history)
 
     def json(self) -> dict[str, Any]:
-        """What was found, as data."""
+        """The result as data."""
         return {
             "status": self.status,
             "message": self.message,

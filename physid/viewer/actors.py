@@ -65,7 +65,7 @@ class Scene:
                 self._put(column, layer)
 
     def picture(self) -> NDArray[np.uint8]:
-        """What is seen now [height, width, 3]."""
+        """The picture [height, width, 3]."""
         self.plotter.render_window.Render()
         return np.asarray(self.plotter.screenshot(return_img=True))
 

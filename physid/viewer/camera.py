@@ -24,7 +24,7 @@ class Camera:
 
     @property
     def position(self) -> Array:
-        """Where it stands [3]."""
+        """Position of the camera [3]."""
         return np.asarray(self.focus) - self.distance * self.axes[2]
 
     @property
@@ -36,7 +36,7 @@ class Camera:
         return right, np.cross(right, ahead), ahead
 
     def project(self, points: Array, aspect: float) -> Array:
-        """Where points [..., 3] appear [..., 2]: -1 to 1 to the right and up, in a picture of width / height."""
+        """Projection of points [..., 3] to [..., 2]: -1 to 1 to the right and up, in a picture of width / height."""
         right, up, ahead = self.axes
         off = points - self.position
         depth = np.maximum(off @ ahead, 1e-9) * np.tan(np.radians(ANGLE / 2))

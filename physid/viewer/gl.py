@@ -37,7 +37,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Probe:
-    """What the child found: the class of the render window and the renderer, or why no picture came about."""
+    """Result of the child process: the class of the render window and the renderer, or why no picture came about."""
 
     window: str = ""
     renderer: str = ""

@@ -49,7 +49,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown: of truth, forecast, bands and trails each or not, and only the last `window` of time."""
+    """Layers that are shown: of truth, forecast, bands and trails each or not, and only the last `window` of time."""
 
     truth: bool = True
     forecast: bool = True
@@ -158,7 +158,7 @@ def _bands(run: Tracks, theme: Theme, frame: Frame, span: tuple[float, float], s
 
 
 def _timed(line: Array, path: Array, times: Array, begin: float, end: float) -> tuple[Array, Array, Array]:
-    """What np.interp needs for the times of an evenly spaced `line` along a `path` cut from begin to end."""
+    """Arguments of np.interp for the times of an evenly spaced `line` along a `path` cut from begin to end."""
     inside = times[(times > begin) & (times < end)]
     known = np.concatenate([[begin], inside, [end]])[-len(path) :]
     return geometry.length(line), geometry.length(path), known

@@ -30,7 +30,7 @@ DOTS = 100.0
 
 @dataclass(frozen=True)
 class StillLayout:
-    """Where things stand, in parts of the picture from the bottom: the strips, the box of the tracks."""
+    """Layout in parts of the picture from the bottom: the strips, the box of the tracks."""
 
     size: tuple[int, int]
     count: int
@@ -48,7 +48,7 @@ class StillLayout:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """Where the tracks may lie in each scene, -1 to 1."""
+        """Bounds of the tracks in each scene, -1 to 1."""
         bottom = 2 * (self.strip[1] + 0.11) - 1
         return (-0.93, 0.93, bottom, 0.70 if self.count == 1 else 0.52)
 
@@ -279,7 +279,7 @@ def _strip(figure: Figure, scene: Scene, layout: StillLayout, index: int, lines:
 
 
 def time_label(run: Tracks) -> str:
-    """What stands under the axis of time."""
+    """Label under the axis of time."""
     return "year" if run.time_unit == "year" else f"time ({run.time_unit})" if run.time_unit else "time"
 
 

@@ -199,7 +199,7 @@ def _positions(values: Array, bodies: Sequence[Body]) -> Array:
 
 
 def _truth(experiment: Experiment, times: Array, bodies: Sequence[Body]) -> tuple[Array, NDArray[np.bool_]]:
-    """What is known of the bodies at `times` [T, B, 3]: the test, or else the training data, if they are without noise.
+    """True positions of bodies at `times` [T, B, 3]: the test, or else the training data, if they are without noise.
 
     Between measured times it is interpolated with a cubic, so that a track is whole; beyond them it is not-a-number.
     And where it was measured [T, B].
@@ -244,7 +244,7 @@ def _center(experiment: Experiment | None) -> str:
 
 
 def _subtitle(times: Array, trained: float | None, unit: str) -> str:
-    """What was fitted, and how far the forecast goes."""
+    """Model, data and end of the forecast."""
     after = f" {unit}" if unit and unit != "year" else ""
     if trained is None:
         return f"forecast to {times[-1]:.4g}{after}"

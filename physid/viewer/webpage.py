@@ -47,7 +47,7 @@ def page(runs: Sequence[Tracks], theme: str | Theme = "light", camera: Camera | 
 
 
 def content_of(runs: Sequence[Tracks], theme: Theme, camera: Camera, title: str) -> dict[str, Any]:
-    """What the page shows, as JSON can say it."""
+    """Content of the page, as JSON."""
     frame = frame_of(runs)
     low, high = error_range(runs)
     bodies = sorted({(place, name) for run in runs for place, name in zip(run.places, run.names, strict=True)})

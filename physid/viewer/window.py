@@ -57,7 +57,7 @@ class Window:
         self.move(self.last)
 
     def _keys(self) -> dict[str, Callable[[], object]]:
-        """What each key does; the names are those of VTK."""
+        """Actions of the keys; the names are those of VTK."""
         step = (self.last - self.first) / 100
         return {
             "space": self.play,

@@ -144,7 +144,7 @@ def test_other_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = tmp_path / "training.pt"
     for content, text in (
         (Sneaky(), "no file of numbers"),
-        (np.zeros((3, 100, 14)), r"\[3, 100, 14\]: an array"),
+        (np.zeros((3, 100, 14)), r"\[3, 100, 14\]: expected an array"),
         (np.full((3, 200, 14), np.nan), "not finite"),
         ({"a": 1}, "holds dict"),
     ):

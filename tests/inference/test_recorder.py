@@ -17,7 +17,7 @@ from physid.errors import InputError
 from physid.inference.fit_options import FitOptions
 from physid.inference.identify import identify
 from physid.inference.options import FitPlan
-from physid.inference.recorder import Request, Unrecorded
+from physid.inference.recorder import FitRecorder, Request
 from physid.inference.result import FitResult, Provenance
 from physid.inference.search.monitor import Monitor
 from physid.models import Exponential
@@ -27,7 +27,7 @@ from physid.runs.recorder import RunRecorder
 from physid.training.result import TrainingResult
 
 
-class Listed(Unrecorded):
+class Listed(FitRecorder):
     """Lists what it is told."""
 
     def __init__(self) -> None:

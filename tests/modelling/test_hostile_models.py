@@ -26,9 +26,9 @@ class M(Model):
 """
 # A seventh line -> what is said of it, after the name of the file.
 CLASS: dict[str, str] = {
-    "state_names = None": "line 7: M.state_names is None: a tuple of names",
-    "state_names = (1, 2)": "line 7: M.state_names is (1, 2): a tuple of names",
-    'state_names = ("x", "x")': "line 7: M.state_names is ('x', 'x'): a tuple of names, each once",
+    "state_names = None": "line 7: M.state_names is None: expected a tuple of names",
+    "state_names = (1, 2)": "line 7: M.state_names is (1, 2): expected a tuple of names",
+    'state_names = ("x", "x")': "line 7: M.state_names is ('x', 'x'): expected a tuple of names, each once",
     'state_names = "x"': "Write it as in state_names = ('x',)",
     "input_names = 5": "line 7: M.input_names is 5",
     "channel_names = 7": "line 7: M.channel_names is 7",
@@ -41,11 +41,11 @@ CLASS: dict[str, str] = {
     "continuation = {'zz': (1.0,)}": "line 7: M.continuation leads the constant 'zz', but the model has none",
     "noise = 3": "line 7: M.noise is 3",
     "penalties = {'net': 1.0}": "line 7: M.penalties is {'net': 1.0}",
-    "derived = {}": "line 7: M.derived is {}: a method",
+    "derived = {}": "line 7: M.derived is {}: expected a method",
     "def observe(self): return 1": "line 7: M.observe(self) cannot be called with (self, y)",
     "def observe(self, t, y): return y": "line 7: M.observe(self, t, y) cannot be called with (self, y)",
-    "def observe(self, y): return None": "line 7: M.observe returns None: real numbers",
-    "def observe(self, y): return 3": "line 7: M.observe returns 3: real numbers",
+    "def observe(self, y): return None": "line 7: M.observe returns None: expected real numbers",
+    "def observe(self, y): return 3": "line 7: M.observe returns 3: expected real numbers",
     "def observe(self, y): return y[..., :0]": "line 7: M.observe returns [1, 0]",
     "def observe(self, y): raise SystemExit": "line 7, in observe: SystemExit. A model must not end the program",
     "def derived(self): return 3": "line 7: M.derived returns 3: a mapping",

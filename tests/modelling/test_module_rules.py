@@ -196,10 +196,10 @@ def given(module: Callable[[], Any]) -> Model:
     ("module", "words"),
     [
         (lambda: nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.1)), r"net\.1 of Bare is a Dropout in training mode"),
-        (lambda: nn.BatchNorm1d(2), "its value goes by the batch"),
+        (lambda: nn.BatchNorm1d(2), "its value depends on the batch"),
         (lambda: nn.LazyLinear(2), "has no shape yet"),
         (lambda: nn.Linear(1, 1, dtype=torch.complex128), "is complex"),
-        (lambda: nn.Linear(64, 64), "4160 weights to train: up to 4000"),
+        (lambda: nn.Linear(64, 64), "4160 weights to train: expected up to 4000"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Lazy modules")

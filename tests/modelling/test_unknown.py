@@ -103,7 +103,7 @@ def test_value_is_differentiable() -> None:
 
 def test_a_number_is_repeated_but_another_shape_is_refused() -> None:
     assert Decay(share=0.5).share.tolist() == [0.5, 0.5]
-    with pytest.raises(InputError, match=r"shape \[3\]: shape \[2\] or a single number"):
+    with pytest.raises(InputError, match=r"shape \[3\]: expected shape \[2\] or a single number"):
         Decay(share=[0.1, 0.2, 0.3])
 
 

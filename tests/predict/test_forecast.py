@@ -94,7 +94,7 @@ def test_sampled_bands_agree_with_linearised_ones_where_all_is_linear(straight: 
         assert np.abs(getattr(exact, end) - getattr(drawn, end)).max() < 0.06 * width.max()
     again = straight.forecast(ahead, draws=3000, seed=5)
     assert np.array_equal(again.low, drawn.low)
-    with pytest.raises(InputError, match="10 draws were asked for: 100 or more"):
+    with pytest.raises(InputError, match="10 draws were asked for: expected 100 or more"):
         straight.forecast(ahead, draws=10)
 
 

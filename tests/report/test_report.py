@@ -169,7 +169,7 @@ def test_the_waterfall_counts_the_starts_that_agree() -> None:
     assert axes.get_title(loc="left") == "3 of 5 starts agree, 1 failed"
     assert axes.get_yscale() == "log"
     assert list(axes.lines[0].get_ydata()) == [1.0, 1.0, 1.0000001, 50.0]  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="no start came to an end"):
+    with pytest.raises(InputError, match="no start finished"):
         waterfall([float("nan")])
 
 

@@ -58,7 +58,7 @@ class Rows:
 
 
 class Choices:
-    """How the length of every accepted step came about, beside the tape: three numbers for every attempt.
+    """Step control of every attempt, beside the tape: three numbers each.
 
     RATIO is its error over the tolerance; before it as many attempts of its lane as TRIED were rejected. FLAGS say
     whether it was CUT at the stop ahead or LIMITED to the shortest or longest length, whether the length wanted before

@@ -36,7 +36,7 @@ def sentence(problem: ODEProblem, lane: int, status: Status, culprit: Tensor | N
 
 
 def flown_off(problem: ODEProblem, y: Tensor, y1: Tensor) -> Tensor:
-    """Which lanes have grown far beyond their start, or with fixed steps to infinity [L]."""
+    """Mask [L] of lanes that have grown far beyond their start, or with fixed steps to infinity."""
     lanes, fixed = problem.layout.lanes, isinstance(problem.control, Fixed)
     rows, first = (x.detach().view(lanes, -1).abs().amax(1).cpu() for x in (y, problem.y0))
     infinite = torch.isinf(y1.detach().abs()).view(lanes, -1).any(1).cpu()

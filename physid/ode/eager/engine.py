@@ -104,7 +104,7 @@ class Eager:
         return *pullback.run(g), pullback.jump_grad
 
     def tape(self, problem: ODEProblem, kept: Any) -> Tape:
-        """What was kept."""
+        """The checkpoints of the march."""
         tape: Tape = kept
         return tape
 

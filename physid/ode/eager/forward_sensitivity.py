@@ -72,7 +72,7 @@ class Flow:
         return start
 
     def _jumped(self, t: Tensor, y: Tensor, inside: Tensor) -> Tensor | None:
-        """What jumps at the times t [L] with the states y [L * N] add to the derivative [L, N, M], if they move."""
+        """Derivative [L, N, M] by moving jumps at the times t [L] with the states y [L * N]."""
         landings, tangents = self.p.landings, self.tangents
         if landings is None or tangents is None:
             return None

@@ -146,7 +146,7 @@ class March:
         return not bool(self.active.any())
 
     def _clip(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the attempt ends, its signed length, and whether it was cut at a stop."""
+        """End of the attempt, its signed length, and whether a stop cut it."""
         p = self.problem
         stop, length = self._stop(), self.h
         if self.bounded:
@@ -213,7 +213,7 @@ class March:
         self._propose(ratio, finite, good, all_good, h, cut)
 
     def _judge(self, ratio: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Which lanes have a finite ratio, and which of the active ones accept their attempt [L]."""
+        """Masks [L] of the lanes with a finite ratio, and of the active ones that accept their attempt."""
         finite, least = torch.isfinite(ratio.detach()), self.problem.limits.min_step
         within = ratio.detach() <= 1
         if least > 0:

@@ -25,7 +25,7 @@ class AcceptedStep:
 
 @dataclass
 class Outcome:
-    """What the loop leaves: states [T, L * N], one status per lane, sentences, statistics, the last state reached.
+    """Result of the loop: states [T, L * N], one status per lane, sentences, statistics, the last state reached.
 
     `tangents` [K, L * N]: where probes ended, if there were any. `fallback`: why the eager engine ran in place of the
     one that was asked.
@@ -44,6 +44,6 @@ class Outcome:
     final: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def grids(self, lanes: int) -> Callable[[], list[Tensor]]:
-        """What reads the accepted times of every lane."""
+        """A function that reads the accepted times of every lane."""
         times, taken = torch.stack(self.times), torch.stack(self.taken)
         return lambda: [times[:, lane][taken[:, lane]] for lane in range(lanes)]

@@ -116,7 +116,7 @@ class WidePullback:
         return torch.cat([b, b.new_zeros(width - len(b))])
 
     def _output_seeds(self, waves: range, width: int) -> tuple[Tensor, Tensor]:
-        """What the outputs inside put on the stages [S, W, L, N] and on the states at the starts [W, L, N]."""
+        """Cotangents by outputs inside of steps, of the stages [S, W, L, N] and of the starting states [W, L, N]."""
         replay, count = self.replay, len(waves)
         piece = slice(replay.cuts[waves.start], replay.cuts[waves.stop])
         sizes = torch.tensor(replay.cuts).diff()[waves.start : waves.stop]

@@ -34,7 +34,7 @@ SHRUNK = 0.1  # what is left of a length after an error that is no number
 
 
 class Link(NamedTuple):
-    """What one step leaves to the next: state [L * N], time, wanted length, the last two error ratios [L]."""
+    """State of the march between two steps: state [L * N], time, wanted length, the last two error ratios [L]."""
 
     y: Tensor
     t: Tensor
@@ -73,7 +73,7 @@ class Recursion:
         return self.p.stops.gather(0, index.T)
 
     def recorded(self, w: int) -> Link:
-        """What the march brought to wave w; a wanted length enters linearly, so that its value does not matter."""
+        """The recorded state before wave w; a wanted length enters linearly, so that its value does not matter."""
         t = self.replay.t[w]
         return Link(self.replay.state(w), t, torch.zeros_like(t), self.ratios[w + 1], self.ratios[w])
 

@@ -35,7 +35,7 @@ def advances(steps: int, slots: int) -> int:
 
 
 def split(steps: int, slots: int) -> int:
-    """How many of `steps` steps to take before the next state is kept, with `slots` states, the present one among them.
+    """Number of `steps` steps to take before the next checkpoint, with `slots` states, the present one among them.
 
     Any number m with beta(s, r-2) <= m <= beta(s, r-1) and beta(s-1, r-1) <= steps - m <= beta(s-1, r) is best.
     """

@@ -130,7 +130,7 @@ def replayed(problem: ODEProblem, engine: Engine, kept: Any, y0: Tensor, t: Tens
 
 @dataclass(slots=True)
 class Job:
-    """What the backward pass needs beside tensors."""
+    """Data of a backward pass beside tensors."""
 
     problem: ODEProblem
     engine: Engine
@@ -152,7 +152,7 @@ class Marched(Left):
         return self.outcome.values
 
     def job(self, problem: ODEProblem) -> Job:
-        """What the backward pass of this march needs."""
+        """Data of this march's backward pass."""
         return Job(problem, self.engine, self.kept, self.the_outcome.statistics)
 
 

@@ -54,7 +54,7 @@ def with_pullback(problem: ODEProblem, march: Callable[[], Outcome], pull: Pull)
 
 
 class Left:
-    """What a march leaves for the caller of an autograd Function; no pytree, so that it is never copied."""
+    """Results of a march for the caller of an autograd Function; no pytree, so that it is never copied."""
 
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
