@@ -75,7 +75,7 @@ def answer(model: Model, experiment: Experiment) -> None:
         rates(model, t, y)
         parts = model.parts(t, y.clone())
         if not isinstance(parts, Mapping):
-            raise _wrong(model, "parts", parts, "dy/dt by name, a mapping,")
+            raise _wrong(model, "parts", parts, "dy/dt by name, a mapping")
         for value in parts.values():
             _rates(model, "parts", value, y)
         _derived(model, model.derived())
@@ -111,7 +111,7 @@ def _derived(model: Model, found: object) -> None:
         sound = isinstance(name, str) and isinstance(one, Derived) and isinstance(one.unit, str)
         if not sound or not isinstance(one.value, Tensor) or not one.value.is_floating_point():
             said = f"{name!r}: {_kind(one)}"
-            raise _wrong(model, "derived", said, "names with physid.Derived(value, unit), its value a real tensor,")
+            raise _wrong(model, "derived", said, "names with physid.Derived(value, unit), its value a real tensor")
 
 
 def _wrong(model: Model, method: str, value: object, allowed: str) -> InputError:

@@ -142,8 +142,8 @@ class Unknown:
             raise InputError(f"{called} was given {_short(value)}: expected a number or a list of numbers.") from error
         if not self.domain.contains(tensor):
             raise InputError(
-                f"{called} was given {tensor.tolist()}, outside its domain: finite values in {self.domain} are "
-                "allowed. Give such a value, or declare another domain."
+                f"{called} was given {tensor.tolist()}, outside its domain: expected finite values in "
+                f"{self.domain}. Give such a value, or declare another domain."
             )
         return tensor
 

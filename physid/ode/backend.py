@@ -44,7 +44,7 @@ class Engine(Backend, Protocol):
         ...
 
     def count_from_here(self) -> Callable[[int], None]:
-        """What takes how often f is to have counted from here on, where others evaluate it and f counts."""
+        """A function that adds to the count of an f which counts its evaluations, where others evaluate it."""
         ...
 
     def march(

@@ -87,7 +87,7 @@ class ODEProblem:
         return self.slope
 
     def counted(self) -> int:
-        """How often f has been evaluated by torch for this problem, since this was asked for last."""
+        """Number of evaluations of f by torch for this problem since the last call."""
         found = self.__dict__.get("field")
         count = 0 if found is None else found.count - found.told
         if found is not None:
