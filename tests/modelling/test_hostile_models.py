@@ -49,7 +49,7 @@ CLASS: dict[str, str] = {
     "def observe(self, y): return y[..., :0]": "line 7: M.observe returns [1, 0]",
     "def observe(self, y): raise SystemExit": "line 7, in observe: SystemExit. A model must not end the program",
     "def derived(self): return 3": "line 7: M.derived returns 3: expected a mapping",
-    "def derived(self): return {'a<b>': None}": "line 7: M.derived returns 'a<b>': None: expected names with physid.Derived",
+    "def derived(self): return {'a<b>': None}": "line 7: M.derived returns 'a<b>': None: expected names",
     "def derived(self): raise ValueError('no')": "line 7, in derived: ValueError: no. Correct that line",
     "def parts(self, t, y): return {'all': 3.0}": "line 7: M.parts returns a float",
     "def __init__(self): pass": "line 7: M.__init__ does not call super().__init__()",
