@@ -64,7 +64,8 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of the test: its C compiler, with the flags of the product where a mark asks for them."""
-    thorough = item.get_closest_marker("optimised") or item.get_closest_marker("slow")
+    mark = item.get_closest_marker("optimised")
+    thorough = item.get_closest_marker("slow") or (mark and mark.args != (False,))
     from physid.ode.native.compiler import build
 
     command = COMPILER if thorough or item.config.getoption("--optimised") else HASTY

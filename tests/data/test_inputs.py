@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
 from torch import Tensor
+from variants import some
 
 import physid
 from physid.data.experiment import Experiment, Trajectory
@@ -126,8 +127,15 @@ def test_bad_inputs_are_refused(times: Any, values: Any, kind: str, message: str
         Inputs.through(times, values, ["pump"], kind)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "bosh3"])
+@pytest.mark.parametrize(
+    ("solver", "kind"),
+    some(
+        product(["dopri5", "dopri8", "bosh3"], KINDS),
+        *product(["dopri5"], KINDS),
+        ("dopri8", "hold"),
+        ("bosh3", "hold"),
+    ),
+)
 def test_a_driven_solve_is_as_exact_as_its_tolerance(kind: str, solver: str) -> None:
     model = Tank()
     model.drive(inputs(kind))
@@ -156,7 +164,7 @@ def piecewise_truth(kind: str, times: Any) -> Any:
     return np.array([found[time] for time in times.tolist()])
 
 
-@pytest.mark.parametrize("gradient", ["aca", "naive", "adjoint", "forward"])
+@pytest.mark.parametrize("gradient", some(["aca", "naive", "adjoint", "forward"], "aca", "forward"))
 def test_every_gradient_method_lands_on_the_switches(gradient: str) -> None:
     times = torch.tensor([0.0, 1.7, 4.0], dtype=torch.float64)
 

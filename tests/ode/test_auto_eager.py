@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from native_tools import DOUBLE, refused
 from torch import Tensor, nn
+from variants import some
 
 from benchmarks.auto_eager import run
 from benchmarks.holders import HOLDERS
@@ -20,12 +21,13 @@ from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.ode import Integrator, solve
 
 
-def test_generated_functions_agree() -> None:
+@pytest.mark.parametrize("count", some([20, 60], 20))
+def test_generated_functions_agree(count: int) -> None:
     told: list[str] = []
-    counts = run(range(60), report=told.append)
+    counts = run(range(count), report=told.append)
     assert not told
-    assert counts["native"] > 45
-    assert counts["eager"] > 45
+    assert counts["native"] >= 0.7 * count
+    assert counts["eager"] >= 0.7 * count
 
 
 def test_every_holder_and_body_is_used() -> None:
@@ -40,9 +42,10 @@ def test_generated_functions_agree_in_solves() -> None:
     assert not told
 
 
-def test_generated_functions_agree_compiled() -> None:
+@pytest.mark.parametrize("count", some([2, 8], 2))
+def test_generated_functions_agree_compiled(count: int) -> None:
     told: list[str] = []
-    run(range(5), solve=True, compiled=True, report=told.append)
+    run(range(count), solve=True, compiled=True, report=told.append)
     assert not told
 
 

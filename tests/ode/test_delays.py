@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
+from variants import some
 
 import physid
 from physid.data.inputs import Inputs
@@ -87,8 +88,15 @@ def loss(model: Model, engine: str, gradient: str = "aca", **options: Any) -> tu
     return (found.y[1:] @ torch.from_numpy(WEIGHT)).sum(), found
 
 
-@ENGINES
-@pytest.mark.parametrize("kind", ["hold", "linear"])
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [
+        ("eager", "hold"),
+        pytest.param("native", "linear", marks=NATIVE.marks),
+        pytest.param("eager", "linear", marks=pytest.mark.slow),
+        pytest.param("native", "hold", marks=[*NATIVE.marks, pytest.mark.slow]),
+    ],
+)
 def test_a_delay_has_its_gradient_across_jumps_and_kinks(kind: str, engine: str) -> None:
     wanted = by_differences(kind)
     for gradient in ("aca", "forward") if engine == "native" else ("aca", "forward", "naive", "adjoint"):
@@ -193,8 +201,10 @@ START = (("delay", 1.0), ("scale", 0.5))
 @pytest.mark.parametrize(
     ("gradient", "reads"),
     [
-        *(("aca", reads) for reads in ("ahead", "scaled", "backwards", "twice", "two", "window")),
-        *(("forward", "twice"), ("forward", "window"), ("adjoint", "two"), ("adjoint", "ahead")),
+        *(("aca", reads) for reads in ("ahead", "backwards", "twice", "window")),
+        *(("forward", "window"), ("adjoint", "two")),
+        *(pytest.param("aca", one, marks=pytest.mark.slow) for one in ("scaled", "two")),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in (("forward", "twice"), ("adjoint", "ahead"))),
         *(pytest.param("forward", one, marks=pytest.mark.slow) for one in ("ahead", "scaled", "backwards", "two")),
         *(pytest.param("adjoint", one, marks=pytest.mark.slow) for one in ("scaled", "backwards", "twice", "window")),
     ],
@@ -208,7 +218,9 @@ def test_jumps_that_meet_have_the_derivative_of_differences(reads: str, gradient
 
 
 @pytest.mark.skipif(compiler_command() is None, reason="no C compiler")
-@pytest.mark.parametrize("reads", ["backwards", "twice", "two", "window", "constant"])
+@pytest.mark.parametrize(
+    "reads", some(["backwards", "twice", "two", "window", "constant"], "backwards", "two", "window")
+)
 def test_compiled_reads_are_those_of_torch(reads: str) -> None:
     delay = {"twice": 1.0}.get(reads, 1.37)  # apart from each other, where there are two of them
     sums = [other(reads, delay=delay).sum(engine) for engine in ("native", "eager")]

@@ -175,7 +175,7 @@ def run(steps: Sequence[tuple[int, int, int]], weights: Tensor, matrix: Tensor, 
     return made[-1] + 0.1 * made[-2]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=6)  # each is compiled; -m slow has many more
 @given(programs(), st.integers(0, 1000))
 def test_random_programs_agree(program: tuple[int, list[tuple[int, int, int]]], seed: int) -> None:
     size, steps = program
@@ -188,3 +188,8 @@ def test_random_programs_agree(program: tuple[int, list[tuple[int, int, int]]], 
     assert_agree(f, kernel, TIME, y, captured)
     if "#define ABREAST" in unit_of(kernel.graph, batched=True).source:
         assert_abreast(kernel, TIME, y, captured)
+
+
+@pytest.mark.slow
+def test_many_more_random_programs_agree() -> None:
+    settings(max_examples=60)(test_random_programs_agree)()

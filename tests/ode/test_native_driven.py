@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
+from variants import some
 
 from physid import Unknown, positive
 from physid.data.inputs import KINDS, Inputs
@@ -62,8 +64,10 @@ def assert_alike(ours: list[Tensor], theirs: list[Tensor], tol: float) -> None:
         assert float((a - b).abs().max()) <= tol * (1 + float(b.abs().max()))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("solver", ["dopri5", "bosh3", "dopri8"])
+@pytest.mark.parametrize(
+    ("solver", "kind"),
+    some(product(["dopri5", "bosh3", "dopri8"], KINDS), *zip(["dopri5", "bosh3", "dopri8"], KINDS, strict=True)),
+)
 def test_driven_models_agree(kind: str, solver: str) -> None:
     options: dict[str, Any] = {"solver": solver, "rtol": 1e-6, "atol": 1e-6}
     native, ours = gradients(driven(kind), "native", **options)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from variants import some
 
 from physid.errors import InputError
 from physid.machine import compiler_command
@@ -233,7 +234,7 @@ def test_parts_of_a_tuple_backwards_in_time() -> None:
     close(gradients(torch.cat(found.y, -1), [k, y0, t]), gradients(states, [k, y0, t]), 1e-9)
 
 
-@ENGINES
+@pytest.mark.parametrize("engine", ["eager", pytest.param("auto", marks=[needs_compiler, pytest.mark.slow])])
 def test_samples_of_their_own_steps_are_as_alone(engine: str) -> None:
     k, _, t = inputs()
     y0 = torch.tensor([[0.7, -0.3], [2.0, 4.0], [0.0, 0.0]], dtype=DOUBLE, requires_grad=True)
@@ -276,7 +277,7 @@ def test_fixed_steps_have_nothing_to_follow(engine: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own, at the first torch.func call
-@pytest.mark.parametrize("engine", ["eager", "auto"])
+@pytest.mark.parametrize("engine", some(["eager", "auto"], "auto"))
 def test_function_transforms_and_entangled_tensors_follow_too(engine: str) -> None:
     k, y0, t = inputs()
     start, tangent = y0.detach(), torch.tensor([1.0, -2.0], dtype=DOUBLE)
@@ -310,7 +311,7 @@ class Held:
         Held.now -= self.bytes
 
 
-@pytest.mark.parametrize("solver", ["heun_euler", "dopri8"])
+@pytest.mark.parametrize("solver", some(["heun_euler", "dopri8"], "heun_euler"))
 def test_memory_is_that_of_the_checkpoints(solver: str) -> None:
     """Between the passes a state and nine numbers a step; in the backward pass the graph of one step beside them."""
     width, most = 500, []
