@@ -8,8 +8,11 @@ import json
 import os
 import shlex
 import signal
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import warm
@@ -123,6 +126,16 @@ def python(warmed: Path | None, tmp_path_factory: pytest.TempPathFactory) -> str
     folder = tmp_path_factory.mktemp("programs") / "bin"
     warm.programs(folder, warmed)
     return str(folder / "python")
+
+
+@pytest.fixture(scope="module")
+def forked_reader(python: str) -> Iterator[None]:
+    """The process that reads a MAT file is forked, where this system can: otherwise it imports SciPy for every file."""
+    from physid.reading import binary
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binary, "sys", SimpleNamespace(executable=python, path=sys.path))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ MODULES = (
         "torch._dynamo",
         "pandas",
         "scipy.stats",
+        "scipy.io",
         "scipy.optimize",
         "matplotlib.figure",
         "matplotlib.backends.backend_agg",
@@ -202,6 +203,7 @@ def _exit(arguments: Sequence[str], folder: str, environment: dict[str, str]) ->
         os.environ.update(environment)
         warnings.filterwarnings("error", category=DeprecationWarning, module="physid")
         arguments = list(arguments)
+        arguments = arguments[arguments[:1] == ["-I"] :]  # alone: the program says where its modules are
         while arguments[:1] == ["-W"]:
             warnings.simplefilter(arguments[1])  # type: ignore[arg-type]
             arguments = arguments[2:]

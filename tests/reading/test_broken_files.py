@@ -27,6 +27,7 @@ from physid.modelling.model import Model
 from physid.modelling.unknown import Unknown
 from physid.reading import read, table
 
+pytestmark = pytest.mark.usefixtures("forked_reader")
 GOOD = "t [s],x [mm]\n0,1.0\n0.5,1.5\n1,2.0\n"
 
 

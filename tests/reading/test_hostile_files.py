@@ -90,6 +90,7 @@ def test_a_shape_that_is_none_is_one_line(tmp_path: Path, shape: str) -> None:
     assert read(tmp_path / "a.npz")[0].train.observations[-1, 0] == 2
 
 
+@pytest.mark.usefixtures("forked_reader")
 @pytest.mark.parametrize("kind", [np.int64, np.uint64])
 def test_integers_that_no_number_holds_are_refused_and_others_kept(tmp_path: Path, kind: type) -> None:
     t, top = np.arange(3.0), np.iinfo(kind).max

@@ -19,6 +19,9 @@ from physid.reading import describe
 from physid.reading.doubts import errors_of, input_gap
 
 
+pytestmark = pytest.mark.usefixtures("forked_reader")
+
+
 class Decay(Model):
     """c' = -k c."""
 
