@@ -23,7 +23,7 @@ from torch import Tensor
 from physid import Experiment, Integrator, Model, Trajectory, Unknown, fit, odeint, odeint_event, positive, solve
 from physid.ode.sensitivities import sensitivities
 
-AFTER = 0.25  # seconds of work before the signal
+AFTER = 0.1  # seconds of work before the signal
 AGAIN = 10.0  # seconds until the next
 LONG: dict[str, Any] = {"max_steps": 10**9}
 one = torch.ones(2, dtype=torch.float64)

@@ -151,6 +151,7 @@ def test_what_the_command_refuses(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_learnt_task(tmp_path: Path, capsys: Captured) -> None:
     """A narrow network learns stripes far better than chance, which is an error of a half."""
     arguments = ["images-toy", "--model", "anode18", "--width", "4", "--epochs", "6", "--batch", "16", "--lr", "0.05"]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
+from variants import some
 
 from physid import Experiment, Fit, Model, Trajectory, Unknown, fit, positive
 from physid.modelling.smooth import smooth_ramp
@@ -45,11 +46,16 @@ def phases(found: Fit) -> list[str]:
     return list(dict.fromkeys(str(row["phase"]) for row in found.history))
 
 
-def test_the_fit_ends_at_the_model_that_is_meant() -> None:
-    model = Weir()
-    found = fit(model, record())
+@pytest.fixture(scope="module")
+def whole() -> Fit:
+    """The fit that is led all the way."""
+    return fit(Weir(), record())
+
+
+def test_the_fit_ends_at_the_model_that_is_meant(whole: Fit) -> None:
+    found = whole
     assert found.status == "converged"
-    assert model.width == 0.02
+    assert found.model.width == 0.02
     order = [phase.partition(",")[0] for phase in phases(found)]
     assert list(dict.fromkeys(order))[:2] == ["width 1", "width 0.2"]
     assert not phases(found)[-1].startswith("width")
@@ -63,11 +69,12 @@ class Killed(BaseException):
     """The end of a process, as a test can catch it."""
 
 
-@pytest.mark.parametrize("where", ["width 1,", "width 0.2,", "full"])
-def test_cut_off_on_the_way_and_resumed(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("where", some(["width 1,", "width 0.2,", "full"], "width 0.2,"))
+def test_cut_off_on_the_way_and_resumed(
+    where: str, whole: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(writer, "EVERY", 0.0)
     monkeypatch.setattr(writer, "SHARE", 0.0)
-    whole = fit(Weir(), record())
     number = next(i for i, row in enumerate(whole.history) if row["phase"].startswith(where))
     count = 0
 

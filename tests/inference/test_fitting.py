@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import curve_fit
 from torch import Tensor
+from variants import some
 
 from physid import Experiment, Trajectory, Unknown, fit
 from physid.datasets import load
@@ -81,13 +84,18 @@ def test_equals_curve_fit_with_an_instrument() -> None:
     assert [one.stderr for one in found.estimates] == pytest.approx(np.sqrt(np.diag(covariance)), rel=1e-4)
 
 
-@pytest.mark.parametrize(("name", "reach"), [("exponential", 1e-8), ("vanderpol", 1e-8), ("pendulum", 1e-8)])
-@pytest.mark.parametrize("strategy", ["auto", "full", "segments"])
-def test_truth_is_found(name: str, reach: float, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    some(
+        product(["exponential", "vanderpol", "pendulum"], ["auto", "full", "segments"]),
+        *(("exponential", "auto"), ("vanderpol", "segments"), ("pendulum", "full")),
+    ),
+)
+def test_truth_is_found(name: str, strategy: str) -> None:
     experiment = load(name)
     found = fit(build(experiment), experiment, strategy=strategy)
     for one in found.estimates:
-        assert one.value == pytest.approx(one.truth, rel=reach)
+        assert one.value == pytest.approx(one.truth, rel=1e-8)
     assert found.status == "converged"
     assert found.statistics is not None
     assert found.statistics.verdict == "exact"
@@ -102,7 +110,7 @@ def test_masses_of_three_bodies() -> None:
     assert found.seconds < 20
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", some(range(4), 0))
 def test_segments_find_rates_far_away(seed: int) -> None:
     experiment = load("lotka-volterra", points=21)
     random = np.random.default_rng(seed)

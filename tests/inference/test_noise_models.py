@@ -130,11 +130,11 @@ def test_residuals_square_to_minus_the_log_density(noise: NoiseModel) -> None:
 
 @pytest.mark.parametrize("noise", CATALOGUE, ids=str)
 def test_the_influence_is_the_derivative_and_its_mean_curvature(noise: NoiseModel) -> None:
-    seen, measured, sigma = drawn(noise, 40_000)
+    seen, measured, sigma = drawn(noise, 10_000)
     score, curvature = noise.influence(seen, measured, sigma)
     up, mid, down = (noise.log_density(seen + move, measured, sigma) for move in (1e-4, 0.0, -1e-4))
-    assert score == pytest.approx(-(up - down) / 2e-4, rel=1e-4, abs=1e-4)
-    assert float(np.sum(curvature)) == pytest.approx(float(np.sum(2 * mid - up - down)) / 1e-8, rel=0.02)
+    np.testing.assert_allclose(score, -(up - down) / 2e-4, rtol=1e-4, atol=1e-4)
+    assert float(np.sum(curvature)) == pytest.approx(float(np.sum(2 * mid - up - down)) / 1e-8, rel=0.04)
 
 
 @pytest.mark.parametrize("noise", CATALOGUE, ids=str)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from torch import Tensor
+from variants import some
 
 from physid import Experiment, Model, Trajectory, Unknown, fit, positive
 from physid.errors import InputError
@@ -49,7 +50,7 @@ def two() -> tuple[Experiment, Experiment]:
     return cup("monday", 21.0, 85.0, first, 0), cup("tuesday", 15.0, 70.0, second, 1)
 
 
-@pytest.mark.parametrize("strategy", ["auto", "full", "grow"])
+@pytest.mark.parametrize("strategy", some(["auto", "full", "grow"], "auto"))
 def test_shared_and_own_unknowns_equal_curve_fit(strategy: str) -> None:
     monday, tuesday = two()
     found = fit(Cooling(), [monday, tuesday], strategy=strategy)

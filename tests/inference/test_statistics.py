@@ -193,7 +193,7 @@ def test_robust_errors_hold_where_plain_ones_lie() -> None:
     rho, count, random = 0.8, 150, np.random.default_rng(5)
     slopes, plain, robust = [], [], []
     loose = Integrator("bosh3", 1e-3, 1e-3)
-    for _ in range(25):
+    for _ in range(16):
         noise = np.zeros(count)
         for i in range(1, count):
             noise[i] = rho * noise[i - 1] + 0.1 * random.standard_normal()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from damped import ROUGH, SPEEDS, Damped, alike, friction, swing, weights
 from torch import Tensor, nn
+from variants import some
 
 from physid import Fit, Model, Unknown, fit, positive
 from physid.cli.app import main
@@ -95,7 +96,10 @@ def test_weights_that_miss_the_data_have_not_converged(monkeypatch: pytest.Monke
     assert "flat valley, where errors mean nothing" in str(found.report())
 
 
-@pytest.mark.parametrize(("optimizer", "options"), [("adam", {"epochs": 60, "lr": 0.05}), ("lbfgs", {"epochs": 30})])
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    some([("adam", {"epochs": 60, "lr": 0.05}), ("lbfgs", {"epochs": 30})], ("lbfgs", {"epochs": 30})),
+)
 def test_every_optimiser_trains_them(optimizer: str, options: dict[str, Any]) -> None:
     model, experiment = Damped(), swing()
     before = weights(model)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from variants import some
 
 from physid import Experiment, Fit, Unknown, fit
 from physid.datasets import load
@@ -64,7 +65,7 @@ def test_a_black_box_forecasts_a_system_whose_states_are_seen(name: str) -> None
     assert np.isfinite(found.forecast(float(part.times[-1])).high).all()
 
 
-@pytest.mark.parametrize("rung", ["none", "partial", *OTHERS])
+@pytest.mark.parametrize("rung", some(["none", "partial", *OTHERS], "none", "partial"))
 def test_native_agrees_with_eager(rung: str) -> None:
     experiment = small()
     model = built(rung, experiment)

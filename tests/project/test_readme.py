@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import warm
+from variants import some
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -56,19 +57,23 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warmed: Path | None) -
     return tmp_path
 
 
-def check(block: Block, desk: Path) -> None:
+def check(block: Block, desk: Path, quick: bool = False) -> None:
+    """Run the commands of a block; `quick` with fewer points of three bodies."""
     for command in block.text.replace("\\\n", " ").splitlines():
+        if quick and "--points" not in command:
+            command = re.sub(r"^physid fit threebody", "physid fit threebody --points 60", command)
         if command.strip() and not command.startswith("#"):
             done = bash(command, desk, str(desk / "bin"))
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("quick", some([True, False], True))
 @pytest.mark.parametrize("block", named("run"), ids=lambda block: block.text.strip().splitlines()[0][:60])
-def test_commands_and_scripts_run(block: Block, desk: Path) -> None:
+def test_commands_and_scripts_run(block: Block, quick: bool, desk: Path) -> None:
     if block.language == "python":
         (desk / "script.py").write_text(block.text)
         block = Block("sh", "run", "python -W error script.py")
-    check(block, desk)
+    check(block, desk, quick)
 
 
 @pytest.mark.slow

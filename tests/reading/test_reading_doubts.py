@@ -18,7 +18,6 @@ from physid.errors import InputError
 from physid.reading import describe
 from physid.reading.doubts import errors_of, input_gap
 
-
 pytestmark = pytest.mark.usefixtures("forked_reader")
 
 

@@ -68,6 +68,7 @@ def test_a_cell_that_is_cut_off_goes_on(tmp_path: Path) -> None:
         ended("diverged", "it did")
 
 
+@pytest.mark.slow
 def test_a_training_of_a_cell(tmp_path: Path) -> None:
     found = threebody.by_training(Work(tmp_path / "cell"), model="lstm-aug", seed=0, epochs=1)
     assert found["test"]["sum"] == pytest.approx(9 * found["test"]["mean"])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from variants import some
 
 from physid import Experiment, Fit, Integrator, fit
 from physid.cli.app import main
@@ -75,7 +76,7 @@ def same(one: Fit, other: Fit) -> None:
         assert (a.start, a.name) == (b.start, b.name)
 
 
-@pytest.mark.parametrize("evaluations", [3, 16, 23])
+@pytest.mark.parametrize("evaluations", some([3, 16, 23], 16))
 def test_a_fit_that_ends_anywhere_goes_on_to_the_same_optimum(
     evaluations: int, tmp_path: Path, undisturbed: Fit
 ) -> None:

@@ -93,8 +93,8 @@ def test_bands_and_strands_are_visible(opengl: str) -> None:
 @pytest.mark.parametrize(
     ("theme", "panes"),
     [
-        ("light", 1),
         ("dark", 3),
+        pytest.param("light", 1, marks=pytest.mark.slow),
         pytest.param("dark", 1, marks=pytest.mark.slow),
         pytest.param("light", 3, marks=pytest.mark.slow),
     ],
