@@ -92,7 +92,6 @@ def test_without_noise_two_orbits_are_enough_and_a_run_keeps_it(tmp_path: Path) 
     assert again.report().json()["derived"][0]["name"] == "mass[0]"
 
 
-@pytest.mark.slow
 def test_the_sparse_one_drops_what_the_data_do_not_need() -> None:
     found = fit(SparseAugmented(bodies=2), [orbit(number) for number in range(2)])
     assert isinstance(found.model, SparseAugmented)
