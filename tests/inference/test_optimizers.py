@@ -124,7 +124,7 @@ def posed(options: Mapping[str, Any]) -> tuple[FitObjective, Callable[[FitObject
     return objective, lambda fit: search(strategy_of(problem, plan), fit, start)
 
 
-ALWAYS = {}, {"strategy": "grow"}, {"noise": "normal"}, {"optimizer": "adam", "epochs": 12}
+ALWAYS: tuple[dict[str, Any], ...] = {}, {"strategy": "grow"}, {"noise": "normal"}, {"optimizer": "adam", "epochs": 12}
 PLANS: list[dict[str, Any]] = [
     {},
     {"strategy": "full"},
