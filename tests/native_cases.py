@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -13,6 +14,11 @@ Case = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 # a and b have either sign, u lies in (0.2, 0.9), v in (1.2, 2.5)
 INDEX = torch.tensor([2, 0, 2])
 GRID = torch.tensor([[0, 1, 3, 2], [2, 2, 0, 1]])
+EDGES = torch.arange(40).reshape(2, 20) ** 2 % 7 % 3  # from node to node of a graph
+SPARSE = torch.tensor([[0.0, 2.0, 0.0], [0.0, 0.0, 0.0], [-1.0, 0.0, 0.5]], dtype=torch.float64).to_sparse()
+with warnings.catch_warnings():  # torch tells that rows of sparse numbers are new
+    warnings.simplefilter("ignore")
+    ROWS = SPARSE.to_sparse_csr()
 MASK = torch.tensor([[True, False, True, True]]).expand(3, 4)
 
 UNARY: tuple[str, ...] = (
@@ -97,6 +103,10 @@ ARRANGE: dict[str, Case] = {
         a.scatter_add(1, GRID, b[:2]) + a.scatter(1, GRID[:, :1], u[:2, :1]) + a.scatter(1, GRID[:, 1:2], 2.0)
     ),
     "index_add": lambda a, b, u, v: a.index_add(0, INDEX, b, alpha=0.5) + a.index_copy(0, INDEX[:2], u[:2]),
+    "edges": lambda a, b, u, v: (
+        torch.zeros_like(a).index_add(0, EDGES[0], b[EDGES[1]] * u[EDGES[0]])
+        + a.T.reshape(-1)[EDGES.reshape(-1)].sum() * v
+    ),
     "slice_scatter": lambda a, b, u, v: a.slice_scatter(b[:, :2], 1, 1, 3) + a.select_scatter(u[0], 0, 1),
     "filled": lambda a, b, u, v: (
         torch.zeros_like(a)
@@ -147,6 +157,16 @@ REDUCE: dict[str, Case] = {
     "losses": lambda a, b, u, v: (
         F.huber_loss(a, b, reduction="none", delta=0.7) + F.smooth_l1_loss(a, u, beta=0.4) + F.smooth_l1_loss(a, v)
     ),
+    "solve": lambda a, b, u, v: (
+        torch.linalg.solve(a[:, :3] @ u[:, :3], b)
+        + torch.linalg.solve(a @ b.T, v[:, 0])[:, None] * torch.linalg.solve(u[:, 1:], a[:, 1:].T, left=False)[:, :1]
+        + torch.linalg.inv(b[:, [1, 0, 3]].expand(2, 3, 3)).sum(0) @ u
+    ),
+    "attention": lambda a, b, u, v: (
+        F.scaled_dot_product_attention(a[None, None], b[None, None], u[None, None])[0, 0]
+        + F.scaled_dot_product_attention(a[None, None], u[None, None], v[None, None], is_causal=True)[0, 0]
+    ),
+    "sparse": lambda a, b, u, v: torch.sparse.mm(SPARSE, a) * b + ROWS @ u,
     "trace": lambda a, b, u, v: (a @ b.T).trace() + torch.kron(a[:, :2], b[:1, :2]) + torch.tensordot(a, b, 2),
 }
 GROUPS = {"pointwise": POINTWISE, "arrange": ARRANGE, "reduce": REDUCE}

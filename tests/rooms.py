@@ -21,13 +21,15 @@ ROOMS: dict[str, list[str]] = {
         "ode.eager.outcome ode.methods.catalogue ode.native.compiler.builder ode.native.compiler.prelude "
         "ode.native.dependencies ode.native.structures ode.rhs ode.transforms",
         "ode.eager.stages ode.native.compiler.derive ode.native.compiler.driving_inputs "
-        "ode.native.compiler.rules ode.native.ear ode.native.tallies ode.reads ode.request",
+        "ode.native.compiler.detours ode.native.compiler.rules ode.native.ear ode.native.tallies ode.reads "
+        "ode.request",
         "ode.native.compiler.emit ode.native.compiler.moments ode.native.compiler.trace ode.native.reach "
         "ode.native.runtime ode.problem",
         "ode.directions ode.eager.dense_output ode.eager.diagnostics ode.eager.initial_step "
         "ode.backend ode.gradients.adjoint_field ode.native.compiler.build ode.native.compiler.pointwise "
         "ode.native.compiler.reduce ode.native.compiler.shapes ode.native.task ode.precision",
-        "ode.conclude ode.eager.replay ode.eager.tangents ode.native.compiler.scan ode.odeint_options",
+        "ode.conclude ode.eager.replay ode.eager.tangents ode.native.compiler.linear_solve "
+        "ode.native.compiler.scan ode.native.compiler.softmax ode.odeint_options",
         "ode.eager.march ode.eager.pullback ode.eager.pullback_stepsize ode.eager.stage_jacobians "
         "ode.native.compiler.all_rules",
         "ode.eager.forward_sensitivity ode.eager.pullback_batched ode.events ode.native.compiler.lower "

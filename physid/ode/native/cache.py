@@ -112,8 +112,9 @@ class Spot:
     def of(place: Place, cell: int) -> Spot:
         """The spot of a tensor as it is now."""
         x: Tensor = place.value
-        version = -1 if x.is_floating_point() else version_of(x)
-        return Spot(place, cell, x.shape, x.dtype, x.requires_grad, x.is_contiguous(), version)
+        strided = x.layout is torch.strided
+        version = -1 if x.is_floating_point() and strided else version_of(x)
+        return Spot(place, cell, x.shape, x.dtype, x.requires_grad, strided and x.is_contiguous(), version)
 
     def suits(self, now: Any) -> bool:
         """Whether what is there now is a tensor of the same kind."""
@@ -123,7 +124,7 @@ class Spot:
             now.shape == self.shape
             and now.dtype is self.dtype
             and now.requires_grad is self.wants
-            and now.is_contiguous() is self.dense
+            and (now.layout is torch.strided and now.is_contiguous()) is self.dense
             and (self.version < 0 or version_of(now) == self.version)
         )
 

@@ -35,7 +35,7 @@ class Guard:
         self.functions: list[tuple[types.FunctionType, Any]] = []
         self.objects: list[tuple[Any, type, Any]] = []  # with their class and attributes
         self.buffers: list[tuple[Place, Any]] = []  # arrays, with how they were
-        self.whole: list[tuple[Place, Tensor]] = []  # tensors of whole numbers, with how they were
+        self.whole: list[tuple[Place, Tensor]] = []  # tensors of whole numbers and sparse ones, with how they were
         self.checks: list[Callable[[], bool]] = []  # of what f counts by: whether it is of the same kind
         self._fast: list[Callable[[], bool]] = []
 
@@ -114,7 +114,7 @@ class Guard:
             if _bytes(place.value) != before:
                 return place.name
         for place, before in self.whole:
-            if place.now() is not place.value or not torch.equal(place.value, before):
+            if place.now() is not place.value or not _equal(place.value, before):
                 return place.name
         if not self._torch_as_it_was():
             return "torch's default dtype"
@@ -187,7 +187,7 @@ def _fast(guard: Guard) -> Iterable[Callable[[], bool]]:
     for place, before in guard.buffers:
         yield lambda value=place.value, before=before: _bytes(value) == before  # type: ignore[misc]
     for place, whole in guard.whole:
-        yield lambda place=place, before=whole: place.now() is place.value and torch.equal(place.value, before)  # type: ignore[misc]
+        yield lambda place=place, before=whole: place.now() is place.value and _equal(place.value, before)  # type: ignore[misc]
     yield guard._torch_as_it_was
     yield from guard.checks
 
@@ -213,6 +213,13 @@ def _named(lookup: Lookup) -> Iterable[Callable[[], bool]]:
     if absent:
         has = holder.__contains__
         yield lambda: not any(map(has, absent))
+
+
+def _equal(now: Tensor, before: Tensor) -> bool:
+    """Whether two tensors, dense or sparse, hold the same numbers."""
+    if now.layout is torch.strided:
+        return torch.equal(now, before)
+    return now.shape == before.shape and torch.equal(now.to_dense(), before.to_dense())
 
 
 def _bytes(value: Any) -> Any:

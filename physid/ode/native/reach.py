@@ -161,8 +161,8 @@ class Surroundings:
             return
         if value.__dict__:
             self._attributes(value, False)
-        if not value.is_floating_point():
-            if value.is_complex() or value.layout is not torch.strided or value.device.type != "cpu":
+        if not value.is_floating_point() or value.layout is not torch.strided:
+            if value.is_complex() or value.device.type != "cpu":
                 self._unknown(f"reads {place.name}, a tensor of dtype {value.dtype} on {value.device}")
             else:
                 self._guard.whole.append((place, value.detach().clone()))

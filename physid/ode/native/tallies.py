@@ -270,7 +270,7 @@ class Tallies:
 
 def _whole(x: Tensor) -> bool:
     """Whether a tensor of one number, on the host, is a whole number that is exact."""
-    if is_wrapped(x) or x.is_complex() or x.device.type != "cpu":
+    if is_wrapped(x) or x.layout is not torch.strided or x.is_complex() or x.device.type != "cpu":
         return False
     value = float(x.detach())
     return value.is_integer() and abs(value) < WHOLE.get(x.dtype, 2**62)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from physid.ode.native.compiler import pointwise, reduce, scan, shapes
+from physid.ode.native.compiler import linear_solve, pointwise, reduce, scan, shapes, softmax
 from physid.ode.native.compiler.rules import TABLE
 
-__all__ = ["TABLE", "pointwise", "reduce", "scan", "shapes"]
+__all__ = ["TABLE", "linear_solve", "pointwise", "reduce", "scan", "shapes", "softmax"]

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from physid.ode.native.compiler.builder import Builder
-from physid.ode.native.compiler.ir import SHIFT, Ids, Map, Number, Pack, View, affine
+from physid.ode.native.compiler.ir import SHIFT, Ids, Map, Number, Pack, View, affine, turns
 from physid.ode.native.compiler.scalars import SCALARS, Apply, Rule
+
+MANY = 64  # numbers of one buffer, whose cotangents are added side by side
 
 
 def reachable(builder: Builder, outputs: Ids, leaves: Collection[int]) -> list[int]:
@@ -90,6 +92,11 @@ class Cotangents(PerNumber):
         flat, shares = ids.ravel(), share.ravel()
         if view is not None and len(flat) and flat[0] >> SHIFT and len(np.unique(flat)) == len(flat):
             self._add_block(flat, shares)
+            return
+        if len(flat) >= MANY and flat[0] >> SHIFT and bool((flat >> SHIFT == flat[0] >> SHIFT).all()):
+            if self.wanted(int(flat[0])):
+                for chosen in turns(flat):
+                    self._add_block(flat[chosen], shares[chosen])
             return
         for number, one in zip(flat.tolist(), shares.tolist(), strict=True):
             self.add_one(number, one)

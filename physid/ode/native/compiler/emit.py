@@ -11,12 +11,11 @@ import numpy as np
 
 from physid.ode.native.compiler.builder import Builder
 from physid.ode.native.compiler.derive import reachable
-from physid.ode.native.compiler.ir import COLUMNS, SHIFT, Dot, Ids, Map, Node, Number, Pack, View
+from physid.ode.native.compiler.ir import COLUMNS, RUN, SHIFT, Dot, Ids, Map, Node, Number, Pack, View, scattered
 from physid.ode.native.compiler.prelude import ARITHMETIC, LANES
 from physid.ode.native.compiler.scalars import SCALARS
 
 MASK = (1 << SHIFT) - 1
-RUN = 8  # so many neighbours are copied by a loop
 ROWS = 4  # rows of a matrix that are multiplied at a time
 
 
@@ -160,6 +159,14 @@ class Emitter:
             """The same in every column, where the target differs from column to column."""
             return text if self.kind(self.b.depends(number)) == kind or kind == "REAL" else f"SPLAT({text})"
 
+        if scattered(ids):
+            places = ", ".join(str(number & MASK) for number in flat)
+            source = fitting(flat[0], self.at(View(flat[0] >> SHIFT << SHIFT, (1,)), ["at[i]"]))
+            yield (
+                f"{{ static const int at[{len(flat)}] = {{{places}}}; "
+                f"for (int i = 0; i < {len(flat)}; ++i) {target}[i] {sign} {source}; }}"
+            )
+            return
         at = 0
         while at < len(flat):
             end = at + 1

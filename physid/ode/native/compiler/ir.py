@@ -9,7 +9,7 @@ arithmetic with 0 and 1 removed as it is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 Ids: TypeAlias = NDArray[np.int64]
 
 SHIFT = 32
+RUN = 8  # so many neighbours are copied by a loop
+TABLE = 64  # so many scattered numbers are copied by a table of their places
 STATE, PARAMS, COLUMNS = 1, 2, 4  # what a number may depend on: (t, y, w), captured tensors, tangents
 
 
@@ -56,6 +58,25 @@ def affine(ids: Ids) -> View | None:
     if low != high or (low == 0 and any(strides)):
         return None
     return view if np.array_equal(view.ids(ids.shape), ids) else None
+
+
+def scattered(ids: Ids) -> bool:
+    """Whether these are many numbers of one buffer, few of which are neighbours."""
+    buffers = ids >> SHIFT
+    if len(ids) < TABLE or not buffers[0] or not bool((buffers == buffers[0]).all()):
+        return False
+    return len(ids) < RUN * int((np.diff(ids) != 1).sum())
+
+
+def turns(places: Ids) -> Iterator[Ids]:
+    """The indices of the first of equal entries, then of the second, and so on, each in order."""
+    order = np.argsort(places, kind="stable")
+    ordered = places[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    counts = np.diff(np.append(starts, len(ordered)))
+    turn = np.arange(len(ordered)) - np.repeat(starts, counts)
+    for which in range(int(counts.max(initial=0))):
+        yield np.sort(order[turn == which])
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from physid.ode.torch_internals import tree_map
 SMALL = 400  # operations that are written out without a second thought
 LIMIT = 3_000  # operations of f that are written out at most: the compiler takes six seconds for them
 LOOPS = 16  # the length from which pointwise work of a large graph loops
+UNWRITTEN = -1  # the id of numbers that an operation gives and no rule does
 NUMBERS = 60_000  # numbers in buffers that fit on a thread's stack
 
 
@@ -106,8 +107,10 @@ def _apply(b: Builder, memory: list[Ids], step: Operation) -> None:
 
     def argument(value: Any) -> Any:
         if isinstance(value, Ref):
-            # a copy, since the operation may write to what it reads
-            return _read(memory, value).copy() if step.writes else _read(memory, value)
+            found = _read(memory, value)
+            if bool((found == UNWRITTEN).any()):
+                raise Unsupported("a result that no code is written for")
+            return found.copy() if step.writes else found  # the operation may write to what it reads
         if isinstance(value, KnownTensor) and value.values.dtype.kind == "f":
             return b.literals(value.values)
         return value
@@ -122,9 +125,10 @@ def _apply(b: Builder, memory: list[Ids], step: Operation) -> None:
     for ref, ids in zip(step.out, results, strict=False):
         if ref is None:
             continue
-        if ids is None:
-            raise Unsupported(f"a secondary result of {step.op}")
         target = _read(memory, ref)
+        if ids is None:
+            target[...] = UNWRITTEN
+            continue
         if step.still:  # autograd was off: a tensor that is written to keeps the derivative of what it held
             ids = b.map("still", np.broadcast_to(ids, target.shape))
             ids = b.map("carry", ids, target.copy(), 1.0) if step.writes else ids

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from physid.ode.native.compiler.builder import Builder
-from physid.ode.native.compiler.ir import Ids
+from physid.ode.native.compiler.ir import Ids, turns
 from physid.ode.native.compiler.rules import array, real, rule
 from physid.ode.native.compiler.trace import Unsupported
 
@@ -205,7 +205,8 @@ def _put(b: Builder, x: Ids, place: tuple[Any, ...], values: Any, accumulate: bo
         out[place] = values
         return out
     at = np.arange(x.size).reshape(x.shape)[place]
-    flat = out.reshape(-1)
-    for i, number in zip(at.ravel().tolist(), np.broadcast_to(values, at.shape).ravel().tolist(), strict=True):
-        flat[i] = b.number("add", int(flat[i]), number)
+    flat, added = out.reshape(-1), np.broadcast_to(values, at.shape).ravel()
+    for chosen in turns(at.ravel()):
+        into = at.ravel()[chosen]
+        flat[into] = b.map("add", flat[into], added[chosen])
     return flat.reshape(x.shape)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from physid.ode.native.compiler.conversions import LeavingValues, NotFinite, Unsupported
+from physid.ode.native.compiler.detours import detour
 from physid.ode.native.compiler.driving_inputs import Drive
 from physid.ode.native.compiler.graph import Graph, KnownTensor, Operation, Ref, Store
 from physid.ode.torch_internals import (
@@ -63,6 +64,8 @@ class Recording(TorchDispatchMode):
 
     def place(self, tensor: Tensor, kind: str, first: int = 0) -> None:
         """Register an input tensor whose elements are first, first + 1, ... of the input array `kind`."""
+        if tensor.layout is not torch.strided:
+            raise Unsupported("a sparse matrix that asks for gradients")
         cdata = storage_id(tensor)
         if cdata in self.slots:
             raise Unsupported("two tensors that f depends on share memory")
@@ -81,6 +84,11 @@ class Recording(TorchDispatchMode):
     def _literal(self, tensor: Tensor) -> None:
         memory = torch.as_strided(tensor.detach(), (_cells(tensor),), (1,), 0)
         self._store(tensor, Store("literal", _cells(tensor), values=tuple(memory.double().tolist())))
+
+    def _dense_literal(self, sparse: Tensor) -> Tensor:
+        dense = sparse.detach().to_dense()
+        self._literal(dense)
+        return dense
 
     def _outside(self, tensor: Tensor) -> None:
         """A floating tensor that enters from outside: a constant."""
@@ -131,8 +139,14 @@ class Recording(TorchDispatchMode):
         """Run one operation and record it."""
         kwargs = kwargs or {}
         name = func._schema.name.removeprefix("aten::")
+        way = detour(name, func, args, kwargs, self._dense_literal)
+        if way is not None:
+            with self:
+                return way()
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise Unsupported(f"random numbers ({name})")
+        if name == "_linalg_check_errors":  # a singular matrix gives not-a-number
+            return func(*args, **kwargs)
         if name == "add_" and storage_id(args[0]) in self.counters and self._counts(args, kwargs):
             return func(*args, **kwargs)
         if name == "lift_fresh":
