@@ -69,13 +69,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of the test: its C compiler, with the flags of the product where a mark asks for them."""
     mark = item.get_closest_marker("optimised")
     thorough = item.get_closest_marker("slow") or (mark and mark.args != (False,))
-    from physid.ode.native.compiler import build
-
     command = COMPILER if thorough or item.config.getoption("--optimised") else HASTY
     os.environ.pop("CC", None)
     if command:
         os.environ["CC"] = command
-    build.CORES = (os.cpu_count() or 1) if thorough else 1  # whole, a unit costs less than its parts, all cores busy
 
 
 def _hasty() -> str:

@@ -48,7 +48,7 @@ def kernel_of(
 ) -> Kernel:
     """The compiled f: [N] -> [N], not compared with anything."""
     around = Surroundings(f, witness(lambda: f(t, y)))
-    return assemble(trace(f, t, y, captured, TABLE.__contains__), around, "", flags, batched)
+    return assemble(trace(f, t, y, captured, TABLE.__contains__), around, flags, batched)
 
 
 def cotangents(count: int) -> Tensor:

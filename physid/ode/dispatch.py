@@ -64,7 +64,8 @@ def choose(problem: ODEProblem, asked: str, forward: bool = False) -> Choice:
     """The engine for a solve (`forward`: with sensitivities); InputError where engine 'native' cannot run it."""
     if asked == "eager":
         return Choice(EAGER)
-    if problem.engine is not None and not forward:
+    tangents = forward or (problem.probes is not None and problem.engine is not EAGER)
+    if problem.engine is not None and not tangents:
         return Choice(problem.engine)
     end = end_of(problem.started, problem.limits.seconds)
     if end is not None and time.perf_counter() >= end:

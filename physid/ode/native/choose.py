@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from physid.ode.native.cache import refused, remember
-from physid.ode.native.compile import Refusal, kernel_for
+from physid.ode.native.compile import Refusal, kernel_for, tangents_of
 from physid.ode.native.engine import Native, engine_of
-from physid.ode.native.structures import MOST_STAGES, source
+from physid.ode.native.structures import MOST_STAGES
 from physid.ode.problem import ODEProblem
 from physid.ode.torch_internals import forward_mode
 
 
 def native_engine(problem: ODEProblem, forward: bool = False) -> Native | str:
     """The compiled engine of a problem, or in one line why there is none; `forward` when sensitivities are wanted."""
+    pushes = forward or problem.probes is not None
     found = problem.engine if isinstance(problem.engine, Native) else _beyond(problem) or refused(problem)
     if not found:
-        kernel = kernel_for(problem, source())
+        kernel = kernel_for(problem, pushes=pushes)
         found = kernel.reason if isinstance(kernel, Refusal) else engine_of(kernel)
         remember(problem, found, kernel.around)
-    if forward and isinstance(found, Native) and found.kernel.sampled:
-        return "sensitivities by parameters that differ between samples"
+    if isinstance(found, Native) and pushes:
+        if forward and found.kernel.sampled:
+            return "sensitivities by parameters that differ between samples"
+        return tangents_of(found.kernel, problem) or found.pushing()
     return found
 
 

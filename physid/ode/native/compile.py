@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import call
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import torch
 
 from physid.ode.caching import Cache
-from physid.ode.native.compiler.library import Sizes, declare, library_of
+from physid.ode.native.compiler.build import load
+from physid.ode.native.compiler.library import Recipe, Sizes, declare
 from physid.ode.native.compiler.per_sample import one_sample
 from physid.ode.native.compiler.record import lane_field, looked_at, once_more, traced
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
 from physid.ode.native.kernel import OTHER_ZEROS, Kernel
 from physid.ode.native.reach import Surroundings
-from physid.ode.native.verify import check_start, verify
+from physid.ode.native.verify import check_start, verify, verify_tangents
 from physid.ode.problem import ODEProblem
 from physid.ode.rhs import attribute
 from physid.ode.torch_internals import transforms_active
@@ -32,17 +34,17 @@ class Refusal:
     around: Surroundings | None = None
 
 
-def kernel_for(problem: ODEProblem, runtime_source: str = "", flags: tuple[str, ...] = ()) -> Kernel | Refusal:
+def kernel_for(problem: ODEProblem, flags: tuple[str, ...] = (), pushes: bool = False) -> Kernel | Refusal:
     """The kernel of a problem's f, checked against `problem.derivative`; a Refusal where native code does not apply.
 
     The first call for an f traces, compiles (or finds the library in the cache) and compares with the eager f; later
     ones look whether anything that f reads has changed, and do it again if so, or if f reads what cannot be watched.
-    `runtime_source` is C that follows the functions.
+    `pushes`: the tangents of f will be asked for next.
     """
     reason = _not_for(problem)
     if reason:
         return Refusal(reason)
-    key = _identity(problem, runtime_source, flags)
+    key = _identity(problem, flags)
     _, known = _ENTRIES.get(key) or (None, None)
     bake = True
     if known is not None and known.around is not None and _as_it_was(known):
@@ -54,7 +56,7 @@ def kernel_for(problem: ODEProblem, runtime_source: str = "", flags: tuple[str, 
             bake = OTHER_ZEROS not in str(why)
         else:
             return known
-    found = _made(problem, runtime_source, flags, bake)
+    found = _made(problem, flags, bake, pushes)
     _ENTRIES.put(key, (problem.f, found))
     return found
 
@@ -83,16 +85,16 @@ def _not_for(problem: ODEProblem) -> str:
     return ""
 
 
-def _identity(problem: ODEProblem, runtime: str, flags: tuple[str, ...]) -> Any:
+def _identity(problem: ODEProblem, flags: tuple[str, ...]) -> Any:
     """A key for f, which its entry keeps alive, and for the kind of its states."""
     f, layout = problem.f, problem.layout
     shapes = tuple(shape[1:] if layout.batched else shape for shape in layout.shapes)
     captured = tuple((tuple(tensor.shape), tensor.dtype) for tensor in problem.captured)
     who = (id(attribute(f, "__self__") or f), attribute(f, "__func__"))
-    return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, runtime, flags)
+    return (who, layout.is_tuple, layout.batched, shapes, layout.dtype, captured, flags)
 
 
-def _made(problem: ODEProblem, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel | Refusal:
+def _made(problem: ODEProblem, flags: tuple[str, ...], bake: bool, pushes: bool) -> Kernel | Refusal:
     around = None
     try:
         seen = looked_at(problem)
@@ -102,7 +104,7 @@ def _made(problem: ODEProblem, runtime: str, flags: tuple[str, ...], bake: bool)
         if not around.unwatched:
             around.tallies.seek(lambda: once_more(problem, call))
         try:
-            kernel = _compiled(problem, around, runtime, flags, bake)
+            kernel = _compiled(problem, around, flags, bake, pushes)
             around.tallies.take(kernel.graph.tallied)
             changed = around.change() or around.replaced()
         finally:
@@ -116,18 +118,13 @@ def _made(problem: ODEProblem, runtime: str, flags: tuple[str, ...], bake: bool)
         return Refusal(str(why), around)
 
 
-def _compiled(problem: ODEProblem, around: Surroundings, runtime: str, flags: tuple[str, ...], bake: bool) -> Kernel:
+def _compiled(problem: ODEProblem, around: Surroundings, flags: tuple[str, ...], bake: bool, pushes: bool) -> Kernel:
     """The kernel of f, or of f with the first rows of what its closure holds for every sample."""
     one = one_sample(problem.f, problem.layout.lanes) if problem.layout.batched else None
     try:
         field = lane_field(problem, problem.f, problem.captured)
-        kernel = assemble(
-            traced(field, problem, problem.captured, bake, around.tallies.counters),
-            around,
-            runtime,
-            flags,
-            problem.layout.batched,
-        )
+        graph = traced(field, problem, problem.captured, bake, around.tallies.counters)
+        kernel = assemble(graph, around, flags, problem.layout.batched, pushes)
         verify(kernel, field, problem, problem.captured, *kernel.pack(problem.captured))
         check_start(kernel, problem)
         return kernel
@@ -138,7 +135,7 @@ def _compiled(problem: ODEProblem, around: Surroundings, runtime: str, flags: tu
     captured = cut.of(problem.captured)
     field = lane_field(problem, cut.f, captured)
     graph = traced(field, problem, captured, False, around.tallies.counters)
-    kernel = assemble(graph, around, runtime, flags, batched=True)
+    kernel = assemble(graph, around, flags, True, pushes)
     verify(kernel, field, problem, captured, *kernel.pack(captured))
     kernel.own = tuple(id(tensor) in cut.first for tensor in problem.captured)
     kept = [cut.whole(tensor, whole) for tensor in graph.constants]
@@ -150,11 +147,25 @@ def _compiled(problem: ODEProblem, around: Surroundings, runtime: str, flags: tu
     return kernel
 
 
+def tangents_of(kernel: Kernel, problem: ODEProblem) -> str:
+    """Have the tangents of f compiled and compared, once; why they cannot be had, empty where they are there."""
+    if kernel.untangent is None:
+        try:
+            verify_tangents(kernel, problem)
+            kernel.untangent = ""
+        except Unsupported as why:
+            kernel.untangent = str(why)
+    return kernel.untangent
+
+
 def assemble(
-    graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = (), batched: bool = False
+    graph: Graph, around: Surroundings, flags: tuple[str, ...] = (), batched: bool = False, pushes: bool = False
 ) -> Kernel:
     """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
-    library = library_of(graph, runtime, flags, batched)
-    declare(library)
+    recipe = Recipe(graph, flags, batched)
+    if pushes:
+        with suppress(Unsupported):  # then again without, and with the reason when they are asked for
+            load(recipe.linked(), recipe.tangents())
+    library = declare(load(recipe.linked())[0])
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
-    return Kernel(library, Sizes.of(library), graph, places, graph.dtype, around)
+    return Kernel(library, Sizes.of(library), recipe, places, graph.dtype, around)

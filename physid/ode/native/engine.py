@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ class Native:
     def count_from_here(self) -> Callable[[int], None]:
         """What f counts by is moved by as many evaluations as are told at the end."""
         return self.kernel.around.tallies.count_from_here()
+
+    def pushing(self) -> Native:
+        """Itself, after it has been told where the tangents of f lie."""
+        self.library.use_tangents(ctypes.cast(self.kernel.tangents.physid_tangents, ctypes.c_void_p))
+        return self
 
     def of(self, problem: ODEProblem, forward: bool = False) -> Native:
         """Itself."""

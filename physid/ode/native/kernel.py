@@ -11,7 +11,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from physid.ode.native.compiler.library import Sizes, pointers, strided
+from physid.ode.native.compiler.build import load
+from physid.ode.native.compiler.library import TANGENTS, Recipe, Sizes, declare, pointers, strided
 from physid.ode.native.compiler.moments import Moments
 from physid.ode.native.compiler.per_sample import rows
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
@@ -28,14 +29,25 @@ class Kernel:
 
     library: ctypes.CDLL
     unit: Sizes
-    graph: Graph
+    recipe: Recipe
     places: tuple[Place | Tensor, ...]
     dtype: torch.dtype
     around: Surroundings
     own: tuple[bool, ...] = ()  # which captured tensors have a row per sample
     own_constants: tuple[bool, ...] = ()
     sampled: bool = False  # whether samples have parameters or constants of their own
+    untangent: str | None = None  # why its tangents cannot be had; None before they were asked for
     kept: list[Tensor] = field(default_factory=list)  # the constants whose zeros and ones were found as traced
+
+    @property
+    def graph(self) -> Graph:
+        """The record of f."""
+        return self.recipe.graph
+
+    @cached_property
+    def tangents(self) -> ctypes.CDLL:
+        """The library of df, made when it is first asked for; Unsupported where there is none."""
+        return declare(load(self.recipe.tangents())[0], TANGENTS)
 
     @property
     def n(self) -> int:
@@ -205,7 +217,7 @@ class Kernel:
 
     def field(self, t: Tensor, y: Tensor, p: Tensor, c: Tensor) -> Tensor:
         """f at states [.., N] and as many times: [.., N]."""
-        k, work = torch.empty_like(y), self._work(0)
+        k, work = torch.empty_like(y), self._work(self.library.physid_scratch())
         t, y = t.detach().reshape(-1).to(self.dtype).contiguous(), y.detach().contiguous()
         self.library.physid_fields(t.numel(), *pointers(t, y, p, c, k, work))
         return k.detach()
@@ -214,7 +226,7 @@ class Kernel:
         """w^T df/dy [N], w^T df/dp [P], w^T df/dt [1] at one state [N]."""
         made = [torch.zeros(size, dtype=self.dtype) for size in (self.n, self.p, 1)]
         t, y, w = t.detach().reshape(1).to(self.dtype), y.detach().contiguous(), w.detach().contiguous()
-        work = self._work(0)
+        work = self._work(self.library.physid_scratch())
         self.library.physid_vjp(*pointers(t, y, p, c, w, *made, work))
         return made[0], made[1], made[2]
 
@@ -230,9 +242,9 @@ class Kernel:
         k, dk = torch.empty(self.n, dtype=self.dtype), torch.empty(self.n, m, dtype=self.dtype)
         t, y, dy = t.detach().reshape(1).to(self.dtype), y.detach().contiguous(), dy.contiguous()
         dp = None if dp is None else dp.contiguous()
-        columns, work = None if dp is None else dp.data_ptr(), self._work(m)
-        self.library.physid_jvp(*pointers(t, y, p, c), m, dy.data_ptr(), columns, *pointers(k, dk, work))
+        columns, work = None if dp is None else dp.data_ptr(), self._work(self.tangents.physid_scratch(m))
+        self.tangents.physid_jvp(*pointers(t, y, p, c), m, dy.data_ptr(), columns, *pointers(k, dk, work))
         return k, dk
 
-    def _work(self, m: int) -> Tensor:
-        return torch.empty(self.library.physid_scratch(m), dtype=self.dtype)
+    def _work(self, size: int) -> Tensor:
+        return torch.empty(size, dtype=self.dtype)

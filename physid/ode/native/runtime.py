@@ -27,6 +27,7 @@ class Library:
     misfit: Callable[[Any], int]
     steps: Callable[..., None]
     grids: Callable[..., None]
+    use_tangents: Callable[[Any], None]
     go: int  # the address of what ends a task
 
     @staticmethod
@@ -48,6 +49,7 @@ class Library:
             function("misfit", ctypes.c_int, task),
             function("steps", None, task, ctypes.c_int64, ctypes.c_void_p),
             function("grids", None, task, ctypes.c_void_p),
+            function("use_tangents", None, ctypes.c_void_p),
             ending(function("capsules", None, ctypes.c_void_p), library.physid_go),
         )
 

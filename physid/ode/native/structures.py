@@ -14,18 +14,6 @@ from numpy.typing import NDArray
 from physid.ode.methods.tableau import Tableau
 from physid.ode.solution import Status
 
-PARTS = (
-    "base.h",
-    "hear.h",
-    "pool.h",
-    "sensitivity.h",
-    "march.h",
-    "stepsize.h",
-    "revolve.h",
-    "pullback.h",
-    "simd.h",
-    "entry.h",
-)
 FOLDER = Path(__file__).parent / "c"
 TYPES: dict[str, Any] = {
     "int32_t": ctypes.c_int32,
@@ -34,12 +22,6 @@ TYPES: dict[str, Any] = {
     "int": ctypes.c_int,
     "double": ctypes.c_double,
 }
-
-
-@lru_cache(maxsize=1)
-def source() -> str:
-    """The runtime's C text, to follow field, field_vjp and field_jvp in one translation unit."""
-    return "\n".join((FOLDER / part).read_text() for part in PARTS)
 
 
 class Declared:

@@ -5,7 +5,7 @@ A difference is measured by the largest component, and where terms cancel by wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,16 +32,29 @@ NUDGE = 1e-2  # how far the states are moved, relative to their size
 
 def verify(kernel: Kernel, field: Field, problem: ODEProblem, captured: Sequence[Tensor], p: Tensor, c: Tensor) -> None:
     """Compare with autograd at the first state and at moved ones, within the times of the solve; else Unsupported."""
-    n, grid = kernel.n, problem.grid
-    y0 = problem.y0.detach().view(-1, n)[0]
     shape = (1,) if problem.layout.batched else ()
+    for moment, y, w in _points(problem, kernel.n):
+        compare(kernel, field, moment.reshape(shape), y, w, captured, p, c)
+
+
+def verify_tangents(kernel: Kernel, problem: ODEProblem) -> None:
+    """Compare df v with the products that have been compared with autograd, at the same points; else Unsupported."""
+    p, c = kernel.pack(problem.captured)
+    raw = kernel.flat(problem.captured)
+    p, c, raw = (rows[0].contiguous() if rows.ndim > 1 else rows for rows in (p, c, raw))
+    for t, y, w in _points(problem, kernel.n):
+        compare_tangents(kernel, t, y, w, raw, p, c)
+
+
+def _points(problem: ODEProblem, n: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Times, states [N] and cotangents [N]."""
+    grid, y0 = problem.grid, problem.y0.detach().view(-1, n)[0]
     random = torch.Generator().manual_seed(0)
     for share in (0.0, 0.37, 0.82):
         moment = (grid[0, 0] + share * (grid[-1, 0] - grid[0, 0])).to(y0.dtype)
         noise = torch.randn(n, generator=random, dtype=torch.float64).to(y0.dtype)
         y = y0 + (NUDGE if share else 0.0) * noise * (y0.abs() + y0.abs().mean())
-        w = torch.randn(n, generator=random, dtype=torch.float64).to(y0.dtype)
-        compare(kernel, field, moment.reshape(shape), y, w, captured, p, c)
+        yield moment, y, torch.randn(n, generator=random, dtype=torch.float64).to(y0.dtype)
 
 
 def check_start(kernel: Kernel, problem: ODEProblem) -> None:
@@ -74,7 +87,7 @@ def check_start(kernel: Kernel, problem: ODEProblem) -> None:
 def compare(
     kernel: Kernel, field: Field, t: Tensor, y: Tensor, w: Tensor, captured: Sequence[Tensor], p: Tensor, c: Tensor
 ) -> None:
-    """Values, w^T df and df v at one point [N]; points where the eager f is not finite say nothing."""
+    """Values and w^T df at one point [N]; points where the eager f is not finite say nothing."""
     t, y = t.detach().clone().requires_grad_(), y.detach().clone().requires_grad_()
     try:
         with torch.enable_grad():
@@ -105,6 +118,12 @@ def compare(
             part = slice(first, first + tensor.numel())
             agree("w^T df/dp", ours, theirs, bound=lambda part=part: rounding.products.graw[1][part])  # type: ignore[misc]
         first += tensor.numel()
+
+
+def compare_tangents(kernel: Kernel, t: Tensor, y: Tensor, w: Tensor, raw: Tensor, p: Tensor, c: Tensor) -> None:
+    """df v beside w^T df at one point [N]."""
+    rounding = Rounding(kernel, t, y, raw, c, w)
+    gy, gp, _ = kernel.vjp(t, y, p, c, w)
     v = torch.stack([w, 0.5 - w], 1)
     dp = torch.stack([torch.linspace(-1, 1, kernel.p, dtype=y.dtype), torch.ones(kernel.p, dtype=y.dtype)], 1)
     expected = v.T @ gy + dp.T @ gp

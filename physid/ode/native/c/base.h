@@ -1,7 +1,8 @@
 /* The runtime of a compiled right-hand side, part 1: what a solve is given, what it keeps, and sums of stages.
  *
- * Included after field, field_vjp and field_jvp in one translation unit. Rows of states are padded to NP numbers so that
- * sums of stages run in whole vectors; the padding stays zero.
+ * Behind field and field_vjp in one translation unit, which the compiler sees through, or in a unit of its own that serves
+ * every f (ANY_F of field.h); the same numbers to the last bit. Rows of states are padded to NP numbers so that sums of
+ * stages run in whole vectors; the padding stays zero.
  */
 #include <math.h>
 #include <pthread.h>
@@ -10,17 +11,20 @@
 #include <string.h>
 #include <time.h>
 
-#if N <= 2
+#if !defined(ANY_F) && N <= 2
 #define VL 2
-#elif N <= 4
+#elif !defined(ANY_F) && N <= 4
 #define VL 4
-#else
+#elif defined(__AVX512F__)
 #define VL 8
+#else
+#define VL ((int)(32 / sizeof(REAL))) /* what is wider goes through memory */
 #endif
 #define NP ((N + VL - 1) / VL * VL)
+#define COUNTED (N <= 2 ? 2 : N <= 4 ? 4 : (N + 7) / 8 * 8) /* what a row counts as, however it is padded */
 #define MOST_STAGES 24
 #define ONCE __attribute__((noinline))
-#if N <= 6
+#if !defined(ANY_F) && N <= 6
 #define HOT inline /* a call would cost as much as what it does */
 #else
 #define HOT ONCE
@@ -144,6 +148,12 @@ typedef struct {
     int fresh, after_rejection, status, stiff;
     Tape tape;
 } Lane;
+
+/* k = f and dk [N][m] = df/dy dy + df/dp dp of m columns dy [N][m], dp [P][m] or none. It lies in a library of its own,
+ * which is there before a solve with columns begins. */
+typedef void Tangents(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp, REAL *k,
+                      REAL *dk, REAL *work);
+static Tangents *field_jvp;
 
 static ONCE double clock_seconds(void) {
     struct timespec now;

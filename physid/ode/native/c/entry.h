@@ -17,12 +17,8 @@ static int work_alone(Share *share, Chunk **chunks, Pulse *pulse) {
     int64_t lane, few = q->lanes > 64 ? 4 : 1;
     while (fine && (lane = __atomic_fetch_add(&share->next, few, __ATOMIC_RELAXED)) < q->lanes)
         for (int64_t stop = lane + few < q->lanes ? lane + few : q->lanes; fine && lane < stop; lane++) {
-#if !defined(PART) || PART == 1
-            if (!share->backward) fine = march_lane(q, lane, &scratch, chunks);
-#endif
-#if !defined(PART) || PART == 2
             if (share->backward) fine = pull_lane(q, lane, &scratch);
-#endif
+            else fine = march_lane(q, lane, &scratch, chunks);
         }
     release_scratch(&scratch);
     free_tape(&scratch.tape);
@@ -31,12 +27,8 @@ static int work_alone(Share *share, Chunk **chunks, Pulse *pulse) {
 
 static int work_together(Share *share, Chunk **chunks, Pulse *pulse) {
 #ifdef ABREAST
-#if !defined(PART) || PART == 1
-    if (!share->backward) return march_abreast(share->task, &share->next, chunks, pulse);
-#endif
-#if !defined(PART) || PART == 2
-    if (share->backward && pulls_abreast(share->task)) return pull_abreast(share->task, &share->next, pulse);
-#endif
+    if (SIDE_BY_SIDE && !share->backward) return march_abreast(share->task, &share->next, chunks, pulse);
+    if (SIDE_BY_SIDE && pulls_abreast(share->task)) return pull_abreast(share->task, &share->next, pulse);
 #endif
     return work_alone(share, chunks, pulse);
 }
@@ -93,7 +85,6 @@ static int share_out(Task *q, int backward) {
     return share.failed;
 }
 
-#if !defined(PART) || PART == 1
 /* Bytes held by the tape: of checkpoints, and of stages kept so that nothing is evaluated again. */
 static void count_bytes(Task *q) {
     q->checkpoint_bytes = q->kept_bytes = 0;
@@ -101,7 +92,7 @@ static void count_bytes(Task *q) {
         const Tape *tape = q->tape + i;
         q->checkpoint_bytes += tape->room * (int64_t)sizeof(Step) + tape->state_room * N * (int64_t)sizeof(REAL);
         if (tape->stage_room > 0)
-            q->kept_bytes += tape->stage_room * q->method.total * NP * (int64_t)sizeof(REAL) * (tape->k ? 2 : 1);
+            q->kept_bytes += tape->stage_room * q->method.total * COUNTED * (int64_t)sizeof(REAL) * (tape->k ? 2 : 1);
     }
 }
 
@@ -114,36 +105,45 @@ int physid_march(Task *q) {
     return failed;
 }
 
-#endif
-#if !defined(PART) || PART == 2
 /* Cotangents of y0 [L][N], parameters [L][P] (added) and times [T][L] (added) for q->g; 1 when memory ran out. */
 int physid_pull(Task *q) { return share_out(q, 1); }
 
+static void release_tapes(Tape *tape, int64_t lanes) {
+    if (lanes == 1) free_tape(tape);
+    give_chunks((Chunk *)tape[lanes].step);
+    free(tape);
+}
+
+typedef REAL Four __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef double Sums __attribute__((vector_size(4 * sizeof(double))));
+
 /* Solve, q->total = sum weight (y - target)^2, and its cotangents; y becomes the sum's derivative by it, and the tape is
  * given back. 1 as above; 2 when a lane failed, and then there are no cotangents. */
-int physid_march(Task *q);
-void physid_release(Tape *tape, int64_t lanes);
 int physid_misfit(Task *q) {
     if (physid_march(q)) return 1;
     for (int64_t i = 0; i < q->lanes; i++)
         if (q->report[i].status != SUCCESS) return 2;
-    const int64_t count = q->times * q->lanes * N;
-    REAL *restrict y = q->y;
-    const REAL *restrict target = q->target, *restrict weight = q->weight;
-    double total = 0;
-#pragma omp simd reduction(+ : total)
-    for (int64_t i = 0; i < count; i++) {
-        REAL apart = y[i] - target[i], weighted = weight ? weight[i] * apart : apart;
-        total += (double)weighted * apart, y[i] = 2 * weighted;
+    const int64_t count = q->times * q->lanes * N, whole = count / 4 * 4;
+    REAL *y = q->y;
+    const REAL *target = q->target, *weight = q->weight;
+    Sums sums = {0}; /* in one order, however this is compiled */
+    for (int64_t i = 0; i < whole; i += 4) {
+        Four apart = *(Four *)(y + i) - *(const Four *)(target + i), weighted = apart;
+        if (weight) weighted *= *(const Four *)(weight + i);
+        sums += __builtin_convertvector(weighted, Sums) * __builtin_convertvector(apart, Sums);
+        *(Four *)(y + i) = 2 * weighted;
     }
-    q->total = total;
+    for (int64_t i = whole; i < count; i++) {
+        REAL apart = y[i] - target[i], weighted = weight ? weight[i] * apart : apart;
+        sums[i - whole] += (double)weighted * apart, y[i] = 2 * weighted;
+    }
+    q->total = 0;
+    for (int j = 0; j < 4; j++) q->total += sums[j];
     int failed = physid_pull(q);
-    physid_release(q->tape, q->lanes), q->tape = 0;
+    release_tapes(q->tape, q->lanes), q->tape = 0;
     return failed;
 }
 
-#endif
-#if !defined(PART) || PART == 1
 /* The accepted steps of a lane: t and h [count], and the row [6] of the eager tape for each. */
 void physid_steps(const Task *q, int64_t lane, double *rows) {
     const Tape *tape = q->tape + lane;
@@ -163,23 +163,19 @@ void physid_grids(const Task *q, double *times) {
     }
 }
 
-void physid_release(Tape *tape, int64_t lanes) {
-    if (lanes == 1) free_tape(tape);
-    give_chunks((Chunk *)tape[lanes].step);
-    free(tape);
-}
-
 /* The capsule that Python's task owns gives the tape back when the task goes. A method of Python's would hear signals as
  * it begins, and what their handlers raise in a destructor is lost. */
 static void *(*inside)(void *, const char *);
 void physid_capsules(void *(*get)(void *, const char *)) { inside = get; }
 void physid_go(void *capsule) {
     Task *q = inside(capsule, 0);
-    if (q->tape) physid_release(q->tape, q->lanes), q->tape = 0;
+    if (q->tape) release_tapes(q->tape, q->lanes), q->tape = 0;
 }
+
+/* Before the first solve with columns. */
+void physid_use_tangents(Tangents *tangents) { field_jvp = tangents; }
 
 int64_t physid_sizes(int which) {
     const int64_t sizes[] = {sizeof(Task), sizeof(REAL), N, P, sizeof(Report)};
     return sizes[which];
 }
-#endif

@@ -155,10 +155,9 @@ static ONCE int keep_state(const Task *q, Tape *tape, const REAL *y) {
 /* Whether the stages of accepted steps are kept. Lanes abreast evaluate them again for less than it takes to read them. */
 static inline int keeps_stages(const Task *q) {
 #ifdef ABREAST
-    return q->keep_stages && q->keep_slopes;
-#else
-    return q->keep_stages;
+    if (SIDE_BY_SIDE) return q->keep_stages && q->keep_slopes;
 #endif
+    return q->keep_stages;
 }
 
 static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
@@ -175,7 +174,7 @@ static ONCE int keep_step(const Task *q, Lane *l, Scratch *s, Step step) {
     if (keeps_stages(q) && tape->stage_room >= 0) {
         if (tape->count == tape->stage_room) {
             int64_t room = 2 * tape->stage_room + 32;
-            if (room * rows * (int64_t)sizeof(REAL) * (1 + !!q->keep_slopes) > q->stage_bytes) {
+            if (room * m->total * COUNTED * (int64_t)sizeof(REAL) * (1 + !!q->keep_slopes) > q->stage_bytes) {
                 free(tape->u), free(tape->k);
                 tape->u = tape->k = 0, tape->stage_room = -1; /* too much: the backward pass will replay */
             } else {

@@ -101,8 +101,6 @@ static void settle_down(Abreast *a, const Task *q, int i) {
     put(a->p, i, l->p, P), put(a->c, i, l->c, C_);
 }
 
-#if !defined(PART) || PART == 1
-
 /* The error ratios of an attempt, as error_ratio gives them for one lane. */
 static ONCE void ratios_abreast(const Task *q, const Abreast *a, VREAL h, double *ratio) {
     const Method *m = &q->method;
@@ -245,9 +243,6 @@ static ONCE int march_abreast(Task *q, int64_t *next, struct Chunk **chunks, Pul
     release_abreast(&a);
     return fine && !taken;
 }
-
-#endif
-#if !defined(PART) || PART == 2
 
 /* Whether a task's lanes are pulled back abreast; those that move times or follow the choice of steps are not. */
 static inline int pulls_abreast(const Task *q) { return !q->tbar && !q->jbar && !q->keep_choices; }
@@ -398,8 +393,6 @@ static ONCE int pull_abreast(Task *q, int64_t *next, Pulse *pulse) {
     release_abreast(&a);
     return fine && (!taken || pulse->stop);
 }
-
-#endif
 
 #ifdef __AVX512F__
 #pragma GCC pop_options

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -37,8 +38,6 @@ MACHINE = {"x86_64": "-march=native -mprefer-vector-width=256", "AMD64": "-march
 SECONDS = 120.0  # for one unit
 ANSWER = 20.0  # and for the compiler's version
 HANGS: list[str] = []  # of this process: a compiler that does not come back is asked no third time
-CORES = os.cpu_count() or 1
-PARTS = (1, 2, 3)  # of a unit, compiled side by side: the march; the pullback; the tangents of f
 LOADED: Cache[str, ctypes.CDLL] = Cache(256)
 
 
@@ -68,13 +67,26 @@ def version(command: tuple[str, ...], changed: float) -> str:
     return said.partition("\n")[0]
 
 
-def load(mark: str, source: Callable[[], str], extra: tuple[str, ...] = ()) -> ctypes.CDLL:
-    """The library of a source, from this process, the cache, or the compiler; Unsupported when there is none.
+@dataclass(frozen=True)
+class Job:
+    """A library to be had: `mark` is all that its source depends on, `extra` are flags of its own.
 
-    `mark` is all that the source depends on: where the cache has its library, the source is not written.
+    Where the cache has the library, the source is not written. `runtime` is what it is linked with, compiled once.
+    """
+
+    mark: str
+    source: Callable[[], str]
+    extra: tuple[str, ...] = ()
+    runtime: Job | None = None
+
+
+def load(*jobs: Job) -> list[ctypes.CDLL]:
+    """The libraries of some jobs, from this process, the cache, or compilers that run side by side.
+
+    Errors: Unsupported when there are none.
     """
     try:
-        return _load(mark, source, extra)
+        return _load(jobs)
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         raise Unsupported(f"the compiled library cannot be kept{where} ({error.strerror or error})") from None
@@ -82,50 +94,96 @@ def load(mark: str, source: Callable[[], str], extra: tuple[str, ...] = ()) -> c
         raise Unsupported(str(error).rstrip(".")) from None
 
 
-def _load(mark: str, source: Callable[[], str], extra: tuple[str, ...]) -> ctypes.CDLL:
-    compiler = compiler_command()
-    if compiler is None:
-        named = os.environ.get("CC")
-        raise Unsupported(
-            f"no C compiler ({f'CC={named} is not' if named else 'none of cc, gcc, clang is'} on the path)"
-        )
-    flags = [*FLAGS.split(), *MACHINE.get(platform.machine(), "-mcpu=native").split(), *extra]
-    made_by = version(tuple(compiler), Path(compiler[0]).stat().st_mtime)
-    if made_by.startswith("!"):
-        raise Unsupported(made_by[1:])
-    parts = "\0".join([mark, " ".join(flags), *compiler, made_by, processor()])
-    key = hashlib.sha256(parts.encode()).hexdigest()[:40]
-    loaded = LOADED.get(key)
-    if loaded is not None:
-        return loaded
-    cabinet = Cabinet(native_folder())
-    path = cabinet.find(key) or cabinet.keep(key, _compiled(cabinet.folder, source(), compiler, flags))
-    try:
-        return LOADED.put(key, ctypes.CDLL(str(path)))
-    except OSError as error:
-        raise Unsupported(f"the compiled library does not load ({error})") from None
+def _load(jobs: Sequence[Job]) -> list[ctypes.CDLL]:
+    compiler = Compiler.found()
+    wanted = {compiler.key(job): job for job in jobs}
+    found = {key: LOADED.get(key) for key in wanted}
+    missing = {key: wanted[key] for key, library in found.items() if library is None}
+    if missing:
+        cabinet = Cabinet(native_folder())
+        paths = {key: cabinet.find(key) for key in missing}
+        paths |= compiler.compiled(cabinet, {key: missing[key] for key, path in paths.items() if path is None})
+        try:
+            found |= {key: LOADED.put(key, ctypes.CDLL(str(path))) for key, path in paths.items()}
+        except OSError as error:
+            raise Unsupported(f"the compiled library does not load ({error})") from None
+    return [library for library in found.values() if library is not None]
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler: its command, and what it says of itself."""
+
+    command: tuple[str, ...]
+    made_by: str
+
+    @staticmethod
+    def found() -> Compiler:
+        """The user's; Unsupported without one that runs."""
+        command = compiler_command()
+        if command is None:
+            named = os.environ.get("CC")
+            raise Unsupported(
+                f"no C compiler ({f'CC={named} is not' if named else 'none of cc, gcc, clang is'} on the path)"
+            )
+        made_by = version(tuple(command), Path(command[0]).stat().st_mtime)
+        if made_by.startswith("!"):
+            raise Unsupported(made_by[1:])
+        return Compiler(tuple(command), made_by)
+
+    def flags(self, job: Job) -> list[str]:
+        """All flags of a job."""
+        return [*FLAGS.split(), *MACHINE.get(platform.machine(), "-mcpu=native").split(), *job.extra]
+
+    def key(self, job: Job) -> str:
+        """The name of a job's library in the cache."""
+        parts = "\0".join([job.mark, " ".join(self.flags(job)), *self.command, self.made_by, processor()])
+        return hashlib.sha256(parts.encode()).hexdigest()[:40]
+
+    def compiled(self, cabinet: Cabinet, jobs: Mapping[str, Job]) -> dict[str, Path]:
+        """The libraries of jobs by their keys, made in a folder of its own and kept."""
+        if not jobs:
+            return {}
+        with scratch(cabinet.folder, ".compile") as work:
+            objects, first, last = dict[str, Path](), list[list[str]](), list[list[str]]()
+            for key, job in jobs.items():
+                (work / f"{key}.c").write_text(job.source())
+                unit, library, runtime = f"{work}/{key}.c", f"{work}/{key}.so", job.runtime
+                start, end = [*self.command, *self.flags(job)], ["-lm"]
+                if runtime is not None:
+                    own = self.key(runtime)
+                    if own not in objects and (there := cabinet.find(own, ".o")):
+                        objects[own] = there
+                    elif own not in objects:
+                        objects[own] = work / f"{own}.o"
+                        (work / f"{own}.c").write_text(runtime.source())
+                        first.append(
+                            [*self.command, *self.flags(runtime), "-c", "-o", f"{objects[own]}", f"{work}/{own}.c"]
+                        )
+                    end = [str(objects[own]), "-lm"]
+                    if objects[own].parent == work:
+                        first.append([*start, "-c", "-o", f"{work}/{key}.o", unit])
+                        last.append([*start, "-shared", "-o", library, f"{work}/{key}.o", *end])
+                        continue
+                first.append([*start, "-shared", "-o", library, unit, *end])
+            _run(first)
+            if last:
+                _run(last)
+            for own, path in objects.items():
+                if path.parent == work:
+                    cabinet.keep(own, self._bytes(work, path.name), ".o")
+            return {key: cabinet.keep(key, self._bytes(work, f"{key}.so")) for key in jobs}
+
+    def _bytes(self, work: Path, name: str) -> bytes:
+        try:
+            return door.inside(work, name)
+        except FileNotFoundError:
+            raise Unsupported(f"the C compiler {self.command[0]} ends well and makes no library") from None
 
 
 def native_folder() -> Path:
     """Where compiled functions are kept: `native` in the user's cache, or in a private folder in its place."""
     return private(wished_folder() / "native")[0]
-
-
-def _compiled(folder: Path, source: str, compiler: list[str], flags: list[str]) -> bytes:
-    """The bytes of the library of a source, made in a folder of its own inside `folder`."""
-    with scratch(folder, ".compile") as work:
-        unit, made = work / "unit.c", work / "unit.so"
-        unit.write_text(source)
-        if CORES == 1:
-            _run([[*compiler, *flags, "-shared", "-o", str(made), str(unit), "-lm"]])
-        else:
-            pieces = {part: f"{work}/part{part}.o" for part in PARTS}
-            _run([[*compiler, *flags, "-c", f"-DPART={part}", "-o", p, str(unit)] for part, p in pieces.items()])
-            _run([[*compiler, *flags, "-shared", "-o", str(made), *pieces.values(), "-lm"]])
-        try:
-            return door.inside(work, made.name)
-        except FileNotFoundError:
-            raise Unsupported(f"the C compiler {compiler[0]} ends well and makes no library") from None
 
 
 def _run(commands: list[list[str]], seconds: float = 0.0) -> list[str]:

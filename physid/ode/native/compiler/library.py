@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from physid.ode.caching import Cache
 from physid.ode.native.compiler import build
-from physid.ode.native.compiler.lower import lower
+from physid.ode.native.compiler.lower import Program, lower
 from physid.ode.native.compiler.trace import Graph, Unsupported
-from physid.ode.native.compiler.translation_unit import Unit, emit
+from physid.ode.native.compiler.translation_unit import Unit, emit, emit_tangents, real
+from physid.ode.native.structures import FOLDER
+
+RUNTIME = (
+    *("base.h", "hear.h", "pool.h", "sensitivity.h", "march.h", "stepsize.h", "revolve.h", "pullback.h", "simd.h"),
+    "entry.h",
+)
 
 
 @dataclass(frozen=True)
@@ -43,20 +50,54 @@ class Sizes:
 
 @cache
 def generator() -> str:
-    """A sum over all files that write C source; the runtime's is a part of it."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """A sum over all files that C source comes from."""
+    files = sorted([*Path(__file__).parent.glob("*.py"), *FOLDER.iterdir()])
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
-def library_of(graph: Graph, runtime: str, flags: tuple[str, ...], batched: bool = False) -> ctypes.CDLL:
-    """The compiled library of a graph, with the C text `runtime` behind it; its source is written only if need be."""
-    mark = "\0".join((graph.key(), "batched" if batched else "alone", generator(), runtime))
-    return build.load(mark, lambda: unit_of(graph, batched).source + _but_for_tangents(runtime), flags)
+@cache
+def text(*parts: str) -> str:
+    """Files of the folder c behind one another."""
+    return "\n".join((FOLDER / part).read_text() for part in parts)
 
 
-def _but_for_tangents(runtime: str) -> str:
-    """The runtime, left out of the part that has the tangents alone."""
-    return f"#if !defined(PART) || PART < 3\n{runtime}\n#endif\n"
+@dataclass(frozen=True)
+class Recipe:
+    """What the libraries of one f are made of; `extra` are flags for the compiler."""
+
+    graph: Graph
+    extra: tuple[str, ...] = ()
+    batched: bool = False
+
+    def linked(self) -> build.Job:
+        """f and its product, with the runtime that serves every f: soon there."""
+        kind = real(self.graph.dtype)
+        runtime = build.Job(
+            f"runtime\0{kind}\0{generator()}",
+            lambda: f"#define REAL {kind}\n#define ANY_F\n{text('field.h', *RUNTIME)}",
+            self.extra,
+        )
+        return self._job("linked", lambda: f"#define APART\n{self.functions()}", runtime)
+
+    def whole(self) -> build.Job:
+        """The same with a runtime of its own, in which f is inlined."""
+        return self._job("whole", lambda: f"{self.functions()}\n{text(*RUNTIME)}")
+
+    def tangents(self) -> build.Job:
+        """The tangents of f."""
+        return self._job("tangents", lambda: _source(_written(self.graph, emit_tangents)))
+
+    def functions(self) -> str:
+        """The C source of f and its product, without what runs them."""
+        return _source(unit_of(self.graph, self.batched))
+
+    def _job(self, kind: str, source: Callable[[], str], runtime: build.Job | None = None) -> build.Job:
+        mark = "\0".join((kind, self.graph.key(), "batched" if self.batched else "alone", generator()))
+        return build.Job(mark, source, self.extra, runtime)
+
+
+def _source(unit: Unit) -> str:
+    return f"{unit.head}{text('field.h')}\n{unit.body}"
 
 
 _UNITS: Cache[tuple[str, bool], Unit | str] = Cache(64)
@@ -64,43 +105,52 @@ _UNITS: Cache[tuple[str, bool], Unit | str] = Cache(64)
 
 def unit_of(graph: Graph, batched: bool = False) -> Unit:
     """The C source of a graph, written once."""
-    found = _UNITS.made((graph.key(), batched), lambda: _written(graph, batched))
+
+    def written() -> Unit | str:
+        try:
+            return _written(graph, partial(emit, batched=batched))
+        except Unsupported as why:
+            return str(why)
+
+    found = _UNITS.made((graph.key(), batched), written)
     if isinstance(found, str):
         raise Unsupported(found)
     return found
 
 
-def _written(graph: Graph, batched: bool) -> Unit | str:
-    """The C source of a graph, or why there is none."""
+def _written(graph: Graph, write: Callable[[Program, torch.dtype], Unit]) -> Unit:
+    """The C source of a graph; Unsupported where there is none."""
     try:
-        return emit(lower(graph), graph.dtype, batched)
-    except Unsupported as why:
-        return str(why)
+        return write(lower(graph), graph.dtype)
     except (TypeError, ValueError, KeyError, IndexError, NotImplementedError) as error:
-        return f"f cannot be written as C ({type(error).__name__}: {error})"
+        raise Unsupported(f"f cannot be written as C ({type(error).__name__}: {error})") from None
 
 
+_POINTER, _WHOLE = ctypes.c_void_p, ctypes.c_int
+FUNCTIONS: dict[str, list[Any]] = {
+    "physid_fields": [_WHOLE, *[_POINTER] * 6],
+    "physid_vjp": [_POINTER] * 9,
+    "physid_vjps": [_WHOLE, *[_POINTER] * 9],
+    "physid_abreast": [_POINTER] * 9,
+    "physid_scratch": [],
+    "physid_prepare": [_POINTER] * 3,
+    "physid_prepare_vjp": [_POINTER] * 4,
+    "physid_prepare_lanes": [_WHOLE, _POINTER, _WHOLE, _POINTER, _WHOLE, _POINTER],
+    "physid_prepare_vjp_lanes": [_WHOLE, _POINTER, _WHOLE, _POINTER, _WHOLE, _POINTER, _POINTER],
+}
+TANGENTS: dict[str, list[Any]] = {
+    "physid_jvp": [*[_POINTER] * 4, _WHOLE, *[_POINTER] * 5],
+    "physid_scratch": [_WHOLE],
+}
 COUNTS = ("physid_scratch", "physid_abreast")
 
 
-def declare(library: ctypes.CDLL) -> None:
-    """Tell ctypes what the entry points take."""
-    pointer, whole = ctypes.c_void_p, ctypes.c_int
-    signatures: dict[str, list[Callable[..., Any]]] = {
-        "physid_fields": [whole, *[pointer] * 6],
-        "physid_vjp": [pointer] * 9,
-        "physid_vjps": [whole, *[pointer] * 9],
-        "physid_jvp": [*[pointer] * 4, whole, *[pointer] * 5],
-        "physid_abreast": [pointer] * 9,
-        "physid_scratch": [whole],
-        "physid_prepare": [pointer] * 3,
-        "physid_prepare_vjp": [pointer] * 4,
-        "physid_prepare_lanes": [whole, pointer, whole, pointer, whole, pointer],
-        "physid_prepare_vjp_lanes": [whole, pointer, whole, pointer, whole, pointer, pointer],
-    }
+def declare(library: ctypes.CDLL, signatures: Mapping[str, list[Any]] = FUNCTIONS) -> ctypes.CDLL:
+    """The library, with what its entry points take told to ctypes."""
     for name, arguments in signatures.items():
         function = getattr(library, name)
-        function.argtypes, function.restype = arguments, whole if name in COUNTS else None
+        function.argtypes, function.restype = arguments, _WHOLE if name in COUNTS else None
+    return library
 
 
 def pointers(*tensors: Tensor) -> list[int]:

@@ -24,46 +24,24 @@ INLINE = 400
 SMALL, FEW = 600, 128
 
 HEAD = """\
-#include <math.h>
-#include <string.h>
 #define REAL {real}
 #define N {n}
 #define P {p}
 #define RAW {raw}
 #define C_ {c}
-#ifdef __AVX512F__
-#define VW {wide}
-#else
-#define VW {narrow}
-#endif
-#define WORK 1
-#define WORK_JVP(m) (VW * (N + P + 1))
 #define OPERATIONS {operations}
 #define IDENTITY {identity}
 #define ASSUMED {assumed}
 #define FIELD_INLINE {inline}
-/* A unit may be compiled in parts: what one of them exports is every other's own. */
-#if defined(PART) && PART != 1
-#define LOCAL1 static
-#else
-#define LOCAL1
-#endif
-#if defined(PART) && PART != 2
-#define LOCAL2 static
-#else
-#define LOCAL2
-#endif
-typedef REAL VREAL __attribute__((vector_size(VW * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-#define SPLAT(x) ((VREAL){{0}} + (x))
 """
 
 FIELD = """\
-static FIELD_INLINE void field(REAL t, const REAL *restrict y, const REAL *restrict p, const REAL *restrict c,
-                               REAL *restrict k, REAL *restrict work) {"""
+FIELD void field(REAL t, const REAL *restrict y, const REAL *restrict p, const REAL *restrict c, REAL *restrict k,
+                 REAL *restrict work) {"""
 VJP = """\
-static FIELD_INLINE void field_vjp(REAL t, const REAL *restrict y, const REAL *restrict p, const REAL *restrict c,
-                                   const REAL *restrict w, REAL *restrict gy, REAL *restrict gp, REAL *restrict gt,
-                                   REAL *restrict work) {"""
+FIELD void field_vjp(REAL t, const REAL *restrict y, const REAL *restrict p, const REAL *restrict c,
+                     const REAL *restrict w, REAL *restrict gy, REAL *restrict gp, REAL *restrict gt,
+                     REAL *restrict work) {"""
 # Vectors of samples fill the widest registers; halves of them, as in the rest of the code, would go through memory.
 WIDEST = """\
 #define ABREAST
@@ -76,31 +54,30 @@ USUAL = """\
 #pragma GCC pop_options
 #endif"""
 ABREAST = """\
-static FIELD_INLINE void field_abreast(VREAL t, const VREAL *restrict y, const VREAL *restrict p,
-                                       const VREAL *restrict c, VREAL *restrict k) {"""
+FIELD void field_abreast(VREAL t, const VREAL *restrict y, const VREAL *restrict p, const VREAL *restrict c,
+                         VREAL *restrict k) {"""
 VJP_ABREAST = """\
-static FIELD_INLINE void field_vjp_abreast(VREAL t, const VREAL *restrict y, const VREAL *restrict p,
-                                           const VREAL *restrict c, const VREAL *restrict w, VREAL *restrict gy,
-                                           VREAL *restrict gp, VREAL *restrict gt) {"""
-PART = """\
+FIELD void field_vjp_abreast(VREAL t, const VREAL *restrict y, const VREAL *restrict p, const VREAL *restrict c,
+                             const VREAL *restrict w, VREAL *restrict gy, VREAL *restrict gp, VREAL *restrict gt) {"""
+COLUMNS_HEAD = """\
 static void {name}(REAL t, const REAL *restrict y, const REAL *restrict p, const REAL *restrict c, int m,
                    const REAL *restrict dy, const REAL *restrict dp, REAL *restrict k, REAL *restrict dk,
                    REAL *restrict work) {{"""
 JVP = """\
-void field_jvp(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp, REAL *k,
-               REAL *dk, REAL *work) {
+void physid_tangents(REAL t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
+                     REAL *k, REAL *dk, REAL *work) {
     if (dp) jvp_all(t, y, p, c, m, dy, dp, k, dk, work);
     else jvp_state(t, y, p, c, m, dy, dp, k, dk, work);
 }
-#endif"""
-PREPARE = "LOCAL1 void physid_prepare(const REAL *restrict p, const REAL *restrict c, REAL *restrict q) {"
+void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
+                REAL *k, REAL *dk, REAL *work) {
+    physid_tangents(*t, y, p, c, m, dy, dp, k, dk, work);
+}
+int physid_scratch(int m) { return WORK_JVP(m); }"""
+PREPARE = "void physid_prepare(const REAL *restrict p, const REAL *restrict c, REAL *restrict q) {"
 PREPARE_VJP = """\
-LOCAL2 void physid_prepare_vjp(const REAL *restrict p, const REAL *restrict c, const REAL *restrict gq,
-                               REAL *restrict gp) {"""
+void physid_prepare_vjp(const REAL *restrict p, const REAL *restrict c, const REAL *restrict gq, REAL *restrict gp) {"""
 LOAD = """\
-__attribute__((visibility("hidden"))) void field_jvp(REAL, const REAL *, const REAL *, const REAL *, int, const REAL *,
-                                                     const REAL *, REAL *, REAL *, REAL *); /* the third part's own */
-#if !defined(PART) || PART == 3
 static inline void load_columns(VREAL *restrict to, const REAL *restrict from, int rows, int m, int left) {
     if (left >= VW) for (int i = 0; i < rows; ++i) memcpy(to + i, from + (size_t)i * m, sizeof(VREAL));
     else for (int i = 0; i < rows; ++i) {
@@ -116,7 +93,6 @@ static inline void store_columns(REAL *restrict to, const VREAL *restrict from, 
 
 # The functions for vectors, where there are any, at one point in all lanes; the results of the last lane.
 PROBE_ABREAST = """\
-#if !defined(PART) || PART == 2
 COLD int physid_abreast(const REAL *t, const REAL *y, const REAL *p, const REAL *c, const REAL *w, REAL *k, REAL *gy,
                         REAL *gp, REAL *gt) {
 #ifdef ABREAST
@@ -135,30 +111,37 @@ COLD int physid_abreast(const REAL *t, const REAL *y, const REAL *p, const REAL 
     return 0;
 #endif
 }
+"""
+
+# What a runtime that serves every f is linked with.
+LINKED = """\
+#ifdef APART
+HIDDEN const int unit_n = N, unit_p = P, unit_c = C_;
+#ifdef ABREAST
+HIDDEN const int unit_side_by_side = 1;
+#else
+HIDDEN const int unit_side_by_side = 0;
+HIDDEN void field_abreast(VREAL t, const VREAL *y, const VREAL *p, const VREAL *c, VREAL *k) {}
+HIDDEN void field_vjp_abreast(VREAL t, const VREAL *y, const VREAL *p, const VREAL *c, const VREAL *w, VREAL *gy,
+                              VREAL *gp, VREAL *gt) {}
+#endif
 #endif
 """
 
 # What Python calls to compare the functions with the eager ones, and tests with the truth; not the way of a solve.
 PROBES = """\
 #define COLD __attribute__((cold, noinline))
-#if !defined(PART) || PART == 1
 COLD void physid_fields(int lanes, const REAL *t, const REAL *y, const REAL *p, const REAL *c, REAL *k, REAL *work) {
     for (int l = 0; l < lanes; ++l) field(t[l], y + (size_t)l * N, p, c, k + (size_t)l * N, work);
 }
 COLD void physid_prepare_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, REAL *q) {
     for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare(p + l * ps, c + l * cs, q + l * P);
 }
-COLD void physid_jvp(const REAL *t, const REAL *y, const REAL *p, const REAL *c, int m, const REAL *dy, const REAL *dp,
-                     REAL *k, REAL *dk, REAL *work) {
-    field_jvp(*t, y, p, c, m, dy, dp, k, dk, work);
-}
-COLD int physid_scratch(int m) { return m ? WORK_JVP(m) : WORK; }
+COLD int physid_scratch(void) { return WORK; }
 COLD int physid_unit(int which) {
     const int sizes[] = {N, P, RAW, C_, OPERATIONS, IDENTITY, ASSUMED};
     return sizes[which];
 }
-#endif
-#if !defined(PART) || PART == 2
 COLD void physid_vjp(const REAL *t, const REAL *y, const REAL *p, const REAL *c, const REAL *w, REAL *gy, REAL *gp,
                      REAL *gt, REAL *work) {
     field_vjp(*t, y, p, c, w, gy, gp, gt, work);
@@ -170,15 +153,15 @@ COLD void physid_vjps(int count, const REAL *t, const REAL *y, const REAL *p, co
 COLD void physid_prepare_vjp_lanes(int lanes, const REAL *p, int ps, const REAL *c, int cs, const REAL *gq, REAL *gp) {
     for (size_t l = 0; l < (size_t)lanes; ++l) physid_prepare_vjp(p + l * ps, c + l * cs, gq + l * P, gp + l * RAW);
 }
-#endif
 """
 
 
 @dataclass(frozen=True)
 class Unit:
-    """C source, with the sizes of its arrays."""
+    """C of f and its products, with the sizes of its arrays; `head` are the macros that field.h comes after."""
 
-    source: str
+    head: str
+    body: str
     n: int
     p: int
     raw: int
@@ -193,28 +176,39 @@ def emit(program: Program, dtype: torch.dtype, batched: bool = False) -> Unit:
     `batched`: for many samples, which a small f takes side by side.
     """
     writer = _Writer(program, "f" if dtype == torch.float32 else "")
-    parts = [list(part) for part in (writer.field(), writer.vjp(), writer.jvp(), writer.prepare(), writer.pull())]
+    parts = [list(part) for part in (writer.field(), writer.vjp(), writer.prepare(), writer.pull())]
     count = len(parts[1])
     if batched and count <= SMALL and _abreast(program):
         parts.append(list(writer.abreast()))
+    body = "\n".join(line for part in parts for line in part)
+    return _unit(program, dtype, f"{body}\n{PROBES}{PROBE_ABREAST}{LINKED}", len(parts[0]), count <= INLINE)
+
+
+def emit_tangents(program: Program, dtype: torch.dtype) -> Unit:
+    """The C source of the tangents of f, a library of its own."""
+    writer = _Writer(program, "f" if dtype == torch.float32 else "")
+    return _unit(program, dtype, "\n".join(writer.jvp()) + "\n", 0, False)
+
+
+def _unit(program: Program, dtype: torch.dtype, body: str, operations: int, inline: bool) -> Unit:
     sizes = {"n": program.k.size, "p": program.prepared.size, "raw": program.raw.size, "c": program.c.size}
     head = HEAD.format(
         **sizes,
-        real="float" if dtype == torch.float32 else "double",
-        wide=16 if dtype == torch.float32 else 8,
-        narrow=8 if dtype == torch.float32 else 4,
-        operations=len(parts[0]),
+        real=real(dtype),
+        operations=operations,
         **{"identity": int(program.identity), "assumed": int(program.b.assumed)},
-        inline="inline" if count <= INLINE else "__attribute__((noinline))",
+        inline="inline" if inline else "__attribute__((noinline))",
     )
-    head += prelude(dtype == torch.float32)
+    before = prelude(dtype == torch.float32)
     if program.inputs:
         first, degree, many = program.inputs
-        head += INPUTS.format(first=first, degree=degree, count=many)
-    body = "\n".join(line for part in parts for line in part)
-    return Unit(
-        f"{head}\n{body}\n{PROBES}{PROBE_ABREAST}", **sizes, identity=program.identity, operations=len(parts[0])
-    )
+        before += INPUTS.format(first=first, degree=degree, count=many)
+    return Unit(head, f"{before}\n{body}", **sizes, identity=program.identity, operations=operations)
+
+
+def real(dtype: torch.dtype) -> str:
+    """The type of numbers in C."""
+    return "float" if dtype == torch.float32 else "double"
 
 
 def _abreast(program: Program) -> bool:
@@ -309,7 +303,7 @@ class _Writer:
         order = reachable(b, np.concatenate([p.k, dk]), p.slots)
         split = [place for place in order if b.deps[place] & COLUMNS]
         outputs = [Output("k", p.k), Output("dkv", dk)]
-        yield PART.format(name=name)
+        yield COLUMNS_HEAD.format(name=name)
         yield from _indented(emitter.body(outputs, order, skip=set(split)))
         yield from _indented(emitter.copy("k", p.k, "="))
         loads = ["VREAL *restrict dyv = (VREAL *)work;", "load_columns(dyv, dy + j, N, m, m - j);"]
