@@ -234,7 +234,7 @@ def of_cache(folder: Path, tally: Tally, full: bool) -> Iterator[None]:
 
     def load() -> int:
         try:
-            (found,) = build.load(build.Job("answer", lambda: SOURCE))
+            (found,) = build.load(build.Target("answer", lambda: SOURCE))
         except Unsupported as why:
             print(why)
             return 2

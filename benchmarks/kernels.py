@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from physid.models.classics import Pendulum, VanDerPol
 from physid.models.gravity import NewtonGravity
 from physid.ode.native.compile import assemble
+from physid.ode.native.compiler import build
 from physid.ode.native.compiler.all_rules import TABLE
 from physid.ode.native.compiler.library import unit_of
 from physid.ode.native.compiler.trace import trace
@@ -37,8 +38,11 @@ static double nanoseconds(void) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1e9 + now.tv_nsec;
 }
+typedef void Tangents(REAL, const REAL *, const REAL *, const REAL *, int, const REAL *, const REAL *, REAL *, REAL *,
+                      REAL *);
 double timed(int what, int count, int m, const REAL *y0, const REAL *p, const REAL *c, const REAL *dy, const REAL *dp,
-             REAL *k, REAL *gp, REAL *dk, REAL *work) {
+             REAL *k, REAL *gp, REAL *dk, REAL *work,
+             Tangents *field_jvp) {
     REAL y[N], gy[N], gt[1] = {0};
     for (int i = 0; i < N; ++i) y[i] = y0[i], gy[i] = 0, k[i] = 1;
     double begin = nanoseconds();
@@ -86,12 +90,14 @@ CASES: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
 def timings(kernel: Kernel, y: Tensor, captured: list[Tensor]) -> list[float]:
     """The least ns per call of f, w^T df, df v by the state, df v by state and parameters, COLUMNS columns each."""
     p, c = kernel.pack(captured)
-    timed = kernel.library.timed
-    timed.restype, timed.argtypes = ctypes.c_double, [*[ctypes.c_int] * 3, *[ctypes.c_void_p] * 9]
+    job = build.Target(f"loop {time.time()}", lambda: kernel.sources.functions() + LOOP)  # a source that no cache has
+    timed = build.load(job)[0].timed
+    timed.restype, timed.argtypes = ctypes.c_double, [*[ctypes.c_int] * 3, *[ctypes.c_void_p] * 10]
     dy, dp = torch.rand(kernel.n, COLUMNS, dtype=DOUBLE), torch.rand(kernel.p, COLUMNS, dtype=DOUBLE)
     k, gp, dk = torch.zeros(kernel.n, dtype=DOUBLE), torch.zeros(kernel.p, dtype=DOUBLE), torch.zeros_like(dy)
-    work = torch.zeros(kernel.library.physid_scratch(COLUMNS), dtype=DOUBLE)
+    work = torch.zeros(kernel.tangents.physid_scratch(COLUMNS), dtype=DOUBLE)
     arrays = [x.data_ptr() for x in (y, p, c, dy, dp, k, gp, dk, work)]
+    arrays.append(ctypes.cast(kernel.tangents.physid_tangents, ctypes.c_void_p).value or 0)
     return [min(timed(what, CALLS, COLUMNS, *arrays) for _ in range(15)) for what in range(4)]
 
 
@@ -109,7 +115,7 @@ def main(names: list[str]) -> None:
         unit_of(graph)
         clock.append(time.perf_counter())
         around = Surroundings(f, witness(lambda field=field, t=t, y=y: field(t, y)))
-        kernel = assemble(graph, around, f"{LOOP}\n// {time.time()}\n")  # a source that no cache has
+        kernel = assemble(graph, around)
         clock.append(time.perf_counter())
         spent = [1e3 * (b - a) for a, b in pairwise(clock)]
         ns = timings(kernel, y, captured)

@@ -59,7 +59,7 @@ def last() -> ctypes.CDLL:
 
 def answer(number: int) -> ctypes.CDLL:
     """A library whose `answer()` is that number."""
-    return build.load(build.Job(f"answer {number}", lambda: TEXT.replace("NUMBER", str(number)), ("-O0",)))[0]
+    return build.load(build.Target(f"answer {number}", lambda: TEXT.replace("NUMBER", str(number)), ("-O0",)))[0]
 
 
 def reason(number: int = 1) -> str:

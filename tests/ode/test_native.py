@@ -86,7 +86,7 @@ def test_many_bodies_agree_in_loops() -> None:
     torch.manual_seed(3)
     y0 = torch.randn(model.state_shape, dtype=DOUBLE)
     kernel = native(model, y0)
-    assert "for (int i" in unit_of(kernel.graph).source
+    assert "for (int i" in unit_of(kernel.graph).body
     assert_agree(problem(model, y0).field, kernel, TIME, y0.reshape(-1), list(model.parameters()))
 
 
@@ -186,7 +186,7 @@ def test_random_programs_agree(program: tuple[int, list[tuple[int, int, int]]], 
     f = partial(run, steps, weights, matrix)
     kernel = kernel_of(f, TIME, y, captured, ("-O1",), batched=True)
     assert_agree(f, kernel, TIME, y, captured)
-    if "#define ABREAST" in unit_of(kernel.graph, batched=True).source:
+    if "#define ABREAST" in unit_of(kernel.graph, batched=True).body:
         assert_abreast(kernel, TIME, y, captured)
 
 

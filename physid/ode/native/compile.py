@@ -11,7 +11,7 @@ import torch
 
 from physid.ode.caching import Cache
 from physid.ode.native.compiler.build import load
-from physid.ode.native.compiler.library import Recipe, Sizes, declare
+from physid.ode.native.compiler.library import Sources, Sizes, declare
 from physid.ode.native.compiler.per_sample import one_sample
 from physid.ode.native.compiler.record import lane_field, looked_at, once_more, traced
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
@@ -162,10 +162,10 @@ def assemble(
     graph: Graph, around: Surroundings, flags: tuple[str, ...] = (), batched: bool = False, pushes: bool = False
 ) -> Kernel:
     """The kernel of a graph, not yet compared with anything; `around` says where its constants are kept."""
-    recipe = Recipe(graph, flags, batched)
+    sources = Sources(graph, flags, batched)
     if pushes:
         with suppress(Unsupported):  # then again without, and with the reason when they are asked for
-            load(recipe.linked(), recipe.tangents())
-    library = declare(load(recipe.linked())[0])
+            load(sources.linked(), sources.tangents())
+    library = declare(load(sources.linked())[0])
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
-    return Kernel(library, Sizes.of(library), recipe, places, graph.dtype, around)
+    return Kernel(library, Sizes.of(library), sources, places, graph.dtype, around)

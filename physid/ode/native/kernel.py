@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from physid.ode.native.compiler.build import load
-from physid.ode.native.compiler.library import TANGENTS, Recipe, Sizes, declare, pointers, strided
+from physid.ode.native.compiler.library import TANGENTS, Sources, Sizes, declare, pointers, strided
 from physid.ode.native.compiler.moments import Moments
 from physid.ode.native.compiler.per_sample import rows
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
@@ -29,7 +29,7 @@ class Kernel:
 
     library: ctypes.CDLL
     unit: Sizes
-    recipe: Recipe
+    sources: Sources
     places: tuple[Place | Tensor, ...]
     dtype: torch.dtype
     around: Surroundings
@@ -42,12 +42,12 @@ class Kernel:
     @property
     def graph(self) -> Graph:
         """The record of f."""
-        return self.recipe.graph
+        return self.sources.graph
 
     @cached_property
     def tangents(self) -> ctypes.CDLL:
         """The library of df, made when it is first asked for; Unsupported where there is none."""
-        return declare(load(self.recipe.tangents())[0], TANGENTS)
+        return declare(load(self.sources.tangents())[0], TANGENTS)
 
     @property
     def n(self) -> int:

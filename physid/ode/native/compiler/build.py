@@ -68,7 +68,7 @@ def version(command: tuple[str, ...], changed: float) -> str:
 
 
 @dataclass(frozen=True)
-class Job:
+class Target:
     """A library to be had: `mark` is all that its source depends on, `extra` are flags of its own.
 
     Where the cache has the library, the source is not written. `runtime` is what it is linked with, compiled once.
@@ -77,16 +77,16 @@ class Job:
     mark: str
     source: Callable[[], str]
     extra: tuple[str, ...] = ()
-    runtime: Job | None = None
+    runtime: Target | None = None
 
 
-def load(*jobs: Job) -> list[ctypes.CDLL]:
-    """The libraries of some jobs, from this process, the cache, or compilers that run side by side.
+def load(*targets: Target) -> list[ctypes.CDLL]:
+    """The libraries of some targets, from this process, the cache, or compilers that run side by side.
 
     Errors: Unsupported when there are none.
     """
     try:
-        return _load(jobs)
+        return _load(targets)
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         raise Unsupported(f"the compiled library cannot be kept{where} ({error.strerror or error})") from None
@@ -94,9 +94,9 @@ def load(*jobs: Job) -> list[ctypes.CDLL]:
         raise Unsupported(str(error).rstrip(".")) from None
 
 
-def _load(jobs: Sequence[Job]) -> list[ctypes.CDLL]:
+def _load(targets: Sequence[Target]) -> list[ctypes.CDLL]:
     compiler = Compiler.found()
-    wanted = {compiler.key(job): job for job in jobs}
+    wanted = {compiler.key(target): target for target in targets}
     found = {key: LOADED.get(key) for key in wanted}
     missing = {key: wanted[key] for key, library in found.items() if library is None}
     if missing:
@@ -131,25 +131,25 @@ class Compiler:
             raise Unsupported(made_by[1:])
         return Compiler(tuple(command), made_by)
 
-    def flags(self, job: Job) -> list[str]:
-        """All flags of a job."""
-        return [*FLAGS.split(), *MACHINE.get(platform.machine(), "-mcpu=native").split(), *job.extra]
+    def flags(self, target: Target) -> list[str]:
+        """All flags of a target."""
+        return [*FLAGS.split(), *MACHINE.get(platform.machine(), "-mcpu=native").split(), *target.extra]
 
-    def key(self, job: Job) -> str:
-        """The name of a job's library in the cache."""
-        parts = "\0".join([job.mark, " ".join(self.flags(job)), *self.command, self.made_by, processor()])
+    def key(self, target: Target) -> str:
+        """The name of a target's library in the cache."""
+        parts = "\0".join([target.mark, " ".join(self.flags(target)), *self.command, self.made_by, processor()])
         return hashlib.sha256(parts.encode()).hexdigest()[:40]
 
-    def compiled(self, cabinet: Cabinet, jobs: Mapping[str, Job]) -> dict[str, Path]:
-        """The libraries of jobs by their keys, made in a folder of its own and kept."""
-        if not jobs:
+    def compiled(self, cabinet: Cabinet, targets: Mapping[str, Target]) -> dict[str, Path]:
+        """The libraries of targets by their keys, made in a folder of its own and kept."""
+        if not targets:
             return {}
         with scratch(cabinet.folder, ".compile") as work:
             objects, first, last = dict[str, Path](), list[list[str]](), list[list[str]]()
-            for key, job in jobs.items():
-                (work / f"{key}.c").write_text(job.source())
-                unit, library, runtime = f"{work}/{key}.c", f"{work}/{key}.so", job.runtime
-                start, end = [*self.command, *self.flags(job)], ["-lm"]
+            for key, target in targets.items():
+                (work / f"{key}.c").write_text(target.source())
+                unit, library, runtime = f"{work}/{key}.c", f"{work}/{key}.so", target.runtime
+                start, end = [*self.command, *self.flags(target)], ["-lm"]
                 if runtime is not None:
                     own = self.key(runtime)
                     if own not in objects and (there := cabinet.find(own, ".o")):
@@ -172,7 +172,7 @@ class Compiler:
             for own, path in objects.items():
                 if path.parent == work:
                     cabinet.keep(own, self._bytes(work, path.name), ".o")
-            return {key: cabinet.keep(key, self._bytes(work, f"{key}.so")) for key in jobs}
+            return {key: cabinet.keep(key, self._bytes(work, f"{key}.so")) for key in targets}
 
     def _bytes(self, work: Path, name: str) -> bytes:
         try:

@@ -62,28 +62,27 @@ def text(*parts: str) -> str:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Sources:
     """What the libraries of one f are made of; `extra` are flags for the compiler."""
 
     graph: Graph
     extra: tuple[str, ...] = ()
     batched: bool = False
 
-    def linked(self) -> build.Job:
+    def linked(self) -> build.Target:
         """f and its product, with the runtime that serves every f: soon there."""
         kind = real(self.graph.dtype)
-        runtime = build.Job(
+        runtime = build.Target(
             f"runtime\0{kind}\0{generator()}",
             lambda: f"#define REAL {kind}\n#define ANY_F\n{text('field.h', *RUNTIME)}",
-            self.extra,
         )
         return self._job("linked", lambda: f"#define APART\n{self.functions()}", runtime)
 
-    def whole(self) -> build.Job:
+    def whole(self) -> build.Target:
         """The same with a runtime of its own, in which f is inlined."""
         return self._job("whole", lambda: f"{self.functions()}\n{text(*RUNTIME)}")
 
-    def tangents(self) -> build.Job:
+    def tangents(self) -> build.Target:
         """The tangents of f."""
         return self._job("tangents", lambda: _source(_written(self.graph, emit_tangents)))
 
@@ -91,9 +90,9 @@ class Recipe:
         """The C source of f and its product, without what runs them."""
         return _source(unit_of(self.graph, self.batched))
 
-    def _job(self, kind: str, source: Callable[[], str], runtime: build.Job | None = None) -> build.Job:
+    def _job(self, kind: str, source: Callable[[], str], runtime: build.Target | None = None) -> build.Target:
         mark = "\0".join((kind, self.graph.key(), "batched" if self.batched else "alone", generator()))
-        return build.Job(mark, source, self.extra, runtime)
+        return build.Target(mark, source, self.extra, runtime)
 
 
 def _source(unit: Unit) -> str:
