@@ -11,7 +11,7 @@ import torch
 
 from physid.ode.caching import Cache
 from physid.ode.native.compiler.build import load
-from physid.ode.native.compiler.library import Sources, Sizes, declare
+from physid.ode.native.compiler.library import Sizes, Sources, declare
 from physid.ode.native.compiler.per_sample import one_sample
 from physid.ode.native.compiler.record import lane_field, looked_at, once_more, traced
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from physid.ode.native.compiler.build import load
-from physid.ode.native.compiler.library import TANGENTS, Sources, Sizes, declare, pointers, strided
+from physid.ode.native.compiler.library import TANGENTS, Sizes, Sources, declare, pointers, strided
 from physid.ode.native.compiler.moments import Moments
 from physid.ode.native.compiler.per_sample import rows
 from physid.ode.native.compiler.trace import Graph, NotFinite, Unsupported
