@@ -11,7 +11,7 @@ ROOMS: dict[str, list[str]] = {
         "catalog",
     ],
     "ode": [  # the engine
-        "ode.caching ode.torch_internals",
+        "ode.caching ode.eager.remembered ode.torch_internals",
         "ode.control ode.eager ode.eager.checkpoints ode.eager.products ode.eager.revolve ode.hearing "
         "ode.jumps ode.methods ode.methods.dop853 ode.methods.tableau ode.native ode.native.compiler "
         "ode.native.compiler.conversions ode.native.compiler.disk_cache ode.native.compiler.graph "

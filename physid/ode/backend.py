@@ -48,7 +48,7 @@ class Engine(Backend, Protocol):
         ...
 
     def march(
-        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool = False
+        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool | None = None
     ) -> tuple[Outcome, Any]:
         """Solve and keep what `pull` and `tape` need, with `aware` the choice of the steps, too.
 

@@ -111,7 +111,7 @@ class Field:
         self.buffers = _moving_buffers(self.modules)
         self.named = None if params is None else list(params)
         self.random: dict[str, Tensor] | None = None
-        self.recorded: list[tuple[Tensor, Tensor]] | None = None  # state and derivative of every call, with its graph
+        self.evaluate: Callable[[RightHandSide, Tensor, Tensor], Tensor] | None = None  # how, where graphs are kept
         self.until: float | None = None  # by time.perf_counter: no evaluation begins later
         self.last: Tensor | None = None  # of the first few results
         self.buffer = False  # f writes every result to the same place
@@ -139,12 +139,8 @@ class Field:
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt as a flat tensor [L * N]."""
-        if self.recorded is not None:
-            with torch.enable_grad():
-                u = y.detach().requires_grad_()
-                k = self._raw(t, u)
-            self.recorded.append((u, k))
-            return k.detach()
+        if self.evaluate is not None:
+            return self.evaluate(self._raw, t, y)
         if self.random is None:
             return self._raw(t, y)
         kept = self._random_state()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from physid.ode.eager.remembered import Remembered, Stage
+
 SMALLEST = 1024  # bytes of a block
 
 START, STEP, LANE, FIRST, COUNT, END_OUTPUT = range(6)
@@ -121,13 +123,14 @@ class Tape:
         self.states = Rows(width, dtype, device)
         self.meta = Rows(6, torch.float64, torch.device("cpu"))
         self.choices = Choices(lanes) if aware else None
-        self.graphs: list[list[tuple[Tensor, Tensor]]] = []  # of each step, state and derivative of the stages after 0
+        self.remembered: Remembered | None = None
+        self.numbers: int | None = None  # that the graph of one evaluation saves, where it is known
+        self.graphs: list[list[Stage]] = []  # of the first steps, the stages after 0
 
-    def remember(self, recorded: list[tuple[Tensor, Tensor]] | None, count: int) -> None:
-        """Keep the last `count` evaluations as those of the step just accepted, and forget the others."""
-        if recorded is not None:
-            self.graphs.append(recorded[-count:])
-            recorded.clear()
+    def remember(self, count: int) -> None:
+        """Keep the graphs of the last `count` evaluations as those of the step just accepted, where there are any."""
+        if self.remembered is not None and (stages := self.remembered.accepted(count)) is not None:
+            self.graphs.append(stages)
 
     def keep(self, states: Tensor) -> None:
         """Keep the states [m, N] at the starts of steps that were accepted together."""

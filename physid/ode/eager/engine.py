@@ -18,6 +18,7 @@ from physid.ode.eager.march import March
 from physid.ode.eager.outcome import Outcome
 from physid.ode.eager.pullback import Pullback
 from physid.ode.eager.pullback_stepsize import AwarePullback
+from physid.ode.eager.remembered import ROOM, Remembered
 from physid.ode.eager.tangents import Tangents
 from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics, Status
@@ -50,18 +51,20 @@ class Eager:
         return March(problem, traced=True).run()
 
     def march(
-        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool = False
+        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool | None = None
     ) -> tuple[Outcome, Any]:
         """Solve; what is kept is the tape."""
         layout, field = problem.layout, problem.field
         tape = Tape(layout.lanes, layout.width, layout.dtype, layout.device, checkpoints, aware)
-        if not (remember and checkpoints is None and not aware and problem.probes is None and _can_remember(problem)):
+        if remember is False or checkpoints is not None or aware or not _can_remember(problem):
             return March(problem, tape=tape).run(), tape
-        field.recorded = []
+        tape.remembered = remembered = Remembered(problem.captured, layout.width, None if remember else ROOM)
+        field.evaluate = remembered.evaluate
         try:
             return March(problem, tape=tape).run(), tape
         finally:
-            field.recorded = None
+            field.evaluate = tape.remembered = None
+            tape.numbers = remembered.numbers
 
     def pull(
         self,
@@ -93,7 +96,7 @@ class Eager:
     ) -> Cotangents:
         if kept.choices is not None:
             return *AwarePullback(problem, kept, wanted, need_times, stats).run(g), None
-        if pullback_batched.applies(problem) and not kept.thinned:
+        if not kept.graphs and not kept.thinned and pullback_batched.applies(problem, kept, stats):
             counts = (stats.backward_evaluations, stats.backward_vjps)
             try:
                 wider = pullback_batched.WidePullback(problem, kept, wanted, need_times, stats)
@@ -141,7 +144,8 @@ def _can_remember(problem: ODEProblem) -> bool:
     """Whether the stages of a step are those that the backward pass asks for, one after the other."""
     field, tableau = problem.field, problem.tableau
     plain = field.random is None and not field.buffers and not problem.t.requires_grad
-    return plain and problem.layout.lanes == 1 and tableau.fsal and not tableau.extra_c and not len(problem.jumps)
+    alone = problem.layout.lanes == 1 and problem.probes is None and not len(problem.jumps)
+    return plain and alone and tableau.fsal and not tableau.extra_c
 
 
 EAGER = Eager()

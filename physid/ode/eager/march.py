@@ -263,7 +263,7 @@ class March:
         if self.tape is not None:
             rows = self.y.view(p.layout.lanes, -1)
             self.tape.keep(rows if all_good else rows[good.to(rows.device)])
-            self.tape.remember(p.field.recorded, len(p.tableau.b) - 1)
+            self.tape.remember(len(p.tableau.b) - 1)
         if not self.single_stop:
             stop = p.stops.gather(0, self.pointer[None])[0]
             self.pointer = p.after_stop(self.pointer, good & (end.detach() == stop), stop)

@@ -51,6 +51,7 @@ class Pullback:
         self.time_grad = torch.zeros(problem.grid.shape, dtype=torch.float64) if need_times else None
         self.jump_grad = jump_cotangents(problem)
         self.next_slope: Tensor | None = None
+        self.retain = bool(tape.graphs)  # a second backward pass finds them whole
 
     def run(self, g: Tensor) -> tuple[Tensor, list[Tensor | None], Tensor | None]:
         """g [T, L * N] -> cotangents of y0 [L * N], of every captured tensor, of the times [T, L]."""
@@ -130,7 +131,7 @@ class Pullback:
     def _remembered(self, w: int, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]] | None:
         """The stages as the march left them, the first being the last of the step before; None where there are none."""
         graphs = self.replay.tape.graphs
-        if not w or not graphs:
+        if not 0 < w < len(graphs):
             return None
         points, slopes = zip(*[graphs[w - 1][-1], *graphs[w]][:count], strict=True)
         return [torch.empty(0)] * count, list(points), list(slopes)
@@ -157,7 +158,7 @@ class Pullback:
             return None, None
         need = self.time_grad is not None
         inputs = [u, *self.captured, t] if need else [u, *self.captured]
-        found = torch.autograd.grad(k, inputs, cotangent, allow_unused=True)
+        found = torch.autograd.grad(k, inputs, cotangent, retain_graph=self.retain, allow_unused=True)
         self.stats.backward_vjps += 1
         for j in range(len(self.captured)):
             new, old = found[j + 1], self.grads[j]

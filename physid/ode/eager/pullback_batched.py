@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from physid.ode.eager.checkpoints import Tape
+from physid.ode.eager.remembered import Saved, pays
 from physid.ode.eager.replay import Replay
 from physid.ode.eager.stage_jacobians import Stages
 from physid.ode.hearing import check
@@ -19,7 +20,6 @@ from physid.ode.problem import ODEProblem
 from physid.ode.solution import Statistics
 
 WIDEST = 64  # components of a state up to which Jacobians pay
-HEAVIEST = 2**25  # components times lanes times numbers that f depends on: beyond, the products themselves count
 CHUNK_BYTES = 32 * 2**20  # of Jacobians held at a time, so that memory stays flat in the number of steps
 REFUSALS = (RuntimeError, ValueError, TypeError, IndexError, AttributeError)  # how f says that it cannot be vmapped
 
@@ -28,14 +28,18 @@ class NotWide(Exception):
     """f does not work under vmap, or gives other values there."""
 
 
-def applies(problem: ODEProblem) -> bool:
-    """Whether the states are small and f is a plain function of (t, y)."""
+def applies(problem: ODEProblem, tape: Tape, stats: Statistics) -> bool:
+    """Whether f is a plain function of (t, y), and of few enough numbers; one evaluation where that is not known."""
     layout, field = problem.layout, problem.field
-    work = layout.width * layout.lanes * sum(tensor.numel() for tensor in problem.captured)
-    if work > HEAVIEST:
-        return False
     plain = field.random is None and not field.buffers and not field.shares
-    return layout.width <= WIDEST and not layout.dtype.is_complex and plain
+    if layout.width > WIDEST or layout.dtype.is_complex or not plain:
+        return False
+    if tape.numbers is None:
+        saved = Saved(problem.captured)
+        saved.of(field, problem.start, problem.y0.detach().requires_grad_())
+        stats.backward_evaluations += 1
+        tape.numbers = saved.numbers
+    return pays(layout.width, tape.numbers)
 
 
 class WidePullback:

@@ -40,9 +40,9 @@ class ACA:
     `checkpoints=K` holds at most K states of a solve (of every sample) in memory, the first one among them. A march of
     more steps is rebuilt from it in the binomial schedule, which takes the least number of steps forward again.
 
-    `remember=True` keeps the graph of every stage of an accepted step, where the eager engine solves with one step for
-    all by a first-same-as-last method: the same gradient without a second evaluation, in memory that grows with the
-    stages.
+    Where the eager engine solves with one step for all by a first-same-as-last method, it keeps the graphs of the
+    stages of the first accepted steps, up to 64 MiB of what they save: the same gradient without a second evaluation
+    of f. `remember=True` keeps them all, in memory that grows with the stages; `remember=False` none.
 
     Source: Zhuang et al. (2020), Algorithm 2; Griewank and Walther (2000) for the schedule.
     """
@@ -50,7 +50,7 @@ class ACA:
     name: str = "aca"
     step_aware: bool = False
     checkpoints: int | None = None
-    remember: bool = False
+    remember: bool | None = None
 
     def __post_init__(self) -> None:
         if self.checkpoints is None:

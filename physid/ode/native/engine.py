@@ -80,7 +80,7 @@ class Native:
         return _outcome(problem, *self._march(problem, keep=False))
 
     def march(
-        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool = False
+        self, problem: ODEProblem, aware: bool = False, checkpoints: int | None = None, remember: bool | None = None
     ) -> tuple[Outcome, Any]:
         """Solve; what is kept is the run with its tape."""
         slopes = problem.t.requires_grad
