@@ -1,4 +1,4 @@
-"""The eager engine beside its peers: three bodies, a batch of van der Pol oscillators, a block of convolutions.
+"""The eager engine beside its peers: three bodies, van der Pol oscillators, networks, a block of convolutions.
 
 OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--heavy]
 """
@@ -119,6 +119,29 @@ def van_der_pol_report(sizes: tuple[int, ...], rounds: int) -> str:
     return table(["van der Pol, samples", "engine", "ms", "times torchdiffeq's speed"], rows)
 
 
+def network_report(rounds: int) -> str:
+    """Loss and gradient of y' = MLP(y), one step for the whole batch, on [0, 5] with 10 times at 1e-6, float64."""
+    t = torch.linspace(0, 5, 10, dtype=torch.float64)
+    rivals = {"physid aca": ours, "physid naive": partial(ours, gradient="naive")}
+    rivals |= {name: solve for name, solve in solvers().items() if name == "torchdiffeq"}
+    turn = torch.tensor([[-0.1, 2.0], [-2.0, -0.1]], dtype=torch.float64)
+    rows = []
+    for width, batch in ((50, 2), (50, 20), (256, 20), (256, 512)):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(2, width), torch.nn.Tanh(), torch.nn.Linear(width, 2)).double()
+        starts = torch.randn(batch, 2, dtype=torch.float64)
+
+        def run(solve: object, turn_: int, net: torch.nn.Module = net, starts: Tensor = starts) -> None:
+            y, _ = solve(lambda t, y: net(y) / 10 + y @ turn, starts, t, 1e-6, tuple(net.parameters()))
+            torch.autograd.grad((y**2).mean(), list(net.parameters()))
+
+        seconds = interleave({name: partial(run, solve) for name, solve in rivals.items()}, rounds)
+        base = seconds.get("torchdiffeq")
+        for name, value in seconds.items():
+            rows.append([f"{width}, {batch}", name, f"{1e3 * value:.0f}", f"{base / value:.2f}" if base else "-"])
+    return table(["MLP: width, batch", "engine", "ms", "times torchdiffeq's speed"], rows)
+
+
 def conv_report(rounds: int) -> str:
     """Forward and backward through a block of 64 channels, 16 x 16, batch 64, float32, heun_euler at 1e-2."""
     y0 = torch.randn(64, 64, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -161,6 +184,7 @@ def main() -> None:
     print(three_body_report(rounds, chosen.quick), end="\n\n")
     print(trajectory_report(), end="\n\n")
     print(van_der_pol_report((64,) if chosen.quick else (64, 1024), rounds), flush=True)
+    print("\n" + network_report(rounds), flush=True)
     if chosen.heavy:
         print("\n" + conv_report(3))
 

@@ -103,7 +103,7 @@ class Pullback:
         width = len(self.p.coefficients.a) if wave.dense else self.base
         count = self.base - 1 if self._defers(wave) or (self.defer and seeds is None) else width
         y = self.replay.state(w)
-        times, points, slopes = self._remembered(w, count) or self._stages(wave, y, count)
+        times, points, slopes = self._remembered(w, wave, y, count) or self._stages(wave, y, count)
         if self.jump_grad is not None and wave.closes:
             end, mine = y + self.stages.weigh(self.p.coefficients.b), self.replay.closing(w)
             add_saltation(self.p, self.jump_grad, self.g, self.p.grid[-1], end, 0 * ybar, mine)
@@ -128,12 +128,21 @@ class Pullback:
             self._move_times(wave, kbar, slopes, moments[::-1])
         return ybar
 
-    def _remembered(self, w: int, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]] | None:
-        """The stages as the march left them, the first being the last of the step before; None where there are none."""
+    def _remembered(
+        self, w: int, wave: Wave, y: Tensor, count: int
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]] | None:
+        """The stages as the march left them; None where there are none.
+
+        The first is the last one of the step before, and is evaluated again at the very start.
+        """
         graphs = self.replay.tape.graphs
-        if not 0 < w < len(graphs):
+        if w >= len(graphs):
             return None
-        points, slopes = zip(*[graphs[w - 1][-1], *graphs[w]][:count], strict=True)
+        first = graphs[w - 1][-1]
+        if not w:
+            _, (point,), (slope,) = self._stages(wave, y, 1)
+            first = (point, slope)
+        points, slopes = zip(*[first, *graphs[w]][:count], strict=True)
         return [torch.empty(0)] * count, list(points), list(slopes)
 
     def _stages(self, wave: Wave, y: Tensor, count: int) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
