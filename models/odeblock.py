@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from physid.ode import Adjoint, Fixed, Integrator, Statistics
+from physid.ode import ACA, Adjoint, Fixed, Integrator, Statistics
 from physid.ode.torch_internals import function_modes
 
 
@@ -109,9 +109,12 @@ class OdeBlock(nn.Module):
     def _shared(self) -> Integrator:
         """The integrator, with the error measured over all processes that share the batch.
 
-        The adjoint's reverse steps are then chosen by the state and its adjoint, without the parameters' shares.
+        The adjoint's reverse steps are then chosen by the state and its adjoint, without the parameters' shares. No
+        graphs of steps are kept from one block's march to its pullback: memory is what images are short of.
         """
         chosen, norm = self.integrator, self.norm
+        if chosen.gradient == "aca" and chosen.checkpoints is None:
+            chosen = replace(chosen, gradient=ACA(remember=False))
         if norm is None:
             return chosen
         if chosen.gradient == "adjoint":
