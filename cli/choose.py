@@ -33,11 +33,7 @@ def load_experiment(name: str, options: Mapping[str, Any], **shared: Any) -> Exp
 
 
 def choose_experiments(
-    name: str | None,
-    files: Sequence[Path],
-    model: str | None,
-    options: Mapping[str, Any],
-    command: Mapping[str, Any],
+    name: str | None, files: Sequence[Path], model: str | None, options: Mapping[str, Any], command: Mapping[str, Any]
 ) -> list[Experiment]:
     """The experiments that a command was given: one by name with its `options`, or those in files of measurements.
 

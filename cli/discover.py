@@ -16,7 +16,7 @@ from physid.cli.options import json_option, run_argument, trust_option
 Examples:
   physid fit threebody --set drag=0.3 --model gravity-residual --out runs/residual
   physid discover runs/residual --promote found.py
-  physid fit threebody --set drag=0.3 --model found.py:Found""",
+  physid fit threebody --set drag=0.3 --model found.py:Found"""
 )
 @run_argument
 @click.option(

@@ -17,7 +17,7 @@ from physid.cli.options import json_option, run_argument, trust_option
 Examples:
   physid export runs/threebody --to latex
   physid export runs/threebody --to html --out report.html
-  physid export runs/threebody --to forecast --out forecast.csv""",
+  physid export runs/threebody --to forecast --out forecast.csv"""
 )
 @run_argument
 @click.option("--to", "name", metavar="FORMAT", required=True, help="One of `physid list exporters`.")

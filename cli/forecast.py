@@ -17,7 +17,7 @@ Examples:
   physid forecast runs/threebody --until 3
   physid forecast runs/threebody --until 3 --points 301 --out forecast.csv
   physid forecast runs/threebody --until 3 --draws 400 --out forecast.json --out forecast.png
-  physid forecast runs/hopper --series 0,1 --seen 0.25 --out hopper.png""",
+  physid forecast runs/hopper --series 0,1 --seen 0.25 --out hopper.png"""
 )
 @run_argument
 @click.option(

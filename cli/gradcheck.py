@@ -132,12 +132,7 @@ def audit_toy(
 
 
 def audit_experiment(
-    name: str,
-    knowledge: str | None,
-    model: str | None,
-    seed: int,
-    options: Mapping[str, Any],
-    integrator: Integrator,
+    name: str, knowledge: str | None, model: str | None, seed: int, options: Mapping[str, Any], integrator: Integrator
 ) -> GradientAudit:
     """The audit of the mean squared error of an experiment's model, by its raw unknowns, at its start."""
     import torch

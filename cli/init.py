@@ -23,7 +23,7 @@ NOISE = 0.01  # of the toy data, as a part of their spread
     epilog="""\b
 Examples:
   physid init swing --from pendulum
-  physid fit --data swing.csv --model swing.py:Swing""",
+  physid fit --data swing.csv --model swing.py:Swing"""
 )
 @click.argument("name", metavar="NAME")
 @click.option(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from inspect import isroutine
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
 
 PARTS = ("models", "networks", "solvers", "gradients", "noise", "optimizers", "exporters")
 KINDS = ("experiments", "collections", "options", *PARTS, "commands")
-
+# those of which a name and a line are shown, and their registries
+DESCRIBED = {
+    "gradients": "physid.ode:GRADIENTS",
+    "noise": "physid.inference.noise:NOISE",
+    "optimizers": "physid.inference:OPTIMIZERS",
+}
 DEFAULT = ("experiments", "collections", *PARTS)
 
 
@@ -57,7 +64,7 @@ Examples:
   physid list
   physid list options
   physid list solvers
-  physid list --json | tail -n 1""",
+  physid list --json | tail -n 1"""
 )
 @click.argument("kind", metavar="[KIND]", type=click.Choice(KINDS), required=False)
 @json_option
@@ -76,11 +83,9 @@ def command(kind: str | None, json: bool) -> int:
         "models": models,
         "networks": networks,
         "solvers": solvers,
-        "gradients": gradients,
-        "noise": noise,
         "exporters": exporters,
-        "optimizers": optimizers,
         "commands": commands,
+        **{name: partial(described, place) for name, place in DESCRIBED.items()},
     }
     listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
     for name, listing in listings.items():
@@ -162,18 +167,10 @@ def solvers() -> Listing:
     return Listing(("name", "also", "order", "stages", "steps", "source"), rows, METHODS)
 
 
-def gradients() -> Listing:
-    """The gradient methods: name and the first sentence of its docstring."""
-    from physid.ode import GRADIENTS
-
-    return Listing(("name", "summary"), [(name, first_line(method)) for name, method in GRADIENTS.each()], GRADIENTS)
-
-
-def noise() -> Listing:
-    """The noise models: name and the first sentence of its docstring."""
-    from physid.inference.noise import NOISE
-
-    return Listing(("name", "summary"), [(name, first_line(model)) for name, model in NOISE.each()], NOISE)
+def described(place: str) -> Listing:
+    """The parts of the registry at `place`: name and the first line of its docstring."""
+    registry: Registry[Any] = resolve_name(place)
+    return Listing(("name", "summary"), [(name, first_line(one)) for name, one in registry.each()], registry)
 
 
 def exporters() -> Listing:
@@ -194,13 +191,6 @@ def commands() -> Listing:
         (name, command.get_short_help_str(70)) for name, command in known.each() if known.owner(name) != "physid"
     ]
     return Listing(("name", "summary"), rows, known)
-
-
-def optimizers() -> Listing:
-    """The optimizers of fits: name and the first sentence of its docstring."""
-    from physid.inference import OPTIMIZERS
-
-    return Listing(("name", "summary"), [(name, first_line(one)) for name, one in OPTIMIZERS.each()], OPTIMIZERS)
 
 
 def first_line(thing: object) -> str:

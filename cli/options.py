@@ -19,7 +19,6 @@ NETWORK, OUTPUT = "Network", "Output"
 REPEATED = ("fix", "free", "tie")  # options of a fit that may be typed several times
 
 run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-experiment_argument = click.argument("experiment", metavar="EXPERIMENT")
 
 knowledge_option = option(
     "--knowledge", section=DATA, metavar="LEVEL", help="How much physics is known. [default: full]"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   physid profile runs/lynx
-  physid profile runs/lynx --unknown alpha --out profile.png""",
+  physid profile runs/lynx --unknown alpha --out profile.png"""
 )
 @run_argument
 @click.option(

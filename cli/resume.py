@@ -20,7 +20,7 @@ Examples:
   physid resume runs/threebody --time-limit 600
 
 \b
-Ends as physid fit does.""",
+Ends as physid fit does."""
 )
 @run_argument
 @click.option("--time-limit", type=float, default=None, metavar="S", help="Stop after S more seconds (exit code 124).")

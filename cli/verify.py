@@ -16,7 +16,7 @@ Examples:
   physid verify runs/threebody
 
 \b
-Ends with 0 the same, 6 something differs.""",
+Ends with 0 the same, 6 something differs."""
 )
 @run_argument
 @trust_option

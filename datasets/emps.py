@@ -17,10 +17,7 @@ _AT = (
     "examples/EMPS/data/"
 )
 TRAIN = Record(
-    "emps",
-    "DATA_EMPS.mat",
-    _AT + "DATA_EMPS.mat",
-    "6cf6814ae14618795da0101aae2bb97ff0c6351b0501b5492751b02b07facf7e",
+    "emps", "DATA_EMPS.mat", _AT + "DATA_EMPS.mat", "6cf6814ae14618795da0101aae2bb97ff0c6351b0501b5492751b02b07facf7e"
 )
 PULSES = Record(
     "emps",

@@ -30,13 +30,7 @@ def simulate(f: RightHandSide, initial: Array, times: Array, simulator: str = "d
         return f(t, y.reshape(shape)).ravel()
 
     solution = solve_ivp(
-        flat,
-        (0.0, float(times[-1])),
-        initial.ravel(),
-        method=method,
-        t_eval=times,
-        rtol=tolerance,
-        atol=tolerance,
+        flat, (0.0, float(times[-1])), initial.ravel(), method=method, t_eval=times, rtol=tolerance, atol=tolerance
     )
     if not solution.success:
         raise InputError(f"the simulation stopped at t = {solution.t[-1] if len(solution.t) else 0.0:g}: shorten it.")

@@ -149,13 +149,7 @@ class BlackBox(Drawn):
     rate_scale: Tensor
 
     def __init__(
-        self,
-        *,
-        states: int = 2,
-        width: int = 32,
-        state_scale: object = 1.0,
-        rate_scale: object = 1.0,
-        **values: object,
+        self, *, states: int = 2, width: int = 32, state_scale: object = 1.0, rate_scale: object = 1.0, **values: object
     ) -> None:
         super().__init__(**values)
         self.states, self.width = int(states), int(width)

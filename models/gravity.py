@@ -27,12 +27,7 @@ class PointMasses(SecondOrder):
     _rest: Tensor
 
     def __init__(
-        self,
-        *,
-        coupling: float = 1.0,
-        velocity_scale: float = 1.0,
-        relative_to: int | None = None,
-        **values: object,
+        self, *, coupling: float = 1.0, velocity_scale: float = 1.0, relative_to: int | None = None, **values: object
     ) -> None:
         super().__init__(**values)
         n = self.bodies = self.strength().numel()

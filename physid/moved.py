@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
@@ -128,8 +129,10 @@ HOMES = {
     "viewer.ensemble": "predict.draws",
 }
 
-# module, name in it -> the module that has it now, and its name there if that is another; all after "physid."
+# module, name in it -> the module that has it now, and its name there if that is another, of a class or its method
 NAMES = {
+    ("api.fit", "resume"): "api.fit:Fit.resume",
+    ("api.train", "resume"): "api.train:Trained.resume",
     ("inference", "Fit"): "api.fit",
     ("inference", "fit"): "api.fit",
     ("inference", "Statistics"): "inference.uncertainty.statistics:FitStatistics",
@@ -156,7 +159,7 @@ def named(module: str, name: str) -> Any:
     warnings.warn(
         f"{module}.{name} is now physid.{place}.{new}. Import it from there.", DeprecationWarning, stacklevel=3
     )
-    return getattr(import_module(f"physid.{place}"), new)
+    return attrgetter(new)(import_module(f"physid.{place}"))
 
 
 class Moved:

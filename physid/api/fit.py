@@ -19,6 +19,7 @@ from physid.inference.result import FitResult
 from physid.inference.search.monitor import Progress
 from physid.inference.uncertainty.profile import profile
 from physid.inference.uncertainty.profile_curve import Profile
+from physid.lazy import names as _names
 from physid.modelling.model import Model
 from physid.predict.draws import draw, strengths
 from physid.predict.forecast import predict, times_of
@@ -29,6 +30,8 @@ from physid.runs.format import Run
 from physid.runs.recorder import RunRecorder
 
 P = ParamSpec("P")
+
+__getattr__ = _names(__name__, {})
 
 
 class Fit(FitResult):

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 
 from physid.inference.search.monitor import Progress
+from physid.lazy import names as _names
 from physid.runs.format import Run
 from physid.runs.trainings import TRAININGS, request, trained
 from physid.runs.writer import RunWriter
@@ -19,6 +20,8 @@ from physid.training.loop import Loop
 from physid.training.processes import joined
 from physid.training.recipe import Recipe
 from physid.training.result import TrainingResult
+
+__getattr__ = _names(__name__, {})
 
 
 class Trained(TrainingResult):

@@ -41,12 +41,7 @@ class Inputs:
 
     @classmethod
     def through(
-        cls,
-        times: object,
-        values: object,
-        names: Sequence[str],
-        kind: str = "hold",
-        land: bool = True,
+        cls, times: object, values: object, names: Sequence[str], kind: str = "hold", land: bool = True
     ) -> Inputs:
         """The inputs through samples `values` [K, m] (or [K]) at increasing `times` [K].
 

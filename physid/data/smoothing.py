@@ -7,7 +7,6 @@ proportion to n^2. Here splines go through windows that overlap and are blended;
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +22,6 @@ WINDOW = 500  # points of the smallest window of a longer record
 SIMPLE = 40  # knots up to which a window may grow
 LUCK = 2.0  # standard deviations of the sum of squares by which a window's noise may exceed its average
 RAMP = 5  # a window counts less and less over this part (1 / RAMP) at either end, where another one joins it
-
-Curve = Callable[[Array], tuple[Array, Array]]
 
 
 def smooth(trajectory: Trajectory, times: Array, logarithms: bool = False) -> tuple[Array, Array]:

@@ -131,10 +131,7 @@ class FitOptions:
     """
 
     optimizer: Any = _option(  # noqa: RUF009  # it makes a field
-        None,
-        "optimizer: lm, adam, lbfgs or FILE.py:NAME",
-        OPTIMIZER,
-        otherwise="lm",
+        None, "optimizer: lm, adam, lbfgs or FILE.py:NAME", OPTIMIZER, otherwise="lm"
     )
     strategy: str | None = _option(
         None,
@@ -144,9 +141,7 @@ class FitOptions:
         neutral="auto",
     )
     protocol: str | None = _option(
-        None,
-        "settings of a paper, Zhuang et al. (2020): paper-text or paper-code",
-        PROTOCOL,
+        None, "settings of a paper, Zhuang et al. (2020): paper-text or paper-code", PROTOCOL
     )
     epochs: int | None = _option(
         None, "epochs of adam, iterations of lbfgs", whole(1, EPOCHS), "N", optimizers=("adam", "lbfgs")

@@ -208,14 +208,14 @@ def widened(table: RawTable, asked: ReadOptions) -> RawTable:
         seen[key, name] = row
         cells[name][places[key]] = values[row]
         first[places[key]] = row if first[places[key]] < 0 else first[places[key]]
-    columns = _long_columns(table, time, experiment, list(places), cells, asked)
+    columns = _long_columns(table, time, experiment, list(places), cells)
     lines = [table.lines[row] for row in first] if table.lines is not None else None
     notes = (*table.notes, f"long table: {len(names)} channels in the column '{variable}'")
     return replace(table, columns=columns, lines=lines, notes=notes)
 
 
 def _long_columns(
-    table: RawTable, time: str, experiment: str | None, keys: list[Any], cells: Mapping[str, Array], asked: ReadOptions
+    table: RawTable, time: str, experiment: str | None, keys: list[Any], cells: Mapping[str, Array]
 ) -> dict[str, Column]:
     unit_column = next((name for name in table.columns if name.lower() == "unit"), None)
     unit_of: dict[str, str] = {}

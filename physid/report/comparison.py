@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from physid.data.experiment import Experiment, contents, hash_numbers
+from physid.data.experiment import contents, hash_numbers
 from physid.errors import InputError
 from physid.formats import plain
-from physid.inference.uncertainty.estimates import Estimate
-from physid.inference.uncertainty.statistics import FitStatistics
+from physid.inference.result import FitResult
+from physid.predict.networks import NetworkRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,52 +19,8 @@ TESTS = ("fit_percent", "chi_squared_per_dof", "log_likelihood", "aic", "bic")
 DIGITS = 6
 
 
-class Compared(Protocol):
-    """A result that stands in a table beside others: a fit, or a network that forecasts; see FitResult."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The name of its "model", and whatever else was set."""
-
-    @property
-    def status(self) -> str:
-        """Status at its end."""
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of its search."""
-
-    @property
-    def evaluations(self) -> int | None:
-        """Evaluations of its right-hand side, where it has one."""
-
-    @property
-    def scores(self) -> Mapping[str, Mapping[str, float] | None]:
-        """Scores by train, test and forecast, None where there is none."""
-
-    @property
-    def experiments(self) -> Sequence[Experiment]:
-        """The experiments that were fitted."""
-
-    @property
-    def statistics(self) -> FitStatistics | None:
-        """Statistics of its residuals, where it has unknowns."""
-
-    @property
-    def estimates(self) -> Sequence[Estimate]:
-        """Its unknowns."""
-
-    @property
-    def listed(self) -> Sequence[Estimate]:
-        """Those that mean something one by one."""
-
-    @property
-    def derived(self) -> Sequence[Estimate]:
-        """Quantities derived from them."""
-
-    @property
-    def trivial(self) -> Mapping[str, Mapping[str, float]]:
-        """The scores of trivial forecasters."""
+# A result that stands in a table beside others: a fit, or a network that forecasts.
+Compared: TypeAlias = FitResult | NetworkRun
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ FEWEST = 20  # residuals of a channel that tests of their distribution need
 MANY = 5000  # residuals up to which the test of Shapiro and Wilk has p values
 LEVEL = 0.01  # of all tests together
 FAR = 4.5  # robust standard deviations from which on a residual is counted as an outlier
-FOLLOWED = 0.1  # of the residuals' variance that what an input leaves behind must make up to be named
 PRECISION = 2e-8  # of a channel's size: no instrument measures as well, so that smaller residuals may be the solver's
 OWN = 30.0  # times the solver's own error up to which residuals are that error
 ROUND = 1e-13  # of a channel's size: round-off

@@ -86,13 +86,7 @@ class Eager:
         return ybar, [next(grads) if need else None for need in needs], tbar, jbar
 
     def _pull(
-        self,
-        problem: ODEProblem,
-        kept: Any,
-        wanted: list[Tensor],
-        need_times: bool,
-        stats: Statistics,
-        g: Tensor,
+        self, problem: ODEProblem, kept: Any, wanted: list[Tensor], need_times: bool, stats: Statistics, g: Tensor
     ) -> Cotangents:
         if kept.choices is not None:
             return *AwarePullback(problem, kept, wanted, need_times, stats).run(g), None

@@ -23,11 +23,7 @@ class Tangents:
     """
 
     def __init__(
-        self,
-        problem: ODEProblem,
-        start: Tensor,
-        along: Sequence[tuple[Tensor, Tensor]],
-        sizes: Tensor | None = None,
+        self, problem: ODEProblem, start: Tensor, along: Sequence[tuple[Tensor, Tensor]], sizes: Tensor | None = None
     ) -> None:
         if problem.field.buffers:
             raise InputError(
