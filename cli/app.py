@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 GROUPS: dict[str, dict[str, str]] = {
     "Data and models": {
         "list": "List experiments, models, solvers, formats and other parts.",
-        "data": "Say what is understood of FILE: columns, units, times.",
+        "data": "Print the columns, units and times read from FILE.",
         "simulate": "Write the trajectory of an experiment or of a run as a table.",
         "init": "Write a model, settings and toy data of your own to start from.",
         "check": "Check MODEL against its data before any fit.",
@@ -55,7 +55,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Paper and machine": {
         "reproduce": "Compute a table or figure of the paper.",
         "gradcheck": "Compare the gradient methods with finite differences.",
-        "doctor": "Say what this machine offers, and what to do about what it lacks.",
+        "doctor": "Check the compiler, OpenGL and data of this machine.",
     },
 }
 COMMANDS = tuple(name for group in GROUPS.values() for name in group)

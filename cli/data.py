@@ -1,4 +1,4 @@
-"""`physid data`: what is understood of a file of measurements, before anything is fitted."""
+"""`physid data`: columns, units and times of a file of measurements, as they are read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Examples:
 @model_option
 @json_option
 def command(files: tuple[Path, ...], model: str | None, json: bool, **options: Any) -> int:
-    """Say what is understood of FILE: columns, roles, units, rows, gaps, times, experiments.
+    """Print what is read from FILE: columns, roles, units, rows, gaps, times, experiments.
 
     A file is CSV, Parquet, NPZ or MAT, with a column for each channel, or long, with the columns time, channel and
     value. Units stand in brackets, as in x [mm]; with --model they are converted to the model's. Empty cells were not

@@ -66,10 +66,10 @@ Exit codes: physid --help. Networks, as lstm: physid train --help.
     "--print-settings",
     section=OUTPUT,
     is_flag=True,
-    help="Print a settings file, and stop; --print-schema: its schema.",
+    help="Print a settings file and stop; --print-schema: its schema.",
 )
 @option("--print-schema", section=OUTPUT, is_flag=True, hidden=True)
-@option("--dry-run", section=OUTPUT, is_flag=True, help="Say what would be fitted, and how, and stop.")
+@option("--dry-run", section=OUTPUT, is_flag=True, help="Print the plan of the fit and stop.")
 @json_option
 @quiet_option
 def command(

@@ -21,21 +21,24 @@ Examples:
 )
 @run_argument
 @click.option(
-    "--until", type=float, default=None, metavar="T", help="End of the forecast; default: the end of the data."
+    "--until", type=float, default=None, metavar="T", help="End of the forecast. [default: the end of the data]"
 )
 @click.option(
-    "--points", type=click.IntRange(2), metavar="N", help="Times to give. [default: 101; of series, those of the test]"
+    "--points",
+    type=click.IntRange(2),
+    metavar="N",
+    help="Number of times. [default: 101; of series, those of the test]",
 )
 @click.option(
     "--draws",
     type=click.IntRange(0),
     default=0,
     metavar="N",
-    help="Sample the bands by N draws of the unknowns; default: linearised; 100 of networks of series.",
+    help="Number of draws for the bands. [default: linearised; 100 of networks of series]",
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the draws.")
-@click.option("--experiment", metavar="NAME", help="Which experiment of a fit of several. [default: the first]")
-@click.option("--series", metavar="N,...", help="Networks of series: which of the test. [default: 0,1,2]")
+@click.option("--experiment", metavar="NAME", help="Name of an experiment of a fit of several. [default: the first]")
+@click.option("--series", metavar="N,...", help="Networks of series: numbers in the test. [default: 0,1,2]")
 @click.option("--seen", type=float, metavar="T", help="Networks of series: show nothing later than T. [default: all]")
 @click.option(
     "--out",
@@ -43,7 +46,7 @@ Examples:
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="A .csv, .json, .png or .svg file; may be repeated. Default: CSV on stdout.",
+    help="A .csv, .json, .png or .svg file; may be repeated. [default: CSV on stdout]",
 )
 @trust_option
 @json_option

@@ -49,8 +49,8 @@ Ends with 6 if a derivative is wrong; a tolerance that limits the gradient is no
 @model_option
 @experiment_options
 @fit_options(OPTIONS, OPTIONS, settings=False)
-@option("--rates", section=DATA, metavar="K,...", help="Of the toy: the values of k. [default: 1,-1]")
-@option("--horizons", section=DATA, metavar="T,...", help="Of the toy: the end times. [default: 1,2,5,10]")
+@option("--rates", section=DATA, metavar="K,...", help="Values of k of the toy. [default: 1,-1]")
+@option("--horizons", section=DATA, metavar="T,...", help="End times of the toy. [default: 1,2,5,10]")
 @json_option
 def command(
     experiment: str,

@@ -27,7 +27,7 @@ Examples:
 )
 @click.argument("name", metavar="NAME")
 @click.option(
-    "--from", "source", type=click.Choice(SOURCES), default="pendulum", show_default=True, help="What to start from."
+    "--from", "source", type=click.Choice(SOURCES), default="pendulum", show_default=True, help="Model to start from."
 )
 @json_option
 def command(name: str, source: str, json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import isroutine
@@ -76,7 +77,7 @@ def command(kind: str | None, json: bool) -> int:
     `physid export`) or commands (those of installed packages). Parts that installed packages add name their package.
     """
     console = Console(json=json)
-    readers = {
+    readers: dict[str, Callable[[], Listing]] = {
         "experiments": experiments,
         "collections": collections,
         "options": options,

@@ -23,7 +23,11 @@ Examples:
 )
 @run_argument
 @click.option(
-    "--unknown", "unknowns", multiple=True, metavar="NAME", help="Which, as in mass[0]; may be repeated. Default: all."
+    "--unknown",
+    "unknowns",
+    multiple=True,
+    metavar="NAME",
+    help="An unknown, as in mass[0]; may be repeated. [default: all]",
 )
 @click.option("--jobs", type=int, default=1, show_default=True, metavar="N", help="Processes; -1 for all cores.")
 @click.option(

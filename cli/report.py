@@ -21,7 +21,7 @@ Examples:
 @run_argument
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="As physid export --to html --out FILE.")
 @click.option("--tex", type=click.Path(path_type=Path), metavar="FILE", help="As physid export --to latex --out FILE.")
-@click.option("--theme", default="light", show_default=True, metavar="NAME", help="light or dark, of the page.")
+@click.option("--theme", default="light", show_default=True, metavar="NAME", help="Theme of the page: light or dark.")
 @trust_option
 @json_option
 def command(run: Path, html: Path | None, tex: Path | None, theme: str, trust: bool, json: bool) -> int:

@@ -25,7 +25,7 @@ what is finished, and the same command continues. Ends with 0 done,
 
 @click.command(epilog=EPILOG)
 @click.argument("name", metavar="[NAME]", required=False)
-@click.option("--list", "listing", is_flag=True, help="Say which exhibits there are, and stop.")
+@click.option("--list", "listing", is_flag=True, help="List the exhibits and stop.")
 @click.option("--quick", is_flag=True, help="A few minutes on two cores; says what it leaves out.")
 @click.option(
     "--out",
@@ -33,7 +33,7 @@ what is finished, and the same command continues. Ends with 0 done,
     metavar="DIR",
     help="Folder, new or of the same exhibit. [default: reproduced/NAME]",
 )
-@click.option("--only", metavar="PATTERN", help="Only the cells whose keys match now, as in 'ode-*'.")
+@click.option("--only", metavar="PATTERN", help="Cells to compute now, by keys as 'ode-*'.")
 @click.option("--time-limit", type=click.FloatRange(0, min_open=True), metavar="S", help="Stop after S seconds.")
 @json_option
 @quiet_option

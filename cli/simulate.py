@@ -36,9 +36,11 @@ Examples:
 @click.argument("experiment", metavar="EXPERIMENT|RUN")
 @experiment_options
 @seed_option
-@option("--part", section=DATA, type=click.Choice(PARTS), default="train", show_default=True, help="What to write.")
-@option("--until", section=OF_RUN, type=float, metavar="T", help="End. [default: that of the part]")
-@option("--experiment", "whose", section=OF_RUN, metavar="NAME", help="Of a fit of several. [default: the first]")
+@option("--part", section=DATA, type=click.Choice(PARTS), default="train", show_default=True, help="Part to write.")
+@option("--until", section=OF_RUN, type=float, metavar="T", help="End time. [default: that of the part]")
+@option(
+    "--experiment", "whose", section=OF_RUN, metavar="NAME", help="Experiment of a fit of several. [default: the first]"
+)
 @option("--trust", section=OF_RUN, is_flag=True, help="Import the model file that the run names, and so run its code.")
 @option(
     "--out", section=OUTPUT, type=click.Path(path_type=Path), default=None, metavar="FILE", help="A .csv or .npz file."

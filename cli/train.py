@@ -61,7 +61,7 @@ Ends as physid fit does; physid compare, forecast and resume take the run.""",
 @device_option
 @dtype_option
 @out_option
-@option("--dry-run", section=OUTPUT, is_flag=True, help="Say what would be trained, and how, and stop.")
+@option("--dry-run", section=OUTPUT, is_flag=True, help="Print the plan of the training and stop.")
 @json_option
 @quiet_option
 def command(

@@ -45,17 +45,22 @@ of the machine is missing, OpenGL or the writer of movies.
 @json_option
 @quiet_option
 @option(
-    "--theme", section=SHOWN, type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Look."
+    "--theme", section=SHOWN, type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Colours."
 )
 @option("--size", section=SHOWN, metavar="WxH", help="Size in pixels, as in 1600x1200.")
-@option("--until", section=SHOWN, type=float, metavar="T", help="End, in the data's own time. [default: their end]")
-@option("--experiment", section=SHOWN, metavar="NAME", help="Which one of a fit of several. [default: the first]")
+@option("--until", section=SHOWN, type=float, metavar="T", help="End time. [default: the end of the data]")
+@option("--experiment", section=SHOWN, metavar="NAME", help="Experiment of a fit of several. [default: the first]")
 @option("--bodies", section=SHOWN, metavar="NAMES", help="Bodies to keep, as in jupiter,saturn or 1,3.")
 @option("--camera", section=SHOWN, metavar="A,E[,D]", help="Azimuth and elevation in degrees. [default: -66,38]")
 @option("--channels", section=SHOWN, metavar="NAMES", help="A phase portrait of two or three channels instead.")
-@option("--title", section=SHOWN, metavar="TEXT", help="What stands above it.")
+@option("--title", section=SHOWN, metavar="TEXT", help="Title.")
 @option(
-    "--seconds", section=SHOWN, type=click.FloatRange(0.5, 600), default=10.0, show_default=True, help="Of the movie."
+    "--seconds",
+    section=SHOWN,
+    type=click.FloatRange(0.5, 600),
+    default=10.0,
+    show_default=True,
+    help="Length of the movie.",
 )
 @trust_option
 def command(runs: tuple[Path, ...], no_pictures: bool, json: bool, quiet: bool, trust: bool, **given: Any) -> int:

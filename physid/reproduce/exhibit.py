@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from physid.door import there
 from physid.errors import Diverged
 from physid.formats import text_of
 from physid.ode.hearing import TimeUp
@@ -16,6 +17,7 @@ from physid.ode.hearing import TimeUp
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+R = TypeVar("R")
 KEY = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 # key of a finished cell -> what it returned, as JSON gives it back
@@ -58,6 +60,19 @@ class Work:
         if left <= 0:
             raise TimeUp
         return left
+
+    def run(self, begin: Callable[..., R], out: Path | None = None) -> R:
+        """The fit or training that `begin(out=, progress=, time_limit=)` makes, resumed where an earlier one stopped.
+
+        Its run directory is `out`, by default `run` in the cell's folder. Errors: TimeUp, KeyboardInterrupt, Diverged.
+        """
+        from physid.api.opening import OpenRun
+
+        out = self.folder / "run" if out is None else out
+        how: dict[str, Any] = {"progress": self.tell, "time_limit": self.left}
+        found: Any = OpenRun.open(out).resume(**how) if there(out, "request.json") else begin(out=out, **how)
+        ended(found.status, found.message)
+        return found  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

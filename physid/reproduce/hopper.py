@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from physid.reproduce.exhibit import Cell, Exhibit, Results, Table, Work, ended
+from physid.reproduce.exhibit import Cell, Exhibit, Results, Table, Work
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from physid.api.train import Trained
 
 PARTS = (0.1, 0.2, 0.5)
 GRADIENTS = ("adjoint", "naive", "aca")
@@ -46,24 +48,23 @@ def compute(
     """One training: its history, and the error of the mean predictor. `network` has the gradient method behind it."""
     import torch
 
-    from physid.api.train import Trained, train
+    from physid.api.train import train
     from physid.datasets import collect
     from physid.models import NETWORKS
     from physid.models import network as build
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     collection = collect("hopper", observed=observed, trajectories=trajectories)
-    if work.folder.exists():
-        trained = Trained.resume(work.folder, progress=work.tell, time_limit=work.left)
-    else:
+
+    def begin(**how: Any) -> Trained:
         name, _, gradient = network.partition(" ")
         options = {"width": width, "depth": depth, "gradient": gradient} if gradient else {"width": width}
         torch.manual_seed(seed)
         learner = build(name, collection, **options).to(device)
         recipe = replace(NETWORKS[name].recipe, epochs=epochs, evaluate_every=every, seed=seed)
-        limit = work.left
-        trained = train(learner, collection, recipe, out=work.folder, progress=work.tell, time_limit=limit)
-    ended(trained.status, trained.message)
+        return train(learner, collection, recipe, **how)
+
+    trained = work.run(begin, work.folder)
     kept = ("epoch", "loss", "test_mse", "seconds", "evaluations")
     return {
         "steps": collection.steps(trained.recipe.batch),

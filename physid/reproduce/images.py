@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from physid.door import there
-from physid.reproduce.exhibit import Cell, Work, ended
+from physid.reproduce.exhibit import Cell, Work
+
+if TYPE_CHECKING:
+    from physid.api.train import Trained
 
 # solver, and the step or the tolerance; Zhuang et al. (2020), tables 6 and 7
 STEPS = (1.0, 0.5, 0.2, 0.1)
@@ -74,25 +77,14 @@ def cells(kinds: Mapping[str, str], seeds: Sequence[int], quick: bool, solvers: 
     return [cell(kind, data, kinds[kind], seed, quick, solvers) for data in sets for kind in kinds for seed in seeds]
 
 
-def compute(
-    work: Work,
-    *,
-    model: str,
-    options: Mapping[str, Any],
-    data: str,
-    data_options: Mapping[str, Any],
-    seed: int,
-    solvers: bool,
-    protocol: str = "default",
-    recipe: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+def compute(work: Work, *, solvers: bool, **training: Any) -> dict[str, Any]:
     """Train a network, or resume its training; its history, predicted classes, and errors under every solver.
 
     Errors: Diverged when the training does; TimeUp and KeyboardInterrupt leave a run that can be resumed.
     """
     from physid.training.classifying import predicted, scores_with
 
-    trained = _trained(work, model, options, data, data_options, seed, protocol, recipe)
+    trained = _trained(work, **training)
     answers, truth = predicted(trained)
     wrong = answers != truth
     found: dict[str, Any] = {
@@ -118,21 +110,18 @@ def _trained(
     data: str,
     data_options: Mapping[str, Any],
     seed: int,
-    protocol: str,
-    recipe: Mapping[str, Any] | None,
-) -> Any:
+    protocol: str = "default",
+    recipe: Mapping[str, Any] | None = None,
+) -> Trained:
     """The training in the cell's folder, finished."""
     import torch
 
-    from physid.api.train import Trained, train
+    from physid.api.train import train
     from physid.datasets import collect
     from physid.models import NETWORKS, network
     from physid.training import Rate, Recipe
 
-    run = work.folder / "run"
-    if there(run, "request.json"):
-        trained = Trained.resume(run, progress=work.tell, time_limit=work.left)
-    else:
+    def begin(out: Path, **how: Any) -> Trained:
         collection = collect(data, **data_options)
         torch.manual_seed(seed)
         learner = network(model, collection, **options)
@@ -142,8 +131,7 @@ def _trained(
         else:
             sgd = {"momentum": 0.9, "weight_decay": 5e-4}
             chosen = Recipe(**{**recipe, "rate": Rate(**recipe["rate"]), "optimizer": "sgd", "options": sgd})
-        run.parent.mkdir(parents=True, exist_ok=True)
-        asked = Recipe.of({**chosen.data(), "seed": seed})
-        trained = train(learner, collection, asked, out=run, progress=work.tell, time_limit=work.left)
-    ended(trained.status, trained.message)
-    return trained
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return train(learner, collection, Recipe.of({**chosen.data(), "seed": seed}), out=out, **how)
+
+    return work.run(begin)

@@ -5,35 +5,21 @@ Source: Zhuang et al. (2020), section 4.4, table 5, appendix D.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from physid.door import there
-from physid.reproduce.exhibit import Cell, Work, ended
+from physid.reproduce.exhibit import Cell, Work
 
 if TYPE_CHECKING:
     from physid.api.fit import Fit
     from physid.api.networks import FreeRun
+    from physid.api.train import Trained
 
 SEEDS = (0, 1, 2)
 GRADIENTS = ("adjoint", "naive", "aca")  # in the order of the paper's columns
 PROTOCOLS = ("paper-text", "paper-code")
 POINTS = 201  # of a path that is drawn
 PARTS = ("train", "test", "forecast")
-
-
-def fitted(work: Work, begin: Callable[[], Fit]) -> Fit:
-    """The fit that `begin` makes in the cell's folder, resumed where an earlier one stopped.
-
-    Errors: TimeUp, KeyboardInterrupt and Diverged for a fit that ended so.
-    """
-    from physid.api.fit import Fit
-
-    run = work.folder / "run"
-    begun = there(run, "request.json")
-    found = Fit.resume(run, progress=work.tell, time_limit=work.left) if begun else begin()
-    ended(found.status, found.message)
-    return found
 
 
 def by_fit(
@@ -51,13 +37,12 @@ def by_fit(
 
     experiment = load("threebody", protocol=protocol, seed=seed, random_masses=system)
 
-    def begin() -> Fit:
+    def begin(**how: Any) -> Fit:
         torch.manual_seed(seed)
         made = build(experiment, model=model)
-        how = {"gradient": gradient, "protocol": protocol, "seed": seed}
-        return fit(made, experiment, **how, out=work.folder / "run", progress=work.tell, time_limit=work.left)  # type: ignore[arg-type]
+        return fit(made, experiment, gradient=gradient, protocol=protocol, seed=seed, **how)
 
-    return described(fitted(work, begin))
+    return described(work.run(begin))
 
 
 def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any]:
@@ -67,24 +52,24 @@ def by_training(work: Work, model: str, seed: int, epochs: int) -> dict[str, Any
     import torch
 
     from physid.api.networks import FreeRun
-    from physid.api.train import Trained, train
+    from physid.api.train import train
     from physid.datasets import load
     from physid.models import NETWORKS, network
 
-    run, entry = work.folder / "run", NETWORKS[model]
-    if there(run, "request.json"):
-        trained = Trained.resume(run, progress=work.tell, time_limit=work.left)
-    else:
-        collect = entry.collect
-        if collect is None:
+    entry = NETWORKS[model]
+
+    def begin(**how: Any) -> Trained:
+        if entry.collect is None:
             raise ValueError(f"{model} makes no collection of an experiment")
-        collection = collect(load("threebody", protocol="paper-text", seed=seed))
+        collection = entry.collect(load("threebody", protocol="paper-text", seed=seed))
         recipe = replace(entry.choose("paper-text"), epochs=epochs, seed=seed)
         torch.manual_seed(seed)
-        learner = network(model, collection)
-        trained = train(learner, collection, recipe, out=run, progress=work.tell, time_limit=work.left)
-    ended(trained.status, trained.message)
-    found = FreeRun.load(run)
+        return train(network(model, collection), collection, recipe, **how)
+
+    trained = work.run(begin)
+    found = FreeRun.of_training(trained)
+    if found is None:
+        raise ValueError(f"{model} does not run on")
     return {**described(found), "weights": trained.size, "loss": trained.history[-1]["loss"]}
 
 
