@@ -18,7 +18,7 @@ from physid.ode.request import Limits
 
 KNOWN = (ACA, PID, Adjoint, Fixed, Forward, Limits, Naive, Probes, Tableau, *STATES)
 PARTS: Mapping[str, Any] = {cls.__name__: cls for cls in KNOWN}
-FORMER = {"compiled"}  # fields of parts that older runs have
+FORMER = {"Adjoint": {"compiled"}, "Iterate": {"growth"}}  # fields of parts that older runs have
 UNSAID = "unsaid"  # the key of what is no data: a function, an object of the user's own
 
 
@@ -71,8 +71,8 @@ def decode(data: Any) -> Any:
     if "array" in data:
         return np.array(decode(data["array"]), dtype=data["dtype"]).reshape(data["shape"])
     if "part" in data:
-        fields = {name: decode(part) for name, part in data["fields"].items() if name not in FORMER}
-        return PARTS[data["part"]](**fields)
+        kind, fields = data["part"], data["fields"].items()
+        return PARTS[kind](**{name: decode(part) for name, part in fields if name not in FORMER.get(kind, ())})
     return {key: decode(part) for key, part in data.items()}  # as older runs have it
 
 

@@ -24,6 +24,7 @@ from physid.inference.search.first_order import AdamState
 from physid.inference.search.levenberg_marquardt import StoppingRule, minimised
 from physid.inference.search.monitor import Monitor
 from physid.inference.search.objective import FitObjective
+from physid.inference.search.optimality import Linearised
 from physid.inference.search.optimise import strategy_of
 from physid.inference.search.optimizer import Optimum, StrategyState, search
 from physid.models import Pendulum
@@ -111,6 +112,53 @@ def test_levenberg_marquardt_is_at_the_optima_of_scipy_in_no_more_evaluations_in
         np.testing.assert_allclose(found.x, x + trust.x, rtol=1e-4)
         ours, theirs = ours + curve.asked, theirs + trust.nfev
     assert ours <= theirs
+
+
+class Edge(Curve):
+    """A curve that cannot be solved where x[1] > 10."""
+
+    def points(self, xs: Sequence[Array], numbers: Sequence[int]) -> list[Point | None]:
+        self.asked += len(xs)
+        return [None if x[1] > 10.0 else Point(x, *self.function(x)) for x in xs]
+
+
+def faint(x: Array) -> tuple[Array, Array]:
+    """x[1] is a logarithm of what it stands for, as raw numbers of positive unknowns: at -40 it has next to no say."""
+    e = np.exp(x[1])
+    return np.array([x[0] + 1.0, e - 2.0]), np.array([[1.0, 0.0], [0.0, e]])
+
+
+def test_an_unknown_that_has_lost_its_say_is_found_again() -> None:
+    curve = Edge(faint)
+    (first,) = curve.points([np.array([0.9, -40.0])], [0])
+    assert first is not None
+    found = minimised(curve, first, StoppingRule(evaluations=300))
+    assert found.status == "converged"
+    np.testing.assert_allclose(found.x, [-1.0, np.log(2.0)], atol=1e-6)
+
+
+def test_steps_are_as_long_as_the_radius_or_those_of_gauss_and_newton() -> None:
+    random = np.random.default_rng(4)
+    for columns in (3, 90):  # by singular values, and by normal equations
+        jacobian, residual = random.standard_normal((200, columns)), random.standard_normal(200)
+        jacobian[:, 1] = jacobian[:, 0] + 1e-3 * jacobian[:, 2]
+        linear = Linearised(Point(np.zeros(columns), residual, jacobian), np.ones(columns))
+        newton = -np.linalg.lstsq(jacobian, residual)[0]
+        whole, gain, damping = linear.step(1e9)
+        np.testing.assert_allclose(whole, newton, rtol=1e-6, atol=1e-9)
+        assert damping == 0.0
+        assert gain == pytest.approx(0.5 * (residual @ residual - ((residual + jacobian @ newton) ** 2).sum()))
+        assert linear.removable == pytest.approx(float(np.linalg.norm(jacobian @ newton)))
+        for part in (0.5, 1e-2, 1e-6):
+            radius = part * float(np.linalg.norm(newton))
+            step, gain, damping = linear.step(radius, damping)
+            assert 0.89 * radius < np.linalg.norm(step) <= radius * (1 + 1e-12)
+            left = residual + jacobian @ step
+            assert gain == pytest.approx(0.5 * (residual @ residual - left @ left), rel=1e-6)
+            direction = -np.linalg.solve(jacobian.T @ jacobian + damping * np.eye(columns), jacobian.T @ residual)
+            np.testing.assert_allclose(step / np.linalg.norm(step), direction / np.linalg.norm(direction), atol=1e-6)
+    nothing = Linearised(Point(np.zeros(2), np.ones(3), np.zeros((3, 2))), np.ones(2))
+    assert (nothing.removable, nothing.step(1.0)[1]) == (0.0, 0.0)
 
 
 def posed(options: Mapping[str, Any]) -> tuple[FitObjective, Callable[[FitObjective], Optimum]]:

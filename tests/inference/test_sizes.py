@@ -154,6 +154,8 @@ def test_a_hidden_state_far_below_its_size_is_named() -> None:
     assert "hidden" not in told[0]
     assert "The hidden h stays below 2e-06, and its tolerance went by a size of 3: say its size" in told[1]
     assert "atol=(2.0e-16, " in told[1]
+    nameless = fit(type("Nameless", (Heated,), {"state_names": (), "state_shape": (2,)})(a=1e-6, b=0.7), data)
+    assert "The hidden state[0] stays below 2e-06" in nameless.message
 
 
 def test_steps_grow_with_the_record() -> None:

@@ -1,11 +1,10 @@
-"""Levenberg-Marquardt with the exact Jacobian, for one start or many: every start has a damping of its own.
+"""Levenberg-Marquardt with the exact Jacobian, for one start or many: every start has a trust region of its own.
 
-Marquardt's damping with Moré's scaling by the largest column norms so far and Nielsen's rule for its growth; where the
-problem is linear, steps become those of Gauss and Newton. The steps of all starts are evaluated as one batch. Scales of
-estimated noise are renewed wherever a step is accepted (variable projection over the sigmas), so that they and the
-unknowns are found together.
+A step is that of Gauss and Newton where it lies within the trust region, else damped to its radius, in units of the
+largest column norms so far. The steps of all starts are evaluated as one batch. Scales of estimated noise are renewed
+wherever a step is accepted (variable projection over the sigmas), so that they and the unknowns are found together.
 
-Source: Marquardt (1963); Moré (1978); Nielsen (1999); Bates and Watts (1981) for the relative offset.
+Source: Marquardt (1963); Moré (1978); Bates and Watts (1981) for the relative offset.
 """
 
 from __future__ import annotations
@@ -16,22 +15,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_array
 
 from physid.arrays import Array
 from physid.errors import Diverged
 from physid.inference.problem import Point
-from physid.inference.search.optimality import RANK, column_sizes, compressed, removable
+from physid.inference.search.optimality import Linearised, column_sizes, removable
 from physid.inference.search.optimizer import TRANSIENT, Phase
 
 WINDOW = 5  # iterations over which the rate of a start is judged
 PATIENCE = 10  # iterations before any start is judged
-WIDE = 300  # columns from which on the normal equations are solved
-LINEAR = 0.01, 1e-3  # a fall this near to that of the linear problem, and the damping's factor: Gauss-Newton from there
-FIRST = 1.0  # of the length of the first step, in units of the columns: a change of the prediction by its own size
-FAITHFUL = 0.25  # of the fall of the linear problem: more shows that a small fall is the last
-LARGEST = 1e14  # damping beyond which a start is stuck
+FIRST = 10.0  # radius of the first step, in units of the columns: a change of the prediction by ten times its own size
+POOR, FAIR = 0.25, 0.75  # of the fall of the linear problem: less shortens the radius, more of a full step doubles it
+SHORTER, LONGER = 0.25, 2.0  # the radius then, in lengths of the step
+FAINT = 1e-10  # of the largest column: one below it, of an unknown at the end of its range, counts as that large
+FULL = 0.85  # of the radius: a step that was as long as it might be
+SMALLEST = 1e-14  # radius below which a start is stuck
 BUDGET = 4  # times the iterations that the others took: more no start gets that is behind one that has converged
 
 
@@ -62,33 +60,38 @@ class Residuals(Protocol):
 
 @dataclass
 class Iterate:
-    """One start on its way: its unknowns, the sizes of its columns, its damping, costs so far, and what became of it.
+    """One start on its way: its unknowns, the sizes of its columns, its radius, costs so far, and what became of it.
 
+    `damping` is that of its last step, 0 within the radius; `longest` is the length of the longest step that was taken,
+    `last` that of the last one if it was not damped, else 0; `rejected` counts the steps since then, not taken.
     `status` is empty while it goes on, then "converged", "not converged", "hopeless" or "over budget".
     """
 
     x: Array
     size: Array
     costs: list[float]
-    damping: float = 1e-3
-    growth: float = 2.0
+    radius: float = FIRST
+    damping: float = 0.0
+    longest: float = 0.0
+    last: float = 0.0
+    rejected: int = 0
     status: str = ""
     message: str = ""
     evaluations: int = 1
     point: Point | None = field(default=None, repr=False, compare=False, metadata=TRANSIENT)
+    linear: Linearised | None = field(default=None, repr=False, compare=False, metadata=TRANSIENT)
 
     @staticmethod
     def at(point: Point) -> Iterate:
         """The start at a point."""
-        return Iterate(point.x, column_sizes(point), [point.cost], point=point)
+        return Iterate(point.x, _sizes(point), [point.cost], point=point)
 
-    @staticmethod
-    def alone(point: Point) -> Iterate:
-        """The one start at a point, damped so that the first step changes the prediction by its own size at most."""
-        found = Iterate.at(point)
-        while found.damping < LARGEST and float(np.linalg.norm(found.step()[0] * found.size)) > FIRST:
-            found.damping *= 10.0
-        return found
+    @property
+    def linearised(self) -> Linearised:
+        """The linear problem where it is, which is factorised once."""
+        if self.linear is None or self.linear.point is not self.here:
+            self.linear = Linearised(self.here, self.size)
+        return self.linear
 
     @property
     def here(self) -> Point:
@@ -102,34 +105,36 @@ class Iterate:
         self.status, self.message = status, message
 
     def step(self) -> tuple[Array, float]:
-        """The damped Gauss-Newton step, and by how much the cost would fall if the problem were linear."""
-        point = self.here if len(self.x) > WIDE else compressed(self.here)
-        jacobian, residual = point.jacobian / self.size, point.residual
-        step = damped(jacobian, residual, self.damping)
-        left = residual + jacobian @ step
-        return step / self.size, point.cost - 0.5 * float(left @ left)
+        """The step within the radius, and by how much the cost would fall if the problem were linear."""
+        step, gain, self.damping = self.linearised.step(self.radius, self.damping)
+        return step / self.size, gain
 
     def take(self, trial: Point | None, step: Array, gain: float, stop: StoppingRule, objective: Residuals) -> None:
-        """Accept or reject a trial point, and set the damping for the next step."""
+        """Accept or reject a trial point, and set the radius of the next step."""
         self.evaluations += 1
-        before = self.costs[-1]
+        before, length = self.costs[-1], float(np.linalg.norm(step * self.size))
         fall = before - trial.cost if trial is not None else -math.inf
+        ratio = fall / gain if gain > 0 else 0.0
+        self.rejected = 0 if fall > 0 else self.rejected + 1
+        if ratio < POOR:
+            self.radius = length * SHORTER ** max(1, self.rejected)
+        elif ratio > FAIR and length > FULL * self.radius:
+            self.radius = LONGER * length
         if trial is not None and fall > 0:
-            ratio = fall / gain if gain > 0 else 0.0
-            self.damping *= LINEAR[1] if abs(ratio - 1.0) < LINEAR[0] else max(1 / 3, 1.0 - (2.0 * ratio - 1.0) ** 3)
-            self.growth = 2.0
             self.point = objective.renewed(trial)
             self.x = self.point.x
-            self.size = np.maximum(self.size, column_sizes(self.point))
-            if fall <= stop.ftol * before and ratio > FAITHFUL:
+            self.size = np.maximum(self.size, _sizes(self.point))
+            following = math.inf if self.damping else length * min(1.0, length / (self.last or length))
+            self.longest, self.last = max(self.longest, length), 0.0 if self.damping else length
+            if fall <= stop.ftol * before and ratio > POOR:
                 self.ends("converged", "the fit no longer improves")
+            elif ratio > POOR and following <= stop.xtol * self.longest:
+                self.ends("converged", "the steps no longer change the unknowns")
         else:
-            self.damping *= self.growth
-            self.growth *= 2.0
-            tiny = float(np.linalg.norm(step * self.size)) <= stop.xtol * float(np.linalg.norm(self.here.residual))
+            tiny = length <= stop.xtol * float(np.linalg.norm(self.here.residual))
             if tiny or (0 <= gain <= stop.ftol * before):
                 self.ends("converged", "the steps no longer change the unknowns")
-            elif self.damping > LARGEST:
+            elif self.radius < SMALLEST:
                 self.ends("not converged", "no step improves the fit")
         self.costs.append(self.here.cost)
 
@@ -160,8 +165,7 @@ class LevenbergMarquardt:
 
     def begun(self, points: Sequence[Point | None]) -> LevenbergMarquardtState:
         """The state of starts at points that are known already."""
-        make = Iterate.alone if len(points) == 1 else Iterate.at
-        state = LevenbergMarquardtState([None if one is None else make(one) for one in points])
+        state = LevenbergMarquardtState([None if one is None else Iterate.at(one) for one in points])
         self._judge(state)
         return state
 
@@ -201,8 +205,8 @@ class LevenbergMarquardt:
             if not one.status and left <= 0:
                 one.ends("not converged", "the limit of evaluations was reached")
             elif not one.status and self.stop.offset:
-                length = float(np.linalg.norm(one.here.residual))
-                if removable(one.here) <= max(self.stop.offset * length, self.stop.floor):
+                least = max(self.stop.offset * float(np.linalg.norm(one.here.residual)), self.stop.floor)
+                if one.linearised.removable <= least and removable(one.here) <= least:
                     one.ends("converged", "no step would improve the fit")
         if self.race and state.iteration >= PATIENCE:
             _judge_race(there, left)
@@ -231,23 +235,10 @@ def minimised(objective: Residuals, point: Point, stop: StoppingRule) -> Iterate
     return one or Iterate.at(point)
 
 
-def damped(jacobian: Array, residual: Array, damping: float) -> Array:
-    """The s [Q] that minimises |residual + jacobian s|^2 + damping |s|^2, without directions that have no say.
-
-    Wide Jacobians are those of many segments, and sparse: their normal equations take a thousandth of the time of
-    singular values, and what these lose in accuracy does not matter to steps that are tried anyway.
-    """
-    if jacobian.shape[1] > WIDE:
-        sparse = csr_array(jacobian)
-        normal = (sparse.T @ sparse).toarray()
-        normal[np.diag_indices_from(normal)] += damping
-        try:
-            return np.asarray(-cho_solve(cho_factor(normal, overwrite_a=True), jacobian.T @ residual))
-        except np.linalg.LinAlgError:  # not positive definite to round-off
-            pass
-    u, s, vt = np.linalg.svd(jacobian, full_matrices=False)
-    factor = np.where(s > RANK * s[0], s / (s * s + damping), 0.0)
-    return np.asarray(-vt.T @ (factor * (u.T @ residual)))
+def _sizes(point: Point) -> Array:
+    """The sizes [Q] of the columns, in which steps are measured."""
+    size = column_sizes(point)
+    return np.asarray(np.maximum(size, FAINT * size.max()))
 
 
 def _judge_race(starts: list[Iterate], left: int) -> None:

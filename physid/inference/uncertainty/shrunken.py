@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from physid.arrays import Array
+from physid.inference.parameters import labels
 from physid.inference.problem import Problem
 from physid.inference.simulate import simulate
 from physid.modelling.state_sizes import seen_sizes
@@ -40,7 +41,8 @@ def shrunken(problem: Problem, x: Array) -> str:
     small = hidden & (largest > 0) & (FAR * largest < sizes)
     if not small.any():
         return ""
-    names = [name for name, one in zip(model.state_names, small, strict=True) if one]
+    states_by_name = model.state_names or labels("state", problem.experiment.initial.shape)
+    names = [name for name, one in zip(states_by_name, small, strict=True) if one]
     i = int(np.argmax(np.where(small, sizes / np.where(largest > 0, largest, 1.0), 0.0)))
     better = ", ".join(f"{rtol * size:.1e}" for size in np.where(small, largest, sizes))
     return (
