@@ -33,6 +33,7 @@ class Dispatch:
     def __init__(self, asked: str) -> None:
         self.asked = asked
         self.name = self.note = ""
+        self.sought = 0.0  # seconds that were spent on the choice
 
     def solve(self, problem: ODEProblem) -> Outcome:
         """The states of a problem, without a graph."""
@@ -40,7 +41,9 @@ class Dispatch:
 
     def of(self, problem: ODEProblem, forward: bool = False) -> Engine:
         """The engine for a problem, and for all that are made from it."""
+        began = time.perf_counter()
         choice = choose(problem, self.asked, forward)
+        self.sought += time.perf_counter() - began
         if not self.name:
             self.name, self.note = choice.engine.name, choice.note
         if not forward:

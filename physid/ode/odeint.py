@@ -14,6 +14,7 @@ from physid.errors import InputError, unknown_name
 from physid.ode.conclude import conclude
 from physid.ode.control import Fixed
 from physid.ode.dispatch import Dispatch, check_engine, memory
+from physid.ode.eager_notice import notice
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.gradients import registry
 from physid.ode.gradients.adjoint import Adjoint
@@ -75,6 +76,7 @@ def odeint_adjoint(
     adjoint_method: str | None = None,
     adjoint_options: Options | None = None,
     adjoint_params: Sequence[Tensor] | None = None,
+    engine: str = "auto",
 ) -> Any:
     """`odeint` with the gradient of the continuous adjoint; takes what torchdiffeq.odeint_adjoint takes.
 
@@ -83,7 +85,7 @@ def odeint_adjoint(
     """
     chosen = _adjoint(method, options, adjoint_method, adjoint_options, adjoint_rtol, adjoint_atol)
     params = None if adjoint_params is None else list(adjoint_params)
-    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, chosen, params)
+    solution = _integrate(func, y0, t, rtol, atol, method, options, event_fn, chosen, params, engine)
     return solution.y if event_fn is None else _event_pair(solution)
 
 
@@ -134,7 +136,10 @@ def _integrate(
         problem = setup.pose(func, y0, when, rtol, atol, params, memory(engine))
         backend = Dispatch(engine)
         values, outcome = gradient.solve(problem, backend)
-        return conclude(problem, values, outcome, gradient.name, True, backend.name, backend.note)
+        solution = conclude(problem, values, outcome, gradient.name, True, backend.name, backend.note)
+        if solution.engine_note:
+            notice(func, solution, backend, stacklevel=4)
+        return solution
 
     if event_fn is None:
         return solved(t)

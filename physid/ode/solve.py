@@ -12,6 +12,7 @@ from torch import Tensor
 from physid.ode.conclude import conclude
 from physid.ode.control import Control, Fixed
 from physid.ode.dispatch import Dispatch, check_engine, memory
+from physid.ode.eager_notice import notice
 from physid.ode.events import EventFunction, solve_event
 from physid.ode.gradients import registry
 from physid.ode.gradients.protocol import Gradient
@@ -113,6 +114,20 @@ class Integrator:
         throw: bool = True,
     ) -> Solution:
         """Solve dy/dt = f(t, y), y(t[0]) = y0; see `solve`."""
+        return self._solved(f, y0, t, params, batched, event_fn, throw)
+
+    def _solved(
+        self,
+        f: RightHandSide,
+        y0: State,
+        t: Tensor | Sequence[float],
+        params: Sequence[Tensor] | None,
+        batched: bool,
+        event_fn: EventFunction | None,
+        throw: bool,
+        tells: int = 0,
+    ) -> Solution:
+        """The same; `tells`: how many calls up the one is who hears that f runs by torch, 0 for nobody."""
         method = registry.lookup(self.gradient, self.checkpoints)
         if self.probes:
             registry.check_probes(method)
@@ -125,7 +140,10 @@ class Integrator:
             backend = Dispatch(self.engine)
             values, outcome = method.solve(problem, backend)
             how = (backend.name, backend.note, lambda other: method.solve(other, Dispatch(self.engine))[1])
-            return conclude(problem, values, outcome, method.name, throw, *how)
+            solution = conclude(problem, values, outcome, method.name, throw, *how)
+            if tells and solution.engine_note:
+                notice(f, solution, backend, tells)
+            return solution
 
         if event_fn is None:
             return solved(t)
@@ -172,7 +190,7 @@ def solve(
     memory, which the backward pass then rebuilds. probes: how many random tangents are held to rtol and atol beside the
     state, so that the gradient is as exact as they say; with "forward" all its columns are (see `Probes`).
     engine: "native" runs the whole solve as compiled C, "eager" by torch; "auto" takes the native one where it applies,
-    and `Solution.engine_note` says why it did not.
+    and `Solution.engine_note` says why it did not, one warning too when that has cost more than .1 s.
     Errors: InputError for arguments that cannot work;
     SolveError, with the part that was reached, when the solve fails (`throw=False` returns it with its status).
     """
@@ -194,7 +212,7 @@ def solve(
     )
     plain = is_plain(rtol) and is_plain(atol) and isinstance(gradient, str) and isinstance(solver, str)
     integrator = _integrator(*options) if plain else Integrator(*options)  # type: ignore[arg-type]
-    return integrator.solve(f, y0, t, params=params, batched=batched, event_fn=event_fn, throw=throw)
+    return integrator._solved(f, y0, t, params, batched, event_fn, throw, tells=4)
 
 
 def _wishes(
