@@ -13,12 +13,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 import warm
 from hypothesis import settings
 
 from physid.machine import compiler_command
+
+if TYPE_CHECKING:
+    from physid.viewer.gl import Probe
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # under cron, or in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -142,17 +146,31 @@ def data_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def opengl(tmp_path_factory: pytest.TempPathFactory) -> str:
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    """Whether this machine can make pictures, tried once in a run but for workers that begin with it together."""
+    from physid.viewer import gl
+
+    told = _common(tmp_path_factory) / "opengl.json"
+    if not told.exists():
+        new = told.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(asdict(gl.probe())))
+        new.replace(told)
+    return gl.Probe(**json.loads(told.read_text()))
+
+
+@pytest.fixture(scope="session")
+def opengl(probed: Probe) -> str:
     """The renderer, on a machine that can make pictures; the test is skipped on one that cannot."""
     from physid.errors import MissingError
     from physid.viewer import gl
 
-    told = _common(tmp_path_factory) / "opengl.json"
     try:
-        if not told.exists():  # tried once, but for workers that begin with it together
-            new = told.with_suffix(f".{os.getpid()}")
-            new.write_text(json.dumps(asdict(gl.probe())))
-            new.replace(told)
-        return gl.require(found=gl.Probe(**json.loads(told.read_text()))).renderer
+        return gl.require(found=probed).renderer
     except MissingError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def tried(probed: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tries whether this machine can make pictures is told what was found when a test of this run tried."""
+    monkeypatch.setattr("physid.viewer.gl.probe", lambda window=False: probed)

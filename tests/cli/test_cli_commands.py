@@ -166,6 +166,7 @@ def test_simulate_refuses(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("tried")
 def test_doctor_tells_what_is_there(capsys: Captured) -> None:
     assert main(["doctor"]) == 0
     text = capsys.readouterr().out

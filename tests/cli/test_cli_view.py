@@ -43,6 +43,7 @@ def test_a_page_of_two_runs(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert len(text) < 5_000_000
 
 
+@pytest.mark.usefixtures("tried")
 def test_a_picture(runs: Path, tmp_path: Path, opengl: str) -> None:
     assert (
         view(runs / "three", "--png", tmp_path / "a.png", "--size", "400x300", "--until", 0.6, "--camera", "10,50") == 0
@@ -51,6 +52,7 @@ def test_a_picture(runs: Path, tmp_path: Path, opengl: str) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.usefixtures("tried")
 def test_what_is_not_in_space_is_drawn_by_matplotlib(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +119,7 @@ def test_without_opengl_the_rest_goes_on(runs: Path, tmp_path: Path, capsys: pyt
     assert (tmp_path / "a.html").exists()
 
 
+@pytest.mark.usefixtures("tried")
 def test_without_the_writer_of_movies_one_line_says_so(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
