@@ -106,7 +106,7 @@ def test_forecast_goes_beyond_the_data(run: Path, desk: Path, capsys: Captured) 
 
 def test_a_model_of_the_users_own_by_file(desk: Path, capsys: Captured) -> None:
     (desk / "drag.py").write_text(DRAG)
-    assert main(["fit", "threebody", "--points", "60", "--model", "drag.py:DragGravity", "--json", "--out", "run"]) == 0
+    assert main(["fit", "threebody", "--points", "30", "--model", "drag.py:DragGravity", "--json", "--out", "run"]) == 0
     done = events(capsys.readouterr().out)[-1]
     assert (done["knowledge"], list(done["unknowns"])) == (None, ["mass[0]", "mass[1]", "mass[2]", "drag"])
     assert "DragGravity" in done["model"]

@@ -87,10 +87,10 @@ def test_failing_solve_is_a_rejected_step() -> None:
     assert found.status == "converged"
     assert found.estimates[0].value == pytest.approx(-1.1, rel=1e-7)
     failed = [row for row in found.history if not np.isfinite(row["cost"])]
-    adam = fit(Fragile(k=-0.05), experiment, optimizer="adam", epochs=60)
+    adam = fit(Fragile(k=-0.05), experiment, optimizer="adam", epochs=30)
     failed += [row for row in adam.history if not np.isfinite(row["cost"])]
     assert failed
-    assert adam.estimates[0].value == pytest.approx(-1.1, abs=0.02)
+    assert adam.estimates[0].value == pytest.approx(-1.1, abs=0.1)
 
 
 @pytest.mark.parametrize("optimizer", some(["lm", "adam", "lbfgs"], "lm", "adam"))

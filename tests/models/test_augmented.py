@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
+from variants import some
 
 from physid import Experiment, Fit, Trajectory, fit
 from physid.datasets import load
@@ -130,7 +131,7 @@ def test_weights_are_drawn_by_the_seed_and_left_when_given() -> None:
     assert torch.equal(given.bias, torch.ones(9, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("gradient", ["aca", "naive", pytest.param("adjoint", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("gradient", some(["aca", "naive", "adjoint"], "aca"))
 def test_a_protocol_of_the_paper_runs_with_every_gradient(gradient: str) -> None:
     experiment = load("threebody", points=10, horizon=0.1, protocol="paper-code")
     found = fit(build(experiment, "partial"), experiment, protocol="paper-code", gradient=gradient, epochs=3)

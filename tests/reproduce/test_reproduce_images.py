@@ -20,9 +20,9 @@ SMALL: dict[str, Any] = {
     "model": "node18",
     "options": {"width": 2, "gradient": "aca"},
     "data": "images-toy",
-    "data_options": {"images": 24, "test_images": 12, "classes": 3, "size": 8},
+    "data_options": {"images": 12, "test_images": 6, "classes": 3, "size": 8},
     "seed": 1,
-    "recipe": {"epochs": 2, "batch": 8, "lr": 0.05, "rate": {"rule": "one-cycle"}},
+    "recipe": {"epochs": 2, "batch": 4, "lr": 0.05, "rate": {"rule": "one-cycle"}},
 }
 
 
@@ -115,7 +115,7 @@ def test_a_cell_trains_and_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypa
     whole = compute(Work(tmp_path / "whole"), **SMALL, solvers=True)
     assert set(whole["solvers"]) == {"euler 0.5", "bosh3 0.1"}
     assert whole["error"] == whole["history"][-1]["test_error"]
-    assert len(whole["answers"]) == len(whole["truth"]) == 12
+    assert len(whole["answers"]) == len(whole["truth"]) == 6
     cut = Work(tmp_path / "cut", deadline=0.0)
     with pytest.raises(TimeUp):
         compute(cut, **SMALL, solvers=False)

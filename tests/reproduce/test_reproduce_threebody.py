@@ -46,6 +46,7 @@ def test_a_fit_of_a_cell_is_the_fit(tmp_path: Path) -> None:
     assert np.shape(cell["path"]) == (threebody.POINTS, 9)
 
 
+@pytest.mark.slow
 def test_a_cell_that_is_cut_off_goes_on(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"model": "gravity", "seed": 0, "protocol": "paper-code", "gradient": "aca"}
     work = Work(tmp_path / "cell")
