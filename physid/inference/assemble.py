@@ -144,7 +144,7 @@ def noise_model(model: Model, experiments: Sequence[Experiment], plan: FitPlan) 
 
 
 def described(problem: Problem, plan: FitPlan) -> dict[str, Any]:
-    """What was asked for, as data."""
+    """The plan as data."""
     experiment, like = problem.experiment, problem.vector.like
     noise = "known noise" if experiment.sigma else "spread of the data"
     weight = "" if plan.schedule.discount == 1.0 else f" {plan.schedule.discount:g}^t"

@@ -22,7 +22,7 @@ ENOUGH = 1e-2  # a relative error of derivatives that a fit can live with
 
 
 def slope_error(problem: Problem, point: Point) -> float | None:
-    """How far the derivatives of the predictions are from those of a solve at a hundredth of the tolerances.
+    """Relative error of the predictions' derivatives, against a solve at a hundredth of the tolerances.
 
     The second solve has its columns in the error norm, or else both may be wrong alike, as at rest. The difference is
     relative, by the column of the unknown where it is largest, columns of unknowns that move nothing left out; None

@@ -30,7 +30,7 @@ META = "physid"  # the key of what stands here in the metadata of a field
 
 @dataclass(frozen=True)
 class FitOption:
-    """What is known of an option beside its name and default.
+    """Metadata of an option, beside its name and default.
 
     `otherwise`: what an option that is left out means, where its default does not say it. `flag` is its spelling in the
     command line (by default that of its name), `aliases` are further spellings, also in a settings file. `optimizers`
@@ -338,7 +338,7 @@ def shown(value: Any) -> str:
 
 
 def explained() -> str:
-    """What the options mean, one a paragraph, as `help(physid.fit)` shows it."""
+    """The meaning of the options, one a paragraph, as `help(physid.fit)` shows it."""
     lines = []
     for name, one in OPTIONS.items():
         lines += wrap(f"{name}: {one.help}{default_words(name)}", 112, subsequent_indent="    ")

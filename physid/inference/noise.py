@@ -59,7 +59,7 @@ class NoiseModel(ABC):
 
     @property
     def argument(self) -> str:
-        """What `parse` makes the same noise of; empty where the name says all."""
+        """The argument from which `parse` makes the same noise; empty where the name is enough."""
         return ""
 
     def __str__(self) -> str:
@@ -132,7 +132,7 @@ class ScaledNoise(NoiseModel):
         return 1.0
 
     def inverse(self, values: Array) -> Array:
-        """What h gives `values` of."""
+        """The inverse of h at `values`."""
         return values
 
     def errors(self, seen: Array, measured: Array) -> Array:

@@ -62,7 +62,7 @@ def _spreads(experiments: Sequence[Experiment]) -> Array:
 
 
 def _values(experiments: Sequence[Experiment], channel: int) -> Array:
-    """What was measured on a channel."""
+    """The measurements of a channel."""
     found = []
     for one in experiments:
         train = one.train

@@ -130,7 +130,7 @@ def integrator_settings(integrator: Integrator) -> dict[str, Any]:
 
 
 def number_of(integrator: Integrator) -> int:
-    """How many probes an integrator has; of gradient "forward", 1 for all its columns."""
+    """Number of an integrator's probes; of gradient "forward", 1 for all its columns."""
     probes = read_probes(integrator.probes)
     return 0 if probes is None else probes.count
 

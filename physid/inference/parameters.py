@@ -123,7 +123,7 @@ class ParameterVector:
         return np.concatenate([slope, self.scale])
 
     def first(self, name: str) -> int:
-        """Where the elements of the unknown `name` begin."""
+        """Index of the first element of the unknown `name`."""
         return next(i for i, entry in enumerate(self.entries) if entry.owner == name)
 
     def truth(self) -> list[float | None]:

@@ -83,7 +83,7 @@ def _least(integrator: Integrator, experiment: Experiment) -> Array:
 
 
 def sizes_of(vector: ParameterVector, least: Array) -> Array:
-    """How far the raw parameters [P] may well move; below `least` [N] states have no relative tolerance.
+    """Typical changes of the raw parameters [P]; below `least` [N] states have no relative tolerance.
 
     1 where a domain has a bound, since raw is a logarithm or a logistic there; on the whole line the width of the
     prior, else the guess; where that is zero, as far as it takes to move the states by their size within the record.

@@ -103,7 +103,7 @@ class Problem:
 
     @property
     def weight(self) -> float:
-        """What an error is multiplied with, where the scale is one for all."""
+        """Factor of an error, where the scale is one for all."""
         return 1.0 / (self.scale * float(np.sqrt(self.count)))
 
     def _check_shapes(self) -> None:
@@ -136,7 +136,7 @@ class Problem:
             )
 
     def prior_weight(self, prior: Prior) -> float:
-        """What a prior's residual is multiplied with: 1 / sqrt(N), times a penalty's `noise` if none is known."""
+        """Factor of a prior's residual: 1 / sqrt(N), times a penalty's `noise` if none is known."""
         if isinstance(prior, Ridge) and prior.decay:
             return 1.0
         known = self.noise.estimated or all(one.sigma for one in self.experiments)
@@ -178,7 +178,7 @@ class Problem:
         return replace(point, residual=rows, jacobian=np.concatenate([jacobian, point.jacobian[self.count :]]))
 
     def objective(self, point: Point) -> float:
-        """What a fit makes small: half the sum of squares or, with estimated noise, -log of likelihood and priors."""
+        """Objective of a fit: half the sum of squares or, with estimated noise, -log of likelihood and priors."""
         if point.seen is None or not self.residuals.unknown.any():
             return point.cost
         residuals = self.residuals.copy()

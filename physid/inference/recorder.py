@@ -16,7 +16,7 @@ from physid.modelling.model import Model
 
 @dataclass(frozen=True)
 class Request:
-    """What a fit is asked: the model as it begins, the experiments as given, the options, and the user's labels."""
+    """Request of a fit: the model as it begins, the experiments as given, the options, and the user's labels."""
 
     model: Model
     experiments: Sequence[Experiment]

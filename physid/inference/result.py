@@ -26,11 +26,11 @@ REFUSED = 3  # of a converged fit that does not fit known noise, or is of no use
 
 
 class Provenance(Protocol):
-    """How a fit began, as whoever records it has written it down."""
+    """Provenance of a fit, as its recorder has written it."""
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        """What was written, by name."""
+        """The files by name."""
 
     @property
     def options(self) -> FitOptions:
@@ -93,7 +93,7 @@ class FitResult:
 
     @property
     def exit_code(self) -> int:
-        """What the command line ends with: by the status, and 3 where a converged model is refused by its verdict.
+        """Exit code of the command line: by the status, and 3 where a converged model is refused by its verdict.
 
         That is one that does not fit known noise, or is of no use; a protocol of the paper that ran to its end is 0.
         """

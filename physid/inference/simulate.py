@@ -51,7 +51,7 @@ def simulate(
     sensitivities: bool = False,
     experiment: int = 0,
 ) -> list[Prediction]:
-    """What an experiment's model does at `times` [T] by each of the vectors `xs` [S][Q], solved as one batch.
+    """Predictions of an experiment's model at `times` [T] by each of the vectors `xs` [S][Q], solved as one batch.
 
     `sensitivities`: with the derivatives by x, whose columns the integrator's probes hold to its tolerances. The model
     is left with the last of the vectors.

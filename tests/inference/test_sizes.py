@@ -152,7 +152,7 @@ def test_a_hidden_state_far_below_its_size_is_named() -> None:
         assert found.status == "converged"
         told.append(found.message)
     assert "hidden" not in told[0]
-    assert "The hidden h stays below 2e-06, and its tolerance went by a size of 3: say its size" in told[1]
+    assert "The hidden h stays below 2e-06, and its tolerance assumed a size of 3: say its size" in told[1]
     assert "atol=(2.0e-16, " in told[1]
     nameless = fit(type("Nameless", (Heated,), {"state_names": (), "state_shape": (2,)})(a=1e-6, b=0.7), data)
     assert "The hidden state[0] stays below 2e-06" in nameless.message

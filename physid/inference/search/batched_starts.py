@@ -85,7 +85,7 @@ class BatchedStarts:
                 self.xs[i] = best.x
 
     def record(self, number: int) -> Start:
-        """What is kept of a start."""
+        """Record of a start."""
         end, natural = self.ends[number], self.problem.vector.natural
         lost = "over budget" if number in self.stopped else "diverged"
         status, cost = (lost, math.inf) if end is None else (end.status, end.costs[-1])

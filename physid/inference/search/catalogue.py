@@ -23,7 +23,7 @@ DESCENTS = ("adam", "lbfgs")  # go by the gradient of a solve; all others by res
 
 
 def name_of(given: Any) -> str:
-    """What an optimizer is called: its name as it was typed, or that of its class or function."""
+    """Name of an optimizer: as it was typed, or that of its class or function."""
     if isinstance(given, str):
         return split_file_name(given)[1] if is_file_name(given) else given
     inner = given.func if isinstance(given, functools.partial) else given

@@ -3,12 +3,12 @@
 Three forms are taken, by what they have:
 
 - a class `Name(x, bounds, seed)` with `ask() -> xs [N, Q]`, `tell(xs, costs)` and `done() -> bool`. Every evaluation is
-  recorded; when the search goes on in another process, the class is made anew with the same arguments, asked again, and
+  recorded; when the search resumes in another process, the class is made anew with the same arguments, asked again, and
   told what was recorded. It must draw its random numbers from `seed` alone.
 - a function `name(objective, x)` that minimises `objective` from x and returns x, a result of SciPy, or nothing. When
-  the search goes on, it is called again from the best point.
+  the search resumes, it is called again from the best point.
 - a class or an object with `init`, `step` and `done` (see `Optimizer`), whose state is a dataclass that `init` names as
-  its return type. When the search goes on, the state is made again from its fields.
+  its return type. When the search resumes, the state is made again from its fields.
 
 x [Q] are the unknowns in the transformed, unbounded space; `bounds` [Q, 2] is the box of `FitObjective.bounds`.
 """
@@ -90,7 +90,7 @@ class Asking:
             if xs.tobytes() != before.tobytes():
                 raise InputError(
                     f"optimizer {self.name} asked for other points in batch {number} than when the run was made: one "
-                    "that draws from its seed alone is expected, so that it can go on. Use the seed that it is given, "
+                    "that draws from its seed alone is expected, so that it can resume. Use the seed that it is given, "
                     "or remove checkpoint.npz and start anew."
                 )
             made.tell(xs, costs.copy())
@@ -120,7 +120,7 @@ class CompletionState:
 
 
 class RunToCompletion:
-    """The optimizer that calls a function which minimises by itself; it goes on from the best point."""
+    """The optimizer that calls a function which minimises by itself; it continues from the best point."""
 
     def __init__(self, minimise: Callable[[FitObjective, Array], Any]) -> None:
         self.minimise = minimise
@@ -130,7 +130,7 @@ class RunToCompletion:
         return CompletionState(x)
 
     def step(self, objective: FitObjective, state: CompletionState) -> CompletionState:
-        """The whole run; every better point is one from which it could go on."""
+        """The whole run; every better point is one from which it could continue."""
 
         def note() -> None:
             if objective.best is not None and objective.best[1] < state.cost:
@@ -180,7 +180,7 @@ class Stepping:
         if not is_dataclass(state) or isinstance(state, type):
             raise InputError(
                 f"optimizer {self.name} has a state of type {type(state).__name__}: a dataclass of numbers and arrays "
-                "is expected, so that a run can go on from it. Return one from init and step."
+                "is expected, so that a run can resume from it. Return one from init and step."
             )
         found = {one.name: getattr(state, one.name) for one in fields(state)}
         for name, value in found.items():
@@ -196,7 +196,7 @@ class Stepping:
             kind = get_type_hints(self.optimizer.init).get("return")
             if not isinstance(kind, type) or not is_dataclass(kind):
                 raise InputError(
-                    f"optimizer {self.name} does not say the type of its state, which is needed to go on. Annotate "
+                    f"optimizer {self.name} does not say the type of its state, which is needed to resume. Annotate "
                     "what init returns with the dataclass."
                 )
             state.state = kind(**state.fields)
@@ -237,7 +237,7 @@ def optimizer_of(given: Any, seed: int) -> Optimizer[Any]:
 
 
 def _from_file(text: str) -> Any:
-    """What `FILE.py:NAME` names. Errors: InputError where the file or the name is not there."""
+    """The object that `FILE.py:NAME` names. Errors: InputError where the file or the name is not there."""
     path, name = split_file_name(text)
     own = vars(import_file(path))
     if name not in own:

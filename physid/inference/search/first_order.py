@@ -94,7 +94,7 @@ def start_of(vector: ParameterVector, shift: Tensor) -> Tensor:
 
 @dataclass
 class AdamState:
-    """Where Adam stands: theta [Q] and the last one that was solved, moments, step size, and counts.
+    """State of Adam: theta [Q] and the last one that was solved, moments, step size, and counts.
 
     theta are the unknowns x, or their natural values. `epoch` counts evaluations, `steps` those that were solved,
     `failures` those in a row that were not.

@@ -30,7 +30,7 @@ LOOSEST = 1e-7  # the tolerance that segments need
 
 @dataclass(frozen=True)
 class Ending:
-    """Where least squares ended: the point, whether it converged, and why it stopped."""
+    """End of least squares: the point, whether it converged, and why it stopped."""
 
     point: Point
     converged: bool
@@ -91,7 +91,7 @@ def finish(problem: Problem, tight: Integrator, monitor: Monitor, start: Point) 
 
 
 def ending(full: PointObjective, one: Iterate | None, start: Point) -> tuple[Ending, int]:
-    """How a descent from `start` ended, and its evaluations; its point is found again where a search goes on."""
+    """End of a descent from `start`, and its evaluations; a resumed search finds its point again."""
     if one is None:
         return Ending(start, False, "the solve fails where the fit began"), 1
     point = one.point

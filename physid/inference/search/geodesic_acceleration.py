@@ -85,7 +85,7 @@ def exact(problem: Problem, point: Point) -> bool:
 
 @dataclass
 class GeodesicState:
-    """Where the walk along a valley stands, its damping, the costs so far, the evaluations left, and its ending."""
+    """State of the walk along a valley: point, damping, costs so far, evaluations left, and ending."""
 
     x: Array
     size: Array

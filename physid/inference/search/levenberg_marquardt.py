@@ -64,7 +64,7 @@ class Iterate:
 
     `damping` is that of its last step, 0 within the radius; `longest` is the length of the longest step that was taken,
     `last` that of the last one if it was not damped, else 0; `rejected` counts the steps since then, not taken.
-    `status` is empty while it goes on, then "converged", "not converged", "hopeless" or "over budget".
+    `status` is empty while it runs, then "converged", "not converged", "hopeless" or "over budget".
     """
 
     x: Array

@@ -1,4 +1,4 @@
-"""Monitor of a running search: its history, the best point, the state from which it can go on, and the time left."""
+"""Monitor of a running search: its history, the best point, the state from which it can continue, and the time left."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Progress = Callable[[Mapping[str, Any]], object]
 
 
 class Monitor:
-    """Records every evaluation of the objective, and hands every state from which the search can go on to `keep`.
+    """Records every evaluation of the objective, and hands every state from which the search can continue to `keep`.
 
-    `state` is that of the optimizer, plain data, None at the beginning; a search that begins with one goes on from
+    `state` is that of the optimizer, plain data, None at the beginning; a search that begins with one continues from
     there. `evaluations` counts those of the right-hand side.
     """
 
@@ -29,7 +29,7 @@ class Monitor:
     ) -> None:
         self.progress, self.time_limit, self.keep = progress, time_limit, keep
         self.started = time.perf_counter()
-        self.before = 0.0  # seconds of the fit that this one goes on with
+        self.before = 0.0  # seconds of the fit that this one continues
         self.history: list[dict[str, Any]] = []
         self.best: Array | None = None
         self.lowest = math.inf
@@ -77,7 +77,7 @@ class Monitor:
             self.progress({"phase": phase, "evaluation": row["evaluation"], "cost": cost, **more})
 
     def hold(self, state: Any) -> None:
-        """The search can go on from `state`."""
+        """The search can continue from `state`."""
         self.state = state
         if self.keep is not None:
             self.keep(self)

@@ -42,7 +42,7 @@ MOST_STEPS = 2000  # of a segment with few intervals: a start that needs more is
 
 @dataclass(frozen=True)
 class Pieces:
-    """Which observation times belong to which segment: rows [S, L] (-1 = none) and solve times [L + 2, S]."""
+    """Observation times of the segments: rows [S, L] (-1 = none) and solve times [L + 2, S]."""
 
     rows: Array
     times: Tensor
@@ -276,7 +276,7 @@ def _intervals(experiment: Experiment, pieces: Pieces) -> int:
 
 
 def divisions(problem: Problem) -> list[tuple[int, int]]:
-    """What to try, most segments and fewest times in one: long ones, then short ones for starts far from the data."""
+    """Divisions (most segments, fewest times) to try: long ones, then short ones for starts far from the data."""
     longest = max(len(one.train) for one in problem.experiments)
     return [(MOST, FEWEST_ROWS), (SHORT, 1)] if min(SHORT, longest) > longest // FEWEST_ROWS else [(MOST, FEWEST_ROWS)]
 

@@ -32,7 +32,7 @@ class Solvable(Protocol):
 class PointObjective:
     """Residuals of a problem and their Jacobian at any x, every evaluation told to the monitor as one of `phase`.
 
-    `measure` is the cost that the monitor is told, half the sum of squares by default; `width` is the number of leading
+    `measure` is the cost for the monitor, half the sum of squares by default; `width` is the number of leading
     elements of x that are unknowns of the fit. With `renew`, estimated noise is renewed at every accepted point.
     """
 

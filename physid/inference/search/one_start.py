@@ -39,10 +39,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of many starts: how many finished, agree with the best, were given up and failed.
+    """Counts of many starts: those that finished, agree with the best, were given up and failed.
 
     A start that converged has finished. Those given up were hopeless or over their budget; those that failed could not
-    be solved, or came to no end. `agree` counts all whose cost is that of the best.
+    be solved, or did not finish. `agree` counts all whose cost is that of the best.
     """
 
     starts: int
@@ -80,6 +80,6 @@ def tally(starts: Sequence[Start]) -> Tally | None:
 
 
 def agreeing(costs: Sequence[float]) -> list[bool]:
-    """Which of the costs are that of the best, to a thousandth of it or to round-off."""
+    """Mask of the costs that equal the best, to a thousandth of it or to round-off."""
     best = min((cost for cost in costs if math.isfinite(cost)), default=-math.inf)
     return [math.isfinite(cost) and cost <= max(best * (1.0 + ALIKE), EXACT) for cost in costs]

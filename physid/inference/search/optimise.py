@@ -62,7 +62,7 @@ STATES = (
 
 
 def optimise(problem: Problem, plan: FitPlan, monitor: Monitor, x: Array) -> Optimum:
-    """The optimum from x [Q] by the plan, or where its search was cut off; it goes on where the monitor stands."""
+    """The optimum from x [Q] by the plan, or where its search was cut off; it continues where the monitor stands."""
     return search(strategy_of(problem, plan), FitObjective(problem, plan, monitor), x)
 
 

@@ -47,7 +47,7 @@ TRANSIENT: Mapping[str, bool] = {"transient": True}  # of a field that no checkp
 
 @dataclass
 class Optimum:
-    """Where a search ended: the unknowns x [Q], the problem there if it is known, the status and a reason for it.
+    """End of a search: the unknowns x [Q], the problem there if it is known, the status and a reason for it.
 
     `starts` are the records of many starts, `members` the ends x of several seeds.
     """
@@ -88,10 +88,10 @@ class Failed:
 
 @dataclass
 class StrategyState:
-    """Where a strategy stands: the states in which its phases ended, the state of the phase that runs, and its stage.
+    """State of a strategy: the states in which its phases ended, the state of the phase that runs, and its stage.
 
     At the end `status`, `message` and `x` are those of the optimum. `anew`: the strategy had ended without converging,
-    and goes on from there.
+    and continues from there.
     """
 
     x: Array
@@ -106,9 +106,9 @@ class StrategyState:
 class Strategy:
     """An optimizer made of optimizers: a script that runs one after another, each from where others ended.
 
-    `script(objective, x, anew)` is a generator of phases. When the search goes on in another process, the script is
+    `script(objective, x, anew)` is a generator of phases. When the search resumes in another process, the script is
     gone through again: phases that have ended are not run but answered with the states in which they did. A strategy
-    that `restarts` goes on from its end where it ended without converging, others end there again.
+    that `restarts` continues from its end where it ended without converging, others end there again.
     """
 
     def __init__(self, script: Callable[[Any, Array, bool], Script], restarts: bool = True) -> None:
@@ -122,7 +122,7 @@ class Strategy:
         return StrategyState(x)
 
     def resumed(self, state: StrategyState) -> StrategyState:
-        """The state from which a search goes on that was written down in `state`."""
+        """The state from which a search resumes that was written down in `state`."""
         if not state.status:
             return state
         return StrategyState(state.x, anew=True) if self.restarts else replace(state, status="", message="")
@@ -147,7 +147,7 @@ class Strategy:
         return state
 
     def done(self, state: StrategyState) -> bool:
-        """Whether the script has come to its end."""
+        """Whether the script has ended."""
         return bool(state.status)
 
     def _begin(self, objective: Any, state: StrategyState) -> StrategyState:
@@ -194,8 +194,8 @@ class Strategy:
 def search(strategy: Strategy, objective: Any, x: Array) -> Optimum:
     """The optimum from x [Q], or the best so far with the reason why it is none: the loop of every search.
 
-    The monitor's state is where the search goes on, and is handed on after every step. Ctrl-C and the time limit of the
-    monitor end it. `objective.monitor` is told of every evaluation by whoever makes it.
+    The monitor's state is that of the search, and is handed on after every step. Ctrl-C and the time limit of the
+    monitor end it. `objective.monitor` gets every evaluation from its caller.
     """
     monitor: Monitor = objective.monitor
     try:

@@ -23,7 +23,7 @@ EDGE = 1e-3  # starts keep this part of the range away from bounds
 
 
 def draws(vector: ParameterVector, first: Array, count: int, seed: int) -> list[Array]:
-    """Where `count` starts begin: `first`, then a Latin hypercube in the priors and domains around it."""
+    """Points of `count` starts: `first`, then a Latin hypercube in the priors and domains around it."""
     if count == 1:
         return [first]
     cube = qmc.LatinHypercube(len(first), rng=np.random.default_rng(seed)).random(count - 1)

@@ -60,7 +60,7 @@ def _heard(said: list[Said]) -> Iterator[None]:
 
 
 def _collector(said: list[Said]) -> Callable[..., None]:
-    """What keeps a warning in the place of showing it; one of a line and kind is enough."""
+    """A hook that collects warnings instead of showing them, one of each line and kind."""
 
     def keep(message: Warning | str, category: type[Warning], file: str, line: int, *more: Any, **also: Any) -> None:
         file, line = spoken_at(sys._getframe(1)) or (file, line)

@@ -38,7 +38,7 @@ SHARE, LEAST, FEWEST = 10.0, 30.0, 2  # times the median of the starts that are 
 
 @dataclass
 class StartResult:
-    """How one start ended in a worker: its x [Q], the value of the objective there, its record, history and cost."""
+    """Result of one start in a worker: its x [Q], the value of the objective there, its record, history and cost."""
 
     x: Array
     objective: float
@@ -60,7 +60,7 @@ class WorkersState:
 class Workers:
     """The optimizer that runs starts one by one in the plan's worker processes, all in one step.
 
-    A start that is done is not repeated when the search goes on. Errors: MissingError without joblib, and when a worker
+    A start that is done is not repeated when the search resumes. Errors: MissingError without joblib, and when a worker
     is killed.
     """
 
@@ -93,7 +93,7 @@ class Workers:
             one.history = []
         if any(one.record.status == "time limit" for one in results):
             monitor.begin(min(results, key=lambda one: one.objective).x)
-            _ = monitor.left  # they are to be done when the search goes on
+            _ = monitor.left  # they are to be done when the search resumes
         state.done, state.over = results, True
         return state
 
@@ -130,7 +130,7 @@ class Workers:
                 yield one
         except BrokenProcessPool:
             done_of = f"{finished} of {len(self.begins)} starts are done"
-            raise killed(f"{done_of}. Free some memory, then physid resume RUN goes on with the others") from None
+            raise killed(f"{done_of}. Free some memory, then physid resume RUN continues with the others") from None
         except BaseException:
             flag.up()  # workers that are threads of this process stop; joblib ends those that are processes
             raise

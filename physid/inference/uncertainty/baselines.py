@@ -33,7 +33,7 @@ def _mse(name: str, one: Experiment, part: Trajectory) -> float:
 
 
 def trivial(name: str, train: Trajectory, times: Array) -> Array:
-    """What a forecaster says at `times` [T] of every channel [M], from what was measured of it in training."""
+    """Predictions of a trivial forecaster at `times` [T] for every channel [M], from its training data."""
     mask = train.mask.reshape(len(train), -1).numpy()
     values = train.observations.reshape(len(train), -1).numpy()
     found = np.zeros((len(times), mask.shape[1]))

@@ -29,7 +29,7 @@ class Determined:
 
 
 def determined(vector: ParameterVector, x: Array, integrator: Integrator) -> Determined:
-    """What the experiments of `vector` determine at x, where they can be solved."""
+    """Directions that the experiments of `vector` determine at x, where they can be solved."""
     tables = []
     for e, local in enumerate(vector.vectors):
         train = local.experiment.train
@@ -39,7 +39,7 @@ def determined(vector: ParameterVector, x: Array, integrator: Integrator) -> Det
 
 
 def span(vector: ParameterVector, x: Array, table: Array) -> Determined:
-    """What sensitivities [N, Q] see and do not see; of single weights nothing is asked, but they may explain all."""
+    """Row space and null space of sensitivities [N, Q]; single weights are not judged, but they may explain all."""
     kept, table = beside_weights(vector, table)
     if not len(kept):
         return Determined([], [], 1.0)
@@ -57,7 +57,7 @@ def span(vector: ParameterVector, x: Array, table: Array) -> Determined:
 
 
 def weights(vector: ParameterVector) -> list[bool]:
-    """Which entries of a vector are weights of networks."""
+    """Mask of the entries of a vector that are weights of networks."""
     known = vector.model.unknowns
     return [one.owner in known and not known[one.owner].listed for one in vector.entries]
 

@@ -74,7 +74,7 @@ def estimate(vector: ParameterVector, start: Array, x: Array, statistics: FitSta
 
 
 def _at_bound(domain: Domain, value: float, start: float, error: float) -> bool:
-    """Whether a value has gone to a bound of its domain, judged by its own scale.
+    """Whether a value is at a bound of its domain, judged by its own scale.
 
     It is within a millionth of the range, on a half line of the distance at which the fit began, and the data do not
     tell it from the bound: a rate of 2e-7 +- 5e-10 is small, and known.

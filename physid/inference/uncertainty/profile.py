@@ -197,7 +197,7 @@ def fall(problem: Problem, first: Point, point: Point) -> float:
 
 
 def _climb(problem: Problem, first: Point, known: bool, dof: int) -> Callable[[Point], float]:
-    """What gives |tau| at a point, above the optimum `first`."""
+    """The function |tau| of a point, above the optimum `first`."""
 
     def climb(point: Point) -> float:
         gain = max(fall(problem, first, point), 0.0)
@@ -290,7 +290,7 @@ def _natural(fit: FitResult, i: int, value: float) -> float:
 
 
 def _cross(x: Array, tau: Array, level: float) -> float | None:
-    """Where |tau| first reaches `level` on the way outwards; None where it does not."""
+    """The first value outwards at which |tau| reaches `level`; None where it does not."""
     size = np.abs(tau)
     reached = np.flatnonzero(size >= level)
     if not len(reached):

@@ -148,7 +148,7 @@ def heteroscedasticity(e: Array, seen: Array, times: Array) -> tuple[float, floa
 
 
 def _levels(seen: Array, times: Array) -> Array:
-    """What a variance may go with [N, 1 to 3]: a constant, the size of the prediction, time."""
+    """Regressors of a variance [N, 1 to 3]: a constant, the size of the prediction, time."""
     columns = [np.ones_like(seen)]
     for one in (np.abs(seen), times):
         spread = float(np.std(one))
@@ -184,7 +184,7 @@ def distribution(e: Array) -> list[tuple[str, tuple[float, float]]]:
 
 
 def outliers(e: Array) -> int:
-    """How many residuals lie beyond 4.5 standard deviations, by the median absolute deviation from the median."""
+    """Number of residuals beyond 4.5 standard deviations, by the median absolute deviation from the median."""
     away = np.abs(e - np.median(e))
     size = float(np.median(away)) / 0.6745
     return int((away > FAR * size).sum()) if size > 0 else 0
@@ -276,7 +276,7 @@ def linearised(inputs: Inputs | None) -> Inputs | None:
 
 
 def at_solver_error(problem: Problem, point: Point) -> list[bool]:
-    """Which channels [M] are reproduced to the solver's own error: found by solving again at a tighter tolerance.
+    """Mask of channels [M] that are reproduced to the solver's own error: by solving again at a tighter tolerance.
 
     Their residuals are of the size of the difference of the two solves and below what any instrument can measure, so
     that no tolerance that a user loosened makes a model exact.

@@ -46,6 +46,6 @@ def shrunken(problem: Problem, x: Array) -> str:
     i = int(np.argmax(np.where(small, sizes / np.where(largest > 0, largest, 1.0), 0.0)))
     better = ", ".join(f"{rtol * size:.1e}" for size in np.where(small, largest, sizes))
     return (
-        f" The hidden {', '.join(names)} stays below {largest[i]:.1g}, and its tolerance went by a size of "
+        f" The hidden {', '.join(names)} stays below {largest[i]:.1g}, and its tolerance assumed a size of "
         f"{sizes[i]:.1g}: say its size (initial_scale of the experiment), or fit again with atol=({better})."
     )

@@ -199,7 +199,7 @@ def _summary(each: list[ResidualTest]) -> dict[str, Any]:
 
 
 def _size(problem: Problem, rms: float) -> str:
-    """How large the residuals are, in words."""
+    """Size of the residuals, in words."""
     unit = f" {problem.experiment.unit}" if problem.experiment.unit else ""
     if not problem.residuals.unknown.any():
         return f"rms {rms:.3g}{unit}, {rms / problem.spread:.1g} of the data's spread"

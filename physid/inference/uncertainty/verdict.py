@@ -97,7 +97,7 @@ def rejected(tests: Sequence[ResidualTest], level: float = LEVEL) -> list[Residu
 
 
 def faults(tests: Sequence[ResidualTest]) -> list[ResidualTest]:
-    """What is wrong with the residuals, the worst first: correlation, then what presupposes that there is none.
+    """Faults of the residuals, the worst first: correlation, then tests that presuppose none.
 
     Of a channel whose residuals are correlated neither a variance nor normality is judged; outliers are, where they lie
     beyond what a curve that is missed can do.
@@ -169,7 +169,7 @@ def _residuals(e: Evidence) -> list[Verdict]:
 
 
 def _named(kind: str, found: Sequence[ResidualTest], e: Evidence) -> str:
-    """What one kind of fault is, with the channels and the smallest p value."""
+    """One kind of fault in words, with the channels and the smallest p value."""
     one = min(found, key=lambda one: one.p)
     channels = [name for name in dict.fromkeys(one.channel for one in found) if name]
     several = len(e.channels) > 1 and channels
@@ -188,7 +188,7 @@ def _named(kind: str, found: Sequence[ResidualTest], e: Evidence) -> str:
 
 
 def _remedies(kinds: Sequence[str], found: Sequence[ResidualTest], e: Evidence) -> list[str]:
-    """What may help, the likeliest first."""
+    """Remedies, the likeliest first."""
     noise, kept = e.noise, []
     if INTERPOLATION in kinds:
         kept.append(LINEAR)
@@ -241,7 +241,7 @@ def _sound(e: Evidence) -> Verdict:
 
 
 def no_optimum_remedies(search: Mapping[str, Any]) -> list[str]:
-    """What may lead to an optimum."""
+    """Remedies that may lead to an optimum."""
     return [LEAST] if search.get("optimizer", "lm") != "lm" else [STARTS, MATCH]
 
 

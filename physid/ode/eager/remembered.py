@@ -16,7 +16,7 @@ Stage = tuple[Tensor, Tensor]  # state and derivative, with its graph
 
 
 class Saved:
-    """What the graph of one evaluation saves for its products: numbers, and bytes that no captured tensor has."""
+    """Size of the graph of one evaluation: saved numbers, and bytes that no captured tensor has."""
 
     def __init__(self, captured: Sequence[Tensor]) -> None:
         self._seen = {tensor.untyped_storage().data_ptr() for tensor in captured}
