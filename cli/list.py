@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from inspect import isroutine
 from pkgutil import resolve_name
@@ -13,6 +13,7 @@ import click
 
 from physid.cli.console import Console, Row
 from physid.cli.options import json_option
+from physid.cli.remembered import remember, remembered
 
 if TYPE_CHECKING:
     from physid.catalog import Registry
@@ -30,33 +31,35 @@ DEFAULT = ("experiments", "collections", *PARTS)
 
 @dataclass(frozen=True)
 class Listing:
-    """One catalogue as a table, and the registry that it lists."""
+    """One catalogue as a table: `packages` add some of its rows, `faults` are offers that cannot be taken."""
 
     columns: tuple[str, ...]
     rows: list[Row]
-    registry: Registry[Any] | None = None
+    packages: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def of(columns: tuple[str, ...], rows: list[Row], registry: Registry[Any] | None = None) -> Listing:
+        """The listing of these rows, whose first cells are names in a registry; as JSON can say it."""
+        from physid.formats import plain
+
+        owners = [] if registry is None else [registry.owner(str(row[0])) for row in rows]
+        packages = ["" if owner == "physid" else owner for owner in owners]
+        return Listing(columns, plain(rows), packages if any(packages) else [], registry.faults() if registry else [])
 
     def data(self) -> list[dict[str, Any]]:
         """The rows by column; a part that an installed package adds names it."""
         found = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-        if self.registry is None:
-            return found
-        for row in found:
-            owner = self.registry.owner(str(row["name"]))
-            row |= {} if owner == "physid" else {"package": owner}
+        for row, package in zip(found, self.packages, strict=False):
+            row |= {"package": package} if package else {}
         return found
 
-    def shown(self) -> Listing:
-        """The same with a column of packages, where an installed one adds a part."""
-        packages = [row.get("package", "") for row in self.data()]
-        if not any(packages):
-            return self
-        rows: list[Row] = [(*row, package) for row, package in zip(self.rows, packages, strict=True)]
-        return Listing((*self.columns, "package"), rows)
-
-    def faults(self) -> list[str]:
-        """Offers of installed packages that cannot be taken, a line each."""
-        return [] if self.registry is None else self.registry.faults()
+    def shown(self) -> tuple[tuple[str, ...], list[Row]]:
+        """Columns and rows, with a column of packages where an installed one adds a part."""
+        if not self.packages:
+            return self.columns, self.rows
+        pairs = zip(self.rows, self.packages, strict=True)
+        return (*self.columns, "package"), [(*row, package) for row, package in pairs]
 
 
 @click.command(
@@ -88,16 +91,19 @@ def command(kind: str | None, json: bool) -> int:
         "commands": commands,
         **{name: partial(described, place) for name, place in DESCRIBED.items()},
     }
-    listings = {name: readers[name]() for name in ([kind] if kind else DEFAULT)}
+    wanted = (kind,) if kind else DEFAULT
+    known = remembered(wanted)
+    listings = {name: readers[name]() if known is None else Listing(**known[name]) for name in wanted}
+    faults = [fault for listing in listings.values() for fault in listing.faults]
+    if known is None and wanted == DEFAULT and not faults:
+        remember({name: asdict(listing) for name, listing in listings.items()})
     for name, listing in listings.items():
         if not listing.rows and not kind:
             continue
-        shown = listing.shown()
-        console.table(name, shown.columns, shown.rows)
+        console.table(name, *listing.shown())
         console.say()
     found = {name: listing.data() for name, listing in listings.items()}
     message = ", ".join(f"{len(rows)} {name}" for name, rows in found.items())
-    faults = [fault for listing in listings.values() for fault in listing.faults()]
     for fault in faults:
         console.note(f"warning: {fault}")
     console.event("done", status="ok", message=message, **({"faults": faults} if faults else {}), **found)
@@ -111,7 +117,7 @@ def experiments() -> Listing:
     rows: list[Row] = [
         (name, entry.summary, list(entry.knowledge), list(entry.options)) for name, entry in CATALOG.each()
     ]
-    return Listing(("name", "summary", "knowledge", "options"), rows, CATALOG)
+    return Listing.of(("name", "summary", "knowledge", "options"), rows, CATALOG)
 
 
 def collections() -> Listing:
@@ -122,7 +128,7 @@ def collections() -> Listing:
     for name, entry in COLLECTIONS.each():
         takers = [network.name for _, network in NETWORKS.each() if name in network.collections]
         rows.append((name, entry.summary, takers, list(entry.options)))
-    return Listing(("name", "summary", "networks", "options"), rows, COLLECTIONS)
+    return Listing.of(("name", "summary", "networks", "options"), rows, COLLECTIONS)
 
 
 def networks() -> Listing:
@@ -130,7 +136,7 @@ def networks() -> Listing:
     from physid.training.networks import NETWORKS
 
     rows: list[Row] = [(n.name, n.summary, list(n.options), list(n.protocols)) for _, n in NETWORKS.each()]
-    return Listing(("name", "summary", "options", "protocols"), rows, NETWORKS)
+    return Listing.of(("name", "summary", "options", "protocols"), rows, NETWORKS)
 
 
 def options() -> Listing:
@@ -145,7 +151,7 @@ def options() -> Listing:
         for _, entry in registry.each()
         for name, option in entry.options.items()
     ]
-    return Listing(("of", "option", "default", "meaning"), rows)
+    return Listing.of(("of", "option", "default", "meaning"), rows)
 
 
 def models() -> Listing:
@@ -153,7 +159,7 @@ def models() -> Listing:
     from physid.modelling.catalogue import MODELS
 
     rows: list[Row] = [(name, first_line(model), list(model.unknowns)) for name, model in MODELS.each()]
-    return Listing(("name", "summary", "unknowns"), rows, MODELS)
+    return Listing.of(("name", "summary", "unknowns"), rows, MODELS)
 
 
 def solvers() -> Listing:
@@ -165,13 +171,13 @@ def solvers() -> Listing:
         others = [alias for alias, target in ALIASES.items() if target == name]
         kind = "adaptive" if tableau.adaptive else "fixed"
         rows.append((name, others, tableau.order, len(tableau.b), kind, tableau.source))
-    return Listing(("name", "also", "order", "stages", "steps", "source"), rows, METHODS)
+    return Listing.of(("name", "also", "order", "stages", "steps", "source"), rows, METHODS)
 
 
 def described(place: str) -> Listing:
     """The parts of the registry at `place`: name and the first line of its docstring."""
     registry: Registry[Any] = resolve_name(place)
-    return Listing(("name", "summary"), [(name, first_line(one)) for name, one in registry.each()], registry)
+    return Listing.of(("name", "summary"), [(name, first_line(one)) for name, one in registry.each()], registry)
 
 
 def exporters() -> Listing:
@@ -180,7 +186,7 @@ def exporters() -> Listing:
 
     others = {name: [alias for alias, target in EXPORTERS.aliases.items() if target == name] for name in EXPORTERS}
     rows: list[Row] = [(name, others[name], one.suffix, one.summary) for name, one in EXPORTERS.each()]
-    return Listing(("name", "also", "suffix", "summary"), rows, EXPORTERS)
+    return Listing.of(("name", "also", "suffix", "summary"), rows, EXPORTERS)
 
 
 def commands() -> Listing:
@@ -191,7 +197,7 @@ def commands() -> Listing:
     rows: list[Row] = [
         (name, command.get_short_help_str(70)) for name, command in known.each() if known.owner(name) != "physid"
     ]
-    return Listing(("name", "summary"), rows, known)
+    return Listing.of(("name", "summary"), rows, known)
 
 
 def first_line(thing: object) -> str:
