@@ -28,7 +28,7 @@ def test_a_second_one_reads_no_catalogue(
     kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in (*DEFAULT, "described"):
-        monkeypatch.setattr(f"physid.cli.list.{name}", None, raising=False)
+        monkeypatch.setattr(f"physid.cli.list.{name}", pytest.fail, raising=False)
     assert main(["list", "--json"]) == 0
     assert capsys.readouterr().out == kept
     assert main(["list", "solvers"]) == 0
