@@ -154,6 +154,16 @@ def scratch(parent: Path, stem: str) -> Iterator[Path]:
 
     It is locked while it is in use, so that those of killed processes are known, and removed.
     """
+    work, held = hold(parent, stem)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(held)
+
+
+def hold(parent: Path, stem: str) -> tuple[Path, int]:
+    """A new folder as that of `scratch`, for its maker to remove, and the descriptor by which it is locked."""
     sweep(parent, stem)
     work = parent / f"{stem[:100]}.{secrets.token_hex(8)}.making"
     os.mkdir(work, 0o700)
@@ -164,10 +174,11 @@ def scratch(parent: Path, stem: str) -> Iterator[Path]:
         raise
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    except BaseException:
+        os.rmdir(work)
         os.close(held)
+        raise
+    return work, held
 
 
 def sweep(parent: Path, stem: str) -> None:

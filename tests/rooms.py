@@ -35,9 +35,10 @@ ROOMS: dict[str, list[str]] = {
         "ode.eager.forward_sensitivity ode.eager.pullback_batched ode.events ode.native.compiler.lower "
         "ode.native.compiler.record",
         "ode.eager.engine ode.native.compiler.interpret ode.native.compiler.translation_unit",
-        "ode.gradients.protocol ode.native.compiler.library",
+        "ode.gradients.protocol ode.native.compiler.background ode.native.compiler.library",
         "ode.gradients.aca ode.gradients.naive ode.native.kernel",
-        "ode.gradients.forward ode.native.engine ode.native.verify",
+        "ode.gradients.forward ode.native.code ode.native.verify",
+        "ode.native.engine",
         "ode.native.cache ode.native.compile",
         "ode.native.choose",
         "ode.gradients.adjoint",

@@ -179,7 +179,7 @@ class Known:
             kernel.check_finite(raw, constants)
         except Unsupported:
             return None
-        return captured, Native(kernel, engine.library, constants, (captured, raw))
+        return captured, Native(kernel, engine.code, constants, (captured, raw))
 
     def tensors(self, f: Any) -> list[Tensor] | None:
         """The tensors at all spots as f sees them; None when f is another function or sees other things."""

@@ -18,8 +18,9 @@ from physid.ode.eager.checkpoints import Tape
 from physid.ode.eager.diagnostics import sentence
 from physid.ode.eager.engine import EAGER
 from physid.ode.eager.outcome import Outcome
+from physid.ode.native.code import Code
 from physid.ode.native.kernel import Kernel
-from physid.ode.native.runtime import Begun, Library, NativeRun, carry, march, misfit, pull
+from physid.ode.native.runtime import Begun, NativeRun, carry, march, misfit, pull
 from physid.ode.native.structures import STATUSES, LaneReport
 from physid.ode.native.task import settings_of
 from physid.ode.problem import ODEProblem
@@ -48,7 +49,7 @@ class Native:
     """
 
     kernel: Kernel
-    library: Library
+    code: Code
     constants: Tensor | None = None
     bound: tuple[Sequence[Tensor], Tensor] | None = None
     name: str = "native"
@@ -64,7 +65,7 @@ class Native:
 
     def pushing(self) -> Native:
         """Itself, after it has been told where the tangents of f lie."""
-        self.library.use_tangents(ctypes.cast(self.kernel.tangents.physid_tangents, ctypes.c_void_p))
+        self.code.use_tangents(ctypes.cast(self.kernel.tangents.physid_tangents, ctypes.c_void_p))
         return self
 
     def of(self, problem: ODEProblem, forward: bool = False) -> Native:
@@ -95,7 +96,7 @@ class Native:
         """The run and the states [T, L * N]."""
         raw, p, c = self._pack(problem.captured)
         probes = None if problem.probes is None else self._begun(problem, c)
-        run, y = march(self.library, settings_of(problem), _flat(problem), p, c, raw, probes=probes, **kept)
+        run, y = march(self.code.now(), settings_of(problem), _flat(problem), p, c, raw, probes=probes, **kept)
         self._counted(problem, run)
         return run, y
 
@@ -140,7 +141,7 @@ class Native:
         raw, p, c = self._pack(problem.captured)
         probes = None if problem.probes is None else self._begun(problem, c)
         run, y, ybar, pbar = misfit(
-            self.library, settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight, probes
+            self.code.now(), settings_of(problem), _flat(problem), p, c, raw, target.detach(), weight, probes
         )
         self._counted(problem, run, run.task.replayed)
         if pbar is None:
@@ -160,7 +161,7 @@ class Native:
         layout, moves = problem.layout, problem.landings if problem.moved is not None else None
         jumps = None if moves is None else moves.tangents(problem.origin, layout.lanes, layout.width, params)
         sizes = None if problem.probes is None else column_sizes(problem, problem.probes, params)
-        run, y, by_all = carry(self.library, settings_of(problem), _flat(problem), p, c, seeds, jumps, sizes)
+        run, y, by_all = carry(self.code.now(), settings_of(problem), _flat(problem), p, c, seeds, jumps, sizes)
         outcome, width = _outcome(problem, run, y), problem.layout.width
         self._counted(problem, run, outcome.statistics.evaluations)
         if sizes is not None:
@@ -228,8 +229,8 @@ def _outcome(problem: ODEProblem, run: NativeRun, y: Tensor) -> Outcome:
 
 
 def engine_of(kernel: Kernel) -> Native:
-    """The engine of a kernel; its entry points are declared once."""
-    return Native(kernel, _LIBRARIES.made(kernel.library._name, lambda: Library.of(kernel.library)))
+    """The engine of a kernel; kernels of one library share its entry points."""
+    return Native(kernel, _CODES.made(kernel.library._name, lambda: Code(kernel)))
 
 
-_LIBRARIES: Cache[str, Library] = Cache(256)
+_CODES: Cache[str, Code] = Cache(256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,9 +19,9 @@ from physid.ode.native.structures import CHOICE, LaneReport, LaneTape, Task
 STAGE_BYTES = 64 * 2**20  # of stages kept for the backward pass, so that it need not evaluate them again
 
 
-@dataclass(frozen=True)
+@dataclass
 class Library:
-    """The entry points of one compiled right-hand side."""
+    """The entry points of one compiled right-hand side; `spent`: seconds that its solves have taken."""
 
     march: Callable[[Any], int]
     pull: Callable[[Any], int]
@@ -29,6 +30,7 @@ class Library:
     grids: Callable[..., None]
     use_tangents: Callable[[Any], None]
     go: int  # the address of what ends a task
+    spent: float = 0.0
 
     @staticmethod
     def of(library: ctypes.CDLL) -> Library:
@@ -212,7 +214,9 @@ def _marched(run: NativeRun) -> None:
 def _ran(run: NativeRun, entry: Callable[[Any], int]) -> int:
     """What an entry point returns for the run's task. Errors: what was heard while it ran."""
     prick(run.task)
+    began = time.perf_counter()
     state = entry(run.task)
+    run.library.spent += time.perf_counter() - began
     answer(run.task)
     return state
 

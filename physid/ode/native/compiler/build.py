@@ -15,8 +15,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -85,13 +85,28 @@ def load(*targets: Target) -> list[ctypes.CDLL]:
 
     Errors: Unsupported when there are none.
     """
-    try:
+    with told():
         return _load(targets)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What hinders the cache is Unsupported, in one line."""
+    try:
+        yield
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         raise Unsupported(f"the compiled library cannot be kept{where} ({error.strerror or error})") from None
     except InputError as error:
         raise Unsupported(str(error).rstrip(".")) from None
+
+
+def opened(key: str, path: Path) -> ctypes.CDLL:
+    """The library of a key, loaded from its file in the cache."""
+    try:
+        return LOADED.put(key, ctypes.CDLL(str(path)))
+    except OSError as error:
+        raise Unsupported(f"the compiled library does not load ({error})") from None
 
 
 def _load(targets: Sequence[Target]) -> list[ctypes.CDLL]:
@@ -103,10 +118,7 @@ def _load(targets: Sequence[Target]) -> list[ctypes.CDLL]:
         cabinet = Cabinet(native_folder())
         paths = {key: cabinet.find(key) for key in missing}
         paths |= compiler.compiled(cabinet, {key: missing[key] for key, path in paths.items() if path is None})
-        try:
-            found |= {key: LOADED.put(key, ctypes.CDLL(str(path))) for key, path in paths.items()}
-        except OSError as error:
-            raise Unsupported(f"the compiled library does not load ({error})") from None
+        found |= {key: opened(key, path) for key, path in paths.items() if path is not None}
     return [library for library in found.values() if library is not None]
 
 
