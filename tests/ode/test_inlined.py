@@ -71,6 +71,7 @@ def results(y0: Tensor, **options: Any) -> list[Any]:
 CASES: dict[str, tuple[Tensor, dict[str, Any]]] = {
     "many": (MANY, {"batched": True}),
     "one": (ONE, {}),
+    "many, as the product compiles": (MANY, {"batched": True}),
     "single precision": (ONE.float(), {}),
     "probes": (ONE, {"probes": 1}),
     "probes of many": (MANY, {"batched": True, "probes": 2}),
@@ -92,7 +93,6 @@ def until_inlined(solved: Callable[[], object]) -> None:
     pytest.fail("nothing came of it")
 
 
-@pytest.mark.optimised
 @pytest.mark.parametrize("name", [pytest.param(one, marks=[pytest.mark.slow] * (one != "many")) for one in CASES])
 def test_the_same_numbers_before_and_after(
     name: str, inlined: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -14,6 +14,7 @@
     verify.py   the kernel compared with the eager f and its derivatives
     compile.py  kernel_for(problem) -> Kernel, or a Refusal with its reason
     cache.py    what is remembered of f from an earlier solve
+    code.py     the compiled code of one f: linked to the runtime, and inlined where it is small
     engine.py   march, pullback and sensitivities of a problem whose f has become C
 
 The translation unit of one right-hand side, with REAL (double or float), N numbers in a state (of one lane), P prepared
