@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def results(y0: Tensor, **options: Any) -> list[Any]:
     found = solve(oscillator, start, times, rtol=1e-6, atol=1e-8, engine="native", **options)
     y = torch.as_tensor(found.y)
     (y.sin().sum()).backward()
-    return [y.detach(), start.grad, times.grad, RATE.grad, found.statistics]
+    return [y.detach(), start.grad, times.grad, RATE.grad, replace(found.statistics, seconds=0.0)]
 
 
 CASES: dict[str, tuple[Tensor, dict[str, Any]]] = {
