@@ -92,8 +92,8 @@ def test_sampled_bands_agree_with_linearised_ones_where_all_is_linear(straight: 
     for end in ("low", "high", "noise_low", "noise_high"):
         width = exact.noise_high - exact.noise_low if end.startswith("noise") else exact.high - exact.low
         assert np.abs(getattr(exact, end) - getattr(drawn, end)).max() < 0.06 * width.max()
-    again = straight.forecast(ahead, draws=3000, seed=5)
-    assert np.array_equal(again.low, drawn.low)
+    one, again = (straight.forecast(ahead, draws=200, seed=5) for _ in range(2))
+    assert np.array_equal(again.low, one.low)
     with pytest.raises(InputError, match="10 draws were asked for: expected 100 or more"):
         straight.forecast(ahead, draws=10)
 
@@ -107,7 +107,7 @@ def test_sampled_bands_of_growth_are_those_of_the_formula(grown: Fit) -> None:
     k, gain = np.exp(moved).T
     np.testing.assert_allclose(seen[:, :, 0], gain[:, None] * np.exp(k[:, None] * ahead), rtol=1e-7)
     grown.vector.put(grown.x)
-    forecast = grown.forecast(ahead, draws=2000)
+    forecast = grown.forecast(ahead, draws=1500)
     above, below = forecast.high - forecast.mean, forecast.mean - forecast.low
     assert above[2, 0] > 1.3 * below[2, 0]
     assert above[0, 0] == pytest.approx(below[0, 0], rel=0.15)

@@ -248,6 +248,7 @@ def test_every_start_goes_on_from_where_it_was(at: int, tmp_path: Path, monkeypa
     assert 0 <= again < len([phase for phase in phases if phase == phases[at - 1]]), (again, phases[at - 1])
 
 
+@pytest.mark.slow
 def test_workers_do_not_repeat_the_starts_that_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "EVERY", 0.0)
     monkeypatch.setattr(writer, "SHARE", 0.0)
