@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from native_cases import GROUPS, Case
 from native_tools import TIME, assert_abreast, assert_agree, kernel_of
 from torch import Tensor
+from variants import some
 
 from physid.ode.native.compiler import lower, translation_unit
 from physid.ode.native.compiler.all_rules import TABLE
@@ -29,19 +32,26 @@ def of(case: Case, y: Tensor) -> Tensor:
     return case(a, b, u, v)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_operations_agree_with_torch(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+EVERY = [*range(12)]
+THREE = [0, 6, 11]  # of the entries of a case: what is compiled is what they need
+
+
+@pytest.mark.parametrize(  # sums and products of matrices become the scalar operations of the other groups
+    ("group", "entries"),
+    some(product(GROUPS, [THREE, EVERY]), ("pointwise", THREE), ("arrange", THREE)),
+)
+def test_operations_agree_with_torch(group: str, entries: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(translation_unit, "SMALL", 10**6)
     monkeypatch.setattr(lower, "LIMIT", 10**4)
     monkeypatch.setattr(translation_unit, "_abreast", lambda program: True)
     cases = GROUPS[group]
     y = inputs()
-    size = sum(of(case, y).numel() for case in cases.values())
+    size = len(cases) * len(entries)
     y = torch.cat([y, y.new_zeros(size - len(y))])
     t = torch.tensor(0.3, dtype=torch.float64)
 
     def f(t: Tensor, y: Tensor) -> Tensor:
-        return torch.cat([of(case, y).reshape(-1) for case in cases.values()])
+        return torch.cat([of(case, y).reshape(-1)[entries] for case in cases.values()])
 
     for name, case in cases.items():
         shape = of(case, y).shape
@@ -49,6 +59,22 @@ def test_operations_agree_with_torch(group: str, monkeypatch: pytest.MonkeyPatch
     kernel = kernel_of(f, t, y, batched=True)
     assert_agree(f, kernel, t, y)
     assert_abreast(kernel, t, y)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_programs_of_operations_agree_with_torch(group: str) -> None:
+    """All entries of every case, by what interprets the program that is compiled."""
+    w = torch.linspace(0.5, 1.5, 12, dtype=torch.float64)
+    for name, case in GROUPS[group].items():
+        y = inputs().requires_grad_()
+        k = of(case, y).reshape(-1)
+        (slopes,) = torch.autograd.grad(k @ w, y)
+        graph = trace(lambda t, y, case=case: of(case, y).reshape(-1), TIME, y.detach(), (), TABLE.__contains__)  # type: ignore[misc]
+        c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
+        given = (np.array([float(TIME)]), y.detach().numpy(), np.zeros(0), c, w.numpy())
+        told = products(lower.lower(graph), *given, np.float64)
+        np.testing.assert_allclose(told.k[0], k.detach().numpy(), rtol=1e-12, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(told.gy[0], slopes.numpy(), rtol=1e-11, atol=1e-12, err_msg=name)
 
 
 def test_every_entry_of_the_table_is_used_by_a_case() -> None:
