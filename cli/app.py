@@ -59,7 +59,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
 }
 COMMANDS = tuple(name for group in GROUPS.values() for name in group)
-# Old names, which still work: what to call instead.
+# Old names of `compare`, which still work: what to call instead.
 FORMER = {"evaluate": "compare RUN --solver NAME", "reliability": "compare RUN..."}
 
 # What the machine may have too little of: space, a quota, descriptors, memory.
@@ -84,7 +84,7 @@ def installed() -> Registry[click.Command]:
     """The commands of installed packages; made when a name is none of physid's, so that --help reads no metadata."""
     from physid.catalog import Registry
 
-    places = {name: f"physid.cli.{name}:command" for name in (*COMMANDS, *FORMER)}
+    places = {name: f"physid.cli.{name}:command" for name in COMMANDS}
     return Registry("command", places=places, group="physid.commands", of=click.Command)
 
 
@@ -101,7 +101,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command `cmd_name`, or None."""
         if cmd_name in COMMANDS or cmd_name in FORMER:
-            command: click.Command = import_module(f"physid.cli.{cmd_name}").command
+            home = "compare" if cmd_name in FORMER else cmd_name
+            command: click.Command = import_module(f"physid.cli.{home}").command
             return command
         return super().get_command(ctx, cmd_name) or installed().get(cmd_name)
 

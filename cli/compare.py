@@ -44,10 +44,11 @@ Examples:
 def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: bool, **solvers: Any) -> int:
     """Compare the run directories RUN: unknowns with their errors, scores, AIC and BIC, a column for each run.
 
-    Runs of classifiers are compared by how far they agree: intraclass correlation with its 95 %
-    interval, of a single run (ICC1) and of the mean of all (ICC1k), on the whole test set and on what any got wrong.
+    Runs of classifiers are compared by how far they agree: intraclass correlation with its 95 % interval, of a single
+    run (ICC1) and of the mean of all (ICC1k), on the whole test set and on what any got wrong.
 
-    With solvers, steps or tolerances one trained network is scored under each of them, with the weights that it has.
+    With solvers, steps or tolerances one trained network is scored under each of them, with the weights that it has;
+    without, as it was trained.
     """
     for out in outs:
         check_file(out, KINDS)
@@ -55,14 +56,15 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     from physid.api.opening import OpenRun
     from physid.report.comparison import Comparison
 
-    console = Console(json=json)
-    if any(value not in (None, (), False) for value in solvers.values()):
-        return compare_solvers(console, runs, outs, **solvers)
+    console, opened = Console(json=json), [OpenRun.open(run, trust=trust) for run in runs]
+    asked = any(value not in (None, (), False) for value in solvers.values())
+    classifiers = not asked and all(one.kind == "training" and one.network is None for one in opened)
+    if asked or (classifiers and len(runs) == 1):
+        return compare_solvers(console, opened, outs, **solvers)
     if len(runs) < 2:
         raise InputError("1 runs were given: two or more are needed to compare, or a trained one with --solver NAME.")
-    opened = [OpenRun.open(run, trust=trust) for run in runs]
-    if all(one.kind == "training" and one.network is None for one in opened):
-        return compare_classes(console, runs, outs)
+    if classifiers:
+        return compare_classes(console, opened, outs)
     found = Comparison([one.compared() for one in opened], names_of(runs))
     for out in outs:
         write_out(out, comparison_document(found, out.suffix.lower()))

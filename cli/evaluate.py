@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from physid.cli.console import Console
 from physid.cli.files import check_file, write_out
-from physid.cli.options import json_option, run_argument
-from physid.cli.sections import SectionCommand, option
+from physid.cli.sections import option
+
+if TYPE_CHECKING:
+    from physid.api.opening import OpenRun
 
 PAPER = (
     *((name, {"step": step}) for name in ("euler", "midpoint", "rk4") for step in (1.0, 0.5, 0.2, 0.1)),
@@ -45,19 +47,9 @@ def solver_options(command: F) -> F:
     return command
 
 
-@click.command(cls=SectionCommand, hidden=True)
-@run_argument
-@solver_options
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the table to a .csv file.")
-@json_option
-def command(run: Path, out: Path | None, json: bool, **solvers: Any) -> int:
-    """Score the network of the training RUN under other solvers: now `physid compare RUN --solver NAME`."""
-    return compare_solvers(Console(json=json), (run,), () if out is None else (out,), **solvers)
-
-
 def compare_solvers(
     console: Console,
-    runs: Sequence[Path],
+    runs: Sequence[OpenRun],
     outs: Sequence[Path],
     solvers: tuple[str, ...],
     rtols: tuple[float, ...],
@@ -73,13 +65,11 @@ def compare_solvers(
         check_file(out, (".csv",))
     if len(runs) > 1:
         raise click.UsageError(f"{len(runs)} runs with solvers: expected one run. Leave the others out.")
-    from physid.api.train import Trained
     from physid.formats import table_bytes
     from physid.training import evaluate
     from physid.training.classifying import scores_with
 
-    (run,) = runs
-    trained = Trained.load(run)
+    run, trained = runs[0].path, runs[0].trained
     own = evaluate(trained.learner, trained.collection, trained.recipe)
     rows: list[list[Any]] = [["as trained", None, None, *own.values(), *(0.0 for _ in own)]]
     for solver, how in [*PAPER] if paper else list(asked(solvers, rtols, atol, steps)):
