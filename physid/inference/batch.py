@@ -15,6 +15,7 @@ from physid.modelling.model import Model
 from physid.modelling.modules import places
 from physid.modelling.state_sizes import nested
 from physid.ode import Integrator, Probes, Solution, sensitivities
+from physid.ode.caching import Cache
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,15 @@ def carried(
         sizes = (*integrator.probes.initial, *(integrator.probes.sizes or ()))  # parameters are states here
         integrator = replace(integrator, probes=replace(integrator.probes, initial=sizes, sizes=None))
     start = torch.cat([y0.reshape(samples, n), thetas.to(y0)], 1)
-    return Carried(model, raws, y0.shape[1:]), start, integrator
+    key = id(model), tuple(map(id, raws)), y0.shape[1:]
+    return FIELDS.made(key, lambda: Carried(model, raws, y0.shape[1:])), start, integrator
 
 
 class Carried:
     """dy/dt of states [L, N + P] whose last P components are the raw parameters of their sample."""
 
     def __init__(self, model: Model, raws: Sequence[nn.Parameter], shape: torch.Size) -> None:
-        self.model, self.shape, self.n = model, shape, shape.numel()
+        self.model, self.raws, self.shape, self.n = model, raws, shape, shape.numel()
         self.slots = [(held, raw.shape) for held, raw in zip(places(model, raws), raws, strict=True)]
         self.sizes = [raw.numel() for raw in raws]
         self.one = torch.vmap(self._one)
@@ -169,6 +171,10 @@ class Carried:
         finally:
             for (table, key), one in zip((place for held, _ in self.slots for place in held), kept, strict=True):
                 table[key] = one
+
+
+# of models that were last solved so: an engine knows a field again that it has recorded
+FIELDS: Cache[tuple[int, tuple[int, ...], torch.Size], Carried] = Cache(8)
 
 
 def fill(raws: Sequence[nn.Parameter], theta: Tensor) -> None:

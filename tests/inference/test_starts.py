@@ -19,7 +19,7 @@ from physid import Experiment, Fit, Model, Trajectory, Unknown, between, fit, po
 from physid.arrays import Array
 from physid.data.inputs import Inputs
 from physid.errors import InputError, MissingError
-from physid.inference.batch import solve_batch
+from physid.inference.batch import Carried, solve_batch
 from physid.inference.parameters import ParameterVector
 from physid.inference.problem import Point, Problem
 from physid.inference.search.batched_starts import BatchedStarts
@@ -29,6 +29,7 @@ from physid.inference.search.start_points import draws
 from physid.modelling.address import load_model_file
 from physid.modelling.unknown import Normal, Uniform
 from physid.ode import Integrator
+from physid.ode.native import compile
 
 
 class Swing(Model):
@@ -247,3 +248,53 @@ def test_starts_of_a_driven_model_are_solved_by_compiled_code_as_each_is_alone()
         alone = solve_batch(model, [raw], thetas[lane : lane + 1], y0[lane : lane + 1], grid[:, lane : lane + 1], tight)
         assert torch.allclose(found.states[:, lane], alone.states[:, 0], rtol=1e-8, atol=1e-8)
         assert torch.allclose(found.slopes[:, lane], alone.slopes[:, 0], rtol=1e-6, atol=1e-6)
+
+
+class Weighted(Swing):
+    """Swing with a constant beside the unknown, and an unknown that may be fixed."""
+
+    pull = 1.0
+    drag = Unknown(0.1, positive)
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        return self.pull * super().field(t, y) - self.drag * y
+
+
+def test_the_field_of_many_starts_is_recorded_once_until_something_that_it_reads_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[type] = []
+    make = compile._made
+
+    def counted(problem: Any, *more: Any) -> Any:
+        made.append(type(problem.f))
+        return make(problem, *more)
+
+    monkeypatch.setattr(compile, "_made", counted)
+    model, like = Weighted(), torch.float64
+    model.fix("drag")
+    raw = model.free()["f"]
+    thetas = torch.tensor([[-1.0], [0.2], [0.9]], dtype=like)
+    y0 = torch.tensor([[1.0, 0.0], [0.5, -1.0], [0.0, 0.3]], dtype=like)
+    grid, tight = (
+        torch.linspace(0.0, 2.0, 5, dtype=like)[:, None].expand(5, 3).contiguous(),
+        Integrator("dopri8", 1e-11),
+    )
+
+    def check(count: int) -> None:
+        found = solve_batch(model, [raw], thetas, y0, grid, tight)
+        alone = [
+            solve_batch(model, [raw], thetas[i : i + 1], y0[i : i + 1], grid[:, i : i + 1], tight) for i in range(3)
+        ]
+        for i, one in enumerate(alone):
+            assert torch.allclose(found.states[:, i], one.states[:, 0], rtol=1e-8, atol=1e-8)
+            assert torch.allclose(found.slopes[:, i], one.slopes[:, 0], rtol=1e-6, atol=1e-6)
+        assert made.count(Carried) == count
+
+    check(1)
+    check(1)
+    model.pull = 2.0
+    check(2)
+    with torch.no_grad():
+        model.drag = torch.tensor(0.7, dtype=like)
+    check(2)

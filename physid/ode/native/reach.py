@@ -61,6 +61,7 @@ OWN = (  # of an nn.Module's attributes, those that its machinery reads
     *("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "forward"),
 )
 OWN_PACKAGE = "physid"
+ABC_REGISTRY = "_abc_impl"  # of an abstract class: who counts as a subclass, which no code asks for by name
 CALLS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "__getattribute__")
 HIDDEN_TENSOR = ("grad", "grad_fn", "_version", "data_ptr", "untyped_storage", "storage", "is_leaf", "retain_grad")
 
@@ -279,7 +280,7 @@ class Surroundings:
                 functions = [part for part in unwrapped(value) if isinstance(part, types.FunctionType)]
                 if functions:
                     self._go(functions, enumerate(functions))
-                elif self._named(name) and not name.startswith("__"):
+                elif self._named(name) and not name.startswith("__") and name != ABC_REGISTRY:
                     self._todo.append(Place(held, name, value))
         if type(cls) not in METACLASSES:
             self._class(type(cls))
