@@ -21,8 +21,8 @@ ROOMS: dict[str, list[str]] = {
         "ode.eager.outcome ode.methods.catalogue ode.native.compiler.builder ode.native.compiler.prelude "
         "ode.native.dependencies ode.native.structures ode.rhs ode.transforms",
         "ode.eager.stages ode.native.compiler.derive ode.native.compiler.driving_inputs "
-        "ode.native.compiler.detours ode.native.compiler.rules ode.native.ear ode.native.tallies ode.reads "
-        "ode.request",
+        "ode.native.compiler.detours ode.native.compiler.factors ode.native.compiler.rules ode.native.ear "
+        "ode.native.tallies ode.reads ode.request",
         "ode.native.compiler.emit ode.native.compiler.moments ode.native.compiler.trace ode.native.reach "
         "ode.native.runtime ode.problem",
         "ode.directions ode.eager.dense_output ode.eager.diagnostics ode.eager.initial_step "

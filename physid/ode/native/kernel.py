@@ -112,15 +112,18 @@ class Kernel:
     def constants(self, swapped: Mapping[int, Tensor] | None = None) -> Tensor:
         """The current constants [C]; `swapped` gives other tensors in the place of those with these ids."""
         if not self.places:
-            return self.none
+            return self.factors
         now = [place if isinstance(place, Tensor) else place.now() for place in self.places]
         if swapped:
             now = [swapped.get(id(tensor), tensor) for tensor in now]
         for tensor, before in zip(now, self.graph.constants, strict=True):
             if not isinstance(tensor, Tensor) or not self._alike(tensor, before):
                 raise Unsupported("a constant tensor of f has another shape or type than when it was traced")
-        if any(self.own_constants):
-            return rows(now, self.own_constants, self._lanes(now, self.own_constants), self.dtype)
+        own = self.own_constants
+        if self.graph.factors:
+            now, own = [*now, self.factors], (*own, False)
+        if any(own):
+            return rows(now, own, self._lanes(now, own), self.dtype)
         c = self._joined(now)  # anew, since memory that NumPy shares changes without a word
         if not (self.kept and torch.equal(c, self.kept[0])):
             places, values = self.baked
@@ -136,9 +139,9 @@ class Kernel:
         return None if found is None or (self.sampled and not found.plain) else found
 
     @cached_property
-    def none(self) -> Tensor:
-        """No constants."""
-        return torch.zeros(0, dtype=self.dtype)
+    def factors(self) -> Tensor:
+        """The constants of an f that holds no tensors: its factors."""
+        return torch.tensor(self.graph.factors, dtype=self.dtype)
 
     @cached_property
     def baked(self) -> tuple[Tensor, Tensor]:

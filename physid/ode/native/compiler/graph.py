@@ -68,7 +68,7 @@ class Graph:
 
     `inputs`: of a driven f, where the table of its inputs begins among the constants, the coefficients of a piece and
     the number of inputs; the three tensors of the table are the last constants. `tallied`: tensors that f does not read
-    and adds whole numbers to, which no code is written for.
+    and adds whole numbers to, which no code is written for. `factors`: Python's numbers, which follow the constants.
     """
 
     steps: tuple[Operation, ...]
@@ -81,6 +81,7 @@ class Graph:
     constants: tuple[Tensor, ...]
     inputs: tuple[int, ...] = ()
     tallied: tuple[tuple[Tensor, int], ...] = ()
+    factors: tuple[float, ...] = ()
 
     @property
     def pieces(self) -> Tensor | None:

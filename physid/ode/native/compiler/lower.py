@@ -75,7 +75,7 @@ def lower(graph: Graph) -> Program:
 def _lowered(graph: Graph, limit: int, wide: int | None) -> Program:
     b = Builder(limit + graph.raw if wide is None else limit, wide)
     t, y = b.input("t", 1, STATE), b.input("y", graph.width, STATE)
-    count = sum(constant.numel() for constant in graph.constants)
+    count = sum(constant.numel() for constant in graph.constants) + len(graph.factors)
     raw, c = b.input("p", graph.raw, PARAMS), b.input("c", count, 0)
     for place, value in graph.baked:
         c[place] = b.literal(value)

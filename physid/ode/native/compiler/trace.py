@@ -19,6 +19,7 @@ from torch import Tensor
 from physid.ode.native.compiler.conversions import LeavingValues, NotFinite, Unsupported
 from physid.ode.native.compiler.detours import detour
 from physid.ode.native.compiler.driving_inputs import Drive
+from physid.ode.native.compiler.factors import factored
 from physid.ode.native.compiler.graph import Graph, KnownTensor, Operation, Ref, Store
 from physid.ode.torch_internals import (
     TorchDispatchMode,
@@ -313,7 +314,7 @@ def trace(
     if not isinstance(result, Ref):
         raise Unsupported("a right-hand side of integers")
     count = sum(constant.numel() for constant in recording.constants)
-    return Graph(
+    graph = Graph(
         tuple(recording.steps),
         tuple(recording.stores),
         result,
@@ -325,6 +326,7 @@ def trace(
         (count, *drive.shape) if drive else (),
         tuple(recording.tallied),
     )
+    return factored(graph)
 
 
 def _baked(constants: Sequence[Tensor]) -> tuple[tuple[int, float], ...]:
