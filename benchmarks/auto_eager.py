@@ -135,9 +135,7 @@ def run(
 ) -> Counter[str]:
     """Compare the functions of these seeds; counts of solves by engine, and of differences."""
     counts: Counter[str] = Counter()
-    narrow = patch.object(
-        pullback_batched, "applies", lambda problem: False
-    )  # step by step is faster where there are few
+    narrow = patch.object(pullback_batched, "applies", lambda *_: False)  # step by step is faster where there are few
     with contextlib.nullcontext() if compiled else interpreted(), narrow, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in seeds:

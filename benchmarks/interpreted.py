@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +19,7 @@ from physid.ode.native import cache, choose, compile
 from physid.ode.native.compiler.derive import TangentCode, reachable, reverse
 from physid.ode.native.compiler.interpret import Numbers
 from physid.ode.native.compiler.ir import PARAMS, SHIFT, STATE, Ids
-from physid.ode.native.compiler.library import Sizes
+from physid.ode.native.compiler.library import Sizes, Sources
 from physid.ode.native.compiler.lower import Program, lower
 from physid.ode.native.compiler.trace import Graph, Unsupported
 from physid.ode.native.kernel import Kernel
@@ -111,6 +111,10 @@ class Interpreted:
     constants: Tensor | None = None
     name: str = "native"
 
+    def count_from_here(self) -> Callable[[int], None]:
+        """As the compiled one."""
+        return self.kernel.around.tallies.count_from_here()
+
     def _other(self, problem: ODEProblem) -> ODEProblem:
         captured = problem.captured
 
@@ -142,7 +146,7 @@ class Interpreted:
 
 
 def _assembled(
-    graph: Graph, around: Surroundings, runtime: str = "", flags: tuple[str, ...] = (), batched: bool = False
+    graph: Graph, around: Surroundings, flags: tuple[str, ...] = (), batched: bool = False, pushes: bool = False
 ) -> Kernel:
     try:
         program = lower(graph)
@@ -151,7 +155,7 @@ def _assembled(
     sizes = Sizes(program.k.size, program.raw.size, program.raw.size, program.c.size, 0, True, program.b.assumed)
     places = tuple(around.tensors.get(id(tensor), tensor) for tensor in graph.constants)
     code = Executable(program)
-    return InterpretedKernel(None, sizes, graph, places, graph.dtype, around, code=code)  # type: ignore[arg-type]
+    return InterpretedKernel(None, sizes, Sources(graph, flags, batched), places, graph.dtype, around, code=code)  # type: ignore[arg-type]
 
 
 @contextmanager
