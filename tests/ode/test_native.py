@@ -192,4 +192,4 @@ def test_random_programs_agree(program: tuple[int, list[tuple[int, int, int]]], 
 
 @pytest.mark.slow
 def test_many_more_random_programs_agree() -> None:
-    settings(max_examples=60)(test_random_programs_agree)()
+    settings(max_examples=30)(test_random_programs_agree)()
