@@ -75,8 +75,7 @@ class Surroundings:
     def __init__(self, f: Any, seen: Witness) -> None:
         self.tensors: dict[int, Place] = {}
         self.unwatched, self.unable = seen.cause, ""
-        self._witness = seen
-        self._guard = Guard()
+        self._witness, self._guard = seen, Guard()
         self._lists: dict[int, list[Place]] = {}
         self._entered: dict[int, Any] = {}
         self._codes: set[types.CodeType] = set()
