@@ -1,7 +1,7 @@
 """Signals, deadlines and stop flags: what a solve listens to while it runs, eager and compiled.
 
 Eager code hears signals as all Python does, between two bytecodes; compiled code asks the interpreter some twenty times
-per second (`native/c/hear.h`). Deadlines and flags hold for the thread that sets them and for every solve in it, its
+per second (`native/c/hear.c`). Deadlines and flags hold for the thread that sets them and for every solve in it, its
 derivatives, its backward pass and its compilation included.
 """
 

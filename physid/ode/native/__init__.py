@@ -24,7 +24,7 @@ parameters, C_ constants that take no gradient, WORK and WORK_JVP(m) numbers of 
     void field_vjp(REAL t, const REAL *y, const REAL *p, const REAL *c, const REAL *w,
                    REAL *gy, REAL *gp, REAL *gt, REAL *work);
 
-Where f is small and its samples many (translation_unit.py, simd.h), the same functions are there for
+Where f is small and its samples many (translation_unit.py, simd.c), the same functions are there for
 vectors of VW samples:
 
     void field_abreast(VREAL t, const VREAL *y, const VREAL *p, const VREAL *c, VREAL *k);

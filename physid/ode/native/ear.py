@@ -41,7 +41,7 @@ _EAR = ctypes.addressof(EAR)
 
 
 def clock() -> float:
-    """The clock of hear.h."""
+    """The clock of hear.c."""
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 

@@ -34,7 +34,7 @@ class Library:
 
     @staticmethod
     def of(library: ctypes.CDLL) -> Library:
-        """Declare the functions of entry.h; RuntimeError when the structures do not agree."""
+        """Declare the functions of entry.c; RuntimeError when the structures do not agree."""
 
         def function(name: str, result: Any, *arguments: Any) -> Any:
             entry = getattr(library, f"physid_{name}")

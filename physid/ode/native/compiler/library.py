@@ -21,8 +21,8 @@ from physid.ode.native.compiler.translation_unit import Unit, emit, emit_tangent
 from physid.ode.native.structures import FOLDER
 
 RUNTIME = (
-    *("base.h", "hear.h", "pool.h", "sensitivity.h", "march.h", "stepsize.h", "revolve.h", "pullback.h", "simd.h"),
-    "entry.h",
+    *("base.h", "hear.c", "pool.c", "sensitivity.c", "march.c", "stepsize.c", "revolve.c", "pullback.c", "simd.c"),
+    "entry.c",
 )
 
 

@@ -136,7 +136,7 @@ static COLD_ONCE int grow(void **array, int64_t room, size_t bytes) {
     return 1;
 }
 
-/* Keep the state at the start of a step; where there are too many, none: they are rebuilt from the first (revolve.h). */
+/* Keep the state at the start of a step; where there are too many, none: they are rebuilt from the first (revolve.c). */
 static ONCE int keep_state(const Task *q, Tape *tape, const REAL *y) {
     if (q->most_states && tape->count >= q->most_states) {
         free(tape->y), tape->y = 0, tape->state_room = 0;
