@@ -105,6 +105,8 @@ def request_of(folder: Path) -> dict[str, Any]:
     """The request of a folder. Errors: InputError for a folder that holds something else, and for damage."""
     try:
         found: dict[str, Any] = json.loads(door.inside(folder, REQUEST))
+        if not isinstance(found["exhibit"], str):
+            raise TypeError("the exhibit has no name")
         return {name: found[name] for name in ("format", "exhibit", "quick")}
     except FileNotFoundError:
         raise InputError(f"{folder} is not empty and holds no exhibit. Choose another folder.") from None

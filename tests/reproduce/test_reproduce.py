@@ -216,6 +216,16 @@ def test_the_command_lists_refuses_and_goes_on(tmp_path: Path, capsys: Captured)
     assert 'begun with exhibit "fig4"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("exhibit", [["fig4"], {"fig4": 1}, 3, None])
+def test_a_request_of_another_kind_is_damage(exhibit: object, tmp_path: Path, capsys: Captured) -> None:
+    about = {"kind": "reproduction", "exhibit": exhibit, "quick": True, "format": 1}
+    (tmp_path / "request.json").write_text(json.dumps(about))
+    for command in (["report"], ["resume"], ["export", "--to", "json"]):
+        assert main([*command, str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "request.json is damaged" in line
+
+
 def test_results_of_another_kind_are_damage_and_only_where_they_were_read(tmp_path: Path) -> None:
     def table(results: Results) -> Table:
         return Table(["cell", "half"], [[key, found["square"] / 2] for key, found in results.items()])
