@@ -60,7 +60,6 @@ OWN = (  # of an nn.Module's attributes, those that its machinery reads
     *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_compiled_call_impl"),
     *("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "forward"),
 )
-OWN_PACKAGE = "physid"
 ABC_REGISTRY = "_abc_impl"  # of an abstract class: who counts as a subclass, which no code asks for by name
 CALLS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "__getattr__", "__getattribute__")
 HIDDEN_TENSOR = ("grad", "grad_fn", "_version", "data_ptr", "untyped_storage", "storage", "is_leaf", "retain_grad")
@@ -271,7 +270,7 @@ class Surroundings:
                 if base is not nn.Module and issubclass(base, nn.Module):
                     self._guard.lookup(held, [name for name in CALLS if name in held])
                 continue
-            if root(base.__module__) == OWN_PACKAGE:  # the names of all, the values of those that are asked for
+            if root(base.__module__) == "physid":  # the names of all, the values of those that are asked for
                 self._guard.sweeps.append(Sweep(held, self._asked, few=True))
             else:
                 self._sweep(held)
