@@ -17,8 +17,8 @@ from physid.runs import writer
 from physid.training.classifying import icc
 
 SMALL: dict[str, Any] = {
-    "model": "node18",
-    "options": {"width": 2, "gradient": "aca"},
+    "model": "resnet18",
+    "options": {"width": 2},
     "data": "images-toy",
     "data_options": {"images": 12, "test_images": 6, "classes": 3, "size": 8},
     "seed": 1,
