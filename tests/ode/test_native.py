@@ -175,9 +175,10 @@ def run(steps: Sequence[tuple[int, int, int]], weights: Tensor, matrix: Tensor, 
     return made[-1] + 0.1 * made[-2]
 
 
-@settings(max_examples=6)  # each is compiled; -m slow has many more
-@given(programs(), st.integers(0, 1000))
-def test_random_programs_agree(program: tuple[int, list[tuple[int, int, int]]], seed: int) -> None:
+Steps = list[tuple[int, int, int]]
+
+
+def program_agrees(program: tuple[int, Steps], seed: int) -> None:
     size, steps = program
     random = torch.Generator().manual_seed(seed)
     y, weights = torch.randn(2, size, generator=random, dtype=DOUBLE)
@@ -190,6 +191,14 @@ def test_random_programs_agree(program: tuple[int, list[tuple[int, int, int]]], 
         assert_abreast(kernel, TIME, y, captured)
 
 
+@settings(max_examples=6)  # each is compiled
+@given(programs(), st.integers(0, 1000))
+def test_random_programs_agree(program: tuple[int, Steps], seed: int) -> None:
+    program_agrees(program, seed)
+
+
 @pytest.mark.slow
-def test_many_more_random_programs_agree() -> None:
-    settings(max_examples=30)(test_random_programs_agree)()
+@settings(max_examples=30)
+@given(programs(), st.integers(0, 1000))
+def test_many_more_random_programs_agree(program: tuple[int, Steps], seed: int) -> None:
+    program_agrees(program, seed)

@@ -269,26 +269,50 @@ def refusal(path: Path) -> str:
     return one.source
 
 
-@settings(max_examples=16)  # a MAT file is read by a process of its own; -m slow has many more
-@given(st.binary(max_size=200), st.sampled_from([".csv", ".npz", ".mat", ".parquet"]))
-def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str) -> None:
-    path = tmp_path_factory.getbasetemp() / f"any{suffix}"
+def bytes_are_read_or_refused(factory: pytest.TempPathFactory, content: bytes, suffix: str) -> None:
+    path = factory.getbasetemp() / f"any{suffix}"
     path.write_bytes(content)
     assert "any" in refusal(path)
 
 
-@settings(max_examples=16)
-@given(st.integers(0, 10_000), st.sampled_from(["csv", "npz", "mat"]))
-def test_a_flipped_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
+def flipped_byte_is_read_or_refused(factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
     arrays = {"t": np.arange(5.0), "x": np.linspace(0, 1, 5)}
     content = bytearray({"csv": GOOD.encode(), "npz": npz(**arrays), "mat": mat(**arrays)}[kind])
     content[seed % len(content)] ^= struct.pack("B", 1 + seed % 255)[0]
-    path = tmp_path_factory.getbasetemp() / f"flipped.{kind}"
+    path = factory.getbasetemp() / f"flipped.{kind}"
     path.write_bytes(bytes(content))
     assert "flipped" in refusal(path)
 
 
+ANY = st.binary(max_size=200), st.sampled_from([".csv", ".npz", ".mat", ".parquet"])
+FLIPPED = st.integers(0, 10_000), st.sampled_from(["csv", "npz", "mat"])
+
+
+@settings(max_examples=16)  # a MAT file is read by a process of its own
+@given(content=ANY[0], suffix=ANY[1])
+def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str) -> None:
+    bytes_are_read_or_refused(tmp_path_factory, content, suffix)
+
+
+@settings(max_examples=16)
+@given(seed=FLIPPED[0], kind=FLIPPED[1])
+def test_a_flipped_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str) -> None:
+    flipped_byte_is_read_or_refused(tmp_path_factory, seed, kind)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("test", [test_any_bytes_are_read_or_refused, test_a_flipped_byte_is_read_or_refused])
-def test_many_more_broken_files(test: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings(max_examples=200)(test)(tmp_path_factory=tmp_path_factory)
+@settings(max_examples=200)
+@given(content=ANY[0], suffix=ANY[1])
+def test_many_more_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, suffix: str
+) -> None:
+    bytes_are_read_or_refused(tmp_path_factory, content, suffix)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(seed=FLIPPED[0], kind=FLIPPED[1])
+def test_many_more_flipped_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, kind: str
+) -> None:
+    flipped_byte_is_read_or_refused(tmp_path_factory, seed, kind)
