@@ -66,11 +66,13 @@ def test_small_costs_add_up() -> None:
     def often(t: Tensor, y: Tensor) -> Tensor:
         return -y if float(t.detach()) < 9 else y
 
-    def repeated() -> None:
-        for _ in range(200):
+    def repeated(found: pytest.WarningsRecorder) -> None:
+        for _ in range(1000):
             solve(often, Y0, ASKED)
+            if len(found):
+                return
 
-    solve(often, Y0, ASKED, rtol=1e-2, atol=1e-2)
+    solve(often, Y0, [0.0, 1e-3], rtol=1e-2, atol=1e-2)
     with pytest.warns(EagerWarning, match="solves of .*often have taken") as found:
-        repeated()
-    assert len(found) == 1
+        repeated(found)
+    solve(often, Y0, ASKED)  # no second one, which would be an error here
