@@ -62,7 +62,7 @@ def command(runs: tuple[Path, ...], outs: tuple[Path, ...], trust: bool, json: b
     if asked or (classifiers and len(runs) == 1):
         return compare_solvers(console, opened, outs, **solvers)
     if len(runs) < 2:
-        raise InputError("1 runs were given: two or more are needed to compare, or a trained one with --solver NAME.")
+        raise InputError("one run was given: two or more are needed to compare, or a trained one with --solver NAME.")
     if classifiers:
         return compare_classes(console, opened, outs)
     found = Comparison([one.compared() for one in opened], names_of(runs))

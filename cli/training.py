@@ -74,6 +74,8 @@ def _network(experiment: str | None, model: str | None) -> Network:
     """The network that was named, or the first that takes the collection."""
     if model is None:
         taker = next((entry for _, entry in NETWORKS.each() if experiment in entry.collections), None)
+        if experiment is not None and experiment not in COLLECTIONS and experiment not in CATALOG:
+            raise unknown_name("experiment", experiment, [*COLLECTIONS, *CATALOG])
         if taker is None:
             raise InputError(f"{experiment} needs a --model: one of {', '.join(NETWORKS)}.")
         return taker

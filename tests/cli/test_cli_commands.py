@@ -211,6 +211,7 @@ def test_train_is_fit_by_the_name_of_a_network(tmp_path: Path, capsys: Captured)
         (["exponential", "--model", "blackbox"], "unknown network for exponential 'blackbox'"),
         (["threebody", "--model", "lstm", "--starts", "3"], "No such option '--starts'"),
         (["threebody"], "threebody needs a --model: one of "),
+        (["cifar"], "unknown experiment 'cifar'. Did you mean 'cifar10'?"),
         (["images-toy", "--model", "node18", "--seeds", "2"], "unknown option of node18 'seeds'"),
         (["images-toy", "--protocol", "paper-text"], "unknown protocol of node18 'paper-text'"),
         (["images-toy", "--lr", "-1"], "--lr: expected a positive number, got '-1'"),

@@ -158,7 +158,7 @@ def test_comparison(desk: Path, tmp_path: Path, capsys: Captured) -> None:
 
 def test_one_run_is_no_comparison(desk: Path, capsys: Captured) -> None:
     assert main(["compare", str(desk / "a")]) == 2
-    assert "1 runs were given: two or more are needed" in capsys.readouterr().err
+    assert "one run was given: two or more are needed" in capsys.readouterr().err
     with pytest.raises(InputError):
         Comparison([Fit.load(desk / "a")], ["a"])
 
