@@ -13,6 +13,7 @@ import pytest
 from scipy.optimize import least_squares
 from variants import some
 
+from physid import fit
 from physid.arrays import Array
 from physid.datasets import load
 from physid.formats import read_archive
@@ -20,6 +21,7 @@ from physid.inference.assemble import assemble
 from physid.inference.fit_options import FitOptions
 from physid.inference.options import resolve
 from physid.inference.problem import Point
+from physid.inference.search import multiple_shooting, strategies
 from physid.inference.search.first_order import AdamState
 from physid.inference.search.levenberg_marquardt import StoppingRule, minimised
 from physid.inference.search.monitor import Monitor
@@ -226,3 +228,25 @@ def test_checkpoints_hold_what_adam_needs() -> None:
     assert again.lowest == monitor.lowest
     with pytest.raises(ValueError, match="belongs to another fit"):
         writer.recall(again, read_archive(data), "abd")
+
+
+def phases(length: float) -> tuple[set[str], Array]:
+    """The phases of a fit of a pendulum that begins at a length, and where it ended."""
+    found = fit(Pendulum(length=length, friction=0.4), load("pendulum", points=24, noise=0.05))
+    assert found.status == "converged"
+    return {row["phase"].partition(",")[0] for row in found.history}, found.x
+
+
+def test_segments_that_cost_too_much_are_tried_where_the_full_horizon_explains_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fair, optimum = phases(0.8)
+    assert fair == {"full", "segments"}
+    monkeypatch.setattr(multiple_shooting, "COLUMNS", 0)
+    once, x = phases(0.8)
+    assert once == {"full"}
+    np.testing.assert_allclose(x, optimum, rtol=1e-6)
+    monkeypatch.setattr(strategies, "FAIR", 0.0)  # nothing is explained then
+    after, x = phases(0.8)
+    assert after == {"full", "segments"}
+    np.testing.assert_allclose(x, optimum, rtol=1e-6)

@@ -37,6 +37,8 @@ SHORT = 64  # segments, where the solve fails in longer ones
 WELDS = (0.1, 1.0, 10.0, 100.0)
 WELDED = 1e-3  # an rms jump, in units of initial_scale, at which the pieces are one
 FEWEST_ROWS = 4  # observation times in a segment
+COLUMNS = 1000  # of a table of segments: beyond, one step of it takes longer than solves of the full horizon
+TIMES = 20  # as many columns in a solve as the full horizon has
 MOST_STEPS = 2000  # of a segment with few intervals: a start that needs more is a bad one
 
 
@@ -288,6 +290,17 @@ def need(problem: Problem) -> None:
             f"strategy 'segments' needs {2 * FEWEST_ROWS} observation times or more; {problem.experiment.name} has "
             f"{len(problem.train)}. Use strategy 'full'."
         )
+
+
+def costly(problem: Problem) -> bool:
+    """Whether segments cost far more than the full horizon: by their own starts, as columns of a table and of solves.
+
+    A segment is solved with a column for every component of its start, the full horizon with one for every free one.
+    """
+    one = problem.vector.vectors[0]
+    size = one.experiment.initial.numel()
+    inner = sum(max(0, min(MOST, len(each.train) // FEWEST_ROWS) - 1) for each in problem.experiments)
+    return inner * size > COLUMNS or 1 + one.parameters + size > TIMES * (1 + len(one))
 
 
 def enough(problem: Problem) -> bool:

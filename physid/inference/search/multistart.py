@@ -36,7 +36,8 @@ def in_a_batch(
     problem, monitor = fit.problem, fit.monitor
     problem.integrator = looser(plan.integrator)
     batch = BatchedStarts(problem, monitor, begins, auto=plan.strategy == "auto")
-    if plan.strategy in ("auto", "segments") and multiple_shooting.enough(problem):
+    apart = plan.strategy == "segments" or (plan.strategy == "auto" and not multiple_shooting.costly(problem))
+    if apart and multiple_shooting.enough(problem):
         yield from batch.weld(looser(plan.integrator))
     yield from batch.race()
     records = [batch.record(i) for i in range(len(begins))]

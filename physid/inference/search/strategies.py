@@ -90,7 +90,13 @@ def search(fit: FitObjective, plan: FitPlan, x: Array, anew: bool = False) -> Ph
     start = full(x) if strategy != "segments" else None
     reason = problem.message
     near = start is not None and is_near(problem, start)
-    if strategy in ("auto", "segments") and multiple_shooting.enough(problem) and not near:
+    apart = strategy == "segments" or (strategy == "auto" and not near)
+    if strategy == "auto" and start is not None and not near and multiple_shooting.costly(problem):
+        found = yield from finish(problem, plan.integrator, monitor, start)
+        if is_near(problem, found.point, FAIR):
+            return found
+        start = found.point
+    if apart and multiple_shooting.enough(problem):
         for most, rows in multiple_shooting.divisions(problem):
             moved = yield from weld(problem, plan, monitor, x, most, rows)
             start = better(full, start, moved, x)
