@@ -70,7 +70,7 @@ def test_programs_of_operations_agree_with_torch(group: str) -> None:
         k = of(case, y).reshape(-1)
         (slopes,) = torch.autograd.grad(k @ w, y)
         graph = trace(lambda t, y, case=case: of(case, y).reshape(-1), TIME, y.detach(), (), TABLE.__contains__)  # type: ignore[misc]
-        c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
+        c = np.array(graph.numbers())
         given = (np.array([float(TIME)]), y.detach().numpy(), np.zeros(0), c, w.numpy())
         told = products(lower.lower(graph), *given, np.float64)
         np.testing.assert_allclose(told.k[0], k.detach().numpy(), rtol=1e-12, atol=1e-13, err_msg=name)

@@ -167,7 +167,7 @@ def traced(f: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Any, Tensor, Any, 
     y = flat.clone().requires_grad_()
     k = f(y.view(shape)).reshape(-1)
     (expected,) = torch.autograd.grad(k.sum(), y, allow_unused=True) if k.requires_grad else (None,)
-    c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
+    c = np.array(graph.numbers())
     found = products(lower(graph), np.zeros(1), flat.numpy(), np.zeros(0), c, np.ones(k.numel()), np.float64)
     return found.k[0], k.detach(), found.gy[0], torch.zeros_like(y) if expected is None else expected.clone()
 
@@ -242,7 +242,7 @@ def forwards(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Any:
     for place in reachable(b, program.k, ()):
         if b.deps[place] & STATE:
             found.push(place)
-    c = np.array([value for constant in graph.constants for value in constant.flatten().tolist()])
+    c = np.array(graph.numbers())
     given = {"t": np.zeros(1), "y": flat.numpy(), "p": np.zeros(0), "c": c, "dy": v.reshape(-1).numpy()}
     return Numbers(b, given, judge=False).of(found.of(program.k))[0]
 

@@ -88,6 +88,10 @@ class Graph:
         """The first tensor of the table of inputs, which f does not hold."""
         return self.constants[-3] if self.inputs else None
 
+    def numbers(self) -> list[float]:
+        """The constants [C] as they were traced, and the factors behind them."""
+        return [*(value for constant in self.constants for value in constant.flatten().tolist()), *self.factors]
+
     def key(self) -> str:
         """All that the generated code depends on, as text."""
         return repr((self.steps, self.stores, self.result, self.dtype, self.width, self.raw, self.baked, self.inputs))
