@@ -114,7 +114,7 @@ def count(method: str, layers: int, horizon: float, exponent: float, tolerance: 
     f = Layers(layers, width)
     control = PID("counted", i=exponent)
     back = Counting("counted", i=exponent)
-    gradients: dict[str, Gradient] = {"naive": Naive(), "adjoint": Adjoint(control=back), "aca": ACA()}
+    gradients: dict[str, Gradient] = {"naive": Naive(), "adjoint": Adjoint(control=back), "aca": ACA(remember=False)}
     integrator = Integrator(
         "dopri5", tolerance, tolerance, control=control, gradient=gradients[method], engine="eager", max_steps=20_000
     )

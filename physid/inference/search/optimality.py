@@ -15,6 +15,7 @@ from physid.arrays import Array
 from physid.inference.problem import Point, Problem
 
 RANK = 1e-10  # singular values below this part of the largest belong to directions that the data do not determine
+LEAST = 1e-60  # of the largest column so far: a singular value below it belongs to unknowns that have no say any more
 NEARLY = 0.1  # standard errors
 MANY = 64  # unknowns from which on a tall table is worth compressing: every iteration takes its singular values
 WIDE = 64  # columns from which on steps come of normal equations: singular values take a hundred times as long
@@ -53,7 +54,7 @@ class Linearised:
         """Singular values [R] of J, the part [R] of r along each, and its direction [R, Q]; none for a J of zeros."""
         narrow = compressed(self.point)
         u, s, vt = np.linalg.svd(narrow.jacobian / self.size, full_matrices=False)
-        there = s > RANK * s[0]
+        there = s > max(RANK * s[0], LEAST)
         return s[there], u[:, there].T @ narrow.residual, vt[there]
 
     @cached_property

@@ -109,7 +109,7 @@ def transformed(problem: ODEProblem, engine: Engine, aware: bool = False) -> tup
     """
     stay = None if problem.landings is None else replace(problem.landings, moved=None)
     still = problem.but(captured=[], slope=problem.derivative.detach(), landings=stay)
-    march = Marched(engine, aware)
+    march = Marched(engine, aware, None, False)
     problem.field.plain = True
     _Checkpointed.apply(still, march, problem.y0.detach(), problem.t.detach())  # type: ignore[no-untyped-call]
     problem.field.plain = False
