@@ -37,7 +37,7 @@ def remembered(kinds: Iterable[str]) -> dict[str, Any] | None:
 
 
 def remember(listings: dict[str, Any]) -> None:
-    """Keep listings that were just read, beside those of other kinds that still hold."""
+    """Keep listings that were just read, in the place of those before."""
     with suppress(OSError, InputError):
         folder = cache_folder()
         state = {path: _state(path) for path in [*map(str, _modules()), *filter(os.path.isdir, map(str, sys.path))]}
